@@ -1,0 +1,105 @@
+"""Samples to batches: every unique image is prepared once, its regions form one table, questions point at both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from smolrgpt.data.loading import SkipLog, load_image, load_sample_depth
+from smolrgpt.data.regions import to_mask
+from smolrgpt.data.schema import DataError, Region, Sample
+
+
+class EncodedImage:
+    """What the processor made of one image and its region table. ``arrays`` are kept in float16; ``rows`` finds a region's row."""
+
+    def __init__(self, arrays: dict[str, np.ndarray], rows: dict[Region, int]):
+        self.arrays, self.rows = arrays, rows
+
+    @property
+    def nbytes(self) -> int:
+        return sum(array.nbytes for array in self.arrays.values())
+
+    def select(self, regions: Sequence[Region]) -> dict[str, np.ndarray]:
+        """The processor's arrays with only these regions, in this order."""
+        index = np.array([self.rows[region] for region in regions], dtype=np.int64)
+        return {
+            name: (array[index] if name.startswith("region_") else array).astype(np.float32) for name, array in self.arrays.items()
+        }
+
+
+class Collator:
+    """Groups of samples -> the model's batch (see ``SmolRGPTProcessor.collate`` for keys, shapes and dtypes).
+
+    An image that cannot be read is counted in ``skips`` and its questions are left out; a batch in which nothing is left is a DataError.
+    ``blind`` withholds image and regions. Prepared images stay in memory up to ``cache_gb``.
+    """
+
+    def __init__(self, processor: Any, *, skips: SkipLog | None = None, cache_gb: float = 0.0, blind: bool = False):
+        self.processor, self.skips, self.blind = processor, skips or SkipLog(), blind
+        self._budget = cache_gb * 1e9
+        self._cache: dict[str, EncodedImage] = {}
+        self._tables: dict[str, list[Region]] = {}
+
+    def register(self, samples: Sequence[Sample]) -> None:
+        """Learn each image's whole region table, so that an image is prepared once for all of its questions."""
+        tables: dict[str, dict[Region, None]] = {key: dict.fromkeys(regions) for key, regions in self._tables.items()}
+        for sample in samples:
+            tables.setdefault(sample.image_key, {}).update(dict.fromkeys(sample.regions))
+        self._tables = {key: list(table) for key, table in tables.items()}
+
+    def encode_image(self, sample: Sample) -> EncodedImage:
+        """Image, depth and all known regions of the sample's image. Raises DataError for unreadable files."""
+        found = self._cache.get(sample.image_key)
+        if found is not None and all(region in found.rows for region in sample.regions):
+            return found
+        table = list(dict.fromkeys([*self._tables.get(sample.image_key, []), *sample.regions]))
+        depth, camera = load_sample_depth(sample), sample.camera
+        arrays = self.processor.image_processor.preprocess_image(
+            load_image(sample),
+            None if depth is None else depth.values,
+            None if depth is None else depth.kind,
+            [to_mask(region) for region in table],
+            None if camera is None else (camera.fx, camera.fy, camera.cx, camera.cy, camera.width, camera.height),
+        )
+        arrays = {name: array if name == "region_geometry" else array.astype(np.float16) for name, array in arrays.items()}
+        encoded = EncodedImage(arrays, {region: row for row, region in enumerate(table)})
+        if encoded.nbytes <= self._budget:
+            self._budget -= encoded.nbytes
+            self._cache[sample.image_key] = encoded
+        return encoded
+
+    def __call__(self, groups: Sequence[Sequence[Sample]]) -> dict[str, Any]:
+        images: dict[str, EncodedImage] = {}
+        kept: list[Sample] = []
+        for sample in (sample for group in groups for sample in group):
+            try:
+                if not self.blind and sample.image_key not in images:
+                    images[sample.image_key] = self.encode_image(sample)
+                kept.append(sample)
+            except DataError as error:
+                self.skips.add("unreadable image", str(error))
+        if not kept:
+            raise DataError(f"no readable image in a batch of {len(groups)}: {self.skips.summary()}")
+        texts = [
+            self.processor.encode_text(s.question, len(s.regions), s.answer, with_image=not self.blind) for s in kept
+        ]
+        return dict(self._collate_blind(texts) if self.blind else self._collate(kept, images, texts))
+
+    def _collate(self, samples: Sequence[Sample], images: dict[str, EncodedImage], texts: list[dict[str, Any]]) -> Any:
+        tables: dict[str, dict[Region, int]] = {key: {} for key in images}
+        for sample in samples:
+            for region in sample.regions:
+                tables[sample.image_key].setdefault(region, len(tables[sample.image_key]))
+        order = {key: i for i, key in enumerate(images)}
+        return self.processor.collate(
+            [images[key].select(list(table)) for key, table in tables.items()],
+            texts,
+            [order[s.image_key] for s in samples],
+            [[tables[s.image_key][region] for region in s.regions] for s in samples],
+        )
+
+    def _collate_blind(self, texts: list[dict[str, Any]]) -> Any:
+        return self.processor.collate([], texts, [], [])
