@@ -34,11 +34,11 @@ class Collator:
     """Groups of samples -> the model's batch (see ``SmolRGPTProcessor.collate`` for keys, shapes and dtypes).
 
     An image that cannot be read is counted in ``skips`` and its questions are left out; a batch in which nothing is left is a DataError.
-    ``blind`` withholds image and regions. Prepared images stay in memory up to ``cache_gb``.
+    Prepared images stay in memory up to ``cache_gb``.
     """
 
-    def __init__(self, processor: Any, *, skips: SkipLog | None = None, cache_gb: float = 0.0, blind: bool = False):
-        self.processor, self.skips, self.blind = processor, skips or SkipLog(), blind
+    def __init__(self, processor: Any, *, skips: SkipLog | None = None, cache_gb: float = 0.0):
+        self.processor, self.skips = processor, skips or SkipLog()
         self._budget = cache_gb * 1e9
         self._cache: dict[str, EncodedImage] = {}
         self._tables: dict[str, list[Region]] = {}
@@ -76,17 +76,15 @@ class Collator:
         kept: list[Sample] = []
         for sample in (sample for group in groups for sample in group):
             try:
-                if not self.blind and sample.image_key not in images:
+                if sample.image_key not in images:
                     images[sample.image_key] = self.encode_image(sample)
                 kept.append(sample)
             except DataError as error:
                 self.skips.add("unreadable image", str(error))
         if not kept:
             raise DataError(f"no readable image in a batch of {len(groups)}: {self.skips.summary()}")
-        texts = [
-            self.processor.encode_text(s.question, len(s.regions), s.answer, with_image=not self.blind) for s in kept
-        ]
-        return dict(self._collate_blind(texts) if self.blind else self._collate(kept, images, texts))
+        texts = [self.processor.encode_text(s.question, len(s.regions), s.answer) for s in kept]
+        return dict(self._collate(kept, images, texts))
 
     def _collate(self, samples: Sequence[Sample], images: dict[str, EncodedImage], texts: list[dict[str, Any]]) -> Any:
         tables: dict[str, dict[Region, int]] = {key: {} for key in images}
@@ -100,6 +98,3 @@ class Collator:
             [order[s.image_key] for s in samples],
             [[tables[s.image_key][region] for region in s.regions] for s in samples],
         )
-
-    def _collate_blind(self, texts: list[dict[str, Any]]) -> Any:
-        return self.processor.collate([], texts, [], [])

@@ -106,7 +106,6 @@ class Run:
     cache_gb: float = 10.0  # of prepared images kept in memory
     attention: Literal["eager", "sdpa", "flash_attention_2"] | None = None  # None: eager on CPU (1.4 to 3x faster there), sdpa elsewhere
     gradient_checkpointing: bool = False
-    blind: bool = False  # withhold image and regions: what guessing reaches
 
     def __post_init__(self) -> None:
         names = [stage.name for stage in self.stages]

@@ -1,0 +1,319 @@
+"""Run a curriculum on ``transformers.Trainer``: each stage trains, validates by S1, resumes, and hands its model to the next."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+import zlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModel, AutoTokenizer, EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers.trainer_utils import get_last_checkpoint
+from transformers.utils import is_tensorboard_available
+
+from smolrgpt.data.collate import Collator
+from smolrgpt.data.loading import SkipLog
+from smolrgpt.data.mixture import Group, mix
+from smolrgpt.data.schema import Sample
+from smolrgpt.data.sources import SOURCES
+from smolrgpt.data.sources.warehouse import read_warehouse
+from smolrgpt.evaluation.predict import predict
+from smolrgpt.evaluation.score import score
+from smolrgpt.model import SmolRGPTConfig, SmolRGPTForConditionalGeneration, SmolRGPTImageProcessor, SmolRGPTProcessor
+from smolrgpt.precision import best_dtype
+from smolrgpt.predictor import Predictor
+from smolrgpt.train.config import FolderData, ModelSpec, Run, Stage, SyntheticData
+from smolrgpt.train.optim import build_optimizer
+from smolrgpt.train.tokenizer import train_tokenizer
+
+logger = logging.getLogger(__name__)
+CURVE_FILE = "curve.jsonl"
+
+
+def run(config: Run, resume: bool = True) -> Path:
+    """Train every stage in order and return the folder of the finished model (``config.out/final``).
+
+    With ``resume`` a finished stage is skipped and an interrupted one goes on from its last checkpoint, with the same data order, rates and seeds.
+    Raises ValueError when ``config.out`` holds a run of another configuration.
+    """
+    _claim_folder(config, resume)
+    sources = load_sources(config)
+    set_seed(config.seed)
+    model, processor = build_model(config.model, config.attention, [s for samples in sources.values() for s in samples])
+    collator = Collator(processor, skips=SkipLog(), cache_gb=config.cache_gb)
+    for name, samples in sources.items():
+        if name != "validation":
+            collator.register(samples)
+    for index, stage in enumerate(config.stages):
+        folder = config.out / f"{index + 1}-{stage.name}"
+        if (folder / "final" / "config.json").exists():
+            logger.info("stage %s is already finished in %s", stage.name, folder)
+        else:
+            _train_stage(config, stage, folder, model, processor, sources, collator)
+        model = SmolRGPTForConditionalGeneration.from_pretrained(folder / "final", dtype=torch.float32, attn_implementation=_attention(config))
+    if collator.skips.total:
+        logger.warning("skipped while training: %s", collator.skips.summary())
+    final = config.out / "final"
+    _save(model, processor, final)
+    (final / "run.json").write_text(config.to_json())
+    return final
+
+
+def _claim_folder(config: Run, resume: bool) -> None:
+    config.out.mkdir(parents=True, exist_ok=True)
+    record, text = config.out / "run.json", config.to_json()
+    if record.exists() and record.read_text() != text:
+        raise ValueError(f"{config.out} holds a run with other settings ({record}); choose another --out, or remove that folder")
+    if record.exists() and not resume:
+        raise ValueError(f"{config.out} holds this run already; leave out --no-resume to go on with it, or choose another --out")
+    record.write_text(text)
+
+
+def load_sources(config: Run) -> dict[str, list[Sample]]:
+    """Source name -> samples. Synthetic data is drawn first if it is not there yet. ``validation`` is capped and spread evenly."""
+    if isinstance(config.data, SyntheticData):
+        sources = _synthetic_sources(config.data)
+    else:
+        sources = _folder_sources(config.data, {name for stage in config.stages for name in stage.mixture})
+    validation = sources["validation"]
+    step = max(1, len(validation) // config.validation_questions)
+    return {**sources, "validation": validation[::step][: config.validation_questions]}
+
+
+def _folder_sources(data: FolderData, wanted: set[str]) -> dict[str, list[Sample]]:
+    sources = {}
+    for name in wanted | {data.validation}:
+        reader, root, split = data.sources[name]
+        if reader not in SOURCES:
+            raise ValueError(f"source {name!r} wants the reader {reader!r}; available: {', '.join(SOURCES)}")
+        sources["validation" if name == data.validation else name] = SOURCES[reader](root, split)
+    return sources
+
+
+def _synthetic_sources(data: SyntheticData) -> dict[str, list[Sample]]:
+    from smolrgpt.data.synthetic import write_dataset
+
+    # validation scenes take their own seed so that more training scenes never change them
+    for split, scenes, seed in (("train", data.num_scenes, data.seed), ("val", data.num_val_scenes, data.seed + 1_000_000)):
+        write_dataset(data.root, split, scenes, seed, data.layouts, questions_per_scene=data.questions_per_scene)
+    names = {"train": "train", "warmup": "train_warmup", "captions": "train_captions"}
+    sources = {name: _withhold_metric(data, split) for name, split in names.items()}
+    return {**sources, "validation": read_warehouse(data.root, "val")}
+
+
+def _withhold_metric(data: SyntheticData, split: str) -> list[Sample]:
+    """Metric depth and camera, except for a fixed share of the images, which show what a data set without them shows."""
+    metric = read_warehouse(data.root, split, depth="metric")
+    if data.relative_depth_fraction == 0:
+        return metric
+    relative = read_warehouse(data.root, split, depth="relative")
+    return [
+        replace(r, camera=None) if zlib.crc32(m.image_key.encode()) % 1000 < 1000 * data.relative_depth_fraction else m
+        for m, r in zip(metric, relative, strict=True)
+    ]
+
+
+def _attention(config: Run) -> str:
+    return config.attention or ("sdpa" if torch.accelerator.is_available() else "eager")
+
+
+def build_model(
+    spec: ModelSpec, attention: str | None, samples: Sequence[Sample]
+) -> tuple[SmolRGPTForConditionalGeneration, SmolRGPTProcessor]:
+    """The model a run starts from, in float32 (bf16 is autocast's business), and its processor."""
+    attention = attention or ("sdpa" if torch.accelerator.is_available() else "eager")
+    if spec.path is not None:
+        model = SmolRGPTForConditionalGeneration.from_pretrained(spec.path, dtype=torch.float32, attn_implementation=attention)
+        return model, SmolRGPTProcessor.from_pretrained(spec.path)
+    arguments: dict[str, Any] = dict(spec.config)
+    if spec.backbones is not None:
+        vision, text = (AutoConfig.from_pretrained(name) for name in spec.backbones)
+        arguments |= {"vision_config": getattr(vision, "vision_config", vision), "text_config": text}
+        tokenizer = AutoTokenizer.from_pretrained(spec.backbones[1], padding_side="left")
+    else:
+        tokenizer = train_tokenizer((text for s in samples for text in (s.question, s.answer or "")), spec.vocab_size)
+    tokens = {"rgb": "<mask_rgb>", "depth": "<mask_depth>", "geo": "<mask_geo>"}
+    kinds = tuple(arguments.get("region_tokens", ("rgb", "depth")))
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|image|>", *(tokens[kind] for kind in kinds)]})
+    text_config = arguments.setdefault("text_config", {})
+    ids = {"pad_token_id": tokenizer.pad_token_id, "bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    sized = {"vocab_size": len(tokenizer), **ids}
+    if isinstance(text_config, dict):
+        arguments["text_config"] = {**text_config, **sized}
+    else:
+        text_config.update(sized)
+    config = SmolRGPTConfig(
+        image_token_id=tokenizer.convert_tokens_to_ids("<|image|>"),
+        region_token_ids={kind: tokenizer.convert_tokens_to_ids(token) for kind, token in tokens.items() if kind in kinds},
+        **ids,
+        **arguments,
+    )
+    model = SmolRGPTForConditionalGeneration._from_config(config, dtype=torch.float32, attn_implementation=attention)
+    if spec.backbones is not None:
+        _load_backbones(model, spec.backbones)
+    return model, build_processor(config, tokenizer, spec.processor)
+
+
+def build_processor(config: SmolRGPTConfig, tokenizer: Any, options: dict[str, Any]) -> SmolRGPTProcessor:
+    """The processor that fits a model: grid and token counts follow from the configuration, ``options`` set the rest."""
+    image_options = {k: options[k] for k in ("mask_resize", "depth_encoding") if k in options}
+    text_options = {k: v for k, v in options.items() if k not in image_options}
+    side = config.vision_config.image_size // config.vision_config.patch_size // config.pixel_shuffle_factor
+    image_processor = SmolRGPTImageProcessor(
+        size=config.vision_config.image_size, grid_size=side * 2**config.refiner_stages, **image_options
+    )
+    return SmolRGPTProcessor(
+        image_processor, tokenizer, **{"region_tokens": tuple(config.region_tokens), "num_image_tokens": side**2, **text_options}
+    )
+
+
+def _load_backbones(model: SmolRGPTForConditionalGeneration, backbones: tuple[str, str]) -> None:
+    """Copy pretrained weights in; the vocabulary's new rows keep their fresh values."""
+    vision, text = (AutoModel.from_pretrained(name, dtype=torch.float32) for name in backbones)
+    model.model.vision_tower.load_state_dict(getattr(vision, "vision_model", vision).state_dict(), strict=False)
+    state = text.state_dict()
+    old = state.pop("embed_tokens.weight")
+    model.model.language_model.load_state_dict(state, strict=False)
+    with torch.no_grad():
+        model.get_input_embeddings().weight[: old.shape[0]] = old
+
+
+def _train_stage(
+    config: Run,
+    stage: Stage,
+    folder: Path,
+    model: SmolRGPTForConditionalGeneration,
+    processor: SmolRGPTProcessor,
+    sources: dict[str, list[Sample]],
+    collator: Collator,
+) -> None:
+    groups = mix(sources, stage.mixture, stage.questions_per_image, config.seed)
+    logger.info("stage %s: %d groups of questions, %s", stage.name, len(groups), dict(stage.mixture))
+    trainer = StageTrainer(
+        model=model,
+        args=_training_arguments(config, stage, folder),
+        train_dataset=_Groups(groups),
+        data_collator=collator,
+        optimizers=(build_optimizer(model, stage.rates, stage.weight_decay), None),
+        processor=processor,
+        validation=sources["validation"],
+        curve=Curve(config.out / CURVE_FILE, stage.name),
+    )
+    if stage.early_stopping_patience is not None:
+        trainer.add_callback(EarlyStoppingCallback(early_stopping_patience=stage.early_stopping_patience))
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)) if folder.exists() else None)
+    _save(trainer.model, processor, folder / "final")
+
+
+class _Groups(torch.utils.data.Dataset):
+    def __init__(self, groups: list[Group]):
+        self.groups = groups
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def __getitem__(self, index: int) -> Group:
+        return self.groups[index]
+
+
+def _training_arguments(config: Run, stage: Stage, folder: Path) -> TrainingArguments:
+    on_cpu = not torch.accelerator.is_available()
+    evaluate = {} if stage.eval_every is None else {"eval_strategy": "steps", "eval_steps": stage.eval_every}
+    best = {} if stage.eval_every is None else {"load_best_model_at_end": True, "metric_for_best_model": "S1", "greater_is_better": True}
+    return TrainingArguments(
+        output_dir=str(folder),
+        per_device_train_batch_size=stage.images_per_step,
+        gradient_accumulation_steps=stage.accumulation_steps,
+        num_train_epochs=stage.epochs,
+        max_steps=stage.max_steps or -1,
+        warmup_steps=stage.warmup_ratio,  # below 1: a share of all steps
+        lr_scheduler_type="cosine_with_min_lr",
+        lr_scheduler_kwargs={"min_lr_rate": stage.final_rate},
+        weight_decay=stage.weight_decay,
+        max_grad_norm=stage.gradient_clip,
+        bf16=best_dtype("cpu" if on_cpu else "cuda") == torch.bfloat16,
+        use_cpu=on_cpu,
+        gradient_checkpointing=config.gradient_checkpointing,
+        save_strategy="steps" if stage.save_every else "no",
+        save_steps=stage.save_every or 500,
+        save_total_limit=2,
+        logging_steps=50,
+        report_to="tensorboard" if is_tensorboard_available() else "none",
+        seed=config.seed,
+        remove_unused_columns=False,
+        dataloader_pin_memory=not on_cpu,
+        **evaluate,
+        **best,
+    )
+
+
+class Curve:
+    """S1 against minutes of training, one JSON row per validation, kept across resumed runs."""
+
+    def __init__(self, path: Path, stage: str):
+        self.path, self.stage, self.started = path, stage, time.monotonic()
+        rows = read_curve(path)
+        self.before = rows[-1]["minutes"] if rows else 0.0
+
+    @property
+    def minutes(self) -> float:
+        return self.before + (time.monotonic() - self.started) / 60
+
+    def add(self, **row: Any) -> None:
+        with self.path.open("a") as file:
+            file.write(json.dumps({"stage": self.stage, "minutes": round(self.minutes, 2), **row}) + "\n")
+
+
+def read_curve(path: Path) -> list[dict[str, Any]]:
+    """The rows of a ``curve.jsonl``; empty when there is none yet."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+class _CurveEnd(TrainerCallback):
+    """Records where every stage ends, so that the time of stages without validation counts."""
+
+    def __init__(self, curve: Curve):
+        self.curve = curve
+
+    def on_train_end(self, args, state, control, **kwargs):
+        self.curve.add(step=state.global_step, event="stage ends")
+
+
+class StageTrainer(Trainer):
+    """``Trainer`` whose validation generates answers and scores them with S1 (percent)."""
+
+    def __init__(self, *, processor: SmolRGPTProcessor, validation: list[Sample], curve: Curve, **kwargs: Any):
+        super().__init__(**kwargs, eval_dataset=_Groups([]))
+        self._processor, self._validation, self._curve = processor, validation, curve
+        self.add_callback(_CurveEnd(curve))
+
+    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval") -> dict[str, float]:
+        predictor = Predictor(self.model, self._processor)
+        self.model.eval()
+        with torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.args.bf16):
+            predictions = predict(predictor, self._validation, progress=False)
+        self.model.train()
+        truth = [{"id": s.id, "category": s.category, "normalized_answer": s.normalized_answer} for s in self._validation]
+        result = score(truth, predictions)
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in {"S1": result["S1"], **result["accuracy"]}.items()}
+        self._curve.add(step=self.state.global_step, num_questions=result["num_questions"], S1=result["S1"], accuracy=result["accuracy"])
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+
+def _save(model: Any, processor: SmolRGPTProcessor, folder: Path) -> None:
+    """Write model and processor to a temporary name, then rename: a half-written model is never taken for a finished one."""
+    temporary = folder.with_name(folder.name + ".partial")
+    model.save_pretrained(temporary)
+    processor.save_pretrained(temporary)
+    if folder.exists():
+        import shutil
+
+        shutil.rmtree(folder)
+    temporary.rename(folder)
