@@ -1,0 +1,114 @@
+"""Depth files and arrays to one meaning: float32, near = small, NaN where nothing was measured, an explicit kind.
+
+| file | kind | unit |
+|---|---|---|
+| 8-bit grey, or RGB with equal channels | relative | value / 255, turned round when near is bright |
+| 16-bit (or 32-bit integer) grey, integer .npy | metric | millimetres, 0 = not measured |
+| 32-bit float TIFF, float .npy | metric | metres |
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from smolrgpt.data.files import read_picture
+from smolrgpt.data.schema import DataError, DepthKind, DepthMap
+
+Polarity = Literal["dark", "bright"]
+
+#: Metres per unit of integer depth; the convention of RGB-D cameras (PrimeSense, RealSense, Kinect, Redwood).
+MILLIMETRE = 1e-3
+
+
+def load_depth(
+    path: Path | str, *, near: Polarity = "dark", kind: DepthKind | None = None, scale_m: float | None = None
+) -> DepthMap:
+    """Read a depth file; arguments as in ``depth_from_array``. Raises DataError naming the file."""
+    path = Path(path)
+    try:
+        if path.suffix.lower() == ".npy":
+            return depth_from_array(_read_npy(path), near=near, kind=kind, scale_m=scale_m)
+        if path.suffix.lower() == ".exr":
+            raise DataError("EXR is not read directly; save it as .npy or 32-bit float TIFF in metres")
+        return depth_from_picture(read_picture(path), near=near, kind=kind, scale_m=scale_m)
+    except DataError as error:
+        raise error if str(path) in str(error) else DataError(f"{path}: {error}") from error
+
+
+def depth_from_picture(
+    picture: Image.Image, *, near: Polarity = "dark", kind: DepthKind | None = None, scale_m: float | None = None
+) -> DepthMap:
+    """A depth picture of any mode; arguments as in ``depth_from_array``. Raises DataError for a coloured picture."""
+    if picture.mode in ("L", "F", "I") or picture.mode.startswith("I;16"):
+        return depth_from_array(np.asarray(picture), near=near, kind=kind, scale_m=scale_m)
+    if picture.mode in ("LA", "P", "PA", "RGB", "RGBA"):
+        rgb = np.asarray(picture.convert("RGBA"))[..., :3]
+        if (rgb == rgb[..., :1]).all():
+            return depth_from_array(np.ascontiguousarray(rgb[..., 0]), near=near, kind=kind, scale_m=scale_m)
+        raise DataError("this depth picture is coloured, and colours cannot be turned back into depth; expected grey levels")
+    raise DataError(f"picture mode {picture.mode!r} holds no depth; expected 8-bit grey, 16-bit grey or 32-bit float")
+
+
+def depth_from_array(
+    values: np.ndarray, *, near: Polarity = "dark", kind: DepthKind | None = None, scale_m: float | None = None
+) -> DepthMap:
+    """An (H, W) array, also (1, H, W) or (H, W, 1), to a DepthMap.
+
+    kind: None = by type: uint8 relative, other integers metric millimetres, floats metric metres.
+    near: whether near pixels are dark (small) or bright (large); only relative maps can be either.
+      Bright maps are usually inverse depth: 1 - value keeps their order, not their proportions.
+    scale_m: metres per unit of a metric map, when it is not the type's own.
+    Metric values that are not finite or <= 0 become NaN; a map without any valid pixel is allowed. Relative floats and wider integers are
+    stretched to [0, 1] over their finite values (8 bits are divided by 255, so that equal files give equal values).
+    Raises DataError for other shapes and types, a bad ``near``, ``kind`` or ``scale_m``, and 8-bit metric maps without ``scale_m``.
+    """
+    values = _two_dimensional(np.asarray(values))
+    if near not in ("dark", "bright"):
+        raise DataError(f"near is {near!r}; expected 'dark' or 'bright'")
+    if kind not in (None, "metric", "relative"):
+        raise DataError(f"depth kind is {kind!r}; expected 'metric', 'relative' or None")
+    kind = kind or ("relative" if values.dtype == np.uint8 and scale_m is None else "metric")
+    if kind == "relative":
+        return DepthMap(_relative(values, near), "relative")
+    return DepthMap(_metric(values, scale_m), "metric")
+
+
+def _metric(values: np.ndarray, scale_m: float | None) -> np.ndarray:
+    if scale_m is None:
+        if values.dtype == np.uint8:
+            raise DataError("an 8-bit map does not say how many metres a grey level is; give scale_m, or use it as relative depth")
+        scale_m = 1.0 if values.dtype.kind == "f" else MILLIMETRE
+    if not (np.isfinite(scale_m) and scale_m > 0):
+        raise DataError(f"scale_m is {scale_m}; expected metres per unit, > 0")
+    with np.errstate(over="ignore", invalid="ignore"):
+        metres = (values.astype(np.float64) * scale_m).astype(np.float32)
+        return np.where(np.isfinite(metres) & (metres > 0), metres, np.float32(np.nan))
+
+
+def _relative(values: np.ndarray, near: Polarity) -> np.ndarray:
+    if values.dtype == np.uint8:
+        unit = values.astype(np.float32) / np.float32(255)
+    else:
+        wide = np.where(np.isfinite(values), values, np.nan).astype(np.float64)
+        low, high = (np.nanmin(wide), np.nanmax(wide)) if np.isfinite(wide).any() else (0.0, 0.0)
+        unit = ((wide - low) / ((high - low) or 1.0)).astype(np.float32)
+    return unit if near == "dark" else np.float32(1) - unit
+
+
+def _two_dimensional(values: np.ndarray) -> np.ndarray:
+    if values.ndim == 3 and 1 in (values.shape[0], values.shape[-1]):
+        values = values[0] if values.shape[0] == 1 else values[..., 0]
+    if values.ndim != 2 or values.size == 0 or values.dtype.kind not in "iuf":
+        raise DataError(f"depth is {values.dtype} {values.shape}; expected numbers of shape (H, W)")
+    return values
+
+
+def _read_npy(path: Path) -> np.ndarray:
+    try:
+        return np.asarray(np.load(path, allow_pickle=False))
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{path}: cannot read this array ({error}); expected a .npy file of shape (H, W) in metres") from error

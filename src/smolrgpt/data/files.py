@@ -1,0 +1,53 @@
+"""The one place a picture file is opened: anything wrong with it becomes a DataError that names it."""
+
+from __future__ import annotations
+
+import struct
+import warnings
+import zlib
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+from smolrgpt.data.schema import DataError
+
+#: What Pillow's decoders raise on damaged files (``UnidentifiedImageError`` is an OSError, so is a truncated PNG or JPEG).
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, struct.error, zlib.error, MemoryError)
+
+
+def read_picture(path: Path | str) -> Image.Image:
+    """Open and fully decode the first frame of a picture, turned upright by its EXIF orientation.
+
+    Depth maps and masks go through the same function, so what belongs together turns together. The mode is the file's own.
+    Raises DataError naming the file when it is absent, truncated, no picture or larger than ``Image.MAX_IMAGE_PIXELS``.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is the rule, and it is an error
+            opened = Image.open(path)
+        with opened as picture:
+            limit = Image.MAX_IMAGE_PIXELS
+            if limit is not None and picture.width * picture.height > limit:
+                raise Image.DecompressionBombError(f"{picture.width}x{picture.height} pixels, more than the limit of {limit}")
+            picture.load()
+            return ImageOps.exif_transpose(picture)
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{path}: too large a picture: {error}; scale it down first") from error
+    except _DAMAGE as error:
+        raise DataError(f"{path}: cannot read this picture, it is truncated, damaged or of an unknown format ({error})") from error
+
+
+def to_rgb(picture: Image.Image) -> Image.Image:
+    """8-bit RGB of a picture of any mode (grey, palette, CMYK, alpha dropped, 16-bit scaled). Raises DataError for float pictures."""
+    if picture.mode == "RGB":
+        return picture
+    if picture.mode == "F":
+        raise DataError("a 32-bit float picture has no agreed brightness range; expected an 8- or 16-bit picture")
+    if picture.mode == "I" or picture.mode.startswith("I;16"):
+        picture = picture.convert("I").point(lambda value: value * (1 / 257)).convert("L")
+    if picture.mode == "P":
+        picture = picture.convert("RGBA")  # a palette may carry transparency, which Pillow refuses to drop silently
+    return picture.convert("RGB")

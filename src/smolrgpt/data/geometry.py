@@ -1,0 +1,58 @@
+"""Pinhole geometry: pixels and metric depth to points and back.
+
+Camera frame: x right, y down, z forward, metres; depth is z (planar), not the distance along the ray. The centre of the pixel in column u, row v
+is at (u, v), the convention of the intrinsics that RGB-D cameras ship. Legend: H W image, N points.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from smolrgpt.data.schema import Camera, DataError
+
+
+def backproject(depth_m: np.ndarray, camera: Camera, mask: np.ndarray | None = None) -> np.ndarray:
+    """(H, W) metres, NaN invalid, to (N, 3) float32 points of the valid pixels (inside ``mask`` (H, W) bool), in row-major order.
+
+    The camera may be that of another size of the same picture. Raises DataError when mask and depth differ in shape.
+    """
+    height, width = depth_m.shape
+    camera = camera.resized(width, height)
+    valid = np.isfinite(depth_m) & (depth_m > 0)
+    if mask is not None:
+        if mask.shape != depth_m.shape:
+            raise DataError(f"mask is {mask.shape}, depth is {depth_m.shape}; expected the same (H, W)")
+        valid &= mask.astype(bool)
+    v, u = np.nonzero(valid)
+    z = depth_m[v, u].astype(np.float64)
+    points = np.stack([(u - camera.cx) / camera.fx * z, (v - camera.cy) / camera.fy * z, z], axis=-1)
+    return points.astype(np.float32)
+
+
+def project(points: np.ndarray, camera: Camera) -> np.ndarray:
+    """(N, 3) metres to (N, 2) float32 pixels (column, row); NaN for points not in front of the camera."""
+    points = np.asarray(points, dtype=np.float64).reshape(-1, 3)
+    z = np.where(points[:, 2] > 0, points[:, 2], np.nan)
+    return np.stack([points[:, 0] / z * camera.fx + camera.cx, points[:, 1] / z * camera.fy + camera.cy], axis=-1).astype(np.float32)
+
+
+def visible_centroid(points: np.ndarray) -> np.ndarray:
+    """(N, 3) to (3,) float32: the middle of the visible surface's bounding box; NaN without points.
+
+    Robust (2nd to 98th percentile a side), because mask edges pick up background; the mean would lean to the near side, which has more pixels.
+    """
+    low, high = _robust_bounds(points)
+    return ((low + high) / 2).astype(np.float32)
+
+
+def box_extent(points: np.ndarray) -> np.ndarray:
+    """(N, 3) to (3,) float32 metres: size of the visible surface along x, y, z (2nd to 98th percentile); NaN without points."""
+    low, high = _robust_bounds(points)
+    return (high - low).astype(np.float32)
+
+
+def _robust_bounds(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if len(points) == 0:
+        return np.full(3, np.nan), np.full(3, np.nan)
+    low, high = np.percentile(points, [2, 98], axis=0)
+    return low, high

@@ -1,0 +1,95 @@
+"""From a Sample's paths to pixels, and the count of what could not be used."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from PIL import Image
+
+from smolrgpt.data.depth import load_depth
+from smolrgpt.data.files import read_picture, to_rgb
+from smolrgpt.data.schema import DataError, DepthMap, Sample
+
+#: ``Sample.metadata`` key by which a source says how its relative depth files are polarised ("dark", the default, or "bright").
+DEPTH_NEAR = "depth_near"
+
+
+@dataclass
+class SkipLog:
+    """Counts what was left out, by reason, and keeps the first ``keep`` messages of each reason."""
+
+    keep: int = 5
+    counts: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, reason: str, message: str, count: int = 1) -> None:
+        self.counts[reason] += count
+        kept = self.examples.setdefault(reason, [])
+        if len(kept) < self.keep:
+            kept.append(message)
+
+    @property
+    def total(self) -> int:
+        return sum(self.counts.values())
+
+    def __len__(self) -> int:
+        return self.total
+
+    def __bool__(self) -> bool:
+        """A log is always true, so that ``skips or SkipLog()`` keeps the caller's empty one."""
+        return True
+
+    def merge(self, other: SkipLog) -> None:
+        """Add what another log (a loader's, a worker's) counted."""
+        for reason, count in other.counts.items():
+            self.counts[reason] += count
+            kept = self.examples.setdefault(reason, [])
+            kept += other.examples.get(reason, [])[: self.keep - len(kept)]
+
+    def summary(self) -> str:
+        """One line: how many, why, and one example each; "nothing skipped" when that is so."""
+        if not self.total:
+            return "nothing skipped"
+        parts = [f"{count} x {reason} (e.g. {self.examples[reason][0]})" for reason, count in self.counts.most_common()]
+        return f"skipped {self.total}: " + "; ".join(parts)
+
+
+@dataclass(frozen=True)
+class LoadedImage:
+    """One image, its depth and all questions about it."""
+
+    image: Image.Image
+    depth: DepthMap | None
+    samples: list[Sample]
+
+
+def load_image(sample: Sample) -> Image.Image:
+    """The sample's picture as 8-bit RGB, upright. Raises DataError naming the file, or the sample when it holds the picture itself."""
+    name = sample.image if not isinstance(sample.image, Image.Image) else f"image of sample {sample.id!r}"
+    try:
+        return to_rgb(sample.image if isinstance(sample.image, Image.Image) else read_picture(sample.image))
+    except DataError as error:
+        raise error if str(name) in str(error) else DataError(f"{name}: {error}") from error
+
+
+def load_sample_depth(sample: Sample) -> DepthMap | None:
+    """The sample's depth map, None when it has none. Raises DataError naming the file."""
+    if sample.depth is None or isinstance(sample.depth, DepthMap):
+        return sample.depth
+    return load_depth(sample.depth, near=sample.metadata.get(DEPTH_NEAR, "dark"))
+
+
+def iter_loaded(samples: Iterable[Sample], skips: SkipLog) -> Iterator[LoadedImage]:
+    """Every image once with its questions, in order of first mention. Unreadable images or depths are counted per question and left out."""
+    groups: dict[str, list[Sample]] = {}
+    for sample in samples:
+        groups.setdefault(sample.image_key, []).append(sample)
+    for group in groups.values():
+        try:
+            loaded = LoadedImage(load_image(group[0]), load_sample_depth(group[0]), group)
+        except DataError as error:
+            skips.add("unreadable image", str(error), len(group))
+            continue
+        yield loaded
