@@ -1,0 +1,208 @@
+"""Configuration of SmolRGPT: a vision tower, a language model and the path that carries marked regions from one to the other."""
+
+from __future__ import annotations
+
+from huggingface_hub.dataclasses import strict
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.configuration_utils import SubConfigSpec
+
+#: The columns of ``region_geometry`` (N, F), in order. Values are scaled to about [-1, 1] by the image processor, which documents the scaling;
+#: columns that cannot be known are 0 and the three flags at the end (0 or 1) say which those are.
+REGION_GEOMETRY_FEATURES: tuple[str, ...] = (
+    "box_cx",
+    "box_cy",
+    "box_w",
+    "box_h",
+    "centroid_x",
+    "centroid_y",
+    "sqrt_area",
+    "depth_q05",
+    "depth_q25",
+    "depth_q50",
+    "depth_q75",
+    "depth_q95",
+    "depth_spread",
+    "x_m",
+    "y_m",
+    "z_m",
+    "extent_x_m",
+    "extent_y_m",
+    "extent_z_m",
+    "range_m",
+    "has_depth",
+    "is_metric",
+    "has_camera",
+)
+
+#: What a region may be written as, in the order of the tokens in the prompt.
+REGION_TOKEN_KINDS: tuple[str, ...] = ("rgb", "depth", "geo")
+
+# SmolLM2 has 49,152 tokens; the released checkpoints append <|image|>, <mask_rgb>, <mask_depth>; <mask_geo> is ours.
+_BASE_VOCAB_SIZE = 49152
+_DEFAULT_REGION_TOKEN_IDS = {"rgb": 49153, "depth": 49154, "geo": 49155}
+
+
+@strict
+class SmolRGPTConfig(PreTrainedConfig):
+    r"""
+    The default is the published model (arXiv 2509.15490): SigLIP2-base at 256 pixels, SmolLM2-360M, 475.7 M parameters.
+
+    Args:
+        vision_config (`dict | PreTrainedConfig`, *optional*):
+            Any patch-grid vision backbone of the library with square patches; `vision_use_head` is switched off, the pooled output is never read.
+        text_config (`dict | PreTrainedConfig`, *optional*):
+            Any decoder-only language model of the library. Its vocabulary must contain the placeholder ids below.
+        pixel_shuffle_factor (`int`, defaults to 2):
+            Patches per side merged into one image token: 16x16 patches -> 8x8 = 64 image tokens.
+        depth_path (`"separate" | "shared" | "none"`):
+            The connector of the depth image: its own, the RGB connector's weights, or absent.
+        refiner (`"separate" | "shared" | "none"`):
+            The upsampler before mask pooling: one per modality, one for both, or none (regions pool from the connector's grid).
+        refiner_stages (`int`, defaults to 3): doublings of the grid's side: 8 -> 64.
+        region_tokens (`tuple[str, ...]`, defaults to `("rgb", "depth")`):
+            The tokens each region is written as, in this order; a subset of `("rgb", "depth", "geo")`, may be empty.
+        region_norm (`bool`, defaults to `False`): layer norm on pooled vectors; not part of the published model.
+        geometry_dim (`int`): columns of `region_geometry`, see `REGION_GEOMETRY_FEATURES`.
+        geometry_num_frequencies (`int`, defaults to 6): Fourier frequencies `pi * 2**k` of the geometry token.
+        geometry_loss_weight (`float`, defaults to 0):
+            Weight of the auxiliary loss that regresses a region's geometry from its pooled vectors; the heads exist only above 0.
+        image_token_id, region_token_ids, pad/bos/eos_token_id: vocabulary ids; `region_token_ids` maps each used kind to its id.
+        train_logits (`bool`, defaults to `False`): with labels, also return the logits of all positions.
+    """
+
+    model_type = "smolrgpt"
+    keys_to_ignore_at_inference = ["past_key_values", "image_embeds", "region_embeds"]
+    sub_configs_defaults = {
+        "vision_config": SubConfigSpec(
+            config_class=AutoConfig,
+            model_type="siglip_vision_model",
+            # google/siglip2-base-patch16-256
+            init_kwargs={
+                "hidden_size": 768,
+                "intermediate_size": 3072,
+                "num_hidden_layers": 12,
+                "num_attention_heads": 12,
+                "image_size": 256,
+                "patch_size": 16,
+                "hidden_act": "gelu_pytorch_tanh",
+                "layer_norm_eps": 1e-6,
+                "vision_use_head": False,
+            },
+        ),
+        "text_config": SubConfigSpec(
+            config_class=AutoConfig,
+            model_type="llama",
+            # HuggingFaceTB/SmolLM2-360M-Instruct
+            init_kwargs={
+                "vocab_size": _BASE_VOCAB_SIZE + 3,
+                "hidden_size": 960,
+                "intermediate_size": 2560,
+                "num_hidden_layers": 32,
+                "num_attention_heads": 15,
+                "num_key_value_heads": 5,
+                "max_position_embeddings": 8192,
+                "rms_norm_eps": 1e-5,
+                "rope_parameters": {"rope_type": "default", "rope_theta": 100000.0},
+                "tie_word_embeddings": True,
+                "pad_token_id": 2,
+                "bos_token_id": 1,
+                "eos_token_id": 2,
+            },
+        ),
+    }
+
+    vision_config: dict | PreTrainedConfig | None = None
+    text_config: dict | PreTrainedConfig | None = None
+    pixel_shuffle_factor: int = 2
+    depth_path: str = "separate"
+    refiner: str = "separate"
+    refiner_stages: int = 3
+    region_tokens: list[str] | tuple[str, ...] = ("rgb", "depth")
+    region_norm: bool = False
+    geometry_dim: int = len(REGION_GEOMETRY_FEATURES)
+    geometry_num_frequencies: int = 6
+    geometry_loss_weight: float | int = 0.0
+    image_token_id: int = _BASE_VOCAB_SIZE
+    region_token_ids: dict[str, int] | None = None
+    pad_token_id: int | None = None
+    bos_token_id: int | None = None
+    eos_token_id: int | list[int] | None = None
+    tie_word_embeddings: bool = True
+    train_logits: bool = False
+
+    def __post_init__(self, **kwargs):
+        published_text = self.text_config is None
+        super().__post_init__(**kwargs)
+        self.region_tokens = tuple(self.region_tokens)
+        if published_text and "geo" in self.region_tokens:
+            self.text_config.vocab_size = _BASE_VOCAB_SIZE + 4
+        if self.region_token_ids is None:
+            self.region_token_ids = {k: _DEFAULT_REGION_TOKEN_IDS[k] for k in self.region_tokens if k in _DEFAULT_REGION_TOKEN_IDS}
+        for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
+            if getattr(self, name) is None:
+                setattr(self, name, getattr(self.text_config, name, None))
+        if hasattr(self.vision_config, "vision_use_head"):
+            self.vision_config.vision_use_head = False
+
+    def validate_architecture(self):
+        """Contradictions between fields; `@strict` calls this after `__post_init__`."""
+        for name in ("depth_path", "refiner"):
+            if getattr(self, name) not in ("separate", "shared", "none"):
+                raise ValueError(f"{name} is {getattr(self, name)!r}; expected 'separate', 'shared' or 'none'")
+        kinds = [kind for kind in REGION_TOKEN_KINDS if kind in self.region_tokens]
+        if kinds != list(self.region_tokens):
+            raise ValueError(f"region_tokens is {self.region_tokens}; expected some of {REGION_TOKEN_KINDS}, each once, in this order")
+        if "depth" in kinds and self.depth_path == "none":
+            raise ValueError("region_tokens has 'depth' but depth_path is 'none'; remove the token or choose 'separate' or 'shared'")
+        if self.geometry_loss_weight > 0 and not {"rgb", "depth"} & set(kinds):
+            raise ValueError("geometry_loss_weight is above 0 but no pooled region token ('rgb' or 'depth') is there to learn from it")
+        self._validate_placeholders(kinds)
+        if self.patches_per_side % self.pixel_shuffle_factor:
+            raise ValueError(
+                f"pixel_shuffle_factor {self.pixel_shuffle_factor} does not divide the {self.patches_per_side} patches of a side "
+                f"(image_size {self.vision_config.image_size}, patch_size {self.vision_config.patch_size})"
+            )
+
+    def _validate_placeholders(self, kinds: list[str]) -> None:
+        missing = [kind for kind in kinds if kind not in self.region_token_ids]
+        if missing:
+            raise ValueError(f"region_token_ids has no id for {missing}; it is {self.region_token_ids}")
+        ids = {"image": self.image_token_id, **{kind: self.region_token_ids[kind] for kind in kinds}}
+        if len(set(ids.values())) != len(ids):
+            raise ValueError(f"placeholder token ids must differ, found {ids}")
+        outside = {name: i for name, i in ids.items() if not 0 <= i < self.text_config.vocab_size}
+        if outside:
+            raise ValueError(f"placeholder token ids {outside} lie outside the text vocabulary of {self.text_config.vocab_size} tokens")
+
+    @property
+    def patches_per_side(self) -> int:
+        """Patches of the vision tower along one side of the square image."""
+        return self.vision_config.image_size // self.vision_config.patch_size
+
+    @property
+    def tokens_per_side(self) -> int:
+        """Side of the connector's grid."""
+        return self.patches_per_side // self.pixel_shuffle_factor
+
+    @property
+    def num_image_tokens(self) -> int:
+        """P: image tokens in the prompt."""
+        return self.tokens_per_side**2
+
+    @property
+    def grid_size(self) -> int:
+        """G: side of the map that regions pool from, and so the natural size of `region_masks`."""
+        return self.tokens_per_side * (1 if self.refiner == "none" else 2**self.refiner_stages)
+
+    @property
+    def pooled_tokens(self) -> tuple[str, ...]:
+        """The region tokens that are pooled from a map."""
+        return tuple(kind for kind in self.region_tokens if kind != "geo")
+
+    @property
+    def placeholder_token_ids(self) -> dict[str, int]:
+        """Every id whose embedding is replaced by a feature: `{"image": .., "rgb": .., ..}`."""
+        return {"image": self.image_token_id, **{kind: self.region_token_ids[kind] for kind in self.region_tokens}}
+
+
+__all__ = ["REGION_GEOMETRY_FEATURES", "REGION_TOKEN_KINDS", "SmolRGPTConfig"]

@@ -1,0 +1,603 @@
+"""PyTorch SmolRGPT.
+
+Legend: Q questions, I unique images, N unique regions over all images, R most regions of a question, T text tokens, S image side in pixels,
+P image tokens, G side of the map that regions pool from, C vision width, D text width, F geometry features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import AutoModel, GenerationMixin, PreTrainedModel
+from transformers import initialization as init
+from transformers.cache_utils import Cache
+from transformers.modeling_outputs import BaseModelOutputWithPast, ModelOutput
+from transformers.modeling_utils import slice_logits_to_keep
+from transformers.utils.generic import can_return_tuple
+
+from .configuration_smolrgpt import REGION_GEOMETRY_FEATURES, SmolRGPTConfig
+
+#: Tensors that belong to the batch's images and regions, not to one question: never repeated for beams, dropped once the prompt is read.
+IMAGE_INPUTS = (
+    "pixel_values",
+    "depth_values",
+    "region_masks",
+    "region_image_index",
+    "region_geometry",
+    "image_embeds",
+    "region_embeds",
+)
+#: Tensors with one row per question that only the prompt needs.
+QUESTION_INPUTS = ("image_index", "region_index")
+
+POOL_EPSILON = 1e-8  # of the released program: an empty mask pools to zero
+REFINER_NORM_EPSILON = 1e-6  # of the released program
+GEOMETRY_TOKEN_SCALE = 0.1  # root mean square of a fresh geometry token: between text embeddings (0.02) and pooled vectors (about 0.3)
+
+
+@dataclass
+class SmolRGPTFeatures(ModelOutput):
+    """What the vision side computes, in the model's dtype.
+
+    Args:
+        image_embeds (`Tensor` of shape `(I, P, D)`): the image tokens.
+        region_maps (`dict[str, Tensor]` of shape `(I, G*G, D)`): row-major map per pooled kind (`"rgb"`, `"depth"`).
+        region_embeds (`dict[str, Tensor]` of shape `(N, D)`): vector per region and kind in `region_tokens`.
+    """
+
+    image_embeds: Tensor | None = None
+    region_maps: dict[str, Tensor] | None = None
+    region_embeds: dict[str, Tensor] | None = None
+
+
+@dataclass
+class SmolRGPTModelOutputWithPast(BaseModelOutputWithPast):
+    """Output of the language model, and the features that were used, for reuse."""
+
+    image_embeds: Tensor | None = None
+    region_embeds: dict[str, Tensor] | None = None
+
+
+@dataclass
+class SmolRGPTCausalLMOutputWithPast(ModelOutput):
+    """Args:
+    loss (`Tensor` of shape `()`): next-token loss plus `geometry_loss_weight * geometry_loss` (the latter in training only).
+    logits (`Tensor` of shape `(Q, T, vocabulary)`): `None` with labels, unless `logits_to_keep` or `config.train_logits` asks for them.
+    geometry_loss (`Tensor` of shape `()`): unweighted auxiliary loss, in training only.
+    image_embeds (`Tensor` of shape `(I, P, D)`), region_embeds (`dict[str, Tensor]` of shape `(N, D)`): features used, for reuse.
+    """
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    past_key_values: Cache | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+    geometry_loss: Tensor | None = None
+    image_embeds: Tensor | None = None
+    region_embeds: dict[str, Tensor] | None = None
+
+
+class SmolRGPTConnector(nn.Module):
+    """Pixel shuffle (channel order: row offset, column offset, channel) and one bias-free linear layer."""
+
+    def __init__(self, config: SmolRGPTConfig):
+        super().__init__()
+        self.factor = config.pixel_shuffle_factor
+        width = config.vision_config.hidden_size * self.factor**2
+        self.proj = nn.Linear(width, config.text_config.hidden_size, bias=False)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """(I, patches, C) row-major -> (I, P, D) row-major."""
+        count, length, width = patches.shape
+        side, f = int(length**0.5) // self.factor, self.factor
+        cells = patches.view(count, side, f, side, f, width).transpose(2, 3)  # (I, side, side, f, f, C)
+        return self.proj(cells.reshape(count, side * side, f * f * width))
+
+
+class SmolRGPTUpsample(nn.ConvTranspose2d):
+    """Stride-2, kernel-2 transposed convolution on channels-last maps, written as the matrix product it is (faster on CPUs, most of all in bf16)."""
+
+    def __init__(self, width: int):
+        super().__init__(width, width, kernel_size=2, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        """(I, H, W, D) -> (I, 2H, 2W, D)."""
+        count, height, width, channels = x.shape
+        weight = self.weight.permute(2, 3, 1, 0).reshape(4 * channels, channels)  # rows: row offset, column offset, channel out
+        x = functional.linear(x, weight).view(count, height, width, 2, 2, channels)
+        x = x.transpose(2, 3).reshape(count, 2 * height, 2 * width, channels)
+        return x if self.bias is None else x + self.bias.to(x.dtype)
+
+
+class SmolRGPTRefiner(nn.Module):
+    """Doubles the grid's side `refiner_stages` times; layer norm and GELU between, GELU at the end."""
+
+    def __init__(self, config: SmolRGPTConfig):
+        super().__init__()
+        width, stages = config.text_config.hidden_size, config.refiner_stages
+        self.upsamples = nn.ModuleList(SmolRGPTUpsample(width) for _ in range(stages))
+        self.norms = nn.ModuleList(nn.LayerNorm(width, eps=REFINER_NORM_EPSILON) for _ in range(stages - 1))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(I, P, D) -> (I, G*G, D), both row-major."""
+        side = int(tokens.shape[1] ** 0.5)
+        x = tokens.unflatten(1, (side, side))
+        for i, upsample in enumerate(self.upsamples):
+            x = upsample(x)
+            if i < len(self.norms):
+                x = self.norms[i](x)
+            x = functional.gelu(x)
+        return x.flatten(1, 2)
+
+
+class SmolRGPTGeometryEmbedder(nn.Module):
+    """Fourier features of a region's geometry and a small MLP: the geometry token."""
+
+    def __init__(self, config: SmolRGPTConfig):
+        super().__init__()
+        width = config.text_config.hidden_size
+        self.num_frequencies = config.geometry_num_frequencies
+        self.fc1 = nn.Linear(config.geometry_dim * (1 + 2 * self.num_frequencies), width)
+        self.fc2 = nn.Linear(width, width)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, geometry: Tensor) -> Tensor:
+        """(N, F) in about [-1, 1] -> (N, D)."""
+        geometry = geometry.float()  # the high frequencies need more than bf16's 8 bits
+        scales = torch.pi * 2.0 ** torch.arange(self.num_frequencies, device=geometry.device)
+        angles = (geometry[:, :, None] * scales).flatten(1)  # (N, F * frequencies)
+        features = torch.cat([geometry, angles.sin(), angles.cos()], dim=1).to(self.fc1.weight.dtype)
+        return GEOMETRY_TOKEN_SCALE * self.norm(self.fc2(functional.gelu(self.fc1(features))))
+
+
+class SmolRGPTGeometryHead(nn.Module):
+    """Reads a region's geometry out of its pooled vector; used by the auxiliary loss only."""
+
+    def __init__(self, config: SmolRGPTConfig):
+        super().__init__()
+        width = config.text_config.hidden_size
+        self.norm = nn.LayerNorm(width)
+        self.fc1 = nn.Linear(width, width)
+        self.fc2 = nn.Linear(width, config.geometry_dim)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """(N, D) -> (N, F)."""
+        return self.fc2(functional.gelu(self.fc1(self.norm(pooled))))
+
+
+def pool_masks(maps: Tensor, masks: Tensor, image_index: Tensor) -> Tensor:
+    """Mean of each region's map under its mask, without a copy of the map per region.
+
+    maps (I, G*G, D) row-major; masks (N, g, g) area fractions in [0, 1], averaged onto the G x G grid when g != G;
+    image_index (N,) int64, in any order. Returns (N, D) in the maps' dtype; an empty mask pools to zero.
+    """
+    side = int(maps.shape[1] ** 0.5)
+    masks = masks.float()
+    if masks.shape[-1] != side:
+        masks = functional.adaptive_avg_pool2d(masks, side)
+    weights = masks.flatten(1)  # (N, G*G)
+    weights = weights / (weights.sum(dim=1, keepdim=True) + POOL_EPSILON)
+    member = functional.one_hot(image_index, maps.shape[0])  # (N, I)
+    slot = member.cumsum(0).gather(1, image_index[:, None]).squeeze(1) - 1  # (N,) which region of its image this is
+    packed = weights.new_zeros(maps.shape[0], int(member.sum(0).max()), weights.shape[1])
+    packed[image_index, slot] = weights
+    return torch.bmm(packed.to(maps.dtype), maps)[image_index, slot]
+
+
+def geometry_weights(geometry: Tensor) -> Tensor:
+    """Which columns of `region_geometry` (N, F) are known, as (N, F) zeros and ones: box and flags always, the rest as the flags say."""
+    column = {name: i for i, name in enumerate(REGION_GEOMETRY_FEATURES)}
+    known = torch.ones_like(geometry)
+    if geometry.shape[1] != len(column):
+        return known  # another set of features: all of them count
+    has_depth = geometry[:, column["has_depth"]]
+    metric = has_depth * geometry[:, column["is_metric"]] * geometry[:, column["has_camera"]]
+    for name, i in column.items():
+        if name.startswith("depth_"):
+            known[:, i] = has_depth
+        elif name.endswith("_m"):
+            known[:, i] = metric
+    return known
+
+
+class SmolRGPTPreTrainedModel(PreTrainedModel):
+    config: SmolRGPTConfig
+    config_class = SmolRGPTConfig
+    base_model_prefix = "model"
+    input_modalities = ("image", "text")
+    supports_gradient_checkpointing = True
+    _skip_keys_device_placement = ["past_key_values"]
+    _supports_flash_attn = True
+    _supports_sdpa = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, SmolRGPTUpsample):
+            # every output pixel reads D inputs once: keeps the variance, at any width
+            init.normal_(module.weight, std=module.in_channels**-0.5)
+
+
+class SmolRGPTModel(SmolRGPTPreTrainedModel):
+    """Vision tower, connectors, refiners, region tokens and the language model, without its head."""
+
+    def __init__(self, config: SmolRGPTConfig):
+        super().__init__(config)
+        self.vision_tower = AutoModel.from_config(config.vision_config)
+        self.rgb_connector = SmolRGPTConnector(config)
+        if self.uses_depth and config.depth_path == "separate":
+            self.depth_connector = SmolRGPTConnector(config)
+        if config.refiner != "none":
+            if "rgb" in config.pooled_tokens or (self.uses_depth and config.refiner == "shared"):
+                self.rgb_refiner = SmolRGPTRefiner(config)
+            if self.uses_depth and config.refiner == "separate":
+                self.depth_refiner = SmolRGPTRefiner(config)
+        if config.region_norm:
+            self.region_norms = nn.ModuleDict({kind: nn.LayerNorm(config.text_config.hidden_size) for kind in config.pooled_tokens})
+        if "geo" in config.region_tokens:
+            self.geometry_embedder = SmolRGPTGeometryEmbedder(config)
+        self.language_model = AutoModel.from_config(config.text_config)
+        self.post_init()
+
+    @property
+    def uses_depth(self) -> bool:
+        return "depth" in self.config.pooled_tokens
+
+    def encode_patches(self, pixel_values: Tensor) -> Tensor:
+        """(I, 3, S, S) -> final-norm patch features (I, patches, C). Builds no graph when the tower is frozen."""
+        trainable = torch.is_grad_enabled() and any(p.requires_grad for p in self.vision_tower.parameters())
+        with torch.set_grad_enabled(trainable):
+            hidden = self.vision_tower(pixel_values.to(self.dtype)).last_hidden_state
+        patch = self.config.vision_config.patch_size
+        count = (pixel_values.shape[-2] // patch) * (pixel_values.shape[-1] // patch)
+        return hidden[:, hidden.shape[1] - count :]  # class and register tokens come first, where a tower has them
+
+    def encode_images(self, pixel_values: Tensor, depth_values: Tensor | None = None, with_maps: bool = True) -> SmolRGPTFeatures:
+        """Image tokens and, `with_maps`, the maps that regions pool from, for (I, 3, S, S) RGB and depth images.
+
+        One pass of the vision tower for both; depth is not looked at when no token needs it. Raises ValueError when it is needed and missing.
+        """
+        with_depth = with_maps and self.uses_depth
+        if with_depth and depth_values is None:
+            raise ValueError("depth_values is missing but region_tokens has 'depth'; pass it (the processor writes zeros for no depth)")
+        if with_depth and depth_values.shape != pixel_values.shape:
+            raise ValueError(f"depth_values is {tuple(depth_values.shape)}, pixel_values {tuple(pixel_values.shape)}; they must be alike")
+        images = torch.cat([pixel_values, depth_values]) if with_depth else pixel_values
+        patches = self.encode_patches(images)
+        count = pixel_values.shape[0]
+        image_embeds = self.rgb_connector(patches[:count])  # (I, P, D)
+        maps: dict[str, Tensor] = {}
+        if with_maps and "rgb" in self.config.pooled_tokens:
+            maps["rgb"] = self._refine(image_embeds, "rgb")
+        if with_depth:
+            connector = self.depth_connector if self.config.depth_path == "separate" else self.rgb_connector
+            maps["depth"] = self._refine(connector(patches[count:]), "depth")
+        return SmolRGPTFeatures(image_embeds=image_embeds, region_maps=maps)
+
+    def _refine(self, tokens: Tensor, kind: str) -> Tensor:
+        if self.config.refiner == "none":
+            return tokens
+        return (self.depth_refiner if kind == "depth" and self.config.refiner == "separate" else self.rgb_refiner)(tokens)
+
+    def pool_regions(
+        self,
+        region_maps: dict[str, Tensor],
+        region_masks: Tensor,
+        region_image_index: Tensor | None = None,
+        region_geometry: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Vectors (N, D) of each kind in `region_tokens`, for regions of already encoded images.
+
+        region_masks (N, g, g) area fractions; region_image_index (N,) into the maps' images (all of the first when omitted);
+        region_geometry (N, F), needed for the geometry token.
+        """
+        if region_image_index is None:
+            region_image_index = torch.zeros(len(region_masks), dtype=torch.long, device=region_masks.device)
+        embeds: dict[str, Tensor] = {}
+        for kind in self.config.pooled_tokens:
+            pooled = pool_masks(region_maps[kind], region_masks, region_image_index)
+            embeds[kind] = self.region_norms[kind](pooled) if self.config.region_norm else pooled
+        if "geo" in self.config.region_tokens:
+            if region_geometry is None:
+                raise ValueError("region_geometry is missing but region_tokens has 'geo'; pass what the processor returned")
+            embeds["geo"] = self.geometry_embedder(region_geometry)
+        return embeds
+
+    def encode(
+        self,
+        pixel_values: Tensor,
+        depth_values: Tensor | None = None,
+        region_masks: Tensor | None = None,
+        region_image_index: Tensor | None = None,
+        region_geometry: Tensor | None = None,
+    ) -> SmolRGPTFeatures:
+        """All features of a batch's images and regions; refiners run only when there are regions."""
+        has_regions = region_masks is not None and len(region_masks) > 0 and len(self.config.region_tokens) > 0
+        features = self.encode_images(pixel_values, depth_values, with_maps=has_regions)
+        if has_regions:
+            features.region_embeds = self.pool_regions(features.region_maps, region_masks, region_image_index, region_geometry)
+        else:
+            features.region_embeds = {}
+        return features
+
+    def get_image_features(self, pixel_values: Tensor, **kwargs: Any) -> Tensor:
+        """Image tokens (I, P, D) of RGB images (I, 3, S, S)."""
+        return self.encode_images(pixel_values, with_maps=False).image_embeds
+
+    def _check_placeholders(
+        self,
+        input_ids: Tensor,
+        image_embeds: Tensor | None,
+        region_embeds: dict[str, Tensor] | None,
+        image_index: Tensor | None,
+        region_index: Tensor | None,
+    ) -> None:
+        """The one place where placeholders meet features. Raises ValueError naming the first sample that does not fit, and both counts."""
+        image_counts = (input_ids == self.config.image_token_id).sum(1)
+        wanted = 0 if image_embeds is None else image_embeds.shape[1]
+        for sample in ((image_counts != wanted) & (image_counts != 0)).nonzero()[:1].flatten().tolist():
+            raise ValueError(f"sample {sample}: {int(image_counts[sample])} image placeholders in the text, {wanted} image features given")
+        regions = torch.zeros_like(image_counts) if region_index is None else (region_index >= 0).sum(1)
+        for kind in self.config.region_tokens:
+            counts = (input_ids == self.config.region_token_ids[kind]).sum(1)
+            for sample in (counts != regions).nonzero()[:1].flatten().tolist():
+                raise ValueError(
+                    f"sample {sample}: {int(counts[sample])} '{kind}' region placeholders in the text, "
+                    f"{int(regions[sample])} regions given; mark every region of the sample exactly once"
+                )
+            given = 0 if not region_embeds or kind not in region_embeds else len(region_embeds[kind])
+            if region_index is not None and region_index.numel() and int(region_index.max()) >= given:
+                sample = int((region_index >= given).any(1).nonzero()[0])
+                raise ValueError(f"sample {sample}: points at region {int(region_index[sample].max())}, but only {given} regions are given")
+        if image_embeds is not None and image_index is not None and int(image_index.max()) >= len(image_embeds):
+            sample = int((image_index >= len(image_embeds)).nonzero()[0])
+            raise ValueError(f"sample {sample}: points at image {int(image_index[sample])}, but only {len(image_embeds)} images are given")
+
+    def merge(
+        self,
+        input_ids: Tensor,
+        image_embeds: Tensor | None,
+        region_embeds: dict[str, Tensor] | None,
+        image_index: Tensor | None,
+        region_index: Tensor | None,
+    ) -> Tensor:
+        """(Q, T) token ids -> (Q, T, D) embeddings with every placeholder replaced by its feature, in order of appearance."""
+        if image_embeds is not None and image_index is None:
+            image_index = default_image_index(len(input_ids), len(image_embeds), input_ids.device)
+        self._check_placeholders(input_ids, image_embeds, region_embeds, image_index, region_index)
+        embeds = self.get_input_embeddings()(input_ids)  # (Q, T, D)
+        if image_embeds is not None:
+            places = input_ids == self.config.image_token_id  # (Q, T)
+            rows = image_index[places.any(1)]  # text-only questions take no image
+            embeds = embeds.masked_scatter(places[..., None], image_embeds.to(embeds.dtype)[rows])
+        if region_index is not None and region_embeds:
+            wanted = region_index[region_index >= 0]  # (regions mentioned,) question by question
+            for kind in self.config.region_tokens:
+                places = input_ids == self.config.region_token_ids[kind]
+                embeds = embeds.masked_scatter(places[..., None], region_embeds[kind].to(embeds.dtype)[wanted])
+        return embeds
+
+    def _needs_features(self, input_ids: Tensor) -> bool:
+        ids = torch.tensor(list(self.config.placeholder_token_ids.values()), device=input_ids.device)
+        return bool(torch.isin(input_ids, ids).any())
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        depth_values: Tensor | None = None,
+        region_masks: Tensor | None = None,
+        region_image_index: Tensor | None = None,
+        region_geometry: Tensor | None = None,
+        image_index: Tensor | None = None,
+        region_index: Tensor | None = None,
+        image_embeds: Tensor | None = None,
+        region_embeds: dict[str, Tensor] | None = None,
+        **kwargs: Any,
+    ) -> SmolRGPTModelOutputWithPast:
+        """
+        input_ids, attention_mask (Q, T) left padded; pixel_values, depth_values (I, 3, S, S); region_masks (N, g, g) area fractions;
+        region_image_index (N,); region_geometry (N, F); image_index (Q,) into I; region_index (Q, R) into N, -1 = padding.
+        `image_embeds` (I, P, D) and `region_embeds` {kind: (N, D)} of an earlier `encode` replace the pixels.
+        Raises ValueError when placeholders and features do not match.
+        """
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("pass exactly one of input_ids and inputs_embeds")
+        if image_embeds is not None and pixel_values is not None:
+            raise ValueError("pass either pixel_values or image_embeds, not both")
+        if inputs_embeds is None:
+            if pixel_values is not None and self._needs_features(input_ids):
+                features = self.encode(pixel_values, depth_values, region_masks, region_image_index, region_geometry)
+                image_embeds, region_embeds = features.image_embeds, features.region_embeds
+            decoding = past_key_values is not None and past_key_values.get_seq_length() > 0
+            if decoding and image_embeds is None and region_embeds is None:
+                inputs_embeds = self.get_input_embeddings()(input_ids)  # an answer may hold any token; only a prompt is checked
+            elif pixel_values is not None and image_embeds is None:
+                inputs_embeds = self.get_input_embeddings()(input_ids)  # a blind batch: nothing in the text refers to the image
+            else:
+                inputs_embeds = self.merge(input_ids, image_embeds, region_embeds, image_index, region_index)
+        outputs = self.language_model(
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            **kwargs,
+        )
+        return SmolRGPTModelOutputWithPast(
+            last_hidden_state=outputs.last_hidden_state,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            image_embeds=image_embeds,
+            region_embeds=region_embeds,
+        )
+
+
+def default_image_index(num_questions: int, num_images: int, device: torch.device) -> Tensor:
+    """(Q,) when the caller gave none: one image each, or one for all. Raises ValueError otherwise."""
+    if num_images == num_questions:
+        return torch.arange(num_questions, device=device)
+    if num_images == 1:
+        return torch.zeros(num_questions, dtype=torch.long, device=device)
+    raise ValueError(f"{num_questions} questions and {num_images} images: pass image_index to say which question is about which image")
+
+
+class SmolRGPTForConditionalGeneration(SmolRGPTPreTrainedModel, GenerationMixin):
+    """SmolRGPT with its language model head: `forward` for training, `generate` for answers."""
+
+    _tied_weights_keys = {"lm_head.weight": "model.language_model.embed_tokens.weight"}
+    main_input_name = "input_ids"
+
+    def __init__(self, config: SmolRGPTConfig):
+        super().__init__(config)
+        self.model = SmolRGPTModel(config)
+        self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
+        if config.geometry_loss_weight > 0:
+            self.geometry_heads = nn.ModuleDict({kind: SmolRGPTGeometryHead(config) for kind in config.pooled_tokens})
+        self.post_init()
+        # a placeholder in an answer would have no feature
+        self.generation_config.suppress_tokens = sorted(config.placeholder_token_ids.values())
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.lm_head
+
+    def encode(self, *args: Any, **kwargs: Any) -> SmolRGPTFeatures:
+        """See `SmolRGPTModel.encode`."""
+        return self.model.encode(*args, **kwargs)
+
+    def encode_images(self, *args: Any, **kwargs: Any) -> SmolRGPTFeatures:
+        """See `SmolRGPTModel.encode_images`."""
+        return self.model.encode_images(*args, **kwargs)
+
+    def pool_regions(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+        """See `SmolRGPTModel.pool_regions`."""
+        return self.model.pool_regions(*args, **kwargs)
+
+    def get_image_features(self, pixel_values: Tensor, **kwargs: Any) -> Tensor:
+        return self.model.get_image_features(pixel_values, **kwargs)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        depth_values: Tensor | None = None,
+        region_masks: Tensor | None = None,
+        region_image_index: Tensor | None = None,
+        region_geometry: Tensor | None = None,
+        image_index: Tensor | None = None,
+        region_index: Tensor | None = None,
+        image_embeds: Tensor | None = None,
+        region_embeds: dict[str, Tensor] | None = None,
+        labels: Tensor | None = None,
+        logits_to_keep: int | Tensor = 0,
+        num_items_in_batch: int | Tensor | None = None,
+        **kwargs: Any,
+    ) -> SmolRGPTCausalLMOutputWithPast:
+        """
+        See `SmolRGPTModel.forward` for the inputs. labels (Q, T) int64, -100 ignored, not shifted (position t holds token t).
+        `num_items_in_batch`: labelled tokens over all accumulated micro-batches; the loss is then a sum divided by it, else a mean.
+        """
+        outputs = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            pixel_values=pixel_values,
+            depth_values=depth_values,
+            region_masks=region_masks,
+            region_image_index=region_image_index,
+            region_geometry=region_geometry,
+            image_index=image_index,
+            region_index=region_index,
+            image_embeds=image_embeds,
+            region_embeds=region_embeds,
+            **kwargs,
+        )
+        loss = geometry_loss = None
+        if labels is not None:
+            loss, share = self._answer_loss(outputs.last_hidden_state, labels, num_items_in_batch)
+            geometry_loss = self._geometry_loss(outputs.region_embeds, region_geometry)
+            if geometry_loss is not None:
+                loss = loss + self.config.geometry_loss_weight * share * geometry_loss
+        keep_logits = labels is None or self.config.train_logits or not (isinstance(logits_to_keep, int) and logits_to_keep == 0)
+        return SmolRGPTCausalLMOutputWithPast(
+            loss=loss,
+            logits=self.lm_head(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep)) if keep_logits else None,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            geometry_loss=geometry_loss,
+            image_embeds=outputs.image_embeds,
+            region_embeds=outputs.region_embeds,
+        )
+
+    def _answer_loss(self, hidden: Tensor, labels: Tensor, num_items: int | Tensor | None) -> tuple[Tensor, Tensor | float]:
+        """Cross entropy on the labelled positions only, and this batch's share of the accumulated labelled tokens (1 without accumulation)."""
+        targets = labels[:, 1:].to(hidden.device)
+        labelled = targets != -100
+        logits = self.lm_head(hidden[:, :-1][labelled]).float()  # (labelled, vocabulary)
+        total = functional.cross_entropy(logits, targets[labelled], reduction="sum")
+        count = labelled.sum()
+        if num_items is None:
+            return total / count.clamp(min=1), 1.0
+        num_items = torch.as_tensor(num_items, device=total.device)
+        return total / num_items, count / num_items
+
+    def _geometry_loss(self, region_embeds: dict[str, Tensor] | None, region_geometry: Tensor | None) -> Tensor | None:
+        """Smooth L1 between each region's known geometry and what its pooled vectors say of it; None when off or without regions."""
+        if not self.training or self.config.geometry_loss_weight <= 0 or not region_embeds:
+            return None
+        if region_geometry is None:
+            raise ValueError("region_geometry is missing but geometry_loss_weight is above 0; pass what the processor returned")
+        target = region_geometry.float()
+        known = geometry_weights(target)
+        losses = []
+        for kind, head in self.geometry_heads.items():
+            error = functional.smooth_l1_loss(head(region_embeds[kind]).float(), target, reduction="none", beta=0.1)
+            losses.append((error * known).sum() / known.sum().clamp(min=1))
+        return torch.stack(losses).mean()
+
+    def _expand_inputs_for_generation(
+        self,
+        expand_size: int = 1,
+        is_encoder_decoder: bool = False,
+        input_ids: Tensor | None = None,
+        **model_kwargs: Any,
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Beams and several answers repeat the questions, not the images and regions they point at."""
+        images = {name: model_kwargs.pop(name) for name in IMAGE_INPUTS if name in model_kwargs}
+        given = next((images[name] for name in ("pixel_values", "image_embeds") if images.get(name) is not None), None)
+        if given is not None and input_ids is not None and model_kwargs.get("image_index") is None:
+            model_kwargs["image_index"] = default_image_index(len(input_ids), len(given), input_ids.device)
+        input_ids, model_kwargs = super()._expand_inputs_for_generation(
+            expand_size=expand_size, is_encoder_decoder=is_encoder_decoder, input_ids=input_ids, **model_kwargs
+        )
+        return input_ids, {**model_kwargs, **images}
+
+    def prepare_inputs_for_generation(self, input_ids: Tensor, is_first_iteration: bool | None = False, **kwargs: Any) -> dict[str, Any]:
+        """Images and regions are read with the prompt; afterwards the cache holds them."""
+        inputs = super().prepare_inputs_for_generation(input_ids, is_first_iteration=is_first_iteration, **kwargs)
+        if not is_first_iteration and kwargs.get("use_cache", True):
+            for name in (*IMAGE_INPUTS, *QUESTION_INPUTS):
+                inputs.pop(name, None)
+        return inputs
+
+
+__all__ = ["SmolRGPTFeatures", "SmolRGPTForConditionalGeneration", "SmolRGPTModel", "SmolRGPTPreTrainedModel", "pool_masks"]
