@@ -108,10 +108,10 @@ def _synthetic_sources(data: SyntheticData) -> dict[str, list[Sample]]:
 
 def _withhold_metric(data: SyntheticData, split: str) -> list[Sample]:
     """Metric depth and camera, except for a fixed share of the images, which show what a data set without them shows."""
-    metric = read_warehouse(data.root, split, depth="metric")
+    metric = read_warehouse(data.root, split, depth="metric", folder="train")
     if data.relative_depth_fraction == 0:
         return metric
-    relative = read_warehouse(data.root, split, depth="relative")
+    relative = read_warehouse(data.root, split, depth="relative", folder="train")
     return [
         replace(r, camera=None) if zlib.crc32(m.image_key.encode()) % 1000 < 1000 * data.relative_depth_fraction else m
         for m, r in zip(metric, relative, strict=True)
