@@ -1,0 +1,35 @@
+"""smolrgpt: answers questions about marked regions of an RGB-D image.
+
+``from smolrgpt import Predictor`` is all most people need. Names load when first used, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from smolrgpt.data.schema import Camera, DepthMap, Region, Sample
+    from smolrgpt.predictor import Answer, Predictor
+
+__version__ = "0.1.0"
+__all__ = ["Answer", "Camera", "DepthMap", "Predictor", "Region", "Sample", "__version__"]
+
+_HOME = {
+    "Answer": "smolrgpt.predictor",
+    "Predictor": "smolrgpt.predictor",
+    "Camera": "smolrgpt.data.schema",
+    "DepthMap": "smolrgpt.data.schema",
+    "Region": "smolrgpt.data.schema",
+    "Sample": "smolrgpt.data.schema",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'smolrgpt' has no attribute {name!r}; it offers {', '.join(__all__)}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

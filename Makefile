@@ -1,0 +1,64 @@
+# make setup   create .venv and install the package with pinned versions
+# make demo    ask the bundled model about a fresh scene (SEED=7 repeats one)
+# make test    run the tests
+# make check   lint, formatting, types
+# make fmt     format the code
+# make train-nano   train the bundled checkpoint again from a seed (about an hour on two cores)
+#
+# PYTHON=python3.12 picks another interpreter. On Linux, PyPI's torch brings GPU libraries;
+# TORCH_INDEX=https://download.pytorch.org/whl/cpu installs the CPU build instead.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+TORCH_INDEX ?=
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PACKAGE_FILES := pyproject.toml constraints.txt
+
+.PHONY: setup demo test check fmt train-nano clean
+.DEFAULT_GOAL := setup
+
+setup: $(VENV)/.installed
+
+demo: $(VENV)/.installed
+	@$(BIN)/python -m smolrgpt.apps.tour
+
+test: $(VENV)/.installed-dev
+	@$(BIN)/python -m pytest -q
+
+check: $(VENV)/.installed-dev
+	@$(BIN)/ruff check src tests
+	@$(BIN)/ruff format --check src tests
+	@$(BIN)/mypy
+
+fmt: $(VENV)/.installed-dev
+	@$(BIN)/ruff check --fix-only --quiet src tests
+	@$(BIN)/ruff format src tests
+
+train-nano: $(VENV)/.installed-train
+	@$(BIN)/smolrgpt train nano
+
+clean:
+	rm -rf $(VENV) build dist
+
+# One stamp per set of packages: a repeated call does nothing until the requirements change.
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; try make PYTHON=python3.12 $(MAKECMDGOALS)")'
+	@echo "creating $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# torch goes first and alone, so that nothing else decides which build of it is taken.
+$(VENV)/.installed: $(VENV)/.created $(PACKAGE_FILES)
+	@echo "installing smolrgpt (once; a few minutes)"
+	@$(PIP) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch
+	@$(PIP) -e .
+	@touch $@
+
+$(VENV)/.installed-train: $(VENV)/.installed
+	@$(PIP) -e '.[train]'
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@$(PIP) -e '.[dev]'
+	@touch $@

@@ -1,0 +1,23 @@
+"""Shared by all tests: where the real sample files lie, when they are there at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[1] / ".." / "shared"
+
+
+@pytest.fixture
+def shared_path() -> Callable[[str], Path]:
+    """``shared_path("samples/x")``: that path beside the repository; the test is skipped where it is absent."""
+
+    def find(relative: str) -> Path:
+        path = (SHARED / relative).resolve()
+        if not path.exists():
+            pytest.skip(f"real data {relative} is not here")
+        return path
+
+    return find
