@@ -1,0 +1,397 @@
+"""Picture, depth and masks of one image -> the arrays the model reads. numpy and PIL only.
+
+Legend: S input size, G side of the refiner grid, R regions, F geometry features, H W size of a mask, h w size of a depth map.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
+from transformers.image_utils import PILImageResampling
+from transformers.processing_utils import ImagesKwargs
+
+from .configuration_smolrgpt import REGION_GEOMETRY_FEATURES
+
+#: (fx, fy, cx, cy, width, height): a pinhole camera in pixels of a picture of (height, width).
+CameraTuple = tuple[float, float, float, float, int, int]
+#: (top, bottom, left, right), half open.
+Bounds = tuple[int, int, int, int]
+
+#: Metric depth is squeezed by log(1 + z) / log(1 + FAR_M): 1 at 50 m, the far end of the largest warehouse halls.
+FAR_M = 50.0
+#: "inverse" is HALF_M / (HALF_M + z): one half at 2 m, the near end of the scenes.
+HALF_M = 2.0
+#: Metric region features are metres / 10, which keeps scenes of tens of metres near [-1, 1].
+METRES_PER_UNIT = 10.0
+#: Pixels looked at per region for depth statistics; quantiles of more do not change in the third digit.
+MAX_REGION_PIXELS = 8192
+
+
+# ----------------------------------------------------------------------------------------------------------------------- depth
+def _log_depth(depth_m: np.ndarray) -> np.ndarray:
+    """Metres -> [0, 1], 1 from ``FAR_M`` on."""
+    return np.clip(np.log1p(depth_m) / math.log1p(FAR_M), 0.0, 1.0)
+
+
+def _minmax(depth: np.ndarray) -> np.ndarray:
+    """Per-image [min, max] -> [0, 1]; a constant map -> 0; NaN stays NaN."""
+    low, high = np.nanmin(depth), np.nanmax(depth)
+    return (depth - low) / max(float(high - low), 1e-6)
+
+
+def _encode_minmax(depth: np.ndarray, kind: str) -> np.ndarray:
+    return np.broadcast_to(np.nan_to_num(_minmax(depth), nan=1.0), (3, *depth.shape))
+
+
+def _encode_log(depth: np.ndarray, kind: str) -> np.ndarray:
+    value = _log_depth(depth) if kind == "metric" else np.clip(depth, 0.0, 1.0)
+    return np.broadcast_to(np.nan_to_num(value, nan=1.0), (3, *depth.shape))
+
+
+def _encode_inverse(depth: np.ndarray, kind: str) -> np.ndarray:
+    value = HALF_M / (HALF_M + depth) if kind == "metric" else 1.0 - np.clip(depth, 0.0, 1.0)
+    return np.broadcast_to(np.nan_to_num(value, nan=0.0), (3, *depth.shape))
+
+
+def _encode_minmax_log(depth: np.ndarray, kind: str) -> np.ndarray:
+    minmax = _minmax(depth)
+    absolute = _log_depth(depth) if kind == "metric" else minmax
+    measured = np.where(np.isnan(depth), 0.0, 1.0 if kind == "metric" else 0.5)
+    return np.stack([np.nan_to_num(minmax, nan=1.0), np.nan_to_num(absolute, nan=1.0), measured])
+
+
+#: name -> function (depth float32 (S, S) with NaN and at least one measurement, kind) -> (3, S, S) in [0, 1]; the processor maps it to [-1, 1].
+#: A pixel without measurement counts as infinitely far (1, for "inverse" 0). An image without depth is all zeros *after* the mapping.
+#:   minmax      the published one: per-image min-max in all three channels
+#:   log         log(1 + metres) / log(51); relative depth as it is
+#:   inverse     2 / (2 + metres), near = 1; relative depth as 1 - depth
+#:   minmax_log  min-max | log metres (min-max again when relative) | 1 metric, 0.5 relative, 0 no measurement
+DEPTH_ENCODINGS: dict[str, Callable[[np.ndarray, str], np.ndarray]] = {
+    "minmax": _encode_minmax,
+    "log": _encode_log,
+    "inverse": _encode_inverse,
+    "minmax_log": _encode_minmax_log,
+}
+
+
+def check_depth(depth: Any, kind: str | None) -> np.ndarray | None:
+    """Depth as float32 (h, w) with NaN for everything that is no measurement (inf, metric <= 0); None when nothing was measured.
+
+    Raises ValueError for integers (their unit is unknown), other shapes and an unknown kind.
+    """
+    if depth is None:
+        return None
+    if kind not in ("metric", "relative"):
+        raise ValueError(f"depth_kind is {kind!r}; expected 'metric' (metres) or 'relative' ([0, 1], near = small) when depth is given")
+    depth = np.asarray(depth)
+    if depth.ndim != 2 or not np.issubdtype(depth.dtype, np.floating):
+        raise ValueError(
+            f"depth is {depth.dtype} {depth.shape}; expected float (height, width) in metres or [0, 1]: convert integers to their unit first"
+        )
+    depth = depth.astype(np.float32, copy=False)
+    valid = np.isfinite(depth) & ((depth > 0) if kind == "metric" else True)
+    if not valid.any():
+        return None
+    return depth if valid.all() else np.where(valid, depth, np.float32(np.nan))
+
+
+def resize_depth(depth: np.ndarray, size: int) -> np.ndarray:
+    """(h, w) -> (size, size), bilinear over the measured pixels only; NaN where less than half of the weight was measured."""
+    valid = ~np.isnan(depth)
+    filled = _resize(np.where(valid, depth, np.float32(0)), size)
+    if valid.all():
+        return filled
+    weight = _resize(valid.astype(np.float32), size)
+    return np.where(weight >= 0.5, filled / np.maximum(weight, 0.5), np.float32(np.nan))
+
+
+def _resize(values: np.ndarray, size: int) -> np.ndarray:
+    return np.asarray(Image.fromarray(values).resize((size, size), Image.Resampling.BILINEAR))
+
+
+# ----------------------------------------------------------------------------------------------------------------------- masks
+def check_mask(mask: Any) -> np.ndarray:
+    """A mask as bool (H, W); integer masks count as set where not 0. Raises ValueError for anything else."""
+    mask = np.asarray(mask)
+    if mask.ndim != 2 or mask.size == 0 or not (mask.dtype == np.bool_ or np.issubdtype(mask.dtype, np.integer)):
+        raise ValueError(f"a region mask is {mask.dtype} {mask.shape}; expected bool (height, width)")
+    return mask if mask.dtype == np.bool_ else mask != 0
+
+
+def mask_bounds(mask: np.ndarray) -> Bounds | None:
+    """The tightest rows and columns around the set pixels, or None for an empty mask."""
+    rows = np.flatnonzero(mask.any(axis=1))
+    if rows.size == 0:
+        return None
+    top, bottom = int(rows[0]), int(rows[-1]) + 1
+    columns = np.flatnonzero(mask[top:bottom].any(axis=0))
+    return top, bottom, int(columns[0]), int(columns[-1]) + 1
+
+
+@lru_cache(maxsize=64)
+def _area_weights(length: int, grid: int) -> np.ndarray:
+    """(grid, length) float32: the share of each cell that each pixel covers; rows sum to 1. Any ratio, up or down."""
+    edges = np.arange(grid + 1) * (length / grid)
+    pixel = np.arange(length)
+    overlap = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
+    return (np.clip(overlap, 0.0, None) * (grid / length)).astype(np.float32)
+
+
+@lru_cache(maxsize=64)
+def _bilinear_taps(length: int, grid: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices (2, grid) and weights (2, grid) of torch's bilinear interpolation (align_corners=False, no antialiasing)."""
+    source = np.maximum((np.arange(grid) + 0.5) * (length / grid) - 0.5, 0.0)
+    low = np.minimum(source.astype(np.int64), length - 1)
+    fraction = (source - low).astype(np.float32)
+    return np.stack([low, np.minimum(low + 1, length - 1)]), np.stack([1 - fraction, fraction])
+
+
+def _resize_area(mask: np.ndarray, grid: int, bounds: Bounds) -> np.ndarray:
+    top, bottom, left, right = bounds
+    height, width = mask.shape
+    cells_y = slice(top * grid // height, -(-bottom * grid // height))
+    cells_x = slice(left * grid // width, -(-right * grid // width))
+    pixels = mask[top:bottom, left:right].astype(np.float32)
+    rows = _area_weights(height, grid)[cells_y, top:bottom]
+    columns = _area_weights(width, grid)[cells_x, left:right]
+    coverage = np.zeros((grid, grid), dtype=np.float32)
+    coverage[cells_y, cells_x] = rows @ (pixels @ columns.T)
+    return np.minimum(coverage, 1.0, out=coverage)
+
+
+def _resize_bilinear(mask: np.ndarray, grid: int, bounds: Bounds) -> np.ndarray:
+    (rows, row_weights), (columns, column_weights) = _bilinear_taps(mask.shape[0], grid), _bilinear_taps(mask.shape[1], grid)
+    taps = mask[rows.reshape(-1)][:, columns.reshape(-1)].reshape(2, grid, 2, grid)
+    return np.einsum("ayx,ay->yx", np.einsum("aybx,bx->ayx", taps, column_weights), row_weights)
+
+
+#: name -> function (mask bool (H, W), G, bounds) -> (G, G) float32 in [0, 1].
+#:   area      the exact share of each cell that the mask covers: the smallest region keeps its weight and its place
+#:   bilinear  point samples, what the released program does; a small region can vanish
+MASK_RESIZES: dict[str, Callable[[np.ndarray, int, Bounds], np.ndarray]] = {"area": _resize_area, "bilinear": _resize_bilinear}
+
+
+# -------------------------------------------------------------------------------------------------------------------- geometry
+def region_geometry(
+    mask: np.ndarray,
+    depth: np.ndarray | None = None,
+    kind: str | None = None,
+    camera: CameraTuple | None = None,
+    bounds: Bounds | None = None,
+) -> np.ndarray:
+    """What can be measured of one region: float32 (F,), named by ``REGION_GEOMETRY_FEATURES``.
+
+    mask: bool (H, W); depth: float32 (h, w) of the same picture, NaN = not measured, any size; camera: intrinsics of the picture at any size;
+    bounds: ``mask_bounds(mask)`` if already known.
+
+    * box (centre, size), centroid, square root of the area: fractions of the picture mapped from [0, 1] to [-1, 1]
+    * depth quantiles: relative [0, 1] or log(1 + m) / log(51), mapped to [-1, 1]; spread q95 - q05: relative, or metres / 10
+    * x right, y down, z forward of the visible surface's mean, its extents (q95 - q05) and distance: metres / 10
+    * has_depth, is_metric, has_camera: 1 where the features that need them are real, otherwise those are 0
+
+    A pixel's depth lies at its centre; points outside the region's own [q05, q95] of depth are left out of the mean (mask borders).
+    An empty mask gives zeros.
+    """
+    values = dict.fromkeys(REGION_GEOMETRY_FEATURES, 0.0)
+    bounds = bounds or mask_bounds(mask)
+    if bounds is not None:
+        rows, columns = _sample_pixels(mask, bounds)
+        values |= _outline_features(mask, bounds, rows, columns)
+        if depth is not None:
+            values |= _depth_features(mask.shape, rows, columns, depth, kind, camera)
+    return np.array([values[name] for name in REGION_GEOMETRY_FEATURES], dtype=np.float32)
+
+
+def _sample_pixels(mask: np.ndarray, bounds: Bounds) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of the set pixels on a regular lattice inside the bounds, ``MAX_REGION_PIXELS`` at most."""
+    top, bottom, left, right = bounds
+    step = max(1, math.ceil(math.sqrt((bottom - top) * (right - left) / MAX_REGION_PIXELS)))
+    while True:
+        start = step // 2
+        rows, columns = np.nonzero(mask[top + start : bottom : step, left + start : right : step])
+        if rows.size or step == 1:
+            return rows * step + (top + start), columns * step + (left + start)
+        step //= 2  # a thin shape may fall between the lattice points
+
+
+def _outline_features(mask: np.ndarray, bounds: Bounds, rows: np.ndarray, columns: np.ndarray) -> dict[str, float]:
+    (height, width), (top, bottom, left, right) = mask.shape, bounds
+    area = np.count_nonzero(mask[top:bottom, left:right])
+    fractions = {
+        "box_cx": (left + right) / 2 / width,
+        "box_cy": (top + bottom) / 2 / height,
+        "box_w": (right - left) / width,
+        "box_h": (bottom - top) / height,
+        "centroid_x": (columns.mean() + 0.5) / width,
+        "centroid_y": (rows.mean() + 0.5) / height,
+        "sqrt_area": math.sqrt(area / (height * width)),
+    }
+    return {name: 2.0 * float(value) - 1.0 for name, value in fractions.items()}
+
+
+def _depth_features(
+    size: tuple[int, ...], rows: np.ndarray, columns: np.ndarray, depth: np.ndarray, kind: str | None, camera: CameraTuple | None
+) -> dict[str, float]:
+    height, width = size
+    z = depth[(2 * rows + 1) * depth.shape[0] // (2 * height), (2 * columns + 1) * depth.shape[1] // (2 * width)]
+    valid = ~np.isnan(z)
+    if not valid.any():
+        return {}
+    if not valid.all():
+        rows, columns, z = rows[valid], columns[valid], z[valid]
+    quantiles = _quantiles(z, (0.05, 0.25, 0.5, 0.75, 0.95))
+    metric = kind == "metric"
+    scaled = 2.0 * (_log_depth(quantiles) if metric else quantiles) - 1.0
+    features = dict(zip(("depth_q05", "depth_q25", "depth_q50", "depth_q75", "depth_q95"), scaled.tolist(), strict=True))
+    features["depth_spread"] = float(quantiles[-1] - quantiles[0]) / (METRES_PER_UNIT if metric else 1.0)
+    features |= {"has_depth": 1.0, "is_metric": float(metric)}
+    if metric and camera is not None:
+        keep = (z >= quantiles[0]) & (z <= quantiles[-1])
+        keep = keep if keep.any() else np.ones_like(keep)
+        features |= _metric_features(_back_project(size, rows[keep], columns[keep], z[keep], camera))
+    return features
+
+
+def _back_project(
+    size: tuple[int, ...], rows: np.ndarray, columns: np.ndarray, depth_m: np.ndarray, camera: CameraTuple
+) -> np.ndarray:
+    """Pixels of a (H, W) mask -> points (3, N) in metres; the camera is rescaled to the mask's grid."""
+    fx, fy, cx, cy, camera_width, camera_height = camera
+    scale_x, scale_y = size[1] / camera_width, size[0] / camera_height
+    x = (columns + 0.5 - cx * scale_x) / (fx * scale_x) * depth_m
+    y = (rows + 0.5 - cy * scale_y) / (fy * scale_y) * depth_m
+    return np.stack([x, y, depth_m])
+
+
+def _metric_features(points: np.ndarray) -> dict[str, float]:
+    """Points (3, N) in metres -> centroid, extents and range in metres / 10."""
+    centroid = points.mean(axis=1) / METRES_PER_UNIT
+    extent = [float(np.diff(_quantiles(axis, (0.05, 0.95)))[0]) / METRES_PER_UNIT for axis in points]
+    names = ("x_m", "y_m", "z_m", "extent_x_m", "extent_y_m", "extent_z_m")
+    features = dict(zip(names, [*centroid.tolist(), *extent], strict=True))
+    return features | {"range_m": float(np.linalg.norm(centroid)), "has_camera": 1.0}
+
+
+def _quantiles(values: np.ndarray, fractions: Sequence[float]) -> np.ndarray:
+    """Linear quantiles; one sort instead of ``np.quantile``, which is several times slower at these sizes."""
+    ordered = np.sort(values)
+    position = np.asarray(fractions) * (ordered.size - 1)
+    low = position.astype(np.int64)
+    high = np.minimum(low + 1, ordered.size - 1)
+    return ordered[low] + (position - low) * (ordered[high] - ordered[low])
+
+
+# ------------------------------------------------------------------------------------------------------------------- processor
+class SmolRGPTImageProcessorKwargs(ImagesKwargs, total=False):
+    """Options that ``from_pretrained`` may override."""
+
+    grid_size: int
+    mask_resize: str
+    depth_encoding: str
+
+
+class SmolRGPTImageProcessor(BaseImageProcessor):
+    """Prepares one image with its depth and regions.
+
+    size: side S of the square the picture and depth are stretched to (as released; regions are stretched alike).
+    grid_size: side G of the refined feature map. mask_resize: a name of ``MASK_RESIZES``. depth_encoding: a name of ``DEPTH_ENCODINGS``.
+    image_mean, image_std: applied to RGB in [0, 1], the same for all channels (SigLIP: 0.5).
+    """
+
+    model_input_names = ["pixel_values", "depth_values", "region_masks", "region_geometry"]
+    valid_kwargs = SmolRGPTImageProcessorKwargs
+
+    def __init__(
+        self,
+        size: int | dict[str, int] = 256,
+        grid_size: int = 64,
+        mask_resize: str = "area",
+        depth_encoding: str = "minmax",
+        image_mean: float = 0.5,
+        image_std: float = 0.5,
+        **kwargs: Any,
+    ):
+        kwargs.pop("image_processor_type", None)
+        super().__init__(**kwargs)
+        self.size = size["height"] if isinstance(size, dict) else size
+        self.grid_size = grid_size
+        self.mask_resize, self.depth_encoding = mask_resize, depth_encoding
+        self.image_mean, self.image_std = image_mean, image_std
+        for name, value, known in (("mask_resize", mask_resize, MASK_RESIZES), ("depth_encoding", depth_encoding, DEPTH_ENCODINGS)):
+            if value not in known:
+                raise ValueError(f"{name} is {value!r}; expected one of {', '.join(known)}")
+
+    def preprocess_image(
+        self,
+        image: Image.Image | np.ndarray,
+        depth: np.ndarray | None = None,
+        depth_kind: str | None = None,
+        masks: Sequence[np.ndarray] = (),
+        camera: CameraTuple | None = None,
+    ) -> dict[str, np.ndarray]:
+        """One image -> pixel_values, depth_values (3, S, S), region_masks (R, G, G), region_geometry (R, F), all float32.
+
+        image: 8-bit picture; depth: float (h, w), NaN = not measured, near = small, any size; masks: bool (H, W) each, any size, all of the
+        whole picture; camera: (fx, fy, cx, cy, width, height). Raises ValueError for other types and shapes.
+        """
+        checked = check_depth(depth, depth_kind)
+        masks = [check_mask(mask) for mask in masks]
+        bounds = [mask_bounds(mask) for mask in masks]
+        coverage = [self.resize_mask(mask, bound) for mask, bound in zip(masks, bounds, strict=True)]
+        geometry = [region_geometry(mask, checked, depth_kind, camera, bound) for mask, bound in zip(masks, bounds, strict=True)]
+        return {
+            "pixel_values": self.encode_picture(image),
+            "depth_values": self.encode_depth(checked, depth_kind),
+            "region_masks": _stack(coverage, (self.grid_size, self.grid_size)),
+            "region_geometry": _stack(geometry, (len(REGION_GEOMETRY_FEATURES),)),
+        }
+
+    def encode_picture(self, image: Image.Image | np.ndarray) -> np.ndarray:
+        """An 8-bit picture, any mode -> (3, S, S) float32, [-1, 1] with the default mean and std. Transparency is dropped."""
+        picture = _to_picture(image).convert("RGB").resize((self.size, self.size), Image.Resampling.BILINEAR)
+        pixels = np.asarray(picture, dtype=np.float32).transpose(2, 0, 1)
+        return np.ascontiguousarray((pixels / 255.0 - self.image_mean) / self.image_std, dtype=np.float32)
+
+    def encode_depth(self, depth: np.ndarray | None, kind: str | None) -> np.ndarray:
+        """Checked depth (h, w) -> (3, S, S) float32 in [-1, 1]; zeros without depth."""
+        resized = None if depth is None else resize_depth(depth, self.size)
+        if resized is None or kind is None or np.isnan(resized).all():
+            return np.zeros((3, self.size, self.size), dtype=np.float32)
+        return (DEPTH_ENCODINGS[self.depth_encoding](resized, kind) * 2.0 - 1.0).astype(np.float32)
+
+    def resize_mask(self, mask: np.ndarray, bounds: Bounds | None = None) -> np.ndarray:
+        """bool (H, W) -> (G, G) float32 coverage in [0, 1]; zeros for an empty mask."""
+        bounds = bounds or mask_bounds(mask)
+        if bounds is None:
+            return np.zeros((self.grid_size, self.grid_size), dtype=np.float32)
+        return MASK_RESIZES[self.mask_resize](mask, self.grid_size, bounds)
+
+    def preprocess(self, images: Any, return_tensors: str | None = None, **kwargs: Any) -> BatchFeature:
+        """The library's entry point: pictures only -> ``pixel_values`` (I, 3, S, S)."""
+        pictures = images if isinstance(images, (list, tuple)) else [images]
+        return BatchFeature({"pixel_values": np.stack([self.encode_picture(i) for i in pictures])}, tensor_type=return_tensors)
+
+
+def _stack(arrays: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+    return np.stack(arrays) if arrays else np.zeros((0, *shape), dtype=np.float32)
+
+
+def _to_picture(image: Image.Image | np.ndarray) -> Image.Image:
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8:
+            raise ValueError(f"the image is {image.dtype} {image.shape}; expected uint8 (height, width[, 3 or 4])")
+        return Image.fromarray(image)
+    if not isinstance(image, Image.Image):
+        raise ValueError(f"the image is a {type(image).__name__}; expected a PIL image or a uint8 array")
+    if image.mode.startswith(("I", "F")):
+        raise ValueError(f"the image has mode {image.mode} (more than 8 bits); expected an 8-bit picture. Is it a depth map?")
+    return image
+
+
+__all__ = ["SmolRGPTImageProcessor"]

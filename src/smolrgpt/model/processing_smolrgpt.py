@@ -1,0 +1,330 @@
+"""Questions and images -> the model's batch: unique images, a table of unique regions, questions that point at both.
+
+Legend: Q questions, I unique images, N regions of all images, T tokens, R most regions in a question, S input size, G refiner grid, F features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers.feature_extraction_utils import BatchFeature
+from transformers.image_utils import load_image
+from transformers.processing_utils import ProcessorMixin
+
+from .image_processing_smolrgpt import CameraTuple
+
+#: How a question spells one region, and the image marker data sets put in front (dropped: the processor places the image tokens).
+REGION_PLACEHOLDER = "<mask>"
+IMAGE_PLACEHOLDERS = ("<image>\n", "\n<image>", "<image>")
+
+IMAGE_TOKEN = "<|image|>"
+REGION_TOKENS = {"rgb": "<mask_rgb>", "depth": "<mask_depth>", "geo": "<mask_geo>"}
+TURN_START, TURN_END = "<|im_start|>", "<|im_end|>"
+IGNORE_INDEX = -100
+#: Tokenised pieces of text kept in memory; training asks for the same few million times.
+MAX_CACHED_SEGMENTS = 65_536
+
+#: For display and tools. Tokenised input never goes through rendered text, so that text cannot become a placeholder.
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
+    "{% for part in message['content'] %}{% if part['type'] == 'image' %}<|image|>{% else %}{{ part['text'] }}{% endif %}{% endfor %}"
+    "{% endif %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+class SmolRGPTProcessor(ProcessorMixin):
+    """Image processor and tokenizer in one; writes the prompt
+
+        <|im_start|>user\\n <|image|> x P, question with each <mask> as [Region i] <mask_rgb> <mask_depth> <mask_geo> <|im_end|>\\n
+        <|im_start|>assistant\\n answer <|im_end|>\\n
+
+    region_tokens: which tokens stand for a region, in this order (of "rgb", "depth", "geo"; may be empty). region_labels: write ``[Region i]``,
+    the form answers use, before each region's tokens (i counts the question's regions from 0). num_image_tokens: P, 0 for a blind model.
+    Raises ValueError when the tokenizer lacks a token that is needed.
+    """
+
+    def __init__(
+        self,
+        image_processor: Any = None,
+        tokenizer: Any = None,
+        region_tokens: Sequence[str] = ("rgb", "depth"),
+        region_labels: bool = False,
+        num_image_tokens: int = 64,
+        chat_template: str | None = None,
+    ):
+        super().__init__(image_processor, tokenizer, chat_template=chat_template or CHAT_TEMPLATE)
+        unknown = [name for name in region_tokens if name not in REGION_TOKENS]
+        if unknown:
+            raise ValueError(f"region_tokens has {unknown}; expected names of {list(REGION_TOKENS)}")
+        self.region_tokens, self.region_labels, self.num_image_tokens = tuple(region_tokens), region_labels, num_image_tokens
+        self.image_token = IMAGE_TOKEN
+        self.image_token_id = self._token_id(IMAGE_TOKEN) if num_image_tokens else None
+        self.region_token_ids = {name: self._token_id(REGION_TOKENS[name]) for name in self.region_tokens}
+        self._turn_start, self._turn_end = self._token_id(TURN_START), self._token_id(TURN_END)
+        self._segments: dict[str, list[int]] = {}
+
+    def _token_id(self, token: str) -> int:
+        index = self.tokenizer.convert_tokens_to_ids(token)
+        if index is None or self.tokenizer.convert_ids_to_tokens(index) != token:
+            raise ValueError(
+                f"the tokenizer has no token {token!r}; add it with tokenizer.add_special_tokens({{'additional_special_tokens': [...]}})"
+            )
+        return index
+
+    @property
+    def is_blind(self) -> bool:
+        """True when nothing of the image reaches the model: no image tokens and no region tokens."""
+        return not self.num_image_tokens and not self.region_tokens
+
+    # ------------------------------------------------------------------------------------------------------------------- text
+    def encode_text(self, question: str, num_regions: int, answer: str | None = None, with_image: bool = True) -> dict[str, list[int]]:
+        """One question (and answer) -> ``input_ids`` and ``labels`` of the same length.
+
+        The prompt's labels are -100; with an answer its tokens and ``<|im_end|>\\n`` are both input and label. Special tokens written in the
+        question or the answer are plain text. Raises ValueError when the question's ``<mask>`` are not ``num_regions``.
+        """
+        pieces = self._without_image_marker(question).split(REGION_PLACEHOLDER)
+        if len(pieces) - 1 != num_regions:
+            raise ValueError(
+                f"the question has {len(pieces) - 1} {REGION_PLACEHOLDER} but {num_regions} regions were given; expected one region per "
+                f"placeholder, in order: {question[:80]!r}"
+            )
+        ids = [self._turn_start, *self._tokenize("user\n")]
+        if with_image and self.image_token_id is not None:
+            ids += [self.image_token_id] * self.num_image_tokens
+        region_ids, text = list(self.region_token_ids.values()), pieces[0]
+        for index, piece in enumerate(pieces[1:]):
+            text += f"[Region {index}]" if self.region_labels else ""
+            if region_ids:
+                ids += self._tokenize(text)
+                ids += region_ids
+                text = piece
+            else:
+                text += piece
+        ids += self._tokenize(text)
+        ids += [self._turn_end, *self._tokenize("\n"), self._turn_start, *self._tokenize("assistant\n")]
+        if answer is None:
+            return {"input_ids": ids, "labels": [IGNORE_INDEX] * len(ids)}
+        reply = [*self._tokenize(answer), self._turn_end, *self._tokenize("\n")]
+        return {"input_ids": ids + reply, "labels": [IGNORE_INDEX] * len(ids) + reply}
+
+    @staticmethod
+    def _without_image_marker(question: str) -> str:
+        for marker in IMAGE_PLACEHOLDERS:
+            question = question.replace(marker, "")
+        return question
+
+    def _tokenize(self, text: str) -> list[int]:
+        """Plain text -> ids; special tokens in it are inert. Do not change the list: it is cached."""
+        ids = self._segments.get(text)
+        if ids is None:
+            ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"] if text else []
+            if len(self._segments) >= MAX_CACHED_SEGMENTS:
+                self._segments.clear()
+            self._segments[text] = ids
+        return ids
+
+    def post_process(self, ids: Sequence[int] | np.ndarray | torch.Tensor) -> str:
+        """Generated ids (T,), without the prompt -> the answer: up to the first ``<|im_end|>``, no special tokens, no outer whitespace."""
+        tokens = [int(i) for i in ids]
+        if self._turn_end in tokens:
+            tokens = tokens[: tokens.index(self._turn_end)]
+        return self.tokenizer.decode(tokens, skip_special_tokens=True).strip()
+
+    # ------------------------------------------------------------------------------------------------------------------ batch
+    def collate(
+        self,
+        images: Sequence[dict[str, np.ndarray]],
+        texts: Sequence[dict[str, list[int]]],
+        image_index: Sequence[int],
+        region_index: Sequence[Sequence[int]],
+        return_tensors: str = "pt",
+    ) -> BatchFeature:
+        """Prepared images and encoded questions -> the batch.
+
+        images: from ``SmolRGPTImageProcessor.preprocess_image``; texts: from ``encode_text``; image_index: each question's image;
+        region_index: each question's regions, as rows of its own image's region table.
+
+        Keys: input_ids, attention_mask, labels (Q, T) int64, left padded (labels only when there is an answer); image_index (Q,) int64;
+        region_index (Q, R) int64 rows of all regions, -1 = padding; pixel_values, depth_values (I, 3, S, S), region_masks (N, G, G),
+        region_geometry (N, F) float32; region_image_index (N,) int64. Without images, or for a blind model, only the text keys.
+        Raises ValueError for an index outside its table.
+        """
+        batch = self._pad_texts(texts)
+        if images and not self.is_blind:
+            batch |= _stack_images(images) | _point_at(images, image_index, region_index, len(texts))
+        elif any(region_index) and not self.is_blind:
+            raise ValueError("questions point at regions but no image was given")
+        if return_tensors == "np":
+            return BatchFeature(batch)
+        return BatchFeature({name: torch.from_numpy(array) for name, array in batch.items()})
+
+    def _pad_texts(self, texts: Sequence[dict[str, list[int]]]) -> dict[str, np.ndarray]:
+        length = max(len(text["input_ids"]) for text in texts)
+        shape = (len(texts), length)
+        pad = self.tokenizer.pad_token_id
+        batch = {
+            "input_ids": np.full(shape, self._turn_end if pad is None else pad, dtype=np.int64),
+            "attention_mask": np.zeros(shape, dtype=np.int64),
+            "labels": np.full(shape, IGNORE_INDEX, dtype=np.int64),
+        }
+        for row, text in enumerate(texts):
+            start = length - len(text["input_ids"])
+            batch["input_ids"][row, start:] = text["input_ids"]
+            batch["attention_mask"][row, start:] = 1
+            batch["labels"][row, start:] = text["labels"]
+        if (batch["labels"] == IGNORE_INDEX).all():
+            del batch["labels"]
+        return batch
+
+    def __call__(  # type: ignore[override]
+        self,
+        images: Any = None,
+        text: str | Sequence[str] | None = None,
+        depths: Any = None,
+        depth_kinds: str | Sequence[str | None] | None = None,
+        cameras: CameraTuple | Sequence[CameraTuple | None] | None = None,
+        regions: Sequence[Any] | None = None,
+        image_index: Sequence[int] | None = None,
+        region_index: Sequence[Sequence[int]] | None = None,
+        answers: str | Sequence[str | None] | None = None,
+        return_tensors: str = "pt",
+        **kwargs: Any,
+    ) -> BatchFeature:
+        """Pictures, depth, regions and questions -> the batch of ``collate``.
+
+        images: a picture or a list of I. text: a question or a list of Q. depths: an array or I of them or None; depth_kinds: "metric" or
+        "relative", one for all or one each; cameras: (fx, fy, cx, cy, width, height), likewise. regions: a list of masks per image (for a
+        single picture: a list of masks). image_index (Q): the default is one question per image, or the single image for all.
+        region_index (Q lists): rows of the image's regions; the default is all of them in order. answers: for training.
+        """
+        questions = _as_list(text)
+        if not questions:
+            raise ValueError("no text was given; expected a question or a list of questions")
+        single = images is not None and not isinstance(images, (list, tuple))
+        pictures = [picture for item in _as_list(images) for picture in _as_list(item)]
+        count = len(pictures)
+        tables = _per_image("regions", [regions] if single and regions is not None else regions, count, [])
+        prepared = [
+            self.image_processor.preprocess_image(picture, depth, kind, masks, camera)
+            for picture, depth, kind, masks, camera in zip(
+                pictures,
+                _per_image("depths", [depths] if isinstance(depths, np.ndarray) and depths.ndim == 2 else depths, count, None),
+                _per_image("depth_kinds", [depth_kinds] * count if isinstance(depth_kinds, str) else depth_kinds, count, None),
+                tables,
+                _per_image("cameras", [cameras] * count if _is_camera(cameras) else cameras, count, None),
+                strict=True,
+            )
+        ]
+        image_index = _default_image_index(len(questions), count) if image_index is None else image_index
+        if region_index is None:
+            region_index = [list(range(len(tables[image]))) if count else [] for image in image_index]
+        replies = [None] * len(questions) if answers is None else _as_list(answers)
+        texts = [
+            self.encode_text(question, len(rows), answer, with_image=bool(count))
+            for question, rows, answer in zip(questions, region_index, replies, strict=True)
+        ]
+        return self.collate(prepared, texts, image_index, region_index, return_tensors)
+
+    def apply_chat_template(self, conversation: Any, *args: Any, tokenize: bool = False, return_dict: bool = False, **kwargs: Any) -> Any:
+        """The library's conversation form. With ``tokenize`` one user turn (and an assistant turn as answer) per conversation becomes a batch.
+
+        Contents are text or a list of {"type": "image", "image" | "path" | "url": ...} and {"type": "text", "text": ...}; ``depths``,
+        ``regions`` and the like are passed in ``processor_kwargs``. The prompt always ends where the assistant starts, unless an answer is given.
+        """
+        if not tokenize:
+            return super().apply_chat_template(conversation, *args, tokenize=False, **kwargs)
+        batched = bool(conversation) and isinstance(conversation[0], (list, tuple))
+        turns = [_read_conversation(item) for item in (conversation if batched else [conversation])]
+        options = dict(kwargs.get("processor_kwargs") or {})
+        options.pop("return_tensors", None)
+        answers = [answer for _, answer, _ in turns]
+        batch = self(
+            images=[image for *_, pictures in turns for image in pictures] or None,
+            text=[question for question, *_ in turns],
+            answers=answers if any(answer is not None for answer in answers) else None,
+            **options,
+        )
+        return batch if return_dict else batch["input_ids"]
+
+    @property
+    def model_input_names(self) -> list[str]:
+        indices = ["image_index", "region_index", "region_image_index"]
+        return ["input_ids", "attention_mask", *self.image_processor.model_input_names, *indices]
+
+
+def _stack_images(images: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """I prepared images -> their arrays stacked, their region tables joined."""
+    counts = [len(image["region_masks"]) for image in images]
+    batch = {name: np.stack([image[name] for image in images]) for name in ("pixel_values", "depth_values")}
+    batch |= {name: np.concatenate([image[name] for image in images]) for name in ("region_masks", "region_geometry")}
+    batch["region_image_index"] = np.repeat(np.arange(len(images)), counts).astype(np.int64)
+    return batch
+
+
+def _point_at(
+    images: Sequence[dict[str, np.ndarray]], image_index: Sequence[int], region_index: Sequence[Sequence[int]], num_questions: int
+) -> dict[str, np.ndarray]:
+    """Each question's image (Q,) and rows (Q, R) of the joined region table, -1 = padding."""
+    if len(image_index) != num_questions or len(region_index) != num_questions:
+        raise ValueError(
+            f"{num_questions} questions, but image_index has {len(image_index)} and region_index {len(region_index)} entries; "
+            "expected one of each per question"
+        )
+    counts = [len(image["region_masks"]) for image in images]
+    offsets = np.cumsum([0, *counts])
+    joined = np.full((num_questions, max(map(len, region_index), default=0)), -1, dtype=np.int64)
+    for question, (image, rows) in enumerate(zip(image_index, region_index, strict=True)):
+        if not 0 <= image < len(images):
+            raise ValueError(f"question {question} points at image {image}; the batch has {len(images)} images")
+        if rows and not 0 <= min(rows) <= max(rows) < counts[image]:
+            raise ValueError(f"question {question} points at regions {list(rows)}; image {image} has {counts[image]} regions")
+        joined[question, : len(rows)] = rows
+        joined[question, : len(rows)] += offsets[image]
+    return {"image_index": np.asarray(image_index, dtype=np.int64), "region_index": joined}
+
+
+def _as_list(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _is_camera(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) == 6 and all(isinstance(number, (int, float)) for number in value)
+
+
+def _per_image(name: str, values: Sequence[Any] | None, count: int, default: Any) -> list[Any]:
+    if values is None:
+        return [default] * count
+    if len(values) != count:
+        raise ValueError(f"{name} has {len(values)} entries for {count} images; expected one per image")
+    return [default if value is None else value for value in values]
+
+
+def _default_image_index(num_questions: int, num_images: int) -> list[int]:
+    if num_images in (0, 1):
+        return [0] * num_questions
+    if num_images != num_questions:
+        raise ValueError(f"{num_questions} questions about {num_images} images; give image_index, the image of each question")
+    return list(range(num_questions))
+
+
+def _read_conversation(messages: Sequence[dict[str, Any]]) -> tuple[str, str | None, list[Image.Image]]:
+    """One conversation -> question, answer or None, pictures. Raises ValueError for anything but a user turn and an optional assistant turn."""
+    roles = [message["role"] for message in messages]
+    if roles not in (["user"], ["user", "assistant"]):
+        raise ValueError(f"the conversation has roles {roles}; expected one user turn, optionally followed by one assistant turn")
+    parts = [[{"type": "text", "text": m["content"]}] if isinstance(m["content"], str) else m["content"] for m in messages]
+    sources = [part.get("image", part.get("path", part.get("url"))) for part in parts[0] if part["type"] == "image"]
+    pictures = [load_image(source) for source in sources if source is not None]
+    question, *answer = ("".join(part["text"] for part in turn if part["type"] == "text") for turn in parts)
+    return question, answer[0] if answer else None, pictures
+
+
+__all__ = ["SmolRGPTProcessor"]
