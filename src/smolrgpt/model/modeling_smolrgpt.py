@@ -423,8 +423,6 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
             decoding = past_key_values is not None and past_key_values.get_seq_length() > 0
             if decoding and image_embeds is None and region_embeds is None:
                 inputs_embeds = self.get_input_embeddings()(input_ids)  # an answer may hold any token; only a prompt is checked
-            elif pixel_values is not None and image_embeds is None:
-                inputs_embeds = self.get_input_embeddings()(input_ids)  # a blind batch: nothing in the text refers to the image
             else:
                 inputs_embeds = self.merge(input_ids, image_embeds, region_embeds, image_index, region_index)
         outputs = self.language_model(
