@@ -24,9 +24,7 @@ Polarity = Literal["dark", "bright"]
 MILLIMETRE = 1e-3
 
 
-def load_depth(
-    path: Path | str, *, near: Polarity = "dark", kind: DepthKind | None = None, scale_m: float | None = None
-) -> DepthMap:
+def load_depth(path: Path | str, *, near: Polarity = "dark", kind: DepthKind | None = None, scale_m: float | None = None) -> DepthMap:
     """Read a depth file; arguments as in ``depth_from_array``. Raises DataError naming the file."""
     path = Path(path)
     try:

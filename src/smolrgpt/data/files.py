@@ -26,18 +26,36 @@ def read_picture(path: Path | str) -> Image.Image:
         raise DataError(f"{path}: no such file")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is the rule, and it is an error
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit in decoded() is the rule, and it is an error
             opened = Image.open(path)
         with opened as picture:
-            limit = Image.MAX_IMAGE_PIXELS
-            if limit is not None and picture.width * picture.height > limit:
-                raise Image.DecompressionBombError(f"{picture.width}x{picture.height} pixels, more than the limit of {limit}")
-            picture.load()
-            return ImageOps.exif_transpose(picture)
+            return decoded(picture)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
     except Image.DecompressionBombError as error:
-        raise DataError(f"{path}: too large a picture: {error}; scale it down first") from error
+        raise DataError(f"{path}: {_too_large(str(error))}") from error
     except _DAMAGE as error:
-        raise DataError(f"{path}: cannot read this picture, it is truncated, damaged or of an unknown format ({error})") from error
+        raise DataError(f"{path}: {_damaged(error)}") from error
+
+
+def decoded(picture: Image.Image) -> Image.Image:
+    """The picture's pixels, upright; for pictures a caller opened himself. Raises DataError as ``read_picture`` does, without a name."""
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and picture.width * picture.height > limit:
+        raise DataError(_too_large(f"{picture.width}x{picture.height} pixels, more than the limit of {limit}"))
+    try:
+        picture.load()
+        return ImageOps.exif_transpose(picture)
+    except _DAMAGE as error:
+        raise DataError(_damaged(error)) from error
+
+
+def _too_large(found: str) -> str:
+    return f"too large a picture: {found}; scale it down first"
+
+
+def _damaged(error: BaseException) -> str:
+    return f"cannot read this picture, it is truncated, damaged or of an unknown format ({str(error) or type(error).__name__})"
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:

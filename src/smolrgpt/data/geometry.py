@@ -1,7 +1,7 @@
 """Pinhole geometry: pixels and metric depth to points and back.
 
-Camera frame: x right, y down, z forward, metres; depth is z (planar), not the distance along the ray. The centre of the pixel in column u, row v
-is at (u, v), the convention of the intrinsics that RGB-D cameras ship. Legend: H W image, N points.
+Camera frame: x right, y down, z forward, metres; depth is z (planar), not the distance along the ray. The centre of the pixel
+in column u, row v is at (u, v), the convention of the intrinsics that RGB-D cameras ship. Legend: H W image, N points.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ def project(points: np.ndarray, camera: Camera) -> np.ndarray:
 def visible_centroid(points: np.ndarray) -> np.ndarray:
     """(N, 3) to (3,) float32: the middle of the visible surface's bounding box; NaN without points.
 
-    Robust (2nd to 98th percentile a side), because mask edges pick up background; the mean would lean to the near side, which has more pixels.
+    Robust (2nd to 98th percentile a side), because mask edges pick up background; the mean would lean to the near side,
+    which has more pixels.
     """
     low, high = _robust_bounds(points)
     return ((low + high) / 2).astype(np.float32)

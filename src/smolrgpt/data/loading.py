@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from PIL import Image
 
 from smolrgpt.data.depth import load_depth
-from smolrgpt.data.files import read_picture, to_rgb
+from smolrgpt.data.files import decoded, read_picture, to_rgb
 from smolrgpt.data.schema import DataError, DepthMap, Sample
 
 #: ``Sample.metadata`` key by which a source says how its relative depth files are polarised ("dark", the default, or "bright").
@@ -67,11 +68,13 @@ class LoadedImage:
 
 def load_image(sample: Sample) -> Image.Image:
     """The sample's picture as 8-bit RGB, upright. Raises DataError naming the file, or the sample when it holds the picture itself."""
-    name = sample.image if not isinstance(sample.image, Image.Image) else f"image of sample {sample.id!r}"
     try:
-        return to_rgb(sample.image if isinstance(sample.image, Image.Image) else read_picture(sample.image))
+        if not isinstance(sample.image, Image.Image):
+            return to_rgb(read_picture(sample.image))
+        return to_rgb(decoded(sample.image))
     except DataError as error:
-        raise error if str(name) in str(error) else DataError(f"{name}: {error}") from error
+        name = str(sample.image) if isinstance(sample.image, Path) else f"image of sample {sample.id!r}"
+        raise error if name in str(error) else DataError(f"{name}: {error}") from error
 
 
 def load_sample_depth(sample: Sample) -> DepthMap | None:

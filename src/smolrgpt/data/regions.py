@@ -133,7 +133,9 @@ def _check(region: Region) -> None:
     runs = _run_lengths(region.counts)
     if runs is None or (runs < 0).any() or int(runs.sum()) != height * width:
         found = "not decodable" if runs is None else f"{int(runs.sum())} pixels"
-        raise DataError(f"corrupt run lengths {region.counts[:24]!r}...: {found}; expected runs of {height} x {width} = {height * width} pixels")
+        raise DataError(
+            f"corrupt run lengths {region.counts[:24]!r}...: {found}; expected runs of {height} x {width} = {height * width} pixels"
+        )
 
 
 def _run_lengths(counts: str) -> np.ndarray | None:

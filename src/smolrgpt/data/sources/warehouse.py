@@ -119,7 +119,11 @@ class _SplitFolder:
             raise DataError(f"depth is {depth!r}; expected 'auto', 'metric', 'relative' or 'none'")
         self.images = _names(folder / "images")
         if not self.images:
-            hint = "unpack the chunk_*.tar.gz there first" if any(folder.glob("images/*.tar*")) else "expected the split's pictures (folder=NAME when they lie with another split)"
+            hint = (
+                "unpack the chunk_*.tar.gz there first"
+                if any(folder.glob("images/*.tar*"))
+                else "expected the split's pictures (folder=NAME when they lie with another split)"
+            )
             raise DataError(f"{folder / 'images'} holds no picture; {hint}")
         self.maps = [(folder / name, _names(folder / name)) for name in _depth_folders(depth)]
         if self.maps and depth != "auto" and not self.maps[0][1]:

@@ -1,0 +1,167 @@
+"""Laws of the region conversions: lossless, clipped, never a silent empty or corrupt mask."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+
+from smolrgpt.data.regions import from_box, from_file, from_mask, from_polygon, from_rle, rle_unchecked, to_mask, to_rle
+from smolrgpt.data.schema import DataError, Region
+
+MASKS = hnp.arrays(bool, st.tuples(st.integers(1, 40), st.integers(1, 40))).filter(np.any)
+
+
+@settings(max_examples=60, deadline=None)
+@given(MASKS)
+def test_mask_and_run_lengths_are_inverse(mask: np.ndarray) -> None:
+    region = from_mask(mask)
+    assert region.size == mask.shape
+    np.testing.assert_array_equal(to_mask(region), mask)
+    assert from_rle(to_rle(region)) == region
+
+
+@settings(max_examples=60, deadline=None)
+@given(MASKS)
+def test_uncompressed_counts_are_the_same_region(mask: np.ndarray) -> None:
+    flat = np.concatenate(([False], mask.ravel(order="F")))
+    changes = np.flatnonzero(flat[1:] != flat[:-1])
+    runs = np.diff(np.concatenate(([0], changes, [mask.size]))).tolist()
+    assert from_rle({"size": list(mask.shape), "counts": runs}) == from_mask(mask)
+
+
+@settings(max_examples=100, deadline=None)
+@given(MASKS, st.integers(0, 30), st.integers(33, 126))
+def test_a_damaged_string_is_an_error_or_a_mask_of_the_same_size(mask: np.ndarray, place: int, code: int) -> None:
+    counts = from_mask(mask).counts
+    place %= len(counts)
+    damaged = Region(mask.shape, counts[:place] + chr(code) + counts[place + 1 :])
+    try:
+        assert to_mask(damaged).shape == mask.shape
+    except DataError as error:
+        assert "corrupt run lengths" in str(error)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(max_size=20), st.integers(1, 9), st.integers(1, 9))
+def test_arbitrary_text_never_crashes_the_decoder(counts: str, height: int, width: int) -> None:
+    with contextlib.suppress(DataError):
+        assert to_mask(Region((height, width), counts)).shape == (height, width)
+
+
+@pytest.mark.parametrize("cut", [1, 3])
+def test_truncated_run_lengths_are_an_error(cut: int) -> None:
+    counts = from_box((10, 20, 300, 400), 480, 640).counts
+    with pytest.raises(DataError, match="corrupt run lengths"):
+        to_mask(Region((480, 640), counts[:-cut]))
+
+
+@pytest.mark.parametrize(
+    "rle",
+    [{}, {"size": [4, 4]}, {"size": 4, "counts": "0"}, {"size": [4, 4], "counts": 7}, {"size": [4, 4], "counts": [3, 3]}]
+    + [{"size": [0, 4], "counts": "0"}, {"size": [4, 4], "counts": [-1, 17]}, {"size": [4, 4, 1], "counts": "0"}, None],
+)
+def test_malformed_rle_is_an_error(rle: dict) -> None:
+    with pytest.raises(DataError):
+        rle_unchecked(rle)
+
+
+def test_box_is_half_open_clipped_and_covers_what_it_touches() -> None:
+    mask = to_mask(from_box((1, 2, 3, 5), 8, 10))
+    assert mask.sum() == 6 and mask[2:5, 1:3].all()
+    assert to_mask(from_box((-5, -5, 100, 100), 8, 10)).all()
+    assert to_mask(from_box((0.5, 0.5, 1.5, 0.7), 4, 4)).sum() == 2
+
+
+@pytest.mark.parametrize(
+    ("box", "words"),
+    [
+        ((3, 3, 3, 5), "empty or inverted"),
+        ((5, 1, 3, 4), "empty or inverted"),
+        ((10, 0, 12, 4), "outside"),
+        ((-4, 0, 0, 4), "outside"),
+        ((0, 0, float("nan"), 4), "not finite"),
+        ((0, 0, float("inf"), 4), "not finite"),
+        ((0, 0, 4), "not four numbers"),
+        ("abcd", "no number"),
+    ],
+)
+def test_bad_boxes_say_what_is_wrong(box: tuple, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        from_box(box, 8, 10)
+
+
+def test_polygon_forms_agree_and_match_the_box() -> None:
+    points = [(2, 1), (8, 1), (8, 6), (2, 6)]
+    flat = [number for point in points for number in point]
+    region = from_polygon(points, 8, 10)
+    assert region == from_polygon(flat, 8, 10) == from_polygon([flat], 8, 10) == from_polygon(np.array(points), 8, 10)
+    assert region == from_box((2, 1, 8, 6), 8, 10)
+
+
+def test_polygons_of_one_region_are_united() -> None:
+    left, right = [0, 0, 3, 0, 3, 3, 0, 3], [6, 4, 9, 4, 9, 8, 6, 8]
+    union = to_mask(from_polygon([left], 8, 10)) | to_mask(from_polygon([right], 8, 10))
+    np.testing.assert_array_equal(to_mask(from_polygon([left, right], 8, 10)), union)
+
+
+@pytest.mark.parametrize(
+    "points", [[], [(0, 0), (4, 4)], [0, 0, 4], [(0, 0), (1e9, 0), (0, 5)], [(50, 50), (60, 50), (60, 60)], ["x", "y"]]
+)
+def test_bad_polygons_are_errors(points: list) -> None:
+    with pytest.raises(DataError):
+        from_polygon(points, 8, 10)
+
+
+@pytest.mark.parametrize("mask", [np.zeros((4, 4), bool), np.ones((2, 2, 3), bool), np.ones(4, bool), np.array([["a"]])])
+def test_empty_or_misshapen_masks_are_errors(mask: np.ndarray) -> None:
+    with pytest.raises(DataError):
+        from_mask(mask)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "I;16", "RGB", "RGBA", "LA", "P", "cutout"])
+def test_mask_pictures_of_every_mode(tmp_path: Path, mode: str) -> None:
+    mask = np.zeros((12, 16), bool)
+    mask[3:7, 2:9] = True
+    grey = Image.fromarray(mask.astype(np.uint8) * 255)
+    if mode == "cutout":  # a dark object on transparency: alpha decides, not colour
+        grey.putalpha(grey.copy())
+        picture = Image.merge("LA", (Image.new("L", grey.size, 0), grey.getchannel("A")))
+    elif mode == "P":
+        picture = Image.fromarray(mask.astype(np.uint8))
+        picture.putpalette([0, 0, 0] * 256)
+    else:
+        picture = Image.fromarray(mask.astype(np.uint16)) if mode == "I;16" else grey.convert(mode)
+    path = tmp_path / "mask.png"
+    picture.save(path)
+    np.testing.assert_array_equal(to_mask(from_file(path)), mask)
+
+
+def test_bad_mask_pictures_name_the_file(tmp_path: Path) -> None:
+    Image.new("L", (4, 4)).save(tmp_path / "black.png")
+    (tmp_path / "text.png").write_text("no picture")
+    for name in ("black.png", "text.png", "absent.png"):
+        with pytest.raises(DataError, match=name):
+            from_file(tmp_path / name)
+
+
+@pytest.mark.realdata
+def test_real_run_lengths_survive_unchanged() -> None:
+    from smolrgpt.data.sources.warehouse import read_rows
+
+    folder = Path(__file__).parents[2] / "../shared/samples/warehouse"
+    if not folder.is_dir():
+        pytest.skip("no real samples here")
+    for name in ("records.json", "records_partial.json"):
+        for row in read_rows(folder / name):
+            for rle in row["rle"]:
+                region = from_rle(rle)
+                mask = to_mask(region)
+                assert mask.shape == (1080, 1920) and mask.any()
+                assert to_rle(from_mask(mask)) == rle
