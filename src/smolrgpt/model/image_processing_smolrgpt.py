@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
-from transformers.image_utils import PILImageResampling
 from transformers.processing_utils import ImagesKwargs
 
 from .configuration_smolrgpt import REGION_GEOMETRY_FEATURES
@@ -66,7 +65,7 @@ def _encode_minmax_log(depth: np.ndarray, kind: str) -> np.ndarray:
     return np.stack([np.nan_to_num(minmax, nan=1.0), np.nan_to_num(absolute, nan=1.0), measured])
 
 
-#: name -> function (depth float32 (S, S) with NaN and at least one measurement, kind) -> (3, S, S) in [0, 1]; the processor maps it to [-1, 1].
+#: name -> function (depth float32 (S, S) with NaN and at least one measurement, kind) -> (3, S, S) in [0, 1], later mapped to [-1, 1].
 #: A pixel without measurement counts as infinitely far (1, for "inverse" 0). An image without depth is all zeros *after* the mapping.
 #:   minmax      the published one: per-image min-max in all three channels
 #:   log         log(1 + metres) / log(51); relative depth as it is
@@ -92,7 +91,7 @@ def check_depth(depth: Any, kind: str | None) -> np.ndarray | None:
     depth = np.asarray(depth)
     if depth.ndim != 2 or not np.issubdtype(depth.dtype, np.floating):
         raise ValueError(
-            f"depth is {depth.dtype} {depth.shape}; expected float (height, width) in metres or [0, 1]: convert integers to their unit first"
+            f"depth is {depth.dtype} {depth.shape}; expected float (height, width), metres or [0, 1]; convert integers to their unit first"
         )
     depth = depth.astype(np.float32, copy=False)
     valid = np.isfinite(depth) & ((depth > 0) if kind == "metric" else True)
@@ -187,7 +186,7 @@ def region_geometry(
 ) -> np.ndarray:
     """What can be measured of one region: float32 (F,), named by ``REGION_GEOMETRY_FEATURES``.
 
-    mask: bool (H, W); depth: float32 (h, w) of the same picture, NaN = not measured, any size; camera: intrinsics of the picture at any size;
+    mask: bool (H, W); depth: float32 (h, w) of the same picture at any size, NaN = not measured; camera: intrinsics, likewise at any size;
     bounds: ``mask_bounds(mask)`` if already known.
 
     * box (centre, size), centroid, square root of the area: fractions of the picture mapped from [0, 1] to [-1, 1]
@@ -195,7 +194,7 @@ def region_geometry(
     * x right, y down, z forward of the visible surface's mean, its extents (q95 - q05) and distance: metres / 10
     * has_depth, is_metric, has_camera: 1 where the features that need them are real, otherwise those are 0
 
-    A pixel's depth lies at its centre; points outside the region's own [q05, q95] of depth are left out of the mean (mask borders).
+    Points outside the region's own [q05, q95] of depth are left out of the mean: mask borders pick up the background.
     An empty mask gives zeros.
     """
     values = dict.fromkeys(REGION_GEOMETRY_FEATURES, 0.0)
@@ -258,15 +257,12 @@ def _depth_features(
     return features
 
 
-def _back_project(
-    size: tuple[int, ...], rows: np.ndarray, columns: np.ndarray, depth_m: np.ndarray, camera: CameraTuple
-) -> np.ndarray:
-    """Pixels of a (H, W) mask -> points (3, N) in metres; the camera is rescaled to the mask's grid."""
+def _back_project(size: tuple[int, ...], rows: np.ndarray, columns: np.ndarray, depth_m: np.ndarray, camera: CameraTuple) -> np.ndarray:
+    """Pixels of a (H, W) mask -> points (3, N) in metres, through the camera's own pixels (centres at whole numbers)."""
     fx, fy, cx, cy, camera_width, camera_height = camera
-    scale_x, scale_y = size[1] / camera_width, size[0] / camera_height
-    x = (columns + 0.5 - cx * scale_x) / (fx * scale_x) * depth_m
-    y = (rows + 0.5 - cy * scale_y) / (fy * scale_y) * depth_m
-    return np.stack([x, y, depth_m])
+    u = (columns + 0.5) * (camera_width / size[1]) - 0.5
+    v = (rows + 0.5) * (camera_height / size[0]) - 0.5
+    return np.stack([(u - cx) / fx * depth_m, (v - cy) / fy * depth_m, depth_m])
 
 
 def _metric_features(points: np.ndarray) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Questions and images -> the model's batch: unique images, a table of unique regions, questions that point at both.
 
-Legend: Q questions, I unique images, N regions of all images, T tokens, R most regions in a question, S input size, G refiner grid, F features.
+Legend: Q questions, I unique images, N regions of all images, T tokens, R most regions in a question, S input size, G refiner grid,
+F geometry features.
 """
 
 from __future__ import annotations
@@ -43,8 +44,9 @@ class SmolRGPTProcessor(ProcessorMixin):
         <|im_start|>user\\n <|image|> x P, question with each <mask> as [Region i] <mask_rgb> <mask_depth> <mask_geo> <|im_end|>\\n
         <|im_start|>assistant\\n answer <|im_end|>\\n
 
-    region_tokens: which tokens stand for a region, in this order (of "rgb", "depth", "geo"; may be empty). region_labels: write ``[Region i]``,
-    the form answers use, before each region's tokens (i counts the question's regions from 0). num_image_tokens: P, 0 for a blind model.
+    region_tokens: which tokens stand for a region, in this order (of "rgb", "depth", "geo"; may be empty). region_labels: write
+    ``[Region i]``, the form answers use, before each region's tokens (i counts the question's regions from 0). num_image_tokens: P, 0 for a
+    blind model.
     Raises ValueError when the tokenizer lacks a token that is needed.
     """
 
@@ -85,8 +87,8 @@ class SmolRGPTProcessor(ProcessorMixin):
     def encode_text(self, question: str, num_regions: int, answer: str | None = None, with_image: bool = True) -> dict[str, list[int]]:
         """One question (and answer) -> ``input_ids`` and ``labels`` of the same length.
 
-        The prompt's labels are -100; with an answer its tokens and ``<|im_end|>\\n`` are both input and label. Special tokens written in the
-        question or the answer are plain text. Raises ValueError when the question's ``<mask>`` are not ``num_regions``.
+        The prompt's labels are -100; with an answer its tokens and ``<|im_end|>\\n`` are both input and label. Special tokens written in
+        the question or the answer are plain text. Raises ValueError when the question's ``<mask>`` are not ``num_regions``.
         """
         pieces = self._without_image_marker(question).split(REGION_PLACEHOLDER)
         if len(pieces) - 1 != num_regions:
@@ -232,13 +234,13 @@ class SmolRGPTProcessor(ProcessorMixin):
         return self.collate(prepared, texts, image_index, region_index, return_tensors)
 
     def apply_chat_template(self, conversation: Any, *args: Any, tokenize: bool = False, return_dict: bool = False, **kwargs: Any) -> Any:
-        """The library's conversation form. With ``tokenize`` one user turn (and an assistant turn as answer) per conversation becomes a batch.
+        """The library's conversation form. With ``tokenize``, one user turn (and an assistant turn as answer) per conversation -> a batch.
 
         Contents are text or a list of {"type": "image", "image" | "path" | "url": ...} and {"type": "text", "text": ...}; ``depths``,
-        ``regions`` and the like are passed in ``processor_kwargs``. The prompt always ends where the assistant starts, unless an answer is given.
+        ``regions`` and the like are passed in ``processor_kwargs``. The prompt ends where the assistant starts unless there is an answer.
         """
         if not tokenize:
-            return super().apply_chat_template(conversation, *args, tokenize=False, **kwargs)
+            return super().apply_chat_template(conversation, *args, **kwargs)
         batched = bool(conversation) and isinstance(conversation[0], (list, tuple))
         turns = [_read_conversation(item) for item in (conversation if batched else [conversation])]
         options = dict(kwargs.get("processor_kwargs") or {})
@@ -316,7 +318,7 @@ def _default_image_index(num_questions: int, num_images: int) -> list[int]:
 
 
 def _read_conversation(messages: Sequence[dict[str, Any]]) -> tuple[str, str | None, list[Image.Image]]:
-    """One conversation -> question, answer or None, pictures. Raises ValueError for anything but a user turn and an optional assistant turn."""
+    """One conversation -> question, answer or None, pictures. Raises ValueError unless it is a user turn (and an assistant turn)."""
     roles = [message["role"] for message in messages]
     if roles not in (["user"], ["user", "assistant"]):
         raise ValueError(f"the conversation has roles {roles}; expected one user turn, optionally followed by one assistant turn")
