@@ -1,16 +1,20 @@
 """The model: transformers classes for SmolRGPT, known to the library's ``Auto*`` classes once this is imported."""
 
-from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForImageTextToText, AutoProcessor
 
 from .configuration_smolrgpt import REGION_GEOMETRY_FEATURES, SmolRGPTConfig
+from .image_processing_smolrgpt import SmolRGPTImageProcessor
 from .modeling_smolrgpt import SmolRGPTFeatures, SmolRGPTForConditionalGeneration, SmolRGPTModel
+from .processing_smolrgpt import SmolRGPTProcessor
 
 
 def register() -> None:
-    """Make ``AutoConfig``, ``AutoModel`` and ``AutoModelForImageTextToText`` know SmolRGPT."""
+    """Make the ``Auto*`` classes know SmolRGPT."""
     AutoConfig.register(SmolRGPTConfig.model_type, SmolRGPTConfig, exist_ok=True)
     AutoModel.register(SmolRGPTConfig, SmolRGPTModel, exist_ok=True)
     AutoModelForImageTextToText.register(SmolRGPTConfig, SmolRGPTForConditionalGeneration, exist_ok=True)
+    AutoImageProcessor.register(SmolRGPTConfig, image_processor_classes={"pil": SmolRGPTImageProcessor}, exist_ok=True)
+    AutoProcessor.register(SmolRGPTConfig, SmolRGPTProcessor, exist_ok=True)
 
 
 register()
@@ -20,6 +24,8 @@ __all__ = [
     "SmolRGPTConfig",
     "SmolRGPTFeatures",
     "SmolRGPTForConditionalGeneration",
+    "SmolRGPTImageProcessor",
     "SmolRGPTModel",
+    "SmolRGPTProcessor",
     "register",
 ]
