@@ -101,9 +101,10 @@ def score_row(category: str, truth: Any, pred: Any) -> bool:
 def score(truth: Iterable[Mapping[str, Any]], predictions: Iterable[Mapping[str, Any]], strict: bool = False) -> dict[str, Any]:
     """Score predictions {id, normalized_answer} against truth {id, category, normalized_answer}.
 
-    Returns percentages 0..100: ``S1`` (mean over the categories present), ``accuracy`` {category: %}; totals ``num_questions``, ``num_correct``; ``by_category`` {category: {num_questions, num_correct}}; ``error_rates`` (mean relative errors of count and distance, official
-    definition), ``distance`` (metres: abs_rel, rmse, a1 in %, with the rows whose truth is 0 and without); ``problem_counts`` {kind: n}
-    and ``problems``, the first of them as {kind, id, reason}. A problem row counts as wrong.
+    Returns percentages 0..100: ``S1`` (mean over the categories present), ``accuracy`` {category: %}; totals ``num_questions`` and
+    ``num_correct``; ``by_category`` {category: {num_questions, num_correct}}; ``error_rates`` (mean relative errors of count and distance,
+    official definition); ``distance`` (metres: abs_rel, rmse, a1 in %, with the rows whose truth is 0 and without); ``problem_counts``
+    {kind: n} and ``problems``, the first of them as {kind, id, reason}. A problem row counts as wrong.
 
     Raises DataError when the truth is unusable, and under ``strict`` on any of these: missing, extra or repeated ids, unreadable answers.
     """

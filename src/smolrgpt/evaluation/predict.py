@@ -1,0 +1,174 @@
+"""Samples -> prediction rows, image by image; an interrupted run goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TextIO
+
+from tqdm import tqdm
+
+from smolrgpt.data.loading import SkipLog
+from smolrgpt.data.schema import DataError, Sample
+
+logger = logging.getLogger(__name__)
+
+Row = dict[str, Any]
+
+
+class AnswerLike(Protocol):
+    """What a predictor returns for a sample; ``seconds`` is the time this answer took."""
+
+    answer: str
+    normalized_answer: str | int | float | None
+    category: str
+    seconds: float
+
+
+class SamplePredictor(Protocol):
+    """The one thing evaluation asks of a predictor."""
+
+    def predict_samples(self, samples: list[Sample], batch_size: int) -> Sequence[Any]: ...
+
+
+def predict(
+    predictor: SamplePredictor,
+    samples: Sequence[Sample],
+    out_path: str | Path | None = None,
+    batch_size: int = 32,
+    progress: bool = True,
+    resume: bool = True,
+    run_id: str = "",
+) -> list[Row]:
+    """Answer every sample; rows {id, question, category, answer, normalized_answer, seconds} in the order of ``samples``.
+
+    Questions about the same image go together, about ``batch_size`` at a time. A sample that cannot be loaded gets an empty answer and
+    an ``error`` and is counted in a warning. With ``out_path`` every batch is written to ``<out_path>.partial`` as it is done; ``resume``
+    goes on with that file when it was left by the same ``run_id`` (anything that names model and data). When complete it becomes
+    ``out_path``: a JSON list for ``.json``, else JSON lines.
+    """
+    skips = SkipLog()
+    with _Partial(out_path, run_id, resume) as partial:
+        todo = [sample for sample in samples if _key(sample) not in partial.rows]
+        with tqdm(total=len(samples), initial=len(samples) - len(todo), unit="question", disable=not progress) as bar:
+            for batch in _batches(todo, batch_size):
+                partial.add((_key(sample), row) for sample, row in _answer(predictor, batch, batch_size, skips))
+                bar.update(len(batch))
+    if skips.total:
+        logger.warning("counted as wrong: %s", skips.summary())
+    rows = [partial.rows[_key(sample)] for sample in samples]
+    if out_path is not None:
+        write_rows(out_path, rows)
+        partial.remove()
+    return rows
+
+
+def _key(sample: Sample) -> tuple[str, str]:
+    return sample.id, sample.question
+
+
+def _batches(samples: Sequence[Sample], batch_size: int) -> Iterator[list[Sample]]:
+    """Whole images until there are ``batch_size`` questions; an image with more than that makes a batch of its own."""
+    groups: dict[str, list[Sample]] = {}
+    for sample in samples:
+        groups.setdefault(sample.image_key, []).append(sample)
+    batch: list[Sample] = []
+    for group in groups.values():
+        if batch and len(batch) + len(group) > batch_size:
+            yield batch
+            batch = []
+        batch = batch + group
+    if batch:
+        yield batch
+
+
+def _answer(predictor: SamplePredictor, samples: list[Sample], batch_size: int, skips: SkipLog) -> list[tuple[Sample, Row]]:
+    """Rows for a batch. When something in it cannot be loaded the batch is halved until the culprit stands alone."""
+    try:
+        answers = predictor.predict_samples(samples, batch_size)
+    except DataError as error:
+        if len(samples) > 1:
+            middle = len(samples) // 2
+            return [row for half in (samples[:middle], samples[middle:]) for row in _answer(predictor, half, batch_size, skips)]
+        skips.add("cannot be loaded", str(error))
+        return [(samples[0], _row(samples[0], "", None, samples[0].category, 0.0) | {"error": str(error)})]
+    return [(s, _row(s, a.answer, a.normalized_answer, a.category, a.seconds)) for s, a in zip(samples, answers, strict=True)]
+
+
+def _row(sample: Sample, answer: str, normalized: str | int | float | None, category: str | None, seconds: float) -> Row:
+    return {
+        "id": sample.id,
+        "question": sample.question,
+        "category": category,
+        "answer": answer,
+        "normalized_answer": normalized,
+        "seconds": round(seconds, 4),
+    }
+
+
+def write_rows(path: str | Path, rows: Sequence[Row]) -> None:
+    """Write a JSON list (``.json``) or JSON lines to a temporary name, then rename."""
+    path = Path(path)
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    text = "[\n" + ",\n".join(lines) + "\n]\n" if path.suffix == ".json" else "".join(line + "\n" for line in lines)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".writing")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+class _Partial:
+    """The rows done so far, mirrored in ``<path>.partial``: a line {"run_id"} and one row a line, flushed batch by batch."""
+
+    def __init__(self, path: str | Path | None, run_id: str, resume: bool) -> None:
+        self.rows: dict[tuple[str, str], Row] = {}
+        self._path = None if path is None else Path(path).with_name(Path(path).name + ".partial")
+        self._run_id, self._resume = run_id, resume
+
+    def __enter__(self) -> _Partial:
+        self._file: TextIO | None = None
+        if self._path is not None:
+            if self._resume and self._path.exists():
+                self._read()
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._path.open("w", encoding="utf-8")  # rewritten, so that a line cut off by the interruption is gone
+            self._file.write(json.dumps({"run_id": self._run_id}) + "\n")
+            self._write(self.rows.values())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def add(self, keyed_rows: Iterable[tuple[tuple[str, str], Row]]) -> None:
+        new = dict(keyed_rows)
+        self.rows |= new
+        self._write(new.values())
+
+    def remove(self) -> None:
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+
+    def _write(self, rows: Iterable[Row]) -> None:
+        if self._file is not None:
+            self._file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            self._file.flush()
+
+    def _read(self) -> None:
+        assert self._path is not None
+        lines = self._path.read_text(encoding="utf-8", errors="replace").split("\n")
+        rows = [row for line in lines if isinstance(row := _loads(line), dict)]
+        if not rows or rows[0].get("run_id") != self._run_id:
+            logger.warning("%s was left by another run: starting over", self._path)
+            return
+        self.rows = {(row["id"], row["question"]): row for row in rows[1:] if "error" not in row}
+        logger.info("going on after %d questions found in %s", len(self.rows), self._path)
+
+
+def _loads(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None  # the line being written when the run was interrupted

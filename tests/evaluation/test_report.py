@@ -1,0 +1,133 @@
+"""predict -> score -> report with a predictor that needs no model: grouping, resuming, bad samples, the written page."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from smolrgpt.data.schema import DataError, Region, Sample
+from smolrgpt.evaluation.predict import predict
+from smolrgpt.evaluation.report import evaluate, render_report
+from smolrgpt.evaluation.score import read_rows, score
+
+REGION = Region((4, 4), "`0P1")
+
+
+class Parrot:
+    """Answers with the truth; images named 'bad' cannot be loaded; ``die_after`` calls it is interrupted."""
+
+    def __init__(self, die_after: int | None = None) -> None:
+        self.calls: list[list[str]] = []
+        self.die_after = die_after
+
+    def predict_samples(self, samples: list[Sample], batch_size: int) -> list[SimpleNamespace]:
+        if self.die_after is not None and len(self.calls) >= self.die_after:
+            raise KeyboardInterrupt
+        self.calls.append([sample.id for sample in samples])
+        if bad := [sample for sample in samples if sample.image == Path("bad.png")]:
+            raise DataError(f"{bad[0].image}: truncated")
+        return [SimpleNamespace(answer=s.answer, normalized_answer=s.normalized_answer, category=s.category, seconds=0.01) for s in samples]
+
+
+def _samples(num_images: int = 3, bad: int | None = None) -> list[Sample]:
+    """Four questions an image, the images interleaved."""
+    kinds = [("left_right", "left", 2), ("count", 2, 5), ("mcq", "1", 3), ("distance", 2.5, 2)]
+    return [
+        Sample(
+            id=f"{image}-{category}",
+            image=Path("bad.png" if image == bad else f"{image}.png"),
+            question=f"{category}? " + "<mask> " * regions,
+            regions=[REGION] * regions,
+            answer=str(truth),
+            normalized_answer=truth,
+            category=category,
+            metadata={"layout": "aisles" if image % 2 else "open"},
+        )
+        for category, truth, regions in kinds
+        for image in range(num_images)
+    ]
+
+
+def test_questions_of_an_image_go_together_and_rows_keep_the_order() -> None:
+    samples, parrot = _samples(), Parrot()
+    rows = predict(parrot, samples, batch_size=8, progress=False)
+    assert [row["id"] for row in rows] == [sample.id for sample in samples]
+    assert [len(call) for call in parrot.calls] == [8, 4]
+    assert {name.split("-")[0] for name in parrot.calls[0]} == {"0", "1"}
+
+
+def test_an_image_that_cannot_be_loaded_costs_only_its_own_questions(caplog: pytest.LogCaptureFixture) -> None:
+    samples = _samples(bad=1)
+    rows = predict(Parrot(), samples, batch_size=64, progress=False)
+    assert [row["id"] for row in rows if "error" in row] == [sample.id for sample in samples if sample.image == Path("bad.png")]
+    assert "4 x cannot be loaded" in caplog.text
+    result = evaluate(Parrot(), samples, progress=False)
+    assert (result["num_correct"], result["problem_counts"]) == (8, {"unparsable": 4})
+    assert "truncated" in result["problems"][0]["reason"]
+
+
+@pytest.mark.parametrize("name", ["predictions.json", "predictions.jsonl"])
+def test_an_interrupted_run_goes_on(tmp_path: Path, name: str) -> None:
+    samples, path = _samples(), tmp_path / name
+    with pytest.raises(KeyboardInterrupt):
+        predict(Parrot(die_after=1), samples, path, batch_size=4, progress=False, run_id="a")
+    partial = path.with_name(name + ".partial")
+    partial.write_text(partial.read_text() + '{"id": "1-le')  # the interruption came in the middle of a line
+    assert not path.exists()
+    parrot = Parrot()
+    rows = predict(parrot, samples, path, batch_size=4, progress=False, run_id="a")
+    assert sum(map(len, parrot.calls)) == 8
+    assert rows == predict(Parrot(), samples, progress=False) == read_rows(path)
+    assert not partial.exists()
+
+
+@pytest.mark.parametrize(("resume", "run_id"), [(False, "a"), (True, "b")])
+def test_another_run_is_never_continued(tmp_path: Path, resume: bool, run_id: str) -> None:
+    path = tmp_path / "predictions.json"
+    with pytest.raises(KeyboardInterrupt):
+        predict(Parrot(die_after=1), _samples(), path, batch_size=4, progress=False, run_id="a")
+    parrot = Parrot()
+    predict(parrot, _samples(), path, batch_size=4, progress=False, resume=resume, run_id=run_id)
+    assert sum(map(len, parrot.calls)) == 12
+
+
+def test_evaluate_writes_the_result_and_the_page(tmp_path: Path) -> None:
+    result = evaluate(Parrot(), _samples(), tmp_path / "new" / "folder", progress=False, name="parrot")
+    assert (result["S1"], result["num_questions"]) == (100.0, 12)
+    assert result["by_layout"]["open"] == {"S1": 100.0, "accuracy": dict.fromkeys(result["accuracy"], 100.0), "num_questions": 8}
+    assert {name: group["num_questions"] for name, group in result["by_num_regions"].items()} == {"2": 6, "3 to 5": 6}
+    folder = tmp_path / "new" / "folder"
+    assert sorted(path.name for path in folder.iterdir()) == ["predictions.json", "report.md", "results.json"]
+    assert json.loads((folder / "results.json").read_text()) == result
+    page = (folder / "report.md").read_text()
+    assert page.startswith("# parrot: S1 100.00")
+    for text in ("SmolRGPT, published", "90.68", "Another data set", "By layout", "| aisles | 4 |", "Worst distances"):
+        assert text in page
+
+
+def test_the_page_also_shows_a_plain_score() -> None:
+    truth = [{"id": "a", "category": "distance", "normalized_answer": 0}]
+    page = render_report(score(truth, [{"id": "a", "normalized_answer": 1}, {"id": "b|c", "normalized_answer": 1}]))
+    assert "meaningless" in page
+    assert "b\\|c" in page
+    assert "By layout" not in page
+
+
+def test_limit_draws_the_same_questions_every_time() -> None:
+    first, second = (Parrot(), Parrot())
+    assert evaluate(first, _samples(), limit=5, progress=False)["num_questions"] == 5
+    evaluate(second, _samples(), limit=5, progress=False)
+    assert first.calls == second.calls
+    with pytest.raises(ValueError, match="limit is 0"):
+        evaluate(Parrot(), _samples(), limit=0, progress=False)
+
+
+def test_data_without_answers_cannot_be_evaluated() -> None:
+    samples = _samples()
+    for sample in samples:
+        sample.normalized_answer = None
+    with pytest.raises(DataError, match="no sample has a normalized_answer"):
+        evaluate(Parrot(), samples, progress=False)
