@@ -1,0 +1,478 @@
+"""Laws of the model, on tiny random weights; parity with the released program is in test_parity.py."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForImageTextToText
+
+from smolrgpt.model import SmolRGPTConfig, SmolRGPTForConditionalGeneration
+from smolrgpt.model.modeling_smolrgpt import geometry_weights, pool_masks
+from smolrgpt.precision import best_dtype
+
+CLOSE = {"rtol": 1e-4, "atol": 1e-5}
+IMAGE_KEYS = ("pixel_values", "depth_values", "region_masks", "region_image_index", "region_geometry")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def without(batch, *names):
+    return {name: value for name, value in batch.items() if name not in names}
+
+
+def prompts(batch):
+    """The batch up to its answers' first token, without labels: what `generate` gets."""
+    return {**without(batch, "labels"), "input_ids": batch["input_ids"][:, :-2], "attention_mask": batch["attention_mask"][:, :-2]}
+
+
+def question(batch, i):
+    """One question alone, without its padding."""
+    real = batch["attention_mask"][i] == 1
+    rows = {name: batch[name][i : i + 1][:, real] for name in ("input_ids", "attention_mask", "labels") if name in batch}
+    return {**batch, **rows, "image_index": batch["image_index"][i : i + 1], "region_index": batch["region_index"][i : i + 1]}
+
+
+# ------------------------------------------------------------------------------------------------------------ the published model
+def test_default_configuration_is_the_published_model() -> None:
+    with torch.device("meta"):
+        model = SmolRGPTForConditionalGeneration(SmolRGPTConfig())
+    parts = model.model
+
+    def millions(module):
+        return round(sum(p.numel() for p in module.parameters()) / 1e6, 2)
+
+    assert round(millions(model), 1) == 475.7
+    assert millions(parts.vision_tower) == 85.84
+    assert millions(parts.rgb_connector) == millions(parts.depth_connector) == 2.95
+    assert millions(parts.rgb_refiner) == millions(parts.depth_refiner) == 11.07
+    assert millions(parts.language_model) == 361.82
+    config = model.config
+    assert (config.num_image_tokens, config.grid_size, config.text_config.vocab_size) == (64, 64, 49155)
+    assert config.text_config.rope_parameters["rope_theta"] == 100000
+    assert model.lm_head.weight.shape == (49155, 960)
+
+
+def test_geometry_token_takes_one_more_id() -> None:
+    config = SmolRGPTConfig(region_tokens=("rgb", "depth", "geo"))
+    assert config.text_config.vocab_size == 49156
+    assert config.region_token_ids == {"rgb": 49153, "depth": 49154, "geo": 49155}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"depth_path": "none"}, "depth_path is 'none'"),
+        ({"refiner": "both"}, "refiner is 'both'"),
+        ({"region_tokens": ("depth", "rgb")}, "in this order"),
+        ({"region_tokens": ("geo",), "geometry_loss_weight": 1.0}, "geometry_loss_weight"),
+        ({"image_token_id": 64}, "outside the text vocabulary"),
+        ({"image_token_id": 61}, "must differ"),
+        ({"pixel_shuffle_factor": 3}, "does not divide"),
+        ({"region_token_ids": {"rgb": 61}}, "no id for"),
+    ],
+)
+def test_contradicting_configurations_raise(tiny_config, changes, message) -> None:
+    with pytest.raises(Exception, match=message):  # the library wraps ValueErrors of a configuration's validators
+        tiny_config(**changes)
+
+
+# ---------------------------------------------------------------------------------------------------------------- batches
+@torch.no_grad()
+def test_left_padding_changes_nothing(tiny_model, tiny_batch) -> None:
+    model = tiny_model()
+    batch, padded = tiny_batch(model.config), tiny_batch(model.config, extra_padding=5)
+    length = batch["input_ids"].shape[1]
+    real = batch["attention_mask"] == 1
+    ours, theirs = model(**without(batch, "labels")).logits, model(**without(padded, "labels")).logits
+    torch.testing.assert_close(ours[real], theirs[:, -length:][real], **CLOSE)
+    torch.testing.assert_close(model(**batch).loss, model(**padded).loss, **CLOSE)
+
+
+@torch.no_grad()
+def test_grouped_batch_equals_one_by_one(tiny_model, tiny_batch) -> None:
+    model = tiny_model()
+    batch = tiny_batch(model.config)
+    together = model(**without(batch, "labels")).logits
+    losses = []
+    for i in range(3):
+        alone = question(batch, i)
+        losses.append(model(**alone).loss)
+        logits = model(**without(alone, "labels")).logits[0]
+        torch.testing.assert_close(together[i, -len(logits) :], logits, **CLOSE)
+    torch.testing.assert_close(model(**batch).loss, torch.stack(losses).mean(), **CLOSE)  # two labels each
+
+
+@torch.no_grad()
+def test_answers_of_a_batch_are_the_answers_one_by_one(tiny_model, tiny_batch) -> None:
+    model = tiny_model()
+    batch = prompts(tiny_batch(model.config))
+    together = model.generate(**batch, max_new_tokens=6, do_sample=False, eos_token_id=None)[:, batch["input_ids"].shape[1] :]
+    for i in range(3):
+        alone = question(batch, i)
+        answer = model.generate(**alone, max_new_tokens=6, do_sample=False, eos_token_id=None)[0, alone["input_ids"].shape[1] :]
+        assert together[i].tolist() == answer.tolist()
+
+
+@torch.no_grad()
+def test_cached_features_equal_uncached(tiny_model, tiny_batch) -> None:
+    model = tiny_model()
+    batch = without(tiny_batch(model.config), "labels")
+    text = without(batch, *IMAGE_KEYS)
+    wanted = model(**batch).logits
+    features = model.encode(**{key: batch[key] for key in IMAGE_KEYS})
+    torch.testing.assert_close(
+        model(**text, image_embeds=features.image_embeds, region_embeds=features.region_embeds).logits, wanted, **CLOSE
+    )
+    images = model.encode_images(batch["pixel_values"], batch["depth_values"])
+    regions = model.pool_regions(images.region_maps, batch["region_masks"], batch["region_image_index"], batch["region_geometry"])
+    cached = {"image_embeds": images.image_embeds, "region_embeds": regions}
+    torch.testing.assert_close(model(**text, **cached).logits, wanted, **CLOSE)
+    options = {"max_new_tokens": 4, "do_sample": False}
+    assert torch.equal(model.generate(**text, **cached, **options), model.generate(**batch, **options))
+
+
+@torch.no_grad()
+def test_key_value_prefix_equals_whole_prompt(tiny_model, tiny_batch) -> None:
+    model = tiny_model()
+    batch = question(without(tiny_batch(model.config), "labels"), 0)
+    features = model.encode(**{key: batch[key] for key in IMAGE_KEYS})
+    prefix = 1 + model.config.num_image_tokens
+    start = model(
+        input_ids=batch["input_ids"][:, :prefix], image_embeds=features.image_embeds, image_index=batch["image_index"], use_cache=True
+    )
+    rest = model(
+        input_ids=batch["input_ids"][:, prefix:],
+        attention_mask=batch["attention_mask"],
+        past_key_values=start.past_key_values,
+        region_embeds=features.region_embeds,
+        region_index=batch["region_index"],
+    )
+    torch.testing.assert_close(rest.logits, model(**batch).logits[:, prefix:], **CLOSE)
+
+
+@torch.no_grad()
+def test_one_image_serves_all_questions_by_default(tiny_model, tiny_batch) -> None:
+    model = tiny_model(region_tokens=())
+    batch = without(tiny_batch(model.config), "labels", "region_masks", "region_image_index", "region_geometry", "region_index")
+    batch["pixel_values"] = batch["pixel_values"][:1]
+    wanted = model(**{**batch, "image_index": torch.zeros(3, dtype=torch.long)}).logits
+    torch.testing.assert_close(model(**without(batch, "image_index")).logits, wanted)
+
+
+@torch.no_grad()
+def test_text_alone_needs_no_image(tiny_model) -> None:
+    model = tiny_model()
+    assert model(input_ids=torch.tensor([[1, 5, 6]])).logits.shape == (1, 3, 64)
+    assert model.generate(input_ids=torch.tensor([[1, 5, 6]]), attention_mask=torch.ones(1, 3, dtype=torch.long), max_new_tokens=2).shape[1] <= 5
+
+
+# ------------------------------------------------------------------------------------------------------------ placeholders
+def test_placeholders_and_features_must_match(tiny_model, tiny_batch) -> None:
+    model = tiny_model()
+    batch = tiny_batch(model.config)
+    with pytest.raises(ValueError, match="sample 1: 1 'rgb' region placeholders in the text, 2 regions given"):
+        model(**{**batch, "region_index": torch.tensor([[3, 1], [4, 2], [-1, -1]])})
+    with pytest.raises(ValueError, match="sample 0: 2 'rgb' region placeholders in the text, 0 regions given"):
+        model(**without(batch, "region_index"))
+    with pytest.raises(ValueError, match="sample 1: points at region 5, but only 5 regions"):
+        model(**{**batch, "region_index": torch.tensor([[3, 1], [5, -1], [-1, -1]])})
+    short = batch["input_ids"].clone()
+    short[2, -5] = 5  # one of the four image tokens
+    with pytest.raises(ValueError, match="sample 2: 3 image placeholders in the text, 4 image features given"):
+        model(**{**batch, "input_ids": short})
+    with pytest.raises(ValueError, match="sample 0: 4 image placeholders in the text, 0 image features given"):
+        model(**without(batch, *IMAGE_KEYS))
+    with pytest.raises(ValueError, match="sample 1: points at image 2, but only 2 images"):
+        model(**{**batch, "image_index": torch.tensor([0, 2, 0])})
+    with pytest.raises(ValueError, match="pass image_index"):
+        model(**without(batch, "image_index"))
+
+
+@pytest.mark.parametrize("name", ["depth_values", "region_geometry"])
+def test_missing_inputs_are_named(tiny_model, tiny_batch, name) -> None:
+    model = tiny_model()
+    with pytest.raises(ValueError, match=f"{name} is missing"):
+        model(**without(tiny_batch(model.config), name))
+
+
+def test_regions_land_in_order(tiny_model, tiny_batch) -> None:
+    model = tiny_model()
+    batch = tiny_batch(model.config)
+    table = {kind: torch.arange(5.0)[:, None].expand(5, 24) + 10 * i for i, kind in enumerate(("rgb", "depth", "geo"))}
+    merged = model.model.merge(batch["input_ids"], torch.zeros(2, 4, 24), table, batch["image_index"], batch["region_index"])
+    found = [merged[i][torch.isin(batch["input_ids"][i], torch.tensor([61, 62, 63]))][:, 0].tolist() for i in range(3)]
+    assert found == [[3, 13, 23, 1, 11, 21], [4, 14, 24], []]
+
+
+# ------------------------------------------------------------------------------------------------------------------ pooling
+@pytest.mark.parametrize("mask_side", [8, 16])
+def test_pooling_is_the_mean_under_the_mask(mask_side) -> None:
+    maps = torch.randn(3, 64, 5)
+    masks = torch.rand(4, mask_side, mask_side)
+    index = torch.tensor([2, 0, 2, 2])  # image 1 has no region
+    pooled = pool_masks(maps, masks, index)
+    small = torch.nn.functional.avg_pool2d(masks, mask_side // 8).flatten(1)
+    for n in range(4):
+        torch.testing.assert_close(pooled[n], (small[n, :, None] * maps[index[n]]).sum(0) / small[n].sum())
+
+
+def test_an_empty_mask_pools_to_zero() -> None:
+    assert (pool_masks(torch.randn(1, 16, 3), torch.zeros(1, 4, 4), torch.tensor([0])) == 0).all()
+
+
+def test_pooling_coordinates_returns_centroids() -> None:
+    """Row and column of the map and of the masks are the same row and column."""
+    y, x = torch.meshgrid(torch.arange(8.0), torch.arange(8.0), indexing="ij")
+    maps = torch.stack([y, x], dim=-1).view(1, 64, 2)
+    masks = torch.zeros(2, 8, 8)
+    masks[0, 1:3, 4:8] = 1
+    masks[1, 6, 0] = 0.25
+    pooled = pool_masks(maps, masks, torch.zeros(2, dtype=torch.long))
+    torch.testing.assert_close(pooled, torch.tensor([[1.5, 5.5], [6.0, 0.0]]))
+
+
+@torch.no_grad()
+def test_the_refiner_is_the_transposed_convolution(tiny_model) -> None:
+    refiner = tiny_model().model.rgb_refiner
+    x = torch.randn(2, 3, 3, 24)
+    layer = refiner.upsamples[0]
+    torch.nn.init.normal_(layer.bias)
+    wanted = torch.nn.functional.conv_transpose2d(x.permute(0, 3, 1, 2), layer.weight, layer.bias, stride=2).permute(0, 2, 3, 1)
+    torch.testing.assert_close(layer(x), wanted, **CLOSE)
+
+
+@torch.no_grad()
+def test_each_refiner_cell_sees_its_own_token(tiny_model) -> None:
+    refiner = tiny_model().model.rgb_refiner
+    tokens = torch.randn(1, 4, 24)
+    changed = tokens.clone()
+    changed[0, 1] += 1.0  # top right
+    difference = (refiner(changed) - refiner(tokens)).abs().sum(-1).view(8, 8) > 0
+    wanted = torch.zeros(8, 8, dtype=torch.bool)
+    wanted[:4, 4:] = True
+    assert torch.equal(difference, wanted)
+
+
+# ------------------------------------------------------------------------------------------------------------- variations
+DEPTH_PATHS = list(itertools.product(("separate", "shared"), ("separate", "shared", "none"), [("rgb", "depth"), ("depth",), ("depth", "geo")]))
+NO_DEPTH = list(itertools.product(("none",), ("separate", "shared", "none"), [("rgb",), ("geo",), (), ("rgb", "geo")]))
+
+
+@pytest.mark.parametrize(("depth_path", "refiner", "region_tokens"), DEPTH_PATHS + NO_DEPTH)
+def test_every_variation_trains(tiny_model, tiny_batch, depth_path, refiner, region_tokens) -> None:
+    weight = 0.5 if {"rgb", "depth"} & set(region_tokens) else 0.0
+    model = tiny_model(depth_path=depth_path, refiner=refiner, region_tokens=region_tokens, geometry_loss_weight=weight).train()
+    model(**tiny_batch(model.config)).loss.backward()
+    idle = [name for name, parameter in model.named_parameters() if parameter.grad is None]
+    assert not idle  # every parameter that exists is used
+    names = {name.split(".")[1] for name, _ in model.named_parameters()}
+    assert ("depth_connector" in names) == ("depth" in region_tokens and depth_path == "separate")
+    assert ("depth_refiner" in names) == ("depth" in region_tokens and refiner == "separate")
+
+
+def test_pooled_vectors_may_be_normalised(tiny_model, tiny_batch) -> None:
+    model = tiny_model(region_norm=True)
+    pooled = model(**tiny_batch(model.config)).region_embeds["rgb"]
+    torch.testing.assert_close(pooled.std(dim=1, correction=0), torch.ones(5), rtol=0.01, atol=0.01)
+
+
+@torch.no_grad()
+def test_other_vision_towers_work(tiny_model, tiny_batch) -> None:
+    """A class token in front of the patches is dropped."""
+    vision = {"model_type": "dinov2", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 32, "patch_size": 8}
+    model = tiny_model(vision_config=vision)
+    batch = tiny_batch(model.config)
+    assert model.model.encode_patches(batch["pixel_values"]).shape == (2, 16, 16)
+    assert model(**batch).loss.isfinite()
+
+
+def test_shared_weights_treat_depth_like_rgb(tiny_model, tiny_batch) -> None:
+    model = tiny_model(depth_path="shared", refiner="shared")
+    batch = tiny_batch(model.config)
+    embeds = model(**{**batch, "depth_values": batch["pixel_values"]}).region_embeds
+    torch.testing.assert_close(embeds["rgb"], embeds["depth"])
+
+
+# ---------------------------------------------------------------------------------------------------------------- training
+@torch.no_grad()
+def test_loss_is_the_mean_over_labelled_tokens(tiny_model, tiny_batch) -> None:
+    model = tiny_model()
+    batch = tiny_batch(model.config)
+    logits = model(**without(batch, "labels")).logits
+    wanted = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), batch["labels"][:, 1:].flatten())
+    output = model(**batch)
+    torch.testing.assert_close(output.loss, wanted, **CLOSE)
+    torch.testing.assert_close(model(**batch, num_items_in_batch=torch.tensor(12)).loss, wanted / 2, **CLOSE)  # 6 of 12 labels are here
+    assert output.logits is None
+    assert model(**batch, logits_to_keep=1).logits.shape == (3, 1, 64)
+
+
+def test_a_batch_without_labelled_tokens_has_zero_loss(tiny_model, tiny_batch) -> None:
+    model = tiny_model()
+    batch = tiny_batch(model.config)
+    loss = model(**{**batch, "labels": torch.full_like(batch["labels"], -100)}).loss
+    loss.backward()
+    assert loss.item() == 0
+
+
+def test_geometry_loss_is_for_training_only(tiny_model, tiny_batch) -> None:
+    model = tiny_model(geometry_loss_weight=0.5)
+    batch = tiny_batch(model.config)
+    answer = model(**batch).loss
+    assert model(**batch).geometry_loss is None
+    trained = model.train()(**batch)
+    torch.testing.assert_close(trained.loss, answer + 0.5 * trained.geometry_loss)
+    accumulated = model(**batch, num_items_in_batch=12)
+    torch.testing.assert_close(accumulated.loss, trained.loss / 2)  # half of the labels, half of the weight
+
+
+def test_unknown_geometry_is_no_target() -> None:
+    geometry = torch.zeros(3, 23)
+    geometry[1, 20] = geometry[2, 20] = geometry[2, 21] = geometry[2, 22] = 1.0  # no depth; relative depth; metric depth and camera
+    known = geometry_weights(geometry)
+    assert known.sum(1).tolist() == [23 - 6 - 7, 23 - 7, 23]
+    assert known[:, :7].all()
+
+
+def test_frozen_vision_tower_builds_no_graph(tiny_model, tiny_batch) -> None:
+    model = tiny_model().train()
+    model.model.vision_tower.requires_grad_(False)
+    batch = tiny_batch(model.config)
+    assert not model.model.encode_patches(batch["pixel_values"]).requires_grad
+    model(**batch).loss.backward()
+    assert all(p.grad is None for p in model.model.vision_tower.parameters())
+    assert model.model.depth_connector.proj.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_gradient_checkpointing_changes_no_gradient(tiny_model, tiny_batch, frozen) -> None:
+    model = tiny_model().train()
+    model.model.vision_tower.requires_grad_(not frozen)
+    batch = tiny_batch(model.config)
+    model(**batch, use_cache=False).loss.backward()
+    wanted = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    assert model.is_gradient_checkpointing
+    model(**batch, use_cache=False).loss.backward()
+    for name, parameter in model.named_parameters():
+        if name in wanted:
+            torch.testing.assert_close(parameter.grad, wanted[name], **CLOSE)
+
+
+def test_lora_trains_and_merges(tiny_model, tiny_batch) -> None:
+    peft = pytest.importorskip("peft")
+    model = tiny_model()
+    batch = tiny_batch(model.config)
+    adapter = peft.LoraConfig(r=2, target_modules=r".*language_model.*\.(q_proj|v_proj)", init_lora_weights=True)
+    tuned = peft.get_peft_model(copy.deepcopy(model), adapter)
+    before = tuned(**batch).loss
+    torch.testing.assert_close(before, model(**batch).loss, **CLOSE)
+    optimizer = torch.optim.AdamW([p for p in tuned.parameters() if p.requires_grad], lr=0.05)
+    for _ in range(5):
+        optimizer.zero_grad()
+        tuned(**batch).loss.backward()
+        optimizer.step()
+    tuned.eval()
+    after = tuned(**batch).loss
+    assert after < before
+    prompt = prompts(batch)
+    answers = tuned.generate(**prompt, max_new_tokens=3, do_sample=False)
+    merged = tuned.merge_and_unload()
+    assert isinstance(merged, SmolRGPTForConditionalGeneration)
+    torch.testing.assert_close(merged(**batch).loss, after, **CLOSE)
+    assert torch.equal(merged.generate(**prompt, max_new_tokens=3, do_sample=False), answers)
+
+
+def test_fresh_region_tokens_carry_signal(tiny_model, tiny_batch) -> None:
+    """At initialisation no kind of token vanishes beside the text's embeddings (std 0.02)."""
+    model = tiny_model()
+    for kind, embeds in model(**tiny_batch(model.config)).region_embeds.items():
+        assert 0.02 < embeds.pow(2).mean().sqrt() < 2, kind
+
+
+# -------------------------------------------------------------------------------------------------------------- generation
+def test_generation_stops_at_the_end_token(tiny_model, tiny_batch) -> None:
+    model = tiny_model()
+    batch = question(prompts(tiny_batch(model.config)), 0)
+    prompt = batch["input_ids"].shape[1]
+    free = model.generate(**batch, max_new_tokens=8, do_sample=False, eos_token_id=None)[0, prompt:].tolist()
+    stop = free[1]
+    answer = model.generate(**batch, max_new_tokens=8, do_sample=False, eos_token_id=stop)[0, prompt:].tolist()
+    assert answer == free[: free.index(stop) + 1]
+    assert model.generation_config.eos_token_id == 2
+
+
+def test_placeholders_are_never_generated(tiny_model, tiny_batch) -> None:
+    model = tiny_model()
+    batch = prompts(tiny_batch(model.config))
+    torch.manual_seed(0)
+    options = {"do_sample": True, "temperature": 100.0, "top_k": 0, "max_new_tokens": 40, "eos_token_id": None}
+    answers = model.generate(**batch, **options)[:, batch["input_ids"].shape[1] :]
+    assert not torch.isin(answers, torch.tensor([60, 61, 62, 63])).any()
+
+
+def test_sampling_several_answers_and_beams(tiny_model, tiny_batch) -> None:
+    """Repeated questions point at images and regions that are not repeated."""
+    model = tiny_model()
+    batch = prompts(tiny_batch(model.config))
+    length = batch["input_ids"].shape[1]
+    torch.manual_seed(0)
+    sampled = model.generate(**batch, do_sample=True, num_return_sequences=3, max_new_tokens=4)
+    assert sampled.shape[0] == 9 and torch.equal(sampled[::3, :length], batch["input_ids"])
+    beams = model.generate(**batch, num_beams=3, do_sample=False, max_new_tokens=4, eos_token_id=None)
+    for i in range(3):
+        alone = question(batch, i)
+        single = model.generate(**alone, num_beams=3, do_sample=False, max_new_tokens=4, eos_token_id=None)
+        assert beams[i, length:].tolist() == single[0, alone["input_ids"].shape[1] :].tolist()
+
+
+def test_generation_without_cache_is_the_same(tiny_model, tiny_batch) -> None:
+    model = tiny_model()
+    batch = prompts(tiny_batch(model.config))
+    options = {"max_new_tokens": 5, "do_sample": False, "eos_token_id": None}
+    assert torch.equal(model.generate(**batch, **options), model.generate(**batch, **options, use_cache=False))
+
+
+# ------------------------------------------------------------------------------------------------------------------ saving
+@torch.no_grad()
+def test_saved_model_comes_back(tiny_model, tiny_batch, tmp_path: Path) -> None:
+    model = tiny_model(geometry_loss_weight=0.5, depth_path="shared", region_norm=True)
+    model.save_pretrained(tmp_path)
+    batch = tiny_batch(model.config)
+    wanted = model(**without(batch, "labels")).logits
+    for loaded in (SmolRGPTForConditionalGeneration.from_pretrained(tmp_path), AutoModelForImageTextToText.from_pretrained(tmp_path)):
+        assert isinstance(loaded, SmolRGPTForConditionalGeneration)
+        assert torch.equal(loaded(**without(batch, "labels")).logits, wanted)
+        assert loaded.lm_head.weight is loaded.get_input_embeddings().weight
+        assert loaded.generation_config.suppress_tokens == [60, 61, 62, 63]
+    config = AutoConfig.from_pretrained(tmp_path)
+    assert isinstance(config, SmolRGPTConfig)
+    assert config.region_tokens == ("rgb", "depth", "geo") and config.depth_path == "shared"
+    loaded = AutoModelForImageTextToText.from_pretrained(tmp_path, attn_implementation="eager")
+    torch.testing.assert_close(loaded(**without(batch, "labels")).logits[batch["attention_mask"] == 1], wanted[batch["attention_mask"] == 1], **CLOSE)
+
+
+@torch.no_grad()
+def test_half_precision_stays_close(tiny_model, tiny_batch) -> None:
+    model = tiny_model()
+    batch = tiny_batch(model.config)
+    wanted = model(**batch).loss
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(model(**batch).loss, wanted, rtol=0.02, atol=0.02)
+    torch.testing.assert_close(model.to(torch.bfloat16)(**batch).loss, wanted, rtol=0.02, atol=0.02)
+
+
+def test_best_dtype_is_one_that_the_device_has() -> None:
+    assert best_dtype("cpu") in (torch.float32, torch.bfloat16)
+    assert best_dtype("meta") == torch.float32
