@@ -1,0 +1,465 @@
+"""The only way anything runs the model: the command line, the demos, the server, evaluation and validation all ask a Predictor.
+
+Legend: I images, N regions of all images, Q questions, P image tokens, D text width, H W image height and width in pixels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from smolrgpt.data import regions as region_io
+from smolrgpt.data.depth import Polarity, depth_from_array, depth_from_picture, load_depth
+from smolrgpt.data.files import read_picture, to_rgb
+from smolrgpt.data.loading import load_image, load_sample_depth
+from smolrgpt.data.schema import REGION_PLACEHOLDER, Camera, DataError, DepthMap, Region, Sample
+from smolrgpt.evaluation.extract import extract, infer_category
+from smolrgpt.precision import best_dtype
+
+ImageLike = Path | str | Image.Image | np.ndarray
+DepthLike = Path | str | Image.Image | np.ndarray | DepthMap
+#: A box (x0, y0, x1, y1) in pixels, a mask array (H, W), a mask picture, COCO run lengths or a Region.
+RegionLike = Region | Sequence[float] | np.ndarray | Path | str | Mapping[str, Any]
+#: A Camera, or fx, fy, cx, cy in pixels of the image.
+CameraLike = Camera | Sequence[float] | Mapping[str, float]
+
+#: Longer than any answer of the data sets; answers end by themselves before.
+MAX_NEW_TOKENS = 96
+#: Images encoded together by ``predict_samples``: enough to fill a GPU, few enough that the published model's maps (15 MB an image) fit.
+IMAGES_PER_STEP = 16
+#: Pictures whose sides' ratios differ by no more than this belong together (depth, masks and image of one scene).
+ASPECT_TOLERANCE = 0.01
+
+_MENTION = re.compile(r"<\s*region\s*(\d+)\s*>", re.IGNORECASE)
+_BROKEN_MENTION = re.compile(r"<\s*region\b[^<>]{0,20}>", re.IGNORECASE)
+_ANSWERED_REGION = re.compile(r"\[Region (\d+)\]", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """answer: the text; normalized_answer: 'left' | 'right', an int count, a region number as a digit string, metres, or None when no rule
+    reads it; category: left_right, count, mcq, distance or other; seconds: wall time, shared evenly by questions answered together.
+    Region numbers are the asker's own.
+    """
+
+    answer: str
+    normalized_answer: str | int | float | None
+    category: str
+    seconds: float
+
+
+@dataclass
+class _Features:
+    """One image, encoded; regions are pooled when they are first asked about. image_embeds, maps: as ``SmolRGPTFeatures``, I = 1."""
+
+    key: tuple[Any, ...]
+    image: Image.Image
+    depth: DepthMap | None
+    camera: Camera | None
+    image_embeds: torch.Tensor | None = None
+    maps: dict[str, torch.Tensor] = field(default_factory=dict)
+    pooled: dict[Region, dict[str, torch.Tensor]] = field(default_factory=dict)
+
+
+class Predictor:
+    """A model and its processor, ready to answer.
+
+    >>> predictor = Predictor.from_pretrained("nano")
+    >>> predictor.ask("scene.png", "How far is <region 0> from <region 1>?", depth="depth.png", regions=[(10, 20, 90, 80), "mask.png"])
+    """
+
+    def __init__(self, model: Any, processor: Any, max_new_tokens: int = MAX_NEW_TOKENS):
+        self.model, self.processor, self.max_new_tokens = model, processor, max_new_tokens
+        self._last: _Features | None = None
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path = "nano",
+        dtype: torch.dtype | None = None,
+        device: str | torch.device | None = None,
+        attn_implementation: str | None = None,
+    ) -> Predictor:
+        """A bundled checkpoint ("nano"), a folder written by ``save_pretrained``, or a hub id "owner/name".
+
+        dtype: None = what the hardware multiplies natively; device: None = the accelerator if there is one;
+        attn_implementation: None = eager on CPUs, where it is 1.4 to 3 times faster than sdpa at these sizes.
+        Raises ValueError when there is no such checkpoint.
+        """
+        from smolrgpt.model import SmolRGPTForConditionalGeneration, SmolRGPTProcessor
+
+        source = resolve_checkpoint(name)
+        target = torch.device(device or _default_device())
+        model = SmolRGPTForConditionalGeneration.from_pretrained(
+            source,
+            dtype=dtype or best_dtype(target),
+            attn_implementation=attn_implementation or ("eager" if target.type == "cpu" else "sdpa"),
+        )
+        model.to(target)  # type: ignore[arg-type]
+        return cls(model.eval(), SmolRGPTProcessor.from_pretrained(source))
+
+    # ---------------------------------------------------------------------------------------------------------------- one image
+    def ask(
+        self,
+        image: ImageLike,
+        question: str,
+        depth: DepthLike | None = None,
+        regions: Sequence[RegionLike] = (),
+        camera: CameraLike | None = None,
+        depth_near: Polarity = "dark",
+    ) -> Answer:
+        """Answer one question; see ``ask_many``."""
+        return self.ask_many(image, [question], depth, regions, camera, depth_near)[0]
+
+    def ask_many(
+        self,
+        image: ImageLike,
+        questions: Sequence[str],
+        depth: DepthLike | None = None,
+        regions: Sequence[RegionLike] = (),
+        camera: CameraLike | None = None,
+        depth_near: Polarity = "dark",
+    ) -> list[Answer]:
+        """Answer several questions about one image, which is encoded once; asking again about the same content reuses it.
+
+        A question mentions regions as ``<region 0>``, ``<region 1>``, ... (places in ``regions``), or as one plain ``<mask>`` per region,
+        in order.
+        depth: near = small; ``depth_near="bright"`` turns a relative map round. It may have another size than the image, not another shape.
+        Raises ValueError when questions and regions do not fit, DataError for unreadable or unfitting files.
+        """
+        if not questions:
+            return []
+        started = time.perf_counter()
+        picture = as_image(image)
+        mentions = [read_mentions(question, len(regions)) for question in questions]
+        if regions and not any(numbers for _, numbers in mentions):
+            raise ValueError(f"{len(regions)} regions were given but no question mentions one; {_how_to_mention(len(regions))}")
+        table = [as_region(region, picture.height, picture.width) for region in regions]
+        for number, region in enumerate(table):
+            _check_region(f"region {number}", region, picture)
+        features = self._encode_once(picture, as_depth(depth, depth_near), as_camera(camera, picture))
+        texts = [(text, [table[number] for number in numbers]) for text, numbers in mentions]
+        answers = self._answer_about(features, texts)
+        seconds = (time.perf_counter() - started) / len(answers)
+        return [_read_answer(text, answer, None, seconds, numbers) for (text, numbers), answer in zip(mentions, answers, strict=True)]
+
+    def _encode_once(self, image: Image.Image, depth: DepthMap | None, camera: Camera | None) -> _Features:
+        """The image's features, from memory when the last call was about the same content. Raises DataError when the depth does not fit."""
+        _check_depth(depth, image)
+        key = (_digest(np.asarray(image)), None if depth is None else (_digest(depth.values), depth.kind), camera)
+        if self._last is None or self._last.key != key:
+            self._last = _Features(key, image, depth, camera)
+        return self._last
+
+    def _answer_about(self, features: _Features, texts: list[tuple[str, list[Region]]]) -> list[str]:
+        table = list(dict.fromkeys(region for _, used in texts for region in used))
+        row = {region: i for i, region in enumerate(table)}
+        encoded = [self.processor.encode_text(text, len(used)) for text, used in texts]
+        batch = dict(self.processor.collate([], encoded, [], []))
+        if self.processor.is_blind:
+            return self._generate(batch, {})
+        batch["image_index"] = torch.zeros(len(texts), dtype=torch.long)
+        batch["region_index"] = _pad_rows([[row[region] for region in used] for _, used in texts])
+        return self._generate(batch, self._pool(features, table))
+
+    @torch.inference_mode()
+    def _pool(self, features: _Features, table: list[Region]) -> dict[str, Any]:
+        """``image_embeds`` (1, P, D) and ``region_embeds`` {kind: (N, D)} for these regions, computing only what is new."""
+        new = [region for region in table if region not in features.pooled]
+        if new or features.image_embeds is None:
+            arrays = self._prepare(features.image, features.depth, features.camera, new)
+            if features.image_embeds is None:
+                encoded = self.model.encode_images(*(self._tensor(arrays[name][None]) for name in ("pixel_values", "depth_values")))
+                features.image_embeds, features.maps = encoded.image_embeds, encoded.region_maps
+            if new:
+                masks, geometry = self._tensor(arrays["region_masks"]), self._tensor(arrays["region_geometry"])
+                pooled = self.model.pool_regions(features.maps, masks, region_geometry=geometry)
+                for i, region in enumerate(new):
+                    features.pooled[region] = {kind: vectors[i] for kind, vectors in pooled.items()}
+        kinds = features.pooled[table[0]] if table else {}
+        vectors = {kind: torch.stack([features.pooled[region][kind] for region in table]) for kind in kinds}
+        return {"image_embeds": features.image_embeds, "region_embeds": vectors or None}
+
+    # --------------------------------------------------------------------------------------------------------------- many images
+    def predict_samples(self, samples: Sequence[Sample], batch_size: int = 32) -> list[Answer]:
+        """One answer per sample, in order. Samples of the same ``image_key`` share one encoding; ``batch_size`` are answered together.
+
+        Raises DataError for an image, depth map or mask that cannot be used.
+        """
+        answers: dict[int, Answer] = {}
+        for chunk in _chunks(samples, 4 * batch_size):
+            started = time.perf_counter()
+            texts = self._predict_chunk([samples[i] for i in chunk], batch_size)
+            seconds = (time.perf_counter() - started) / len(chunk)
+            for i, text in zip(chunk, texts, strict=True):
+                answers[i] = _read_answer(samples[i].question, text, samples[i].category, seconds)
+        return [answers[i] for i in range(len(samples))]
+
+    def _predict_chunk(self, samples: list[Sample], batch_size: int) -> list[str]:
+        tables: dict[str, dict[Region, int]] = {}  # image -> row of each of its regions
+        for sample in samples:
+            table = tables.setdefault(sample.image_key, {})
+            for region in sample.regions:
+                table.setdefault(region, len(table))
+        order = {key: i for i, key in enumerate(tables)}
+        batch = self.processor.collate(
+            self._prepare_images(samples, tables),
+            [self.processor.encode_text(s.question, len(s.regions)) for s in samples],
+            [order[s.image_key] for s in samples],
+            [[tables[s.image_key][region] for region in s.regions] for s in samples],
+        )
+        return self._generate(dict(batch), self._encode(batch), batch_size)
+
+    def _prepare_images(self, samples: list[Sample], tables: dict[str, dict[Region, int]]) -> list[dict[str, np.ndarray]]:
+        """The processor's arrays of each image in ``tables``; a blind model needs none."""
+        if self.processor.is_blind:
+            return []
+        first = {sample.image_key: sample for sample in reversed(samples)}
+        return [
+            self._prepare(load_image(first[key]), load_sample_depth(first[key]), first[key].camera, list(table))
+            for key, table in tables.items()
+        ]
+
+    def _prepare(self, image: Image.Image, depth: DepthMap | None, camera: Camera | None, table: list[Region]) -> dict[str, np.ndarray]:
+        """``SmolRGPTImageProcessor.preprocess_image`` on our nouns."""
+        return self.processor.image_processor.preprocess_image(
+            image,
+            None if depth is None else depth.values,
+            None if depth is None else depth.kind,
+            [region_io.to_mask(region) for region in table],
+            None if camera is None else (camera.fx, camera.fy, camera.cx, camera.cy, camera.width, camera.height),
+        )
+
+    # ------------------------------------------------------------------------------------------------------------------- tensors
+    @torch.inference_mode()
+    def _encode(self, batch: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+        """``image_embeds`` (I, P, D) and ``region_embeds`` {kind: (N, D)} of a collated batch; nothing for a blind one."""
+        if "pixel_values" not in batch:
+            return {}
+        names = ("pixel_values", "depth_values", "region_masks", "region_image_index", "region_geometry")
+        features = self.model.encode(*(batch[name].to(self.model.device) for name in names))
+        return {"image_embeds": features.image_embeds, "region_embeds": features.region_embeds or None}
+
+    @torch.inference_mode()
+    def _generate(self, batch: dict[str, torch.Tensor], features: dict[str, Any], batch_size: int = 32) -> list[str]:
+        """Greedy answers to every row of a batch. Rows of like length go together, so that little is spent on padding."""
+        lengths = batch["attention_mask"].sum(1)
+        order = lengths.argsort(descending=True, stable=True)
+        answers: list[str] = [""] * len(lengths)
+        stop = self.processor.tokenizer.convert_tokens_to_ids("<|im_end|>")
+        pad = self.processor.tokenizer.pad_token_id
+        for rows in order.split(batch_size):
+            length = int(lengths[rows].max())
+            inputs = {name: batch[name][rows][:, -length:] for name in ("input_ids", "attention_mask")}
+            inputs |= {name: batch[name][rows] for name in ("image_index", "region_index") if name in batch}
+            outputs = self.model.generate(
+                **{name: tensor.to(self.model.device) for name, tensor in inputs.items()},
+                **features,
+                do_sample=False,
+                max_new_tokens=self.max_new_tokens,
+                eos_token_id=stop,
+                pad_token_id=stop if pad is None else pad,
+            )
+            for row, ids in zip(rows.tolist(), outputs[:, length:].tolist(), strict=True):
+                answers[row] = self.processor.post_process(ids)
+        return answers
+
+    def _tensor(self, array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(array).to(self.model.device)
+
+
+# ------------------------------------------------------------------------------------------------------------------- checkpoints
+def bundled_checkpoints() -> dict[str, Path]:
+    """Name -> folder of the checkpoints inside the package."""
+    folder = Path(__file__).with_name("checkpoints")
+    return {path.parent.name: path.parent for path in sorted(folder.glob("*/config.json"))}
+
+
+def bundled_checkpoint(name: str) -> Path:
+    """The folder of a checkpoint inside the package. Raises ValueError naming those there are."""
+    found = bundled_checkpoints()
+    if name not in found:
+        raise ValueError(f"there is no bundled checkpoint {name!r}; bundled: {', '.join(found) or 'none'}")
+    return found[name]
+
+
+def resolve_checkpoint(name: str | Path) -> str | Path:
+    """A bundled name or a folder -> its path; "owner/name" stays what it is, a hub id. Raises ValueError for anything else."""
+    if isinstance(name, str) and name in bundled_checkpoints():
+        return bundled_checkpoint(name)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ValueError(f"{path} holds no config.json; expected a folder written by save_pretrained (a run's is <out>/final)")
+        return path
+    if isinstance(name, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not name.startswith("."):
+        return name
+    bundled = ", ".join(bundled_checkpoints()) or "none"
+    raise ValueError(f"no model {str(name)!r}; expected a bundled name ({bundled}), a folder with config.json, or a hub id owner/name")
+
+
+def _default_device() -> str:
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return "cpu" if accelerator is None else accelerator.type
+
+
+# ----------------------------------------------------------------------------------------------------------------------- inputs
+def as_image(image: ImageLike) -> Image.Image:
+    """8-bit RGB, upright. Raises DataError naming the file."""
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim not in (2, 3):
+            raise DataError(f"the image is {image.dtype} {image.shape}; expected uint8 (H, W, 3)")
+        image = Image.fromarray(image)
+    return to_rgb(image if isinstance(image, Image.Image) else read_picture(image))
+
+
+def as_depth(depth: DepthLike | None, near: Polarity = "dark") -> DepthMap | None:
+    """Anything that holds depth, by the rules of ``data/depth.py``."""
+    if depth is None or isinstance(depth, DepthMap):
+        return depth
+    if isinstance(depth, np.ndarray):
+        return depth_from_array(depth, near=near)
+    return depth_from_picture(depth, near=near) if isinstance(depth, Image.Image) else load_depth(depth, near=near)
+
+
+def as_region(region: RegionLike, height: int, width: int) -> Region:
+    """A region of the (height, width) image from any of the forms of ``RegionLike``. Raises DataError, also for an empty one."""
+    if isinstance(region, Region):
+        return region
+    if isinstance(region, (str, Path)):
+        return region_io.from_file(region)
+    if isinstance(region, Mapping):
+        return region_io.from_rle(region)
+    array = np.asarray(region)
+    return region_io.from_mask(array) if array.ndim == 2 else region_io.from_box(list(region), height, width)
+
+
+def as_camera(camera: CameraLike | None, image: Image.Image) -> Camera | None:
+    """Intrinsics of this image; a mapping or sequence that names no size is taken to be in the image's own pixels. Raises DataError."""
+    if camera is None or isinstance(camera, Camera):
+        return camera
+    values = dict(camera) if isinstance(camera, Mapping) else dict(zip(("fx", "fy", "cx", "cy", "width", "height"), camera, strict=False))
+    try:
+        numbers = [float(values[name]) for name in ("fx", "fy", "cx", "cy")]
+        size = int(values.get("width", image.width)), int(values.get("height", image.height))
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"camera {camera!r} is not fx, fy, cx, cy in pixels") from error
+    if not np.isfinite(numbers).all() or min(numbers[:2]) <= 0 or min(size) <= 0:
+        raise DataError(f"camera {camera!r}: focal lengths and size must be finite and above 0")
+    fx, fy, cx, cy = numbers
+    return Camera(fx, fy, cx, cy, *size)
+
+
+def _check_depth(depth: DepthMap | None, image: Image.Image) -> None:
+    if depth is not None and not _same_shape(depth.values.shape, image):
+        height, width = depth.values.shape
+        raise DataError(
+            f"the depth map is {width}x{height}, the image {image.width}x{image.height}: the sides' ratios differ by more than "
+            f"{ASPECT_TOLERANCE:.0%}; expected depth of the same view, at any scale"
+        )
+
+
+def _check_region(name: str, region: Region, image: Image.Image) -> None:
+    """Raises DataError for a region of another shape than the image, or an empty one."""
+    height, width = region.size
+    if not _same_shape(region.size, image):
+        raise DataError(
+            f"{name}: its mask is {width}x{height}, the image {image.width}x{image.height}; expected the whole image, at any scale"
+        )
+    if not region_io.to_mask(region).any():
+        raise DataError(f"{name}: its mask is empty; expected at least one pixel inside")
+
+
+def _same_shape(size: tuple[int, ...], image: Image.Image) -> bool:
+    """Whether (height, width) has the image's aspect ratio, within the tolerance or the rounding to whole pixels of the smaller one."""
+    (h0, w0), (h1, w1) = sorted([tuple(size), (image.height, image.width)])
+    return abs(h0 - w0 * h1 / w1) <= max(1.0, ASPECT_TOLERANCE * h0) or abs(w0 - h0 * w1 / h1) <= max(1.0, ASPECT_TOLERANCE * w0)
+
+
+def _digest(array: np.ndarray) -> tuple[Any, ...]:
+    """Equal for equal content (shape, type and bytes)."""
+    return array.shape, array.dtype.str, hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=16).digest()
+
+
+# -------------------------------------------------------------------------------------------------------------------- questions
+def read_mentions(question: str, num_regions: int) -> tuple[str, list[int]]:
+    """A question with ``<region k>`` or ``<mask>`` -> (text with one ``<mask>`` per mention, region number of each mention).
+
+    Raises ValueError for a number out of range, both spellings mixed, or a count of ``<mask>`` that is not ``num_regions``.
+    """
+    numbers = [int(number) for number in _MENTION.findall(question)]
+    masks = question.count(REGION_PLACEHOLDER)
+    broken = [text for text in _BROKEN_MENTION.findall(question) if not _MENTION.fullmatch(text)]
+    if broken:
+        raise ValueError(f"cannot read {broken[0]!r} in the question; {_how_to_mention(num_regions)}")
+    if numbers and masks:
+        raise ValueError(f"the question mixes <region k> and {REGION_PLACEHOLDER}; use one of the two: {question[:80]!r}")
+    wrong = [number for number in numbers if number >= num_regions]
+    if wrong:
+        raise ValueError(f"the question mentions <region {wrong[0]}>; {_available(num_regions)}")
+    if masks and masks != num_regions:
+        raise ValueError(
+            f"the question has {masks} {REGION_PLACEHOLDER} but {num_regions} regions were given; expected one per region, in order, "
+            "or <region 0>, <region 1>, ... in any order"
+        )
+    return _MENTION.sub(REGION_PLACEHOLDER, question), numbers or list(range(masks))
+
+
+def _available(num_regions: int) -> str:
+    if num_regions == 0:
+        return "no region was given"
+    names = [f"<region {i}>" for i in range(num_regions)]
+    return f"available: {', '.join(names if num_regions <= 6 else [*names[:2], '...', names[-1]])}"
+
+
+def _how_to_mention(num_regions: int) -> str:
+    return f"write regions as <region NUMBER>, {_available(num_regions)}"
+
+
+def _read_answer(question: str, text: str, category: str | None, seconds: float, numbers: Sequence[int] | None = None) -> Answer:
+    """The model numbers regions by mention; ``numbers`` gives each mention's number in the asker's counting (None: the same)."""
+    category = category or infer_category(question)
+    normalized = extract(question, text, category)
+    if numbers is not None:
+        text = _ANSWERED_REGION.sub(lambda match: f"[Region {_renumber(match[1], numbers)}]", text)
+        if category == "mcq" and isinstance(normalized, str):
+            normalized = _renumber(normalized, numbers)
+    return Answer(text, normalized, category, seconds)
+
+
+def _renumber(mention: str, numbers: Sequence[int]) -> str:
+    return str(numbers[int(mention)]) if mention.isdigit() and int(mention) < len(numbers) else mention
+
+
+# ---------------------------------------------------------------------------------------------------------------------- batches
+def _chunks(samples: Sequence[Sample], max_questions: int) -> Iterator[list[int]]:
+    """Indices of samples in steps of whole images: up to ``IMAGES_PER_STEP`` images and about ``max_questions`` questions."""
+    groups: dict[str, list[int]] = {}
+    for i, sample in enumerate(samples):
+        groups.setdefault(sample.image_key, []).append(i)
+    chunk: list[int] = []
+    images = 0
+    for group in groups.values():
+        if chunk and (images == IMAGES_PER_STEP or len(chunk) + len(group) > max_questions):
+            yield chunk
+            chunk, images = [], 0
+        chunk, images = chunk + group, images + 1
+    if chunk:
+        yield chunk
+
+
+def _pad_rows(rows: list[list[int]]) -> torch.Tensor:
+    """(Q, R) int64, -1 = padding."""
+    padded = np.full((len(rows), max(map(len, rows), default=0)), -1, dtype=np.int64)
+    for i, row in enumerate(rows):
+        padded[i, : len(row)] = row
+    return torch.from_numpy(padded)

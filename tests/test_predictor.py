@@ -1,0 +1,236 @@
+"""Laws of the Predictor, on a tiny model with random weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import smolrgpt
+from smolrgpt.data.regions import from_box, from_mask, from_rle
+from smolrgpt.data.schema import DataError, DepthMap, Region, Sample
+from smolrgpt.model import SmolRGPTConfig, SmolRGPTForConditionalGeneration, SmolRGPTImageProcessor, SmolRGPTProcessor
+from smolrgpt.predictor import Answer, Predictor, _read_answer, bundled_checkpoint, read_mentions, resolve_checkpoint
+from smolrgpt.train.tokenizer import train_tokenizer
+
+SIZE = (64, 48)  # width, height
+BOXES = [(2, 3, 20, 30), (30, 5, 60, 40), (5, 31, 50, 47)]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> Path:
+    """A saved tiny model: 32-pixel input, 4 image tokens, all three region tokens."""
+    torch.manual_seed(0)
+    tokenizer = train_tokenizer(["How far is the pallet [Region 0] from <mask>? It is 3.2 meters."] * 3, 320)
+    ids = {
+        name: tokenizer.convert_tokens_to_ids(token)
+        for name, token in (("rgb", "<mask_rgb>"), ("depth", "<mask_depth>"), ("geo", "<mask_geo>"))
+    }
+    vision = {
+        "model_type": "siglip_vision_model",
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
+    text = {"model_type": "llama", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = SmolRGPTConfig(
+        vision_config={**vision, "image_size": 32, "patch_size": 8, "vision_use_head": False},
+        text_config={
+            **text,
+            "num_key_value_heads": 2,
+            "vocab_size": len(tokenizer),
+            "tie_word_embeddings": True,
+            "max_position_embeddings": 512,
+        },
+        region_tokens=["rgb", "depth", "geo"],
+        refiner_stages=2,
+        image_token_id=tokenizer.convert_tokens_to_ids("<|image|>"),
+        region_token_ids=ids,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    model = SmolRGPTForConditionalGeneration(config)
+    with torch.no_grad():  # fresh weights answer everything alike; large embeddings make the prompt matter
+        for parameter in model.parameters():
+            parameter.mul_(3.0)
+    image_processor = SmolRGPTImageProcessor(size=32, grid_size=8)
+    processor = SmolRGPTProcessor(image_processor, tokenizer, ("rgb", "depth", "geo"), region_labels=True, num_image_tokens=4)
+    folder = tmp_path_factory.mktemp("tiny")
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def predictor(checkpoint: Path) -> Predictor:
+    predictor = Predictor.from_pretrained(checkpoint, dtype=torch.float32, device="cpu")
+    predictor.max_new_tokens = 12
+    return predictor
+
+
+def picture(seed: int, size: tuple[int, int] = SIZE) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8))
+
+
+def depth_map(seed: int, size: tuple[int, int] = SIZE) -> DepthMap:
+    return DepthMap(np.random.default_rng(seed).uniform(1, 9, (size[1], size[0])).astype(np.float32), "metric")
+
+
+def region(box: tuple[int, int, int, int]) -> Region:
+    return from_box(box, SIZE[1], SIZE[0])
+
+
+def samples(num_images: int = 3, num_questions: int = 3) -> list[Sample]:
+    """Questions of different lengths and region counts; images interleaved."""
+    return [
+        Sample(
+            id=f"{i}-{q}",
+            image=picture(i),
+            depth=depth_map(i),
+            question="Which of " + "<mask> " * (q + 1) + "is far away from here?" * (1 + (q + i) % 2),
+            regions=[region(box) for box in BOXES[: q + 1]],
+            image_key=f"image {i}",
+        )
+        for q in range(num_questions)
+        for i in range(num_images)
+    ]
+
+
+def texts(answers: list[Answer]) -> list[str]:
+    return [answer.answer for answer in answers]
+
+
+# ------------------------------------------------------------------------------------------------------------------ same answers
+def test_grouped_batches_answer_as_one_by_one(predictor: Predictor) -> None:
+    rows = samples()
+    together = texts(predictor.predict_samples(rows, batch_size=4))
+    assert together == [texts(predictor.predict_samples([row], batch_size=1))[0] for row in rows]
+    assert len(set(together)) > 1, "a model that answers everything alike proves nothing"
+
+
+def test_ask_answers_as_predict_samples(predictor: Predictor) -> None:
+    rows = samples(num_images=1)
+    for row, expected in zip(rows, predictor.predict_samples(rows), strict=True):
+        found = predictor.ask(row.image, row.question, row.depth, row.regions)
+        assert (found.answer, found.normalized_answer, found.category) == (expected.answer, expected.normalized_answer, expected.category)
+
+
+def test_an_image_is_encoded_once(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    predictor._last = None
+    encode = predictor.model.encode_images
+    monkeypatch.setattr(predictor.model, "encode_images", lambda *args, **kwargs: calls.append(1) or encode(*args, **kwargs))
+    first = predictor.ask_many(picture(0), ["How far is <region 0>?", "How many in <region 1>?"], depth_map(0), BOXES[:2])
+    again = predictor.ask(picture(0), "How far is <region 0>?", depth_map(0), BOXES)  # equal content, new objects, one more region
+    assert (len(calls), again.answer) == (1, first[0].answer)
+    predictor.ask(picture(0), "How far is <region 0>?", None, BOXES)
+    predictor.ask(picture(1), "How far is <region 0>?", None, BOXES)
+    assert len(calls) == 3, "another depth map or image must be encoded"
+
+
+def test_the_order_of_mention_decides(predictor: Predictor) -> None:
+    swapped = predictor.ask(picture(0), "Is <region 1> left of <region 0>?", depth_map(0), BOXES[:2])
+    plain = predictor.ask(picture(0), "Is <mask> left of <mask>?", depth_map(0), [BOXES[1], BOXES[0]])
+    assert swapped.normalized_answer == plain.normalized_answer
+
+
+def test_every_form_of_region_means_the_same(predictor: Predictor, tmp_path: Path) -> None:
+    mask = np.zeros((SIZE[1], SIZE[0]), dtype=bool)
+    mask[3:30, 2:20] = True
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    rle = {"size": list(from_mask(mask).size), "counts": from_mask(mask).counts}
+    forms = [BOXES[0], np.array(BOXES[0]), mask, str(tmp_path / "mask.png"), rle, from_mask(mask)]
+    assert len({predictor.ask(picture(0), "How far is <region 0>?", depth_map(0), [form]).answer for form in forms}) == 1
+
+
+def test_questions_without_regions(predictor: Predictor) -> None:
+    assert isinstance(predictor.ask(picture(0), "Describe this.").answer, str)
+    rows = predictor.ask_many(picture(0), ["Describe this.", "How many in <region 0>?"], regions=BOXES[:1])
+    assert [row.category for row in rows] == ["other", "count"]
+    assert predictor.ask_many(picture(0), []) == []
+
+
+# ------------------------------------------------------------------------------------------------------------- asker's numbering
+def test_answers_use_the_askers_numbers() -> None:
+    question, numbers = read_mentions("Which of <region 4>, <Region 2> and <region 0> is closest?", 5)
+    assert (question, numbers) == ("Which of <mask>, <mask> and <mask> is closest?", [4, 2, 0])
+    found = _read_answer(question, "The pallet [Region 1] is the closest to the shelf [Region 0].", None, 0.0, numbers)
+    assert (found.answer, found.normalized_answer) == ("The pallet [Region 2] is the closest to the shelf [Region 4].", "2")
+    count = _read_answer("How many are in <mask>?", "2", None, 0.0, [4, 3, 1])
+    assert count.normalized_answer == 2, "a count is no region number"
+
+
+@pytest.mark.parametrize(
+    ("question", "num_regions", "message"),
+    [
+        ("How far is <region 7>?", 2, "available: <region 0>, <region 1>"),
+        ("How far is <region 0>?", 0, "no region was given"),
+        ("How far is <mask>?", 2, "1 <mask> but 2 regions"),
+        ("How far is <mask> from <mask>?", 0, "2 <mask> but 0 regions"),
+        ("How far is <mask> from <region 0>?", 1, "mixes"),
+        ("How far is <region one>?", 1, "cannot read '<region one>'"),
+    ],
+)
+def test_mentions_that_do_not_fit_are_errors(question: str, num_regions: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        read_mentions(question, num_regions)
+
+
+def test_unmentioned_regions_are_an_error(predictor: Predictor) -> None:
+    with pytest.raises(ValueError, match="no question mentions one; write regions as <region NUMBER>"):
+        predictor.ask(picture(0), "How far is the pallet?", regions=BOXES[:1])
+
+
+# ---------------------------------------------------------------------------------------------------------------- unfitting input
+def test_depth_of_another_scale_is_fine_of_another_shape_is_not(predictor: Predictor) -> None:
+    for size in ((32, 24), (640, 480), (33, 24)):
+        predictor.ask(picture(0), "How far is <region 0>?", depth_map(0, size), BOXES[:1])
+    with pytest.raises(DataError, match="depth map is 48x48, the image 64x48"):
+        predictor.ask(picture(0), "How far is <region 0>?", depth_map(0, (48, 48)), BOXES[:1])
+
+
+def test_regions_that_do_not_fit_are_errors(predictor: Predictor) -> None:
+    empty = from_rle({"size": [48, 64], "counts": [48 * 64]})
+    with pytest.raises(DataError, match="region 1: its mask is empty"):
+        predictor.ask(picture(0), "How far is <region 0>?", regions=[BOXES[0], empty])
+    with pytest.raises(DataError, match="region 0: its mask is 48x48"):
+        predictor.ask(picture(0), "How far is <region 0>?", regions=[np.ones((48, 48), dtype=bool)])
+    with pytest.raises(DataError, match="outside the image"):
+        predictor.ask(picture(0), "How far is <region 0>?", regions=[(70, 0, 90, 10)])
+
+
+@pytest.mark.parametrize("camera", [(1, 2, 3), ("a", 1, 2, 3), (0, 1, 2, 3), {"fx": 1}])
+def test_bad_cameras_are_errors(predictor: Predictor, camera: object) -> None:
+    with pytest.raises(DataError, match="camera"):
+        predictor.ask(picture(0), "How far is <region 0>?", depth_map(0), BOXES[:1], camera)  # type: ignore[arg-type]
+
+
+def test_unreadable_images_are_errors(predictor: Predictor, tmp_path: Path) -> None:
+    path = tmp_path / "broken.png"
+    path.write_bytes(b"\x89PNG not really")
+    with pytest.raises(DataError, match="broken.png"):
+        predictor.ask(path, "Describe this.")
+    with pytest.raises(DataError, match="broken.png"):
+        predictor.predict_samples([Sample("a", path, "Describe this.")])
+
+
+# ------------------------------------------------------------------------------------------------------------------- checkpoints
+def test_names_that_are_no_checkpoint_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no bundled checkpoint 'giant'"):
+        bundled_checkpoint("giant")
+    with pytest.raises(ValueError, match="no model 'giant'"):
+        resolve_checkpoint("giant")
+    with pytest.raises(ValueError, match=r"holds no config\.json"):
+        resolve_checkpoint(tmp_path)
+    assert resolve_checkpoint("owner/name") == "owner/name"
+
+
+def test_the_package_exports_lazily() -> None:
+    assert smolrgpt.Predictor is Predictor and smolrgpt.Sample is Sample
+    with pytest.raises(AttributeError, match="offers"):
+        _ = smolrgpt.Missing
