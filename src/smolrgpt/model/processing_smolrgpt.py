@@ -225,7 +225,7 @@ class SmolRGPTProcessor(ProcessorMixin):
         ]
         image_index = _default_image_index(len(questions), count) if image_index is None else image_index
         if region_index is None:
-            region_index = [list(range(len(tables[image]))) if count else [] for image in image_index]
+            region_index = [list(range(len(tables[image]))) if 0 <= image < count else [] for image in image_index]
         replies = [None] * len(questions) if answers is None else _as_list(answers)
         texts = [
             self.encode_text(question, len(rows), answer, with_image=bool(count))
