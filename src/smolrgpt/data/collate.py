@@ -76,7 +76,7 @@ class Collator:
         kept: list[Sample] = []
         for sample in (sample for group in groups for sample in group):
             try:
-                if sample.image_key not in images:
+                if not self.processor.is_blind and sample.image_key not in images:
                     images[sample.image_key] = self.encode_image(sample)
                 kept.append(sample)
             except DataError as error:
@@ -87,6 +87,8 @@ class Collator:
         return dict(self._collate(kept, images, texts))
 
     def _collate(self, samples: Sequence[Sample], images: dict[str, EncodedImage], texts: list[dict[str, Any]]) -> Any:
+        if self.processor.is_blind:
+            return self.processor.collate([], texts, [], [])
         tables: dict[str, dict[Region, int]] = {key: {} for key in images}
         for sample in samples:
             for region in sample.regions:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
 import time
@@ -14,7 +15,6 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModel, AutoTokenizer, EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
-from transformers.utils import is_tensorboard_available
 
 from smolrgpt.data.collate import Collator
 from smolrgpt.data.loading import SkipLog
@@ -194,6 +194,8 @@ def _train_stage(
 ) -> None:
     groups = mix(sources, stage.mixture, stage.questions_per_image, config.seed)
     logger.info("stage %s: %d groups of questions, %s", stage.name, len(groups), dict(stage.mixture))
+    if config.gradient_checkpointing:
+        model.gradient_checkpointing_enable()
     trainer = StageTrainer(
         model=model,
         args=_training_arguments(config, stage, folder),
@@ -238,12 +240,11 @@ def _training_arguments(config: Run, stage: Stage, folder: Path) -> TrainingArgu
         max_grad_norm=stage.gradient_clip,
         bf16=best_dtype("cpu" if on_cpu else "cuda") == torch.bfloat16,
         use_cpu=on_cpu,
-        gradient_checkpointing=config.gradient_checkpointing,
         save_strategy="steps" if stage.save_every else "no",
         save_steps=stage.save_every or 500,
         save_total_limit=2,
         logging_steps=50,
-        report_to="tensorboard" if is_tensorboard_available() else "none",
+        report_to="tensorboard" if importlib.util.find_spec("tensorboard") else "none",
         seed=config.seed,
         remove_unused_columns=False,
         dataloader_pin_memory=not on_cpu,
