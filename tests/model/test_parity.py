@@ -1,4 +1,4 @@
-"""The released program is the judge: same weights, same inputs, same numbers (facts: original_model.md, tensors: reference/original_tiny)."""
+"""The released program is the judge: same weights, same inputs, same numbers as in its reference tensors."""
 
 from __future__ import annotations
 
@@ -117,7 +117,9 @@ def test_stages_train_the_same_modules(model) -> None:
         model.requires_grad_(True)
 
 
-@pytest.mark.parametrize(("change", "message"), [("extra", "unknown decoder.surprise"), ("drop", "missing model.depth_connector.proj.weight")])
+@pytest.mark.parametrize(
+    ("change", "message"), [("extra", "unknown decoder.surprise"), ("drop", "missing model.depth_connector.proj.weight")]
+)
 def test_every_tensor_is_accounted_for(tmp_path: Path, change: str, message: str) -> None:
     (tmp_path / "config.json").write_text((REFERENCE / "checkpoint/config.json").read_text())
     state = load_file(REFERENCE / "checkpoint/model.safetensors")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
-#: The columns of ``region_geometry`` (N, F), in order. Values are scaled to about [-1, 1] by the image processor, which documents the scaling;
-#: columns that cannot be known are 0 and the three flags at the end (0 or 1) say which those are.
+#: The columns of ``region_geometry`` (N, F), in order. The image processor scales them to about [-1, 1] and documents how; columns that
+#: cannot be known are 0, and the three flags at the end (0 or 1) say which those are.
 REGION_GEOMETRY_FEATURES: tuple[str, ...] = (
     "box_cx",
     "box_cy",
@@ -49,7 +51,7 @@ class SmolRGPTConfig(PreTrainedConfig):
 
     Args:
         vision_config (`dict | PreTrainedConfig`, *optional*):
-            Any patch-grid vision backbone of the library with square patches; `vision_use_head` is switched off, the pooled output is never read.
+            Any vision backbone of the library on a grid of square patches; its pooled output is never read (`vision_use_head` is off).
         text_config (`dict | PreTrainedConfig`, *optional*):
             Any decoder-only language model of the library. Its vocabulary must contain the placeholder ids below.
         pixel_shuffle_factor (`int`, defaults to 2):
@@ -111,8 +113,8 @@ class SmolRGPTConfig(PreTrainedConfig):
         ),
     }
 
-    vision_config: dict | PreTrainedConfig | None = None
-    text_config: dict | PreTrainedConfig | None = None
+    vision_config: Any = None  # dict, configuration or None; a configuration after construction
+    text_config: Any = None
     pixel_shuffle_factor: int = 2
     depth_path: str = "separate"
     refiner: str = "separate"
@@ -164,10 +166,10 @@ class SmolRGPTConfig(PreTrainedConfig):
             )
 
     def _validate_placeholders(self, kinds: list[str]) -> None:
-        missing = [kind for kind in kinds if kind not in self.region_token_ids]
+        missing = [kind for kind in kinds if kind not in (self.region_token_ids or {})]
         if missing:
             raise ValueError(f"region_token_ids has no id for {missing}; it is {self.region_token_ids}")
-        ids = {"image": self.image_token_id, **{kind: self.region_token_ids[kind] for kind in kinds}}
+        ids = self.placeholder_token_ids
         if len(set(ids.values())) != len(ids):
             raise ValueError(f"placeholder token ids must differ, found {ids}")
         outside = {name: i for name, i in ids.items() if not 0 <= i < self.text_config.vocab_size}
@@ -202,7 +204,8 @@ class SmolRGPTConfig(PreTrainedConfig):
     @property
     def placeholder_token_ids(self) -> dict[str, int]:
         """Every id whose embedding is replaced by a feature: `{"image": .., "rgb": .., ..}`."""
-        return {"image": self.image_token_id, **{kind: self.region_token_ids[kind] for kind in self.region_tokens}}
+        known = self.region_token_ids or {}
+        return {"image": self.image_token_id, **{kind: known[kind] for kind in self.region_tokens}}
 
 
 __all__ = ["REGION_GEOMETRY_FEATURES", "REGION_TOKEN_KINDS", "SmolRGPTConfig"]

@@ -14,7 +14,7 @@ from torch import Tensor
 from .configuration_smolrgpt import SmolRGPTConfig
 from .modeling_smolrgpt import SmolRGPTForConditionalGeneration
 
-#: Of SmolLM2's tokenizer as the released program sets it up: bos <|im_start|>, eos and pad <|im_end|>. (``lm_eos_token_id`` in the files is not used.)
+#: Of SmolLM2's tokenizer as the released program sets it up: bos <|im_start|>, eos and pad <|im_end|>; it ignores ``lm_eos_token_id``.
 BOS_TOKEN_ID, EOS_TOKEN_ID = 1, 2
 
 _QKV = ("q_proj", "k_proj", "v_proj")

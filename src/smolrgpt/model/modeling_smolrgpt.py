@@ -6,7 +6,7 @@ P image tokens, G side of the map that regions pool from, C vision width, D text
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -40,7 +40,7 @@ GEOMETRY_TOKEN_SCALE = 0.1  # root mean square of a fresh geometry token: betwee
 
 
 @dataclass
-class SmolRGPTFeatures(ModelOutput):
+class SmolRGPTFeatures:
     """What the vision side computes, in the model's dtype.
 
     Args:
@@ -49,9 +49,9 @@ class SmolRGPTFeatures(ModelOutput):
         region_embeds (`dict[str, Tensor]` of shape `(N, D)`): vector per region and kind in `region_tokens`.
     """
 
-    image_embeds: Tensor | None = None
-    region_maps: dict[str, Tensor] | None = None
-    region_embeds: dict[str, Tensor] | None = None
+    image_embeds: Tensor
+    region_maps: dict[str, Tensor] = field(default_factory=dict)
+    region_embeds: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass
@@ -99,7 +99,7 @@ class SmolRGPTConnector(nn.Module):
 
 
 class SmolRGPTUpsample(nn.ConvTranspose2d):
-    """Stride-2, kernel-2 transposed convolution on channels-last maps, written as the matrix product it is (faster on CPUs, most of all in bf16)."""
+    """Stride-2, kernel-2 transposed convolution as the matrix product it is, channels last as the layer norms want them."""
 
     def __init__(self, width: int):
         super().__init__(width, width, kernel_size=2, stride=2)
@@ -208,7 +208,7 @@ class SmolRGPTPreTrainedModel(PreTrainedModel):
     config: SmolRGPTConfig
     config_class = SmolRGPTConfig
     base_model_prefix = "model"
-    input_modalities = ("image", "text")
+    input_modalities = ["image", "text"]
     supports_gradient_checkpointing = True
     _skip_keys_device_placement = ["past_key_values"]
     _supports_flash_attn = True
@@ -261,24 +261,24 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
     def encode_images(self, pixel_values: Tensor, depth_values: Tensor | None = None, with_maps: bool = True) -> SmolRGPTFeatures:
         """Image tokens and, `with_maps`, the maps that regions pool from, for (I, 3, S, S) RGB and depth images.
 
-        One pass of the vision tower for both; depth is not looked at when no token needs it. Raises ValueError when it is needed and missing.
+        One pass of the vision tower for both; depth is not looked at when no token needs it.
+        Raises ValueError when depth is needed and missing.
         """
-        with_depth = with_maps and self.uses_depth
-        if with_depth and depth_values is None:
+        if not (with_maps and self.uses_depth):
+            patches, depth_patches = self.encode_patches(pixel_values), None
+        elif depth_values is None:
             raise ValueError("depth_values is missing but region_tokens has 'depth'; pass it (the processor writes zeros for no depth)")
-        if with_depth and depth_values.shape != pixel_values.shape:
+        elif depth_values.shape != pixel_values.shape:
             raise ValueError(f"depth_values is {tuple(depth_values.shape)}, pixel_values {tuple(pixel_values.shape)}; they must be alike")
-        images = torch.cat([pixel_values, depth_values]) if with_depth else pixel_values
-        patches = self.encode_patches(images)
-        count = pixel_values.shape[0]
-        image_embeds = self.rgb_connector(patches[:count])  # (I, P, D)
-        maps: dict[str, Tensor] = {}
+        else:
+            patches, depth_patches = self.encode_patches(torch.cat([pixel_values, depth_values])).chunk(2)
+        features = SmolRGPTFeatures(self.rgb_connector(patches))
         if with_maps and "rgb" in self.config.pooled_tokens:
-            maps["rgb"] = self._refine(image_embeds, "rgb")
-        if with_depth:
+            features.region_maps["rgb"] = self._refine(features.image_embeds, "rgb")
+        if depth_patches is not None:
             connector = self.depth_connector if self.config.depth_path == "separate" else self.rgb_connector
-            maps["depth"] = self._refine(connector(patches[count:]), "depth")
-        return SmolRGPTFeatures(image_embeds=image_embeds, region_maps=maps)
+            features.region_maps["depth"] = self._refine(connector(depth_patches), "depth")
+        return features
 
     def _refine(self, tokens: Tensor, kind: str) -> Tensor:
         if self.config.refiner == "none":
@@ -318,12 +318,10 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
         region_geometry: Tensor | None = None,
     ) -> SmolRGPTFeatures:
         """All features of a batch's images and regions; refiners run only when there are regions."""
-        has_regions = region_masks is not None and len(region_masks) > 0 and len(self.config.region_tokens) > 0
-        features = self.encode_images(pixel_values, depth_values, with_maps=has_regions)
-        if has_regions:
-            features.region_embeds = self.pool_regions(features.region_maps, region_masks, region_image_index, region_geometry)
-        else:
-            features.region_embeds = {}
+        if region_masks is None or len(region_masks) == 0 or not self.config.region_tokens:
+            return self.encode_images(pixel_values, depth_values, with_maps=False)
+        features = self.encode_images(pixel_values, depth_values)
+        features.region_embeds = self.pool_regions(features.region_maps, region_masks, region_image_index, region_geometry)
         return features
 
     def get_image_features(self, pixel_values: Tensor, **kwargs: Any) -> Tensor:
@@ -339,13 +337,13 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
         region_index: Tensor | None,
     ) -> None:
         """The one place where placeholders meet features. Raises ValueError naming the first sample that does not fit, and both counts."""
-        image_counts = (input_ids == self.config.image_token_id).sum(1)
+        image_counts = input_ids.eq(self.config.image_token_id).sum(1)
         wanted = 0 if image_embeds is None else image_embeds.shape[1]
         for sample in ((image_counts != wanted) & (image_counts != 0)).nonzero()[:1].flatten().tolist():
             raise ValueError(f"sample {sample}: {int(image_counts[sample])} image placeholders in the text, {wanted} image features given")
         regions = torch.zeros_like(image_counts) if region_index is None else (region_index >= 0).sum(1)
         for kind in self.config.region_tokens:
-            counts = (input_ids == self.config.region_token_ids[kind]).sum(1)
+            counts = input_ids.eq(self.config.placeholder_token_ids[kind]).sum(1)
             for sample in (counts != regions).nonzero()[:1].flatten().tolist():
                 raise ValueError(
                     f"sample {sample}: {int(counts[sample])} '{kind}' region placeholders in the text, "
@@ -372,14 +370,14 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
             image_index = default_image_index(len(input_ids), len(image_embeds), input_ids.device)
         self._check_placeholders(input_ids, image_embeds, region_embeds, image_index, region_index)
         embeds = self.get_input_embeddings()(input_ids)  # (Q, T, D)
-        if image_embeds is not None:
-            places = input_ids == self.config.image_token_id  # (Q, T)
+        if image_embeds is not None and image_index is not None:
+            places = input_ids.eq(self.config.image_token_id)  # (Q, T)
             rows = image_index[places.any(1)]  # text-only questions take no image
             embeds = embeds.masked_scatter(places[..., None], image_embeds.to(embeds.dtype)[rows])
         if region_index is not None and region_embeds:
             wanted = region_index[region_index >= 0]  # (regions mentioned,) question by question
             for kind in self.config.region_tokens:
-                places = input_ids == self.config.region_token_ids[kind]
+                places = input_ids.eq(self.config.placeholder_token_ids[kind])
                 embeds = embeds.masked_scatter(places[..., None], region_embeds[kind].to(embeds.dtype)[wanted])
         return embeds
 
@@ -416,7 +414,7 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
             raise ValueError("pass exactly one of input_ids and inputs_embeds")
         if image_embeds is not None and pixel_values is not None:
             raise ValueError("pass either pixel_values or image_embeds, not both")
-        if inputs_embeds is None:
+        if input_ids is not None:
             if pixel_values is not None and self._needs_features(input_ids):
                 features = self.encode(pixel_values, depth_values, region_masks, region_image_index, region_geometry)
                 image_embeds, region_embeds = features.image_embeds, features.region_embeds
@@ -547,7 +545,7 @@ class SmolRGPTForConditionalGeneration(SmolRGPTPreTrainedModel, GenerationMixin)
         )
 
     def _answer_loss(self, hidden: Tensor, labels: Tensor, num_items: int | Tensor | None) -> tuple[Tensor, Tensor | float]:
-        """Cross entropy on the labelled positions only, and this batch's share of the accumulated labelled tokens (1 without accumulation)."""
+        """Cross entropy on the labelled positions only, and this batch's share of all accumulated labelled tokens (else 1)."""
         targets = labels[:, 1:].to(hidden.device)
         labelled = targets != -100
         logits = self.lm_head(hidden[:, :-1][labelled]).float()  # (labelled, vocabulary)
@@ -572,26 +570,30 @@ class SmolRGPTForConditionalGeneration(SmolRGPTPreTrainedModel, GenerationMixin)
             losses.append((error * known).sum() / known.sum().clamp(min=1))
         return torch.stack(losses).mean()
 
-    def _expand_inputs_for_generation(
+    def _expand_inputs_for_generation(  # type: ignore[override]
         self,
         expand_size: int = 1,
         is_encoder_decoder: bool = False,
-        input_ids: Tensor | None = None,
+        input_ids: Any = None,
         **model_kwargs: Any,
-    ) -> tuple[Tensor, dict[str, Any]]:
+    ) -> tuple[Any, dict[str, Any]]:
         """Beams and several answers repeat the questions, not the images and regions they point at."""
         images = {name: model_kwargs.pop(name) for name in IMAGE_INPUTS if name in model_kwargs}
         given = next((images[name] for name in ("pixel_values", "image_embeds") if images.get(name) is not None), None)
         if given is not None and input_ids is not None and model_kwargs.get("image_index") is None:
             model_kwargs["image_index"] = default_image_index(len(input_ids), len(given), input_ids.device)
-        input_ids, model_kwargs = super()._expand_inputs_for_generation(
+        input_ids, model_kwargs = super()._expand_inputs_for_generation(  # type: ignore[misc]
             expand_size=expand_size, is_encoder_decoder=is_encoder_decoder, input_ids=input_ids, **model_kwargs
         )
         return input_ids, {**model_kwargs, **images}
 
-    def prepare_inputs_for_generation(self, input_ids: Tensor, is_first_iteration: bool | None = False, **kwargs: Any) -> dict[str, Any]:
+    def prepare_inputs_for_generation(  # type: ignore[override]
+        self, input_ids: Any, is_first_iteration: bool | None = False, **kwargs: Any
+    ) -> dict[str, Any]:
         """Images and regions are read with the prompt; afterwards the cache holds them."""
-        inputs = super().prepare_inputs_for_generation(input_ids, is_first_iteration=is_first_iteration, **kwargs)
+        inputs = super().prepare_inputs_for_generation(  # type: ignore[misc]
+            input_ids, is_first_iteration=is_first_iteration, **kwargs
+        )
         if not is_first_iteration and kwargs.get("use_cache", True):
             for name in (*IMAGE_INPUTS, *QUESTION_INPUTS):
                 inputs.pop(name, None)
