@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-# Before torch is imported: tiny models are fastest on one thread (and several test processes then share the cores), and no test goes online.
+# Set before torch is imported: tiny models are fastest on one thread, which also lets test processes share the cores; no test goes online.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 

@@ -1,0 +1,443 @@
+"""The ``smolrgpt`` command. Results go to stdout, everything else to stderr; exit codes: 0 done, 2 bad usage or input, 1 failure.
+
+Nothing heavy is imported before a command needs it, so that help is instant and scoring needs no torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import sys
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from smolrgpt.data.schema import Camera, Region
+    from smolrgpt.predictor import Answer, Predictor
+
+app = typer.Typer(
+    help="Answers questions about marked regions of an RGB-D image; trains, scores and draws data for the model that does it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Questions answered together.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Ask only this many questions, spread evenly over the split.")]
+Split = Annotated[str | None, typer.Option(help="Which split; by default 'val', or the only one there is.")]
+
+
+class Near(StrEnum):
+    """Which end of a relative depth map is near."""
+
+    dark = "dark"
+    bright = "bright"
+
+
+class DepthChoice(StrEnum):
+    """Which depth maps of a data set to use."""
+
+    auto = "auto"
+    metric = "metric"
+    relative = "relative"
+    none = "none"
+
+
+ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="'nano' (bundled), a folder, or a hub id owner/name.")]
+DataRoot = Annotated[Path, typer.Argument(metavar="DATA", help="Folder in the warehouse layout: SPLIT.json beside SPLIT/images/.")]
+DepthUse = Annotated[DepthChoice, typer.Option("--depth", help="Depth maps to use; auto: metric where there are any, else relative.")]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line (``sys.argv`` when ``arguments`` is None) and exit."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    verbose = "--verbose" in given  # wherever it stands, so that it can be added to the end of a failed command
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
+    logging.getLogger("smolrgpt").setLevel(logging.DEBUG if verbose else logging.INFO)
+    try:
+        app(args=[argument for argument in given if argument != "--verbose"], prog_name="smolrgpt")
+    except (Exception, KeyboardInterrupt) as error:
+        if verbose:
+            traceback.print_exc()
+        print(f"error: {_message(error)}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, (ValueError, OSError)) else 1)
+
+
+def _message(error: BaseException) -> str:
+    """One line. Errors of ours say everything; of others, the type helps and --verbose shows the rest."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    text = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return (
+        text
+        if isinstance(error, (ValueError, ImportError, OSError)) and text
+        else f"{type(error).__name__}: {text} (--verbose shows where)"
+    )
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        from smolrgpt import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Log more, and show a traceback when something fails.")] = False,
+) -> None:
+    pass
+
+
+# -------------------------------------------------------------------------------------------------------------------------- ask
+@app.command()
+def ask(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The picture.")],
+    questions: Annotated[
+        list[str] | None, typer.Argument(metavar="[QUESTION]...", help="One or more questions; without any, one a line from stdin.")
+    ] = None,
+    depth: Annotated[
+        Path | None, typer.Option(help="Depth of the same view: 8-bit grey (relative), 16-bit (millimetres), .npy or float TIFF (metres).")
+    ] = None,
+    region: Annotated[
+        list[str] | None,
+        typer.Option(help="A box x0,y0,x1,y1 in pixels, a mask picture, or polygon:x,y,x,y,... Repeat it: the first is <region 0>."),
+    ] = None,
+    camera: Annotated[
+        str | None, typer.Option(help="Intrinsics fx,fy,cx,cy in pixels of the image, or a JSON file with these names.")
+    ] = None,
+    depth_near: Annotated[Near, typer.Option(help="Which end of a relative depth map is near.")] = Near.dark,
+    model: Annotated[str, typer.Option(help="'nano' (bundled), a folder, or a hub id owner/name.")] = "nano",
+    as_json: Json = False,
+    overlay: Annotated[Path | None, typer.Option(help="Write a picture with the numbered regions, the depth and the answers here.")] = None,
+) -> None:
+    """Ask questions about regions of a picture.
+
+    \b
+    smolrgpt ask scene.png --depth depth.png --region 40,60,120,140 --region mask.png \\
+        "How far is <region 0> from <region 1>?" "Is <region 0> to the left of <region 1>?"
+
+    With --json a single question gives an object, several give a list.
+    """
+    from smolrgpt.predictor import as_camera, as_depth, as_image
+
+    picture = as_image(image)
+    depth_map = as_depth(depth, depth_near.value)
+    table = [parse_region(text, picture.height, picture.width) for text in region or []]
+    intrinsics = as_camera(parse_camera(camera) if camera else None, picture)
+    predictor = load_predictor(model)
+    asked: list[str] = []
+    answers: list[Answer] = []
+    for group in [questions] if questions else _questions_from_stdin():
+        new = predictor.ask_many(picture, group, depth_map, table, intrinsics)
+        _print_answers(group, new, as_json, many=not questions or len(questions) > 1, from_stdin=not questions)
+        asked, answers = asked + group, answers + new
+    if overlay is not None:
+        from smolrgpt.viz import draw_regions
+
+        rows = [{"question": question, "answer": answer.answer} for question, answer in zip(asked, answers, strict=True)]
+        overlay.parent.mkdir(parents=True, exist_ok=True)
+        draw_regions(picture, table, depth=depth_map, answer=rows).save(overlay)
+        print(f"wrote {overlay}", file=sys.stderr)
+
+
+def _questions_from_stdin() -> Iterator[list[str]]:
+    while True:
+        if sys.stdin.isatty():
+            print("question (empty to end): ", end="", file=sys.stderr, flush=True)
+        line = sys.stdin.readline().strip()
+        if not line:
+            return
+        yield [line]
+
+
+def _print_answers(questions: list[str], answers: list[Answer], as_json: bool, many: bool, from_stdin: bool) -> None:
+    if as_json:
+        rows = [{"question": q, **dataclasses.asdict(a)} for q, a in zip(questions, answers, strict=True)]
+        print(json.dumps(rows if many and not from_stdin else rows[0], ensure_ascii=False), flush=True)
+        return
+    for question, answer in zip(questions, answers, strict=True):
+        short = "" if answer.normalized_answer is None else f"  [{answer.normalized_answer}]"
+        print((f"{question}\n  " if many and not from_stdin else "") + answer.answer + short, flush=True)
+
+
+def parse_region(text: str, height: int, width: int) -> Region:
+    """A region of the (height, width) image from ``x0,y0,x1,y1``, ``polygon:x,y,...`` or the path of a mask picture. Raises ValueError."""
+    from smolrgpt.data import regions
+
+    if text.startswith("polygon:"):
+        return regions.from_polygon(_numbers(text.removeprefix("polygon:"), f"--region {text}"), height, width)
+    if Path(text).is_file():
+        return regions.from_file(text)
+    if "," not in text:
+        raise ValueError(f"--region {text}: no such file; expected x0,y0,x1,y1, polygon:x,y,x,y,... or the path of a mask picture")
+    return regions.from_box(_numbers(text, f"--region {text}"), height, width)
+
+
+def parse_camera(text: str) -> Camera | Mapping[str, float] | list[float]:
+    """``fx,fy,cx,cy``, or a JSON file {fx, fy, cx, cy[, width, height]}, or one with a column-major 3x3 ``intrinsic_matrix`` (Open3D)."""
+    if not text.endswith(".json"):
+        numbers = _numbers(text, f"--camera {text}")
+        if len(numbers) != 4:
+            raise ValueError(f"--camera {text}: {len(numbers)} numbers; expected fx,fy,cx,cy in pixels")
+        return numbers
+    try:
+        values = json.loads(Path(text).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"--camera {text}: not JSON ({error})") from error
+    if isinstance(values, dict) and "intrinsic_matrix" in values:
+        matrix = values.pop("intrinsic_matrix")
+        values |= {"fx": matrix[0], "fy": matrix[4], "cx": matrix[6], "cy": matrix[7]}
+    if not isinstance(values, dict) or not {"fx", "fy", "cx", "cy"} <= set(values):
+        raise ValueError(f"--camera {text}: expected a JSON object with fx, fy, cx, cy in pixels (and width, height of another size)")
+    return values
+
+
+def _numbers(text: str, name: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(f"{name}: expected numbers separated by commas, without spaces") from None
+
+
+def load_predictor(model: str) -> Predictor:
+    """``Predictor.from_pretrained`` without the library's progress bars."""
+    from transformers.utils import logging as transformers_logging
+
+    from smolrgpt.predictor import Predictor, resolve_checkpoint
+
+    resolve_checkpoint(model)
+    transformers_logging.disable_progress_bar()
+    return Predictor.from_pretrained(model)
+
+
+# ------------------------------------------------------------------------------------------------------------------------- data
+@app.command()
+def synth(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the data set; made if it is not there.")],
+    scenes: Annotated[int, typer.Option(min=1, help="Number of scenes, one image each.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same data.")] = 0,
+    layouts: Annotated[str, typer.Option(help="'known' (for training), 'reserved' (for testing only), or names: NAME,NAME.")] = "known",
+    split: Annotated[str, typer.Option(help="Name of the split.")] = "val",
+    questions: Annotated[int, typer.Option(min=1, help="Questions asked about each scene.")] = 24,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; by default one per core.")] = None,
+) -> None:
+    """Draw a synthetic warehouse data set.
+
+    Images, metric and relative depth, cameras, masks, questions and answers, in the official layout.
+
+    \b
+    smolrgpt synth data/reserved --scenes 100 --seed 7 --layouts reserved
+    smolrgpt evaluate nano data/reserved
+    """
+    from smolrgpt.data.synthetic import write_dataset
+
+    write_dataset(out, split, scenes, seed, layouts, questions_per_scene=questions, **({} if workers is None else {"workers": workers}))
+    print(f"wrote {scenes} scenes to {out}, split {split!r}; next: smolrgpt evaluate nano {out} --split {split}", file=sys.stderr)
+
+
+# ------------------------------------------------------------------------------------------------------------------- evaluation
+@app.command()
+def evaluate(
+    model: ModelName,
+    data: DataRoot,
+    split: Split = None,
+    depth: DepthUse = DepthChoice.auto,
+    limit: Limit = None,
+    batch_size: BatchSize = 32,
+    out: Annotated[Path | None, typer.Option(help="Write predictions.json, results.json and report.md here; resumes there.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Score a model on a data set.
+
+    Predicts, extracts, scores and reports S1 and the accuracy of each category.
+
+    \b
+    smolrgpt evaluate nano data/val --limit 500 --out runs/evaluation
+    """
+    from smolrgpt.evaluation import report
+
+    samples_of = _existing(data)
+    predictor = load_predictor(model)
+    result = report.evaluate(predictor, samples_of, out, split=split, depth=depth.value, limit=limit, batch_size=batch_size, name=model)
+    _print_result(result, as_json)
+    if out is not None:
+        print(f"wrote {out / 'report.md'}", file=sys.stderr)
+
+
+@app.command()
+def predict(
+    model: ModelName,
+    data: DataRoot,
+    out: Annotated[Path, typer.Option(help="Where the answers go: .json for a list, .jsonl for one a line.")],
+    split: Split = None,
+    depth: DepthUse = DepthChoice.auto,
+    batch_size: BatchSize = 32,
+) -> None:
+    """Answer every question of a data set.
+
+    Needs no published answers. An interrupted run goes on where it stopped.
+
+    \b
+    smolrgpt predict nano data/warehouse --split test --out predictions.json
+    """
+    from smolrgpt.evaluation.predict import predict as predict_all
+    from smolrgpt.evaluation.report import load_samples
+
+    samples = load_samples(_existing(data), split, depth.value)
+    rows = predict_all(load_predictor(model), samples, out, batch_size, run_id=f"{model}|{data}|{split}|{depth.value}")
+    print(f"wrote {len(rows)} answers to {out}", file=sys.stderr)
+
+
+@app.command()
+def score(
+    truth: Annotated[Path, typer.Option(help="Rows with id, category, normalized_answer: JSON or JSON lines, e.g. the official val.json.")],
+    predictions: Annotated[Path, typer.Option(help="Rows with id and normalized_answer, or id, question and answer (the text).")],
+    strict: Annotated[bool, typer.Option("--strict", help="Missing, extra or unreadable answers are an error instead of wrong.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Score a predictions file against the truth. Needs no model.
+
+    \b
+    smolrgpt score --truth data/val/val.json --predictions predictions.json --json
+    """
+    from smolrgpt.evaluation.score import read_rows
+    from smolrgpt.evaluation.score import score as score_rows
+
+    rows = [_with_normalized_answer(row) for row in read_rows(predictions)]
+    _print_result(score_rows(read_rows(truth), rows, strict), as_json)
+
+
+def _with_normalized_answer(row: dict[str, Any]) -> dict[str, Any]:
+    """Raw answers are read by the rules where the file has no short form."""
+    if "normalized_answer" in row or not isinstance(row.get("answer"), str) or not isinstance(row.get("question"), str):
+        return row
+    from smolrgpt.evaluation.extract import extract
+
+    return {**row, "normalized_answer": extract(row["question"], row["answer"], row.get("category"))}
+
+
+def _print_result(result: Mapping[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(result, ensure_ascii=False))
+        return
+    print(format_result(result))
+    problems = ", ".join(f"{number} {kind}" for kind, number in result["problem_counts"].items())
+    if problems:
+        first = result["problems"][0]
+        print(f"problems: {problems}; first: {first['id']}: {first['reason']}", file=sys.stderr)
+
+
+def format_result(result: Mapping[str, Any]) -> str:
+    """The result of ``evaluation.score`` as a few lines of text."""
+    rows = [
+        f"  {name:<12} {accuracy:6.2f} %   {counts['num_correct']} of {counts['num_questions']}"
+        for name, accuracy in result["accuracy"].items()
+        for counts in [result["by_category"][name]]
+    ]
+    return "\n".join([f"S1 {result['S1']:.2f} on {result['num_questions']} questions", *rows])
+
+
+def _existing(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder; 'smolrgpt synth {folder} --scenes 100' draws a data set there")
+    return folder
+
+
+# --------------------------------------------------------------------------------------------------------------------- training
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="nano, nano-published, nano-blind or paper.")],
+    quick: Annotated[bool, typer.Option("--quick", help="A short version of the run, where the recipe has one.")] = False,
+    stage: Annotated[str | None, typer.Option(help="Only this stage, where the recipe has a choice: align, warm-up, fine-tune.")] = None,
+    data_root: Annotated[Path | None, typer.Option(help="Folder of the training data.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; the model ends up in OUT/final.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of weights and order.")] = None,
+    resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on with an interrupted run in OUT.")] = True,
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Override any setting; repeat it.")] = None,
+    show: Annotated[bool, typer.Option("--show", help="Print the resolved settings as JSON and stop.")] = False,
+) -> None:
+    """Train a model by a recipe.
+
+    Every setting is saved beside the model; an interrupted run goes on where it stopped.
+
+    \b
+    smolrgpt train nano --quick
+    smolrgpt train paper --stage fine-tune --data-root data --set stages.0.images_per_step=16
+    """
+    from smolrgpt.train.config import override
+    from smolrgpt.train.recipes import RECIPES
+
+    if recipe not in RECIPES:
+        raise ValueError(f"no recipe {recipe!r}; expected one of {', '.join(RECIPES)}")
+    given = {"quick": quick or None, "stage": stage, "data_root": data_root, "out": out, "seed": seed}
+    try:
+        config = RECIPES[recipe](**{name: value for name, value in given.items() if value is not None})
+    except TypeError as error:
+        option = str(error).rpartition("argument ")[2].strip("'").replace("_", "-")
+        raise ValueError(f"recipe {recipe!r} has no option --{option}") from error
+    config = override(config, settings or [])
+    if show:
+        print(config.to_json())
+        return
+    try:
+        from smolrgpt.train import trainer
+    except ImportError as error:
+        raise ImportError(f"training needs more packages: pip install 'smolrgpt[train]' ({error})") from error
+    final = trainer.run(config, resume)
+    print(f"the model is in {final}; next: smolrgpt evaluate {final} DATA", file=sys.stderr)
+
+
+@app.command()
+def convert(
+    released: Annotated[Path, typer.Argument(metavar="RELEASED_DIR", help="Folder with the authors' config.json and model.safetensors.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Where the converted model goes.")],
+) -> None:
+    """Convert a released checkpoint of the paper.
+
+    Every tensor is accounted for: an unknown or missing one is an error.
+
+    \b
+    smolrgpt convert released/smolRGPT models/smolrgpt
+    """
+    from smolrgpt.model.convert_released import convert as convert_released
+
+    if not (released / "config.json").is_file():
+        raise ValueError(f"{released}: no config.json there; expected the folder of a released checkpoint")
+    convert_released(released, out)
+    print(f"wrote {out}; next: smolrgpt ask IMAGE QUESTION --model {out}", file=sys.stderr)
+
+
+@app.command()
+def tour(
+    seed: Annotated[int | None, typer.Option(min=0, help="The scene to show; random when left out.")] = None,
+    out: Annotated[Path, typer.Option(help="Where the overlay picture goes.")] = Path("out/demo.png"),
+    model: Annotated[str, typer.Option(help="'nano' (bundled), a folder, or a hub id owner/name.")] = "nano",
+) -> None:
+    """Show the model at work on a fresh scene.
+
+    Questions, answers and the truth; then the score on 200 fresh questions.
+
+    \b
+    smolrgpt tour --seed 7
+    """
+    from smolrgpt.apps import tour as program
+
+    program.run(seed, out, model)
+
+
+if __name__ == "__main__":
+    main()
