@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import itertools
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -465,6 +468,22 @@ def test_saved_model_comes_back(tiny_model, tiny_batch, tmp_path: Path) -> None:
     loaded = AutoModelForImageTextToText.from_pretrained(tmp_path, attn_implementation="eager")
     real = batch["attention_mask"] == 1
     torch.testing.assert_close(loaded(**without(batch, "labels")).logits[real], wanted[real], **CLOSE)
+
+
+def test_saved_folder_loads_without_this_package(tiny_model, tmp_path: Path) -> None:
+    """The folder carries the model's code for `trust_remote_code`; the model's files import nothing else of ours."""
+    tiny_model().save_pretrained(tmp_path / "model")
+    program = (
+        "import sys; sys.modules['smolrgpt'] = None; import torch\n"  # None: importing it raises
+        "from transformers import AutoModelForImageTextToText\n"
+        "model = AutoModelForImageTextToText.from_pretrained(sys.argv[1], trust_remote_code=True)\n"
+        "print(model(input_ids=torch.tensor([[1, 5, 6]])).logits.shape[-1])\n"
+    )
+    environment = {**os.environ, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "model")], env=environment, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == "64", done.stderr
 
 
 @torch.no_grad()

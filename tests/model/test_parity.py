@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedTokenizerFast
 
 from smolrgpt.model import SmolRGPTForConditionalGeneration
-from smolrgpt.model.convert_released import load_released, our_names
+from smolrgpt.model.convert_released import convert, load_released, our_names
 
 REFERENCE = Path(__file__).parents[2] / "../shared/reference/original_tiny"
 pytestmark = [pytest.mark.realdata, pytest.mark.skipif(not REFERENCE.is_dir(), reason="reference tensors are not there")]
@@ -115,6 +118,20 @@ def test_stages_train_the_same_modules(model) -> None:
             assert trained == set(modules), stage.name
     finally:
         model.requires_grad_(True)
+
+
+def test_converted_folder_is_complete(tmp_path: Path, model, batch) -> None:
+    words = {"<|endoftext|>": 0, "<|im_start|>": 1, "<|im_end|>": 2, **{f"w{i}": i for i in range(3, 125)}}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel(words, unk_token="w3")))
+    tokenizer.add_special_tokens({"bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "pad_token": "<|im_end|>"})
+    convert(REFERENCE / "checkpoint", tmp_path / "out", tokenizer)
+    loaded = AutoModelForImageTextToText.from_pretrained(tmp_path / "out")
+    assert torch.equal(loaded(**batch).logits, model(**batch).logits)
+    processor = AutoProcessor.from_pretrained(tmp_path / "out")
+    assert (processor.image_token_id, processor.region_token_ids) == (125, {"rgb": 126, "depth": 127})
+    assert (processor.image_processor.grid_size, processor.image_processor.mask_resize) == (64, "bilinear")
+    with pytest.raises(ValueError, match="has no config.json"):
+        convert(tmp_path, tmp_path / "again", tokenizer)
 
 
 @pytest.mark.parametrize(

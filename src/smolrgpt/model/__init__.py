@@ -9,12 +9,15 @@ from .processing_smolrgpt import SmolRGPTProcessor
 
 
 def register() -> None:
-    """Make the ``Auto*`` classes know SmolRGPT."""
+    """Make the ``Auto*`` classes know SmolRGPT, and saved models carry their code for ``trust_remote_code`` elsewhere."""
     AutoConfig.register(SmolRGPTConfig.model_type, SmolRGPTConfig, exist_ok=True)
     AutoModel.register(SmolRGPTConfig, SmolRGPTModel, exist_ok=True)
     AutoModelForImageTextToText.register(SmolRGPTConfig, SmolRGPTForConditionalGeneration, exist_ok=True)
     AutoImageProcessor.register(SmolRGPTConfig, image_processor_classes={"pil": SmolRGPTImageProcessor}, exist_ok=True)
     AutoProcessor.register(SmolRGPTConfig, SmolRGPTProcessor, exist_ok=True)
+    SmolRGPTConfig.register_for_auto_class()
+    SmolRGPTModel.register_for_auto_class("AutoModel")
+    SmolRGPTForConditionalGeneration.register_for_auto_class("AutoModelForImageTextToText")
 
 
 register()
