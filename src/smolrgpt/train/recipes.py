@@ -51,15 +51,15 @@ def nano(out: Path | None = None, data_root: Path | None = None, quick: bool = F
         out=out or Path("runs/nano-quick" if quick else "runs/nano"),
         model=ModelSpec(config=_NANO_CONFIG, processor=_NANO_PROCESSOR),
         data=SyntheticData(
-            root=data_root or Path("runs/data/nano"), num_scenes=2500 if quick else 6000, seed=1, relative_depth_fraction=0.1
+            root=data_root or Path("runs/data/nano"), num_scenes=2000 if quick else 4000, seed=1, relative_depth_fraction=0.1
         ),
         stages=(
-            Stage("align", ((ALL, rate),), {"captions": 1.0}, max_steps=int(1000 * scale), save_every=500, **stage),
+            Stage("align", ((ALL, rate),), {"captions": 1.0}, max_steps=int(400 * scale), save_every=200, **stage),
             Stage(
                 "warm-up",
                 ((ALL, rate),),
                 {"warmup": 1.0, "captions": 0.2},
-                max_steps=int(4000 * scale),
+                max_steps=int(2500 * scale),
                 eval_every=None,
                 save_every=500,
                 **stage,
@@ -68,9 +68,9 @@ def nano(out: Path | None = None, data_root: Path | None = None, quick: bool = F
                 "fine-tune",
                 ((VISION, None), (ALL, rate)),
                 {"train": 1.0, "warmup": 0.2},
-                max_steps=int(14000 * scale),
-                eval_every=max(1, int(2000 * scale)),
-                save_every=500,
+                max_steps=int(6000 * scale),
+                eval_every=max(1, int(1000 * scale)),
+                save_every=max(1, int(1000 * scale)),
                 **stage,
             ),
         ),

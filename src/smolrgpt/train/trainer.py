@@ -163,13 +163,9 @@ def build_processor(config: SmolRGPTConfig, tokenizer: Any, options: dict[str, A
     """The processor that fits a model: grid and token counts follow from the configuration, ``options`` set the rest."""
     image_options = {k: options[k] for k in ("mask_resize", "depth_encoding") if k in options}
     text_options = {k: v for k, v in options.items() if k not in image_options}
-    side = config.vision_config.image_size // config.vision_config.patch_size // config.pixel_shuffle_factor
-    image_processor = SmolRGPTImageProcessor(
-        size=config.vision_config.image_size, grid_size=side * 2**config.refiner_stages, **image_options
-    )
-    return SmolRGPTProcessor(
-        image_processor, tokenizer, **{"region_tokens": tuple(config.region_tokens), "num_image_tokens": side**2, **text_options}
-    )
+    image_processor = SmolRGPTImageProcessor(size=config.vision_config.image_size, grid_size=config.grid_size, **image_options)
+    defaults = {"region_tokens": tuple(config.region_tokens), "num_image_tokens": config.num_image_tokens}
+    return SmolRGPTProcessor(image_processor, tokenizer, **{**defaults, **text_options})
 
 
 def _load_backbones(model: SmolRGPTForConditionalGeneration, backbones: tuple[str, str]) -> None:
