@@ -12,63 +12,15 @@ from PIL import Image
 import smolrgpt
 from smolrgpt.data.regions import from_box, from_mask, from_rle
 from smolrgpt.data.schema import DataError, DepthMap, Region, Sample
-from smolrgpt.model import SmolRGPTConfig, SmolRGPTForConditionalGeneration, SmolRGPTImageProcessor, SmolRGPTProcessor
 from smolrgpt.predictor import Answer, Predictor, _read_answer, bundled_checkpoint, read_mentions, resolve_checkpoint
-from smolrgpt.train.tokenizer import train_tokenizer
 
 SIZE = (64, 48)  # width, height
 BOXES = [(2, 3, 20, 30), (30, 5, 60, 40), (5, 31, 50, 47)]
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory) -> Path:
-    """A saved tiny model: 32-pixel input, 4 image tokens, all three region tokens."""
-    torch.manual_seed(0)
-    tokenizer = train_tokenizer(["How far is the pallet [Region 0] from <mask>? It is 3.2 meters."] * 3, 320)
-    ids = {
-        name: tokenizer.convert_tokens_to_ids(token)
-        for name, token in (("rgb", "<mask_rgb>"), ("depth", "<mask_depth>"), ("geo", "<mask_geo>"))
-    }
-    vision = {
-        "model_type": "siglip_vision_model",
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-    }
-    text = {"model_type": "llama", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-    config = SmolRGPTConfig(
-        vision_config={**vision, "image_size": 32, "patch_size": 8, "vision_use_head": False},
-        text_config={
-            **text,
-            "num_key_value_heads": 2,
-            "vocab_size": len(tokenizer),
-            "tie_word_embeddings": True,
-            "max_position_embeddings": 512,
-        },
-        region_tokens=["rgb", "depth", "geo"],
-        refiner_stages=2,
-        image_token_id=tokenizer.convert_tokens_to_ids("<|image|>"),
-        region_token_ids=ids,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    model = SmolRGPTForConditionalGeneration(config)
-    with torch.no_grad():  # fresh weights answer everything alike; large embeddings make the prompt matter
-        for parameter in model.parameters():
-            parameter.mul_(3.0)
-    image_processor = SmolRGPTImageProcessor(size=32, grid_size=8)
-    processor = SmolRGPTProcessor(image_processor, tokenizer, ("rgb", "depth", "geo"), region_labels=True, num_image_tokens=4)
-    folder = tmp_path_factory.mktemp("tiny")
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def predictor(checkpoint: Path) -> Predictor:
-    predictor = Predictor.from_pretrained(checkpoint, dtype=torch.float32, device="cpu")
+def predictor(tiny_checkpoint: Path) -> Predictor:
+    predictor = Predictor.from_pretrained(tiny_checkpoint, dtype=torch.float32, device="cpu")
     predictor.max_new_tokens = 12
     return predictor
 

@@ -61,8 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line (``sys.argv`` when ``arguments`` is None) and exit."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     verbose = "--verbose" in given  # wherever it stands, so that it can be added to the end of a failed command
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
-    logging.getLogger("smolrgpt").setLevel(logging.DEBUG if verbose else logging.INFO)
+    _log_to_stderr(logging.DEBUG if verbose else logging.INFO)
     try:
         app(args=[argument for argument in given if argument != "--verbose"], prog_name="smolrgpt")
     except (Exception, KeyboardInterrupt) as error:
@@ -70,6 +69,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
             traceback.print_exc()
         print(f"error: {_message(error)}", file=sys.stderr)
         sys.exit(2 if isinstance(error, (ValueError, OSError)) else 1)
+
+
+def _log_to_stderr(level: int) -> None:
+    """Ours only, as plain lines; libraries keep their own ways. Replaces the handler of an earlier call."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("smolrgpt")
+    logger.handlers = [handler]
+    logger.setLevel(level)
 
 
 def _message(error: BaseException) -> str:

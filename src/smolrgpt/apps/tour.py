@@ -1,0 +1,181 @@
+"""``make demo``: the model at work on a scene nobody has seen, the truth beside every answer, and its score on fresh questions."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import shutil
+import sys
+import textwrap
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import count, zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+from smolrgpt.data.loading import load_image, load_sample_depth
+from smolrgpt.data.schema import REGION_PLACEHOLDER, Region, Sample
+from smolrgpt.evaluation.score import CATEGORIES, score_row
+
+if TYPE_CHECKING:
+    from smolrgpt.predictor import Predictor
+
+#: Training and validation sets are drawn from seeds below this, so nothing from here on was ever trained on.
+HELD_OUT_SEED = 10_000_000
+NUM_SHOWN = 10
+NUM_SCORED = 200
+#: Of one scene at most this many questions of a category are scored, so that many scenes count.
+PER_CATEGORY = 2
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table; region numbers are those of the overlay picture."""
+
+    question: str
+    answer: str
+    truth: str
+    right: bool
+
+
+def run(seed: int | None = None, out: Path = Path("out/demo.png"), model: str = "nano") -> None:
+    """Show everything, print it on stdout, and write the overlay picture to ``out``."""
+    from smolrgpt.apps.cli import format_result, load_predictor
+    from smolrgpt.evaluation.report import evaluate
+
+    seed = random.randrange(1_000_000) if seed is None else seed
+    predictor = load_predictor(model)
+    parameters = sum(p.numel() for p in predictor.model.parameters())
+    print(f"model: {model}, {parameters / 1e6:.1f} million parameters, {predictor.model.dtype} on {predictor.model.device}")
+    print(f"scene: a fresh synthetic warehouse, seed {seed} (make demo SEED={seed} shows it again)\n")
+    shown = choose_scene(seed)
+    rows, seconds = answer_scene(predictor, shown, out)
+    print(format_table(rows, shutil.get_terminal_size((120, 24)).columns))
+    print(
+        f"\n{sum(row.right for row in rows)} of {len(rows)} right, {seconds:.2f} s in all; the picture with its numbered regions: {out}\n"
+    )
+    print(f"Score on {NUM_SCORED} questions about other fresh scenes:", flush=True)
+    started = time.perf_counter()
+    result = evaluate(predictor, fresh_samples(seed, NUM_SCORED), name=model)
+    print(format_result(result))
+    print(f"  in {time.perf_counter() - started:.0f} s\n\n{NEXT}")
+
+
+NEXT = """What to try next:
+  .venv/bin/smolrgpt ask IMAGE --depth DEPTH --region 40,60,120,140 "How many pallets are in <region 0>?"   your own picture
+  .venv/bin/smolrgpt synth data/reserved --scenes 50 --layouts reserved                                   layouts it never saw
+  .venv/bin/smolrgpt evaluate nano data/reserved --out runs/reserved                                      and its score there
+  .venv/bin/smolrgpt train nano --quick                                                                   train your own"""
+
+
+# ------------------------------------------------------------------------------------------------------------------------ scenes
+def scene_questions(seed: int, number: int) -> list[Sample]:
+    """All questions of one held-out scene of a known layout."""
+    from smolrgpt.data.synthetic import generate_scene, scene_samples
+
+    path = (HELD_OUT_SEED + seed, number)
+    key = f"scene {seed}/{number}"
+    samples = scene_samples(generate_scene(path), path)
+    return [replace(sample, id=f"{key}/{i}", image_key=key) for i, sample in enumerate(samples)]
+
+
+def choose_scene(seed: int, num_questions: int = NUM_SHOWN) -> list[Sample]:
+    """Questions about the first scene of this seed that has every category, taken in turn from each."""
+    for number in count():
+        groups = by_category(scene_questions(seed, number))
+        if all(groups) and sum(map(len, groups)) >= num_questions:
+            return [sample for turn in zip_longest(*groups) for sample in turn if sample is not None][:num_questions]
+    raise AssertionError("count() does not end")
+
+
+def fresh_samples(seed: int, num_questions: int) -> list[Sample]:
+    """That many questions about other scenes of the same seed, a few per scene and category."""
+    samples: list[Sample] = []
+    with tqdm(total=num_questions, unit="question", desc="drawing", leave=False) as bar:
+        for number in count(1_000):  # the scene shown comes from the numbers below
+            new = [sample for group in by_category(scene_questions(seed, number)) for sample in group[:PER_CATEGORY]]
+            samples += new
+            bar.update(len(new))
+            if len(samples) >= num_questions:
+                break
+    return samples[:num_questions]
+
+
+def by_category(samples: Sequence[Sample]) -> list[list[Sample]]:
+    """The samples of each of ``CATEGORIES``, in their order."""
+    return [[sample for sample in samples if sample.category == category] for category in CATEGORIES]
+
+
+# ----------------------------------------------------------------------------------------------------------------------- answers
+def answer_scene(predictor: Predictor, samples: Sequence[Sample], out: Path) -> tuple[list[Row], float]:
+    """Ask about one scene as a person would: numbered regions of one table, several questions at once. Returns rows and seconds."""
+    from smolrgpt.viz import draw_regions
+
+    table = list(dict.fromkeys(region for sample in samples for region in sample.regions))
+    questions = [number_regions(sample, table) for sample in samples]
+    first = samples[0]
+    started = time.perf_counter()
+    answers = predictor.ask_many(first.image, questions, first.depth, table, first.camera)
+    seconds = time.perf_counter() - started
+    rows = []
+    for sample, question, answer in zip(samples, questions, answers, strict=True):
+        truth = number_truth(sample, table)
+        right = score_row(str(sample.category), truth, answer.normalized_answer)
+        rows.append(Row(question, str(answer.normalized_answer), str(truth), right))
+    captions = [{"question": row.question, "answer": row.answer, "truth": row.truth, "right": row.right} for row in rows]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    draw_regions(load_image(first), table, depth=load_sample_depth(first), answer=captions).save(out)
+    return rows, seconds
+
+
+def number_regions(sample: Sample, table: Sequence[Region]) -> str:
+    """The question with every ``<mask>`` as ``<region k>``, k its place in the table."""
+    question = sample.question
+    for region in sample.regions:
+        question = question.replace(REGION_PLACEHOLDER, f"<region {table.index(region)}>", 1)
+    return question
+
+
+def number_truth(sample: Sample, table: Sequence[Region]) -> str | int | float | None:
+    """The truth, where it names a region by its place in the question, by its place in the table."""
+    if sample.category != "mcq":
+        return sample.normalized_answer
+    return str(table.index(sample.regions[int(str(sample.normalized_answer))]))
+
+
+def format_table(rows: Sequence[Row], width: int) -> str:
+    """Question (wrapped), answer, truth and whether right, for a terminal of that many columns."""
+    columns = [max(len(title), *(len(cell) for cell in cells)) for title, cells in _cells(rows)]
+    room = max(30, min(width, 140) - sum(columns) - 6 - 4)
+    lines = ["  ".join(["    " + "question".ljust(room), *(t.ljust(c) for (t, _), c in zip(_cells(rows), columns, strict=True))])]
+    for number, row in enumerate(rows, 1):
+        first, *rest = textwrap.wrap(row.question, room)
+        cells = (row.answer, row.truth, "right" if row.right else "WRONG")
+        lines.append("  ".join([f"{number:2}  " + first.ljust(room), *(t.ljust(c) for t, c in zip(cells, columns, strict=True))]).rstrip())
+        lines += ["    " + line for line in rest]
+    return "\n".join(lines)
+
+
+def _cells(rows: Sequence[Row]) -> list[tuple[str, list[str]]]:
+    return [("answer", [row.answer for row in rows]), ("truth", [row.truth for row in rows]), ("", ["right" for _ in rows])]
+
+
+def main() -> None:
+    """``SEED=7 python -m smolrgpt.apps.tour``; takes no arguments, ``smolrgpt tour`` has options."""
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
+    text = os.environ.get("SEED", "").strip()
+    try:
+        if text and not text.isdecimal():
+            raise ValueError(f"SEED={text}: expected a whole number")
+        run(int(text) if text else None)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
