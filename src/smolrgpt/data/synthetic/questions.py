@@ -1,0 +1,725 @@
+"""Questions about a scene with their answers, after the official conventions.
+
+Official categories: ``left_right`` (side of region 0 relative to region 1), ``count`` (pallets in a buffer, 1 to 4), ``mcq`` (a region number),
+``distance`` (metres between the middles of the 3-D boxes, a pallet's load included; a buffer's middle is its rectangle's on the floor; 0 where
+one contains the other). ``warmup`` asks about single regions and pairs, ``extra`` about sizes and directions as SpatialRGPT-Bench does.
+Whatever is not clear in the picture is not asked (leftmost by a hair, two pallets equally near).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from smolrgpt.data.regions import to_rle
+from smolrgpt.data.schema import DepthMap, Sample
+from smolrgpt.data.synthetic.scene import Scene, SceneObject
+
+#: Two objects are left and right of one another when their mask centroids differ by this share of the image's width.
+SIDE_MARGIN = 0.02
+#: The nearest of several must be this much nearer than the second.
+NEAREST_MARGIN = 0.08
+MAX_CANDIDATES = 13
+NAMES = {"pallet": "pallet", "buffer": "buffer region", "transporter": "transporter", "shelf": "shelf"}
+WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen")
+OFFICIAL = ("left_right", "count", "mcq", "distance")
+
+
+@dataclass(eq=False)
+class Question:
+    """text holds one ``<mask>`` per entry of things, in order; answer names them ``[Region i]``."""
+
+    text: str
+    things: list[SceneObject]
+    answer: str
+    normalized: str | int | float
+    category: str
+
+
+_Maker = Callable[[Scene, np.random.Generator], Question | None]
+
+
+def scene_questions(scene: Scene, rng: np.random.Generator, n: int) -> list[Question]:
+    """At most n different questions of the official four categories, a quarter each as far as the scene has them."""
+    return _ask(scene, rng, n, _OFFICIAL_MAKERS)
+
+
+def warmup_questions(scene: Scene, rng: np.random.Generator, n: int) -> list[Question]:
+    """At most n questions about what and where single regions are, and how pairs compare."""
+    return _ask(scene, rng, n, _WARMUP_MAKERS)
+
+
+def extra_questions(scene: Scene, rng: np.random.Generator, n: int) -> list[Question]:
+    """At most n questions of the kinds width, height, vertical, behind and above."""
+    return _ask(scene, rng, n, _EXTRA_MAKERS)
+
+
+def to_row(question: Question, image: str, layout: str, key: str, rng: np.random.Generator) -> dict[str, Any]:
+    """The official record; ``key`` makes the id."""
+    head = "<image>\n" if rng.random() < 0.75 else ""
+    return {
+        "id": hashlib.md5(key.encode(), usedforsecurity=False).hexdigest(),
+        "image": image,
+        "conversations": [{"from": "human", "value": head + question.text}, {"from": "gpt", "value": question.answer}],
+        "rle": [to_rle(thing.region) for thing in question.things],
+        "category": question.category,
+        "normalized_answer": question.normalized,
+        "freeform_answer": question.answer,
+        "layout": layout,
+    }
+
+
+def to_samples(scene: Scene, questions: Sequence[Question], key: str) -> list[Sample]:
+    """Samples in memory with metric depth and camera; they share one picture."""
+    image, depth = Image.fromarray(scene.rgb), DepthMap(scene.depth_m, "metric")
+    return [
+        Sample(
+            id=f"{key}-{number}",
+            image=image,
+            question=question.text,
+            regions=[thing.region for thing in question.things],
+            depth=depth,
+            camera=scene.camera,
+            answer=question.answer,
+            normalized_answer=question.normalized,
+            category=question.category,
+            image_key=key,
+            metadata={"layout": scene.layout},
+        )
+        for number, question in enumerate(questions)
+    ]
+
+
+def scene_samples(scene: Scene, n: int, rng: np.random.Generator, key: str | None = None) -> list[Sample]:
+    """At most n official questions as samples. ``key`` names the picture; by default a hash of it."""
+    key = key or hashlib.md5(scene.rgb.tobytes(), usedforsecurity=False).hexdigest()
+    return to_samples(scene, scene_questions(scene, rng, n), key)
+
+
+def distance_m(one: SceneObject, two: SceneObject) -> float:
+    """Metres between the middles, rounded to centimetres; 0 when one stands in the other."""
+    if in_buffer(one, two) or in_buffer(two, one):
+        return 0.0
+    return round(float(np.linalg.norm(one.center_m - two.center_m)), 2)
+
+
+def in_buffer(thing: SceneObject, buffer: SceneObject) -> bool:
+    return buffer.kind == "buffer" and thing.kind in ("pallet", "transporter") and buffer.footprint.contains(thing.footprint.x, thing.footprint.y)
+
+
+def _ask(scene: Scene, rng: np.random.Generator, n: int, makers: dict[str, list[tuple[float, _Maker]]]) -> list[Question]:
+    """Goes round the categories, drawing a maker by weight, until n are found or none finds a new one."""
+    found: list[Question] = []
+    seen: Counter[tuple[Any, ...]] = Counter()
+    open_categories, misses = list(makers), dict.fromkeys(makers, 0)
+    while len(found) < n and open_categories:
+        for category in list(open_categories):
+            if len(found) == n:
+                break
+            choices = makers[category]
+            weights = np.array([weight for weight, _ in choices])
+            question = choices[int(rng.choice(len(choices), p=weights / weights.sum()))][1](scene, rng)
+            new = question is not None and _is_new(question, seen)
+            if new and question is not None:
+                found.append(question)
+            misses[category] = 0 if new else misses[category] + 1
+            if misses[category] >= 8:
+                open_categories.remove(category)
+    # What a category cannot give, others do not fill up beyond their share and a half: a cheap one would swamp the rest.
+    cap = max(1, int(np.ceil(1.5 * n / len(makers))))
+    counted: Counter[str] = Counter()
+    kept = []
+    for question in found:
+        counted[question.category] += 1
+        if counted[question.category] <= cap or question.category not in OFFICIAL:
+            kept.append(question)
+    return kept
+
+
+def _is_new(question: Question, seen: Counter[tuple[Any, ...]]) -> bool:
+    """Not the same words about the same objects, and not the same fact a third time."""
+    fact = (question.category, question.answer.count("[Region"), frozenset(id(thing) for thing in question.things), question.normalized)
+    text = (question.text, *(id(thing) for thing in question.things))
+    if seen[text] or seen[fact] >= 2:
+        return False
+    seen[text] += 1
+    seen[fact] += 1
+    return True
+
+
+def _pick(rng: np.random.Generator, options: Sequence[Any]) -> Any:
+    return options[int(rng.integers(len(options)))]
+
+
+def _shuffled(things: Sequence[SceneObject], rng: np.random.Generator) -> list[SceneObject]:
+    return [things[k] for k in rng.permutation(len(things))]
+
+
+def _masks(count: int) -> str:
+    return " ".join(["<mask>"] * count)
+
+
+def _tag(number: int) -> str:
+    return f"[Region {number}]"
+
+
+def _width(scene: Scene) -> int:
+    return scene.camera.width
+
+
+def _by_side(scene: Scene, things: Sequence[SceneObject]) -> list[SceneObject] | None:
+    """Left to right, or None when two neighbours are too close to tell."""
+    ordered = sorted(things, key=lambda thing: thing.image_xy[0])
+    x = [thing.image_xy[0] for thing in ordered]
+    return ordered if all(b - a >= SIDE_MARGIN * _width(scene) for a, b in zip(x, x[1:], strict=False)) else None
+
+
+def _extreme(scene: Scene, things: Sequence[SceneObject], side: str) -> SceneObject | None:
+    """The leftmost, rightmost or (of three) middle one, or None when that is not clear."""
+    if side == "middle":
+        ordered = _by_side(scene, things) if len(things) == 3 else None
+        return ordered[1] if ordered else None
+    ordered = sorted(things, key=lambda thing: thing.image_xy[0], reverse=side == "rightmost")
+    if len(ordered) < 2 or abs(ordered[0].image_xy[0] - ordered[1].image_xy[0]) < SIDE_MARGIN * _width(scene):
+        return None
+    return ordered[0]
+
+
+def _nearest(thing: SceneObject, others: Sequence[SceneObject]) -> SceneObject | None:
+    """The nearest of several by the middles, or None when the second is nearly as near."""
+    if len(others) < 2:
+        return None
+    away = np.array([np.linalg.norm(thing.center_m - other.center_m) for other in others])
+    order = np.argsort(away)
+    return others[int(order[0])] if away[order[1]] >= (1 + NEAREST_MARGIN) * away[order[0]] else None
+
+
+def _view(rng: np.random.Generator) -> str:
+    return str(_pick(rng, ("", "", "From this viewpoint, ", "From the image's perspective, ", "Observing from this perspective, ")))
+
+
+def _says(rng: np.random.Generator, sentence: str) -> str:
+    """The sentence, now and then after a phrase of viewpoint."""
+    head = _view(rng)
+    return head + (sentence[0].lower() + sentence[1:] if head and sentence.startswith("The ") else sentence)
+
+
+# left_right ------------------------------------------------------------------------------------------------------------------------
+
+_SIDE_QUESTIONS = (
+    "Is {a} to the left or right of {b}?",
+    "From this viewpoint, does {a} appear on the left or right side of {b}?",
+    "Does {a} appear on the left or right side of {b}?",
+    "Is {a} positioned on the left or right side of {b} relative to the observer?",
+    "Is {a} to the {side} of {b} from the image's perspective?",
+    "Looking from this perspective, is {a} to the {side} of {b}?",
+    "Is {a} placed to the {side} of {b} when looking from this angle?",
+    "Is {a} positioned on the {side} side of {b} relative to the observer?",
+    "Can you determine if {a} is to the {side} of {b} based on the current viewing angle?",
+)
+
+
+def _left_right(scene: Scene, rng: np.random.Generator) -> Question | None:
+    pools = [pool for pool in (scene.of_kind(kind) for kind in ("pallet", "pallet", "pallet", "buffer", "transporter", "shelf")) if pool]
+    if rng.random() < 0.7:
+        pool = _pick(rng, pools)
+        pair = _shuffled(pool, rng)[:2]
+    else:
+        pair = _shuffled(scene.regions, rng)[:2]
+    if len(pair) < 2 or _by_side(scene, pair) is None:
+        return None
+    side = "left" if pair[0].image_xy[0] < pair[1].image_xy[0] else "right"
+    a, b = (f"the {NAMES[thing.kind]}" for thing in pair)
+    text = _capital(_pick(rng, _SIDE_QUESTIONS).format(a=f"{a} <mask>", b=f"{b} <mask>", side=_pick(rng, ("left", "right"))))
+    form = _pick(rng, ("is to the {s} of", "is on the {s} of", "is situated on the {s} of"))
+    answer = _says(rng, f"The {NAMES[pair[0].kind]} [Region 0] {form.format(s=side)} {b} [Region 1].")
+    return Question(text, pair, answer, side, "left_right")
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+# count -----------------------------------------------------------------------------------------------------------------------------
+
+_COUNT_QUESTIONS = (
+    "Given the buffer masks {b} and pallet masks {p}, what is the count of pallets in the {where}?",
+    "Using the buffer masks {b} and pallet masks {p}, how many pallets are situated in the {where}?",
+    "Based on the provided buffer masks {b} and pallet masks {p}, what is the count of pallets in the {where}?",
+    "Given the buffer regions {b} and the pallets {p}, how many pallets are there in the {where}?",
+    "Among the given buffer masks {b} and pallet masks {p}, how many pallets are stored in the {where}?",
+    "Considering the buffer regions {b} and the pallets {p}, what is the total number of pallets in the {where}?",
+    "Using the buffer masks {b} and pallet masks {p}, can you determine how many pallets are inside the {where}?",
+)
+_COUNT_TURNED = (
+    "Considering the pallets {p}, what is the total number of pallets in the {where} among {b}?",
+    "Given the pallet masks {p}, how many pallets are placed in the {where} among the buffer masks {b}?",
+)
+
+
+def _count(scene: Scene, rng: np.random.Generator) -> Question | None:
+    buffers, pallets = _shuffled(scene.of_kind("buffer"), rng), _shuffled(scene.of_kind("pallet"), rng)
+    side = str(_pick(rng, ("leftmost", "rightmost", "middle")))
+    chosen = _extreme(scene, buffers, side)
+    if chosen is None:
+        return None
+    inside = [thing for thing in pallets if in_buffer(thing, chosen)]
+    if not _keep_count(len(inside), len(pallets), rng):
+        return None
+    short = {"leftmost": "left", "rightmost": "right"}.get(side, side)
+    where = _pick(rng, (f"{side} buffer region", f"{side} buffer area", f"{short} buffer zone", f"{side} buffer"))
+    turned = rng.random() < 0.2
+    things = [*pallets, *buffers] if turned else [*buffers, *pallets]
+    text = _pick(rng, _COUNT_TURNED if turned else _COUNT_QUESTIONS).format(b=_masks(len(buffers)), p=_masks(len(pallets)), where=where)
+    number = things.index(chosen)
+    claim = _says(rng, f"The buffer region {_tag(number)} is the {side} buffer region{_pick(rng, ('', ' among all the buffer regions'))}.")
+    return _counted(text, things, claim, number, inside, rng)
+
+
+def _count_by_shelf(scene: Scene, rng: np.random.Generator) -> Question | None:
+    buffers, pallets = _shuffled(scene.of_kind("buffer"), rng), _shuffled(scene.of_kind("pallet"), rng)
+    found = _shelf_and_buffer(scene, buffers, rng)
+    if found is None:
+        return None
+    side, shelves, shelf, chosen = found
+    inside = [thing for thing in pallets if in_buffer(thing, chosen)]
+    things = [*buffers, *pallets, *shelves]
+    if not _keep_count(len(inside), len(pallets), rng) or len(things) > 2 + MAX_CANDIDATES:
+        return None
+    where = f"buffer region closest to the shelf on the {side} among {_masks(len(shelves))}"
+    text = _pick(rng, _COUNT_QUESTIONS).format(b=_masks(len(buffers)), p=_masks(len(pallets)), where=where)
+    shelf_tag, number = _tag(things.index(shelf)), things.index(chosen)
+    near = _pick(rng, ("buffer region {b} is the closest to the shelf {s}", "buffer area {b} is nearest to the shelf {s}"))
+    claim = f"The shelf {shelf_tag} is the shelf on the {side}. The {near.format(b=_tag(number), s=shelf_tag)}."
+    return _counted(text, things, claim, number, inside, rng)
+
+
+def _shelf_and_buffer(
+    scene: Scene, buffers: list[SceneObject], rng: np.random.Generator
+) -> tuple[str, list[SceneObject], SceneObject, SceneObject] | None:
+    """Side asked for, both shelves, the shelf on that side and the buffer nearest to it."""
+    shelves, side = _shuffled(scene.of_kind("shelf"), rng), str(_pick(rng, ("left", "right")))
+    if len(shelves) != 2:
+        return None
+    shelf = _extreme(scene, shelves, side + "most")
+    chosen = _nearest(shelf, buffers) if shelf else None
+    return None if shelf is None or chosen is None else (side, shelves, shelf, chosen)
+
+
+def _keep_count(inside: int, total: int, rng: np.random.Generator) -> bool:
+    """Evens out how often 1, 2, 3 and 4 are the answer: high counts are rarer, since pallets hide one another or leave the frame.
+
+    They also come with many pallets in sight, so low counts are thinned more where few are.
+    """
+    if not 1 <= inside <= 4:
+        return False
+    return bool(rng.random() < (0.42, 0.5, 0.72, 1.0)[inside - 1])
+
+
+def _counted(text: str, things: list[SceneObject], claim: str, number: int, inside: list[SceneObject], rng: np.random.Generator) -> Question:
+    several, buffer = len(inside) > 1, _tag(number)
+    names = ("pallets " if several else "pallet ") + " ".join(_tag(k) for k, thing in enumerate(things) if any(thing is one for one in inside))
+    listing = _pick(
+        rng,
+        (
+            f"The {names} {'are' if several else 'is'} located in the buffer region {buffer}.",
+            f"The buffer region {buffer} contains {names}.",
+            f"You can find {names} inside the buffer region {buffer}.",
+            f"I see {names} in the buffer region {buffer}.",
+        ),
+    )
+    amount = f"{WORDS[len(inside)]} pallet{'s' if several else ''}"
+    end = _pick(
+        rng,
+        (
+            f"Therefore, the buffer area {buffer} has {amount}.",
+            f"Hence, there {'are' if several else 'is'} {amount} in the buffer area {buffer}.",
+            f"Therefore, the buffer region {buffer} holds a total of {amount}.",
+            f"It means that there {'are' if several else 'is'} {amount} in the buffer zone {buffer}.",
+        ),
+    )
+    return Question(text, things, f"{claim} {listing} {end}", len(inside), "count")
+
+
+# mcq -------------------------------------------------------------------------------------------------------------------------------
+
+_EXTREME_QUESTIONS = (
+    "Which among {list} is situated on the extreme {short} from the observer's perspective?",
+    "Among {list}, which one appears on the {side} side?",
+    "Among {list}, which object appears closest to the {short} side?",
+    "From the current viewing position, which of {list} is the {side}?",
+    "Looking from this perspective, which of {list} is the {side}?",
+    "Among {list}, which one is the {side} object from the image's perspective?",
+)
+
+
+def _extreme_of_three(scene: Scene, rng: np.random.Generator) -> Question | None:
+    pool = scene.of_kind("pallet") if rng.random() < 0.8 else scene.regions
+    things, side = _shuffled(pool, rng)[:3], str(_pick(rng, ("leftmost", "rightmost")))
+    chosen = _extreme(scene, things, side) if len(things) == 3 else None
+    if chosen is None:
+        return None
+    a, b, c = (f"the {NAMES[thing.kind]} <mask>" for thing in things)
+    text = _pick(rng, _EXTREME_QUESTIONS).format(list=f"{a}, {b}, and {c}", side=side, short=side.removesuffix("most"))
+    number = things.index(chosen)
+    answer = _says(rng, f"The {NAMES[chosen.kind]} {_tag(number)} is the {side} object.")
+    return Question(text, things, answer, str(number), "mcq")
+
+
+_PICKUP_SINGLE = (
+    "Considering the placement of {p}, which pallet is the most convenient for {t} to collect?",
+    "Considering the locations of pallets {p}, which is the optimal choice for the transporter in {t}?",
+    "Based on pallet positions in {p}, which one should the transporter at {t} retrieve?",
+    "Among the pallets in {p}, which one is best positioned for pickup by the transporter in {t}?",
+    "Which pallet from {p} is the most suitable for the transporter at {t} to pick up?",
+)
+_PICKUP_MANY = (
+    "Which pallet in {p} is the best candidate for automated retrieval by an available transporter in {t}?",
+    "Which pallet in {p} should be assigned to an idle transporter in {t} for automated pickup?",
+    "Which pallet in {p} is most suitable for an empty transporter in {t} to retrieve autonomously?",
+)
+_PICKUP_TURNED = (
+    "Given the transporters {t} and the pallets {p}, which pallet is best suited for automated picking by an empty transporter?",
+    "Given the available transporters {t} and pallets {p}, which pallet is the best choice for automated pickup by an empty transporter?",
+)
+
+
+def _pickup(scene: Scene, rng: np.random.Generator) -> Question | None:
+    """Which pallet for the transporter; for the one empty transporter when there are several."""
+    pallets = _shuffled(scene.of_kind("pallet"), rng)
+    carriers = _shuffled(scene.of_kind("transporter"), rng)
+    # fewer candidates now and then, so that one scene has more than one such question
+    if rng.random() < 0.5 and len(pallets) > 4:
+        pallets = pallets[: int(rng.integers(4, len(pallets)))]
+    pallets = pallets[:MAX_CANDIDATES]
+    several = len(carriers) > 1 and rng.random() < 0.6
+    if not several:
+        carriers = carriers[:1]
+    free = [thing for thing in carriers if not thing.loaded] if several else carriers
+    chosen = _nearest(free[0], pallets) if len(free) == 1 and len(pallets) >= 3 else None
+    if chosen is None:
+        return None
+    turned = several and rng.random() < 0.4
+    things = [*carriers, *pallets] if turned else [*pallets, *carriers]
+    template = _pick(rng, _PICKUP_TURNED if turned else _PICKUP_MANY if several else _PICKUP_SINGLE)
+    text = template.format(p=_masks(len(pallets)), t=_masks(len(carriers)))
+    pallet, carrier = _tag(things.index(chosen)), _tag(things.index(free[0]))
+    claim = _pick(
+        rng,
+        (
+            f"The transporter {carrier} is not transporting any boxes. ",
+            f"Among all the transporters, the transporter {carrier} is empty. ",
+            f"At the moment, the transporter {carrier} is not loaded with any boxes. ",
+        ),
+    )
+    end = _pick(
+        rng,
+        (
+            f"The pallet {pallet} is the closest to the transporter {carrier}, so it is the most suitable choice to pick up.",
+            f"Given that pallet {pallet} is the closest to transporter {carrier}, it is the most logical choice for automated picking.",
+            f"Given that pallet {pallet} is the nearest to transporter {carrier}, it is the optimal choice to pick up.",
+        ),
+    )
+    return Question(text, things, (claim if several else "") + end, pallet[len("[Region ") : -1], "mcq")
+
+
+def _buffer_by_shelf(scene: Scene, rng: np.random.Generator) -> Question | None:
+    buffers = _shuffled(scene.of_kind("buffer"), rng)
+    found = _shelf_and_buffer(scene, buffers, rng)
+    if found is None or len(buffers) < 3:
+        return None
+    side, shelves, shelf, chosen = found
+    things = [*buffers, *shelves]
+    text = _pick(
+        rng,
+        (
+            "Which buffer region from {b} is positioned closest to the shelves on the {side} among {s}?",
+            "Among the buffer regions {b}, which one is nearest to the shelf on the {side} among {s}?",
+        ),
+    ).format(b=_masks(len(buffers)), s=_masks(len(shelves)), side=side)
+    shelf_tag, tag = _tag(things.index(shelf)), _tag(things.index(chosen))
+    answer = f"The shelf {shelf_tag} is the shelf on the {side}. The buffer region {tag} is the closest to the shelf {shelf_tag}."
+    return Question(text, things, answer, str(things.index(chosen)), "mcq")
+
+
+# distance --------------------------------------------------------------------------------------------------------------------------
+
+_PAIR_QUESTIONS = (
+    "What is the distance between {a} and {b}?",
+    "Can you tell me the distance of {a} from {b}?",
+    "How distant is {a} from {b}?",
+    "How far is {a} from {b}?",
+    "How close is {a} from {b}?",
+    "Can you give me an estimation of the distance between {a} and {b}?",
+    "Could you measure the distance between {a} and {b}?",
+    "How much distance is there between {a} and {b}?",
+    "Measure the distance between {a} and {b}.",
+    "Tell me the distance between {a} and {b}.",
+)
+_PAIR_KINDS = (("pallet", "pallet"), ("pallet", "buffer"), ("pallet", "transporter"), ("transporter", "buffer"), ("pallet", "shelf"),
+               ("buffer", "buffer"))  # fmt: skip
+_PAIR_SHARES = (0.56, 0.16, 0.12, 0.08, 0.04, 0.04)
+#: Of a pallet (or transporter) and the buffer it is in, this share is asked: zeros are about 7 % of the distances.
+_ZERO_SHARE = 0.85
+
+
+def _pair_distance(scene: Scene, rng: np.random.Generator) -> Question | None:
+    one, two = _PAIR_KINDS[int(rng.choice(len(_PAIR_KINDS), p=_PAIR_SHARES))]
+    first = _shuffled(scene.of_kind(one), rng)
+    second = [thing for thing in _shuffled(scene.of_kind(two), rng) if not first or thing is not first[0]]
+    if not first or not second:
+        return None
+    pair = _shuffled([first[0], second[0]], rng) if rng.random() < 0.3 else [first[0], second[0]]
+    if distance_m(*pair) == 0 and rng.random() > _ZERO_SHARE:
+        return None
+    a, b = (f"the {NAMES[thing.kind]} <mask>" for thing in pair)
+    text = _pick(rng, _PAIR_QUESTIONS).format(a=a, b=b)
+    return Question(text, pair, _distance_text(pair, 0, 1, rng), _metres(distance_m(*pair)), "distance")
+
+
+def _metres(value: float) -> int | float:
+    """Official: int 0 for contact, else a float."""
+    return value or 0
+
+
+def _distance_text(things: list[SceneObject], i: int, j: int, rng: np.random.Generator) -> str:
+    metres = distance_m(things[i], things[j])
+    if metres == 0:
+        i, j = (j, i) if things[i].kind == "buffer" else (i, j)
+        verb = _pick(rng, ("is within", "is located within", "is within"))
+        return f"The {NAMES[things[i].kind]} {_tag(i)} {verb} the {NAMES[things[j].kind]} {_tag(j)}."
+    a, b = (f"the {NAMES[things[k].kind]} {_tag(k)}" for k in (i, j))
+    form = _pick(
+        rng,
+        (
+            "the distance of {a} from {b} is {m} meters.",
+            "{a} is {m} meters from {b}.",
+            "{a} is {m} meters away from {b}.",
+            "{a} and {b} are {m} meters apart.",
+            "the distance from {a} to {b} is {m} meters.",
+        ),
+    )
+    return _capital(form.format(a=a, b=b, m=f"{metres:.2f}"))
+
+
+def _transporter_to_buffer(scene: Scene, rng: np.random.Generator) -> Question | None:
+    carriers, buffers = _shuffled(scene.of_kind("transporter"), rng), _shuffled(scene.of_kind("buffer"), rng)
+    side = str(_pick(rng, ("leftmost", "rightmost", "middle")))
+    chosen = _extreme(scene, buffers, side)
+    if not carriers or chosen is None:
+        return None
+    first = rng.random() < 0.8
+    things = [carriers[0], *buffers] if first else [*buffers, carriers[0]]
+    text = _pick(
+        rng,
+        (
+            "What is the distance between transporter <mask> and the {side} buffer area in {b}?",
+            "How far is transporter <mask> from the {side} buffer region among {b}?",
+            "Can you determine the distance from transporter <mask> to the {side} buffer area in {b}?",
+        )
+        if first
+        else ("Among the buffer zones {b}, what is the distance between transporter <mask> and the {side} buffer zone?",),
+    ).format(side=side, b=_masks(len(buffers)))
+    claim = _says(rng, f"The buffer region {_tag(things.index(chosen))} is the {side} buffer region.")
+    return _chain(text, things, claim, carriers[0], chosen, rng)
+
+
+def _pallet_to_buffer(scene: Scene, rng: np.random.Generator) -> Question | None:
+    pallets, buffers = _shuffled(scene.of_kind("pallet"), rng), _shuffled(scene.of_kind("buffer"), rng)
+    one, two = (str(_pick(rng, ("leftmost", "rightmost"))) for _ in range(2))
+    pallet, buffer = _extreme(scene, pallets, one), _extreme(scene, buffers, two)
+    if pallet is None or buffer is None or (distance_m(pallet, buffer) == 0 and rng.random() > 0.5):
+        return None
+    things = [*buffers, *pallets]
+    text = _pick(
+        rng,
+        (
+            "Considering the buffer regions {b} and the pallets {p}, how far is the {one} pallet from the {two} buffer region?",
+            "Given the buffer regions {b} and the pallets {p}, what is the distance between the {one} pallet and the {two} buffer region?",
+            "How close is the {one} pallet to the {two} buffer region among the buffer regions {b} and pallet masks {p}?",
+        ),
+    ).format(b=_masks(len(buffers)), p=_masks(len(pallets)), one=one, two=two)
+    claim = _says(rng, f"{_tag(things.index(pallet))} is the {one} pallet.")
+    claim += " " + _says(rng, f"{_tag(things.index(buffer))} is the {two} buffer region.")
+    return _chain(text, things, claim, pallet, buffer, rng)
+
+
+def _pallets_apart(scene: Scene, rng: np.random.Generator) -> Question | None:
+    pallets = _shuffled(scene.of_kind("pallet"), rng)
+    left, right = _extreme(scene, pallets, "leftmost"), _extreme(scene, pallets, "rightmost")
+    if left is None or right is None or len(pallets) < 3:
+        return None
+    text = _pick(
+        rng,
+        (
+            "How far is the leftmost pallet from the rightmost pallet among the pallets {p}?",
+            "Among the pallets {p}, how much distance is there between the leftmost pallet and the rightmost pallet?",
+            "Tell me the distance between the leftmost pallet and the rightmost pallet among the pallets {p}.",
+        ),
+    ).format(p=_masks(len(pallets)))
+    a, b = _tag(pallets.index(left)), _tag(pallets.index(right))
+    return _chain(text, pallets, _says(rng, f"{a} is the leftmost pallet, and {b} is the rightmost pallet."), left, right, rng)
+
+
+def _pallet_to_shelf(scene: Scene, rng: np.random.Generator) -> Question | None:
+    pallets, shelves = _shuffled(scene.of_kind("pallet"), rng), _shuffled(scene.of_kind("shelf"), rng)
+    side = str(_pick(rng, ("leftmost", "rightmost")))
+    pallet = _extreme(scene, pallets, side)
+    if pallet is None or not shelves:
+        return None
+    things = [*pallets, shelves[0]]
+    text = _pick(
+        rng,
+        (
+            "Given the pallets {p}, how far is the {side} pallet from the shelf <mask>?",
+            "What is the distance between the {side} pallet among the pallets {p} and the shelf <mask>?",
+        ),
+    ).format(p=_masks(len(pallets)), side=side)
+    return _chain(text, things, _says(rng, f"{_tag(things.index(pallet))} is the {side} pallet."), pallet, shelves[0], rng)
+
+
+def _chain(text: str, things: list[SceneObject], claim: str, one: SceneObject, two: SceneObject, rng: np.random.Generator) -> Question:
+    answer = f"{claim} {_distance_text(things, things.index(one), things.index(two), rng)}"
+    return Question(text, things, answer, _metres(distance_m(one, two)), "distance")
+
+
+# warm-up and extra -----------------------------------------------------------------------------------------------------------------
+
+
+def _one(scene: Scene, rng: np.random.Generator) -> SceneObject:
+    """A visible object; kinds equally often, so that the many pallets do not swamp the rest."""
+    kinds = sorted({thing.kind for thing in scene.regions})
+    return _pick(rng, scene.of_kind(str(_pick(rng, kinds))))  # type: ignore[no-any-return]
+
+
+def _what(scene: Scene, rng: np.random.Generator) -> Question | None:
+    thing = _one(scene, rng)
+    name = {"transporter": "loaded transporter" if thing.loaded else "empty transporter"}.get(thing.kind, NAMES[thing.kind])
+    text = _pick(rng, ("What is <mask>?", "What kind of object is <mask>?", "Can you name the object in <mask>?"))
+    article = "an" if name[0] in "aeiou" else "a"
+    return Question(text, [thing], f"[Region 0] is {article} {name}.", name, "what")
+
+
+def _where(scene: Scene, rng: np.random.Generator) -> Question | None:
+    thing = _one(scene, rng)
+    across, down = (round(100 * value / size) for value, size in zip(thing.image_xy, (scene.camera.width, scene.camera.height), strict=True))
+    text = _pick(rng, ("Where is <mask>?", "Where in the image is <mask>?", "What is the position of <mask> in the image?"))
+    answer = f"[Region 0] is {across} percent from the left and {down} percent from the top of the image."
+    return Question(text, [thing], answer, f"{across} {down}", "where")
+
+
+def _from_camera(scene: Scene, rng: np.random.Generator) -> Question | None:
+    thing = _one(scene, rng)
+    metres = round(float(np.linalg.norm(thing.camera_center_m)), 2)
+    text = _pick(rng, ("How far is <mask> from the camera?", "What is the distance of <mask> from the camera?", "How distant is <mask> from the observer?"))
+    return Question(text, [thing], f"[Region 0] is {metres:.2f} meters from the camera.", metres, "depth")
+
+
+def _closer(scene: Scene, rng: np.random.Generator) -> Question | None:
+    pair = _shuffled(scene.regions, rng)[:2]
+    away = [float(np.linalg.norm(thing.camera_center_m)) for thing in pair]
+    if len(pair) < 2 or max(away) < 1.05 * min(away):
+        return None
+    near = int(np.argmin(away))
+    text = _pick(rng, ("Which is closer to the camera, <mask> or <mask>?", "Which of <mask> and <mask> is nearer to the observer?"))
+    return Question(text, pair, f"{_tag(near)} is closer to the camera.", str(near), "closer")
+
+
+def _inside(scene: Scene, rng: np.random.Generator) -> Question | None:
+    """The step a count is made of."""
+    goods, buffers = scene.of_kind("pallet") + scene.of_kind("transporter"), scene.of_kind("buffer")
+    if not goods or not buffers:
+        return None
+    buffer = _pick(rng, buffers)
+    wanted = rng.random() < 0.5
+    goods = [thing for thing in goods if in_buffer(thing, buffer) == wanted]
+    if not goods:
+        return None
+    thing = _pick(rng, goods)
+    name = NAMES[thing.kind]
+    text = _pick(rng, (f"Is the {name} <mask> inside the buffer region <mask>?", f"Does the {name} <mask> stand in the buffer region <mask>?"))
+    answer = f"The {name} [Region 0] is {'inside' if wanted else 'outside'} the buffer region [Region 1]."
+    return Question(text, [thing, buffer], answer, "inside" if wanted else "outside", "inside")
+
+
+def _width_of(scene: Scene, rng: np.random.Generator) -> Question | None:
+    thing = _one(scene, rng)
+    metres = round(max(thing.size_m[:2]), 2)
+    name = NAMES[thing.kind]
+    text = _pick(rng, (f"How wide is the {name} <mask>?", f"What is the width of the {name} <mask>?"))
+    return Question(text, [thing], f"The width of the {name} [Region 0] is {metres:.2f} meters.", metres, "width")
+
+
+def _height_of(scene: Scene, rng: np.random.Generator) -> Question | None:
+    thing = _one(scene, rng)
+    if thing.kind == "buffer":
+        return None
+    metres = round(thing.size_m[2], 2)
+    name = NAMES[thing.kind]
+    text = _pick(rng, (f"How tall is the {name} <mask>?", f"What is the height of the {name} <mask>?"))
+    return Question(text, [thing], f"The height of the {name} [Region 0] is {metres:.2f} meters.", metres, "height")
+
+
+def _tops_apart(scene: Scene, rng: np.random.Generator) -> Question | None:
+    """Vertical distance between the middles."""
+    pair = _shuffled([thing for thing in scene.regions if thing.kind != "buffer"], rng)[:2]
+    if len(pair) < 2:
+        return None
+    metres = round(abs(float(pair[0].center_m[2] - pair[1].center_m[2])), 2)
+    if metres < 0.05:
+        return None
+    a, b = (f"the {NAMES[thing.kind]}" for thing in pair)
+    text = f"What is the vertical distance between {a} <mask> and {b} <mask>?"
+    answer = f"The vertical distance between {a} [Region 0] and {b} [Region 1] is {metres:.2f} meters."
+    return Question(text, pair, answer, metres, "vertical")
+
+
+def _behind(scene: Scene, rng: np.random.Generator) -> Question | None:
+    """Farther along the floor from the camera is behind."""
+    pair = _shuffled(scene.regions, rng)[:2]
+    away = [float(np.linalg.norm(thing.center_m[:2] - scene.pose.position[:2])) for thing in pair]
+    if len(pair) < 2 or abs(away[0] - away[1]) < 0.5:
+        return None
+    side = "behind" if away[0] > away[1] else "in front of"
+    a, b = (NAMES[thing.kind] for thing in pair)
+    text = f"Is the {a} <mask> behind or in front of the {b} <mask>?"
+    return Question(text, pair, f"The {a} [Region 0] is {side} the {b} [Region 1].", side, "behind")
+
+
+def _above(scene: Scene, rng: np.random.Generator) -> Question | None:
+    """Higher in the picture."""
+    pair = _shuffled(scene.regions, rng)[:2]
+    if len(pair) < 2 or abs(pair[0].image_xy[1] - pair[1].image_xy[1]) < SIDE_MARGIN * scene.camera.height:
+        return None
+    side = "above" if pair[0].image_xy[1] < pair[1].image_xy[1] else "below"
+    a, b = (NAMES[thing.kind] for thing in pair)
+    text = f"In the image, does the {a} <mask> appear above or below the {b} <mask>?"
+    return Question(text, pair, f"The {a} [Region 0] is {side} the {b} [Region 1] in the image.", side, "above")
+
+
+_OFFICIAL_MAKERS: dict[str, list[tuple[float, _Maker]]] = {
+    "left_right": [(1.0, _left_right)],
+    "count": [(0.85, _count), (0.15, _count_by_shelf)],
+    "mcq": [(0.22, _extreme_of_three), (0.68, _pickup), (0.1, _buffer_by_shelf)],
+    "distance": [(0.6, _pair_distance), (0.12, _transporter_to_buffer), (0.14, _pallet_to_buffer), (0.1, _pallets_apart), (0.04, _pallet_to_shelf)],
+}
+_WARMUP_MAKERS: dict[str, list[tuple[float, _Maker]]] = {
+    "single": [(0.25, _what), (0.35, _where), (0.4, _from_camera)],
+    "size": [(0.5, _width_of), (0.5, _height_of)],
+    "pair": [(0.4, _closer), (0.6, _left_right)],
+    "inside": [(1.0, _inside)],
+    "distance": [(1.0, _pair_distance)],
+}
+_EXTRA_MAKERS: dict[str, list[tuple[float, _Maker]]] = {
+    "width": [(1.0, _width_of)],
+    "height": [(1.0, _height_of)],
+    "vertical": [(1.0, _tops_apart)],
+    "behind": [(1.0, _behind)],
+    "above": [(1.0, _above)],
+}
