@@ -137,7 +137,7 @@ def _scattered(rng: np.random.Generator) -> _Family:
     for _ in range(60):
         if len(plan.buffers) == 3:
             break
-        rect = Rect(*rng.uniform(-4, 4, 2), rng.uniform(0, math.pi), rng.uniform(4.2, 5.4), rng.uniform(1.8, 2.6))
+        rect = Rect(*rng.uniform(-4, 4, 2), rng.uniform(0, math.pi), rng.uniform(4.5, 5.6), rng.uniform(1.8, 2.6))
         if not any(rect.overlaps(other, 0.5) for other in plan.buffers):
             plan.buffers.append(rect)
     _maybe_shelves(plan, rng, [Rect(rng.uniform(-2, 2), 6.2, 0, 0, 0), Rect(-6.2, rng.uniform(-2, 2), math.pi / 2, 0, 0)])
@@ -146,7 +146,7 @@ def _scattered(rng: np.random.Generator) -> _Family:
 
 def _aisle(rng: np.random.Generator) -> _Family:
     """Buffers end to end between two racks."""
-    length, width, gap = rng.uniform(3.6, 4.6), rng.uniform(1.7, 2.2), rng.uniform(0.5, 1.2)
+    length, width, gap = rng.uniform(4.2, 5.0), rng.uniform(1.7, 2.2), rng.uniform(0.5, 1.2)
     plan = Plan(buffers=[Rect(k * (length + gap), rng.uniform(-0.9, 0.9), 0, length, width) for k in (-1, 0, 1)])
     for side in (1, -1):
         _add_shelf(plan, Rect(rng.uniform(-2, 2), side * rng.uniform(3.6, 4.4), 0, 0, 0), rng)
@@ -179,7 +179,7 @@ def _ring(rng: np.random.Generator) -> _Family:
     for k in range(count):
         angle = start + 2 * math.pi * k / count
         x, y = radius * math.cos(angle), radius * math.sin(angle)
-        plan.buffers.append(Rect(x, y, angle + math.pi / 2, rng.uniform(4.2, 5.0), rng.uniform(1.7, 2.2)))
+        plan.buffers.append(Rect(x, y, angle + math.pi / 2, rng.uniform(4.6, 5.4), rng.uniform(1.7, 2.2)))
     _maybe_shelves(plan, rng, [Rect(0, radius + 3.2, 0, 0, 0), Rect(-radius - 3.2, 0, math.pi / 2, 0, 0)])
     return plan, _fill_row, 3.2
 
@@ -209,26 +209,29 @@ RESERVED_LAYOUTS = ("ring", "staggered")
 KNOWN_LAYOUTS = tuple(name for name in LAYOUTS if name not in RESERVED_LAYOUTS)
 
 
-def _pallet(x: float, y: float, yaw: float, rng: np.random.Generator) -> Rect:
-    return Rect(x, y, yaw + rng.normal(0, 0.06), rng.uniform(0.9, 1.4), rng.uniform(0.85, 1.25))
+def _pallet(x: float, y: float, yaw: float, rng: np.random.Generator, longest: float = 1.4) -> Rect:
+    return Rect(x, y, yaw + rng.normal(0, 0.05), rng.uniform(0.9, max(longest, 0.92)), rng.uniform(0.85, 1.25))
 
 
-def _in_slots(buffer: Rect, slots: list[tuple[float, float]], count: int, rng: np.random.Generator, turn: float = 0.0) -> list[Rect]:
-    chosen = rng.permutation(len(slots))[:count]
-    jitter = rng.uniform(-0.12, 0.12, (len(slots), 2))
-    return [
-        _pallet(*buffer.place(slots[k][0] + jitter[k, 0], slots[k][1] + jitter[k, 1]), buffer.yaw + rng.uniform(-turn, turn), rng) for k in chosen
-    ]
+def _in_slots(
+    buffer: Rect, slots: list[tuple[float, float]], count: int, rng: np.random.Generator, turn: float = 0.0, longest: float = 1.4
+) -> list[Rect]:
+    """Pallets in ``count`` of the slots (places in the buffer's own frame), not quite in their middle."""
+    slack = min(0.12, max(0.0, longest - 0.95) / 2)
+    jitter = rng.uniform(-1, 1, (len(slots), 2)) * (slack, 0.12)
+    places = [buffer.place(slots[k][0] + jitter[k, 0], slots[k][1] + jitter[k, 1]) for k in rng.permutation(len(slots))[:count]]
+    return [_pallet(x, y, buffer.yaw + rng.uniform(-turn, turn), rng, longest) for x, y in places]
 
 
 def _fill_row(buffer: Rect, count: int, rng: np.random.Generator, turn: float = 0.0) -> list[Rect]:
-    slots = max(count, int(buffer.length / 1.5))
+    slots = max(count, int(buffer.length / 1.4))
     step = buffer.length / slots
-    return _in_slots(buffer, [((k + 0.5) * step - buffer.length / 2, rng.uniform(-0.25, 0.25)) for k in range(slots)], count, rng, turn)
+    places = [((k + 0.5) * step - buffer.length / 2, rng.uniform(-0.25, 0.25)) for k in range(slots)]
+    return _in_slots(buffer, places, count, rng, turn, longest=min(1.4, step - 0.12))
 
 
 def _fill_turned(buffer: Rect, count: int, rng: np.random.Generator) -> list[Rect]:
-    return _fill_row(buffer, count, rng, turn=0.7)
+    return _fill_row(buffer, count, rng, turn=0.7 if count < 4 else 0.2)
 
 
 def _fill_grid(buffer: Rect, count: int, rng: np.random.Generator) -> list[Rect]:
@@ -253,11 +256,12 @@ def _add_shelf(plan: Plan, spot: Rect, rng: np.random.Generator) -> None:
 
 
 def _fill_buffers(plan: Plan, fill: _Fill, rng: np.random.Generator) -> None:
-    """One to four pallets a buffer, equally often, now and then none."""
+    """One to four pallets a buffer, now and then none; four are drawn more often, because some of them will not be seen."""
     for index, buffer in enumerate(plan.buffers):
-        wanted = 0 if rng.random() < 0.06 else int(rng.integers(1, 5))
-        for _ in range(6):  # a full buffer may need another draw of sizes
-            placed: list[Rect] = []
+        wanted = int(rng.choice(5, p=(0.06, 0.18, 0.21, 0.25, 0.3)))
+        placed: list[Rect] = []
+        for _ in range(8):  # a full buffer may need another draw of sizes
+            placed = []
             for pallet in fill(buffer, wanted, rng):
                 apart = not any(pallet.overlaps(other, CLEARANCE_M) for other in placed)
                 if apart and plan.is_free(pallet) and buffer.contains(pallet.x, pallet.y):

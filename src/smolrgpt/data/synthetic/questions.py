@@ -26,6 +26,8 @@ SIDE_MARGIN = 0.02
 #: The nearest of several must be this much nearer than the second.
 NEAREST_MARGIN = 0.08
 MAX_CANDIDATES = 13
+#: Share of the questions with the answers 1, 2, 3 and 4 that is asked; measured, so that each is about a quarter.
+COUNT_SHARES = (0.4, 0.4, 0.55, 1.0)
 NAMES = {"pallet": "pallet", "buffer": "buffer region", "transporter": "transporter", "shelf": "shelf"}
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen")
 OFFICIAL = ("left_right", "count", "mcq", "distance")
@@ -114,39 +116,39 @@ def in_buffer(thing: SceneObject, buffer: SceneObject) -> bool:
 
 
 def _ask(scene: Scene, rng: np.random.Generator, n: int, makers: dict[str, list[tuple[float, _Maker]]]) -> list[Question]:
-    """Goes round the categories, drawing a maker by weight, until n are found or none finds a new one."""
+    """An equal share for every group of makers; what a group cannot give, the others fill up to half as much again. In random order."""
     found: list[Question] = []
     seen: Counter[tuple[Any, ...]] = Counter()
-    open_categories, misses = list(makers), dict.fromkeys(makers, 0)
-    while len(found) < n and open_categories:
-        for category in list(open_categories):
-            if len(found) == n:
-                break
-            choices = makers[category]
-            weights = np.array([weight for weight, _ in choices])
-            question = choices[int(rng.choice(len(choices), p=weights / weights.sum()))][1](scene, rng)
-            new = question is not None and _is_new(question, seen)
-            if new and question is not None:
-                found.append(question)
-            misses[category] = 0 if new else misses[category] + 1
-            if misses[category] >= 8:
-                open_categories.remove(category)
-    # What a category cannot give, others do not fill up beyond their share and a half: a cheap one would swamp the rest.
-    cap = max(1, int(np.ceil(1.5 * n / len(makers))))
-    counted: Counter[str] = Counter()
-    kept = []
-    for question in found:
-        counted[question.category] += 1
-        if counted[question.category] <= cap or question.category not in OFFICIAL:
-            kept.append(question)
-    return kept
+    counted = dict.fromkeys(makers, 0)
+    for share in (n / len(makers), 1.5 * n / len(makers)):
+        for group in [list(makers)[k] for k in rng.permutation(len(makers))]:
+            wanted = min(round(share) - counted[group], n - len(found))
+            new = _draw(scene, rng, wanted, makers[group], seen)
+            counted[group] += len(new)
+            found += new
+    return [found[k] for k in rng.permutation(len(found))]
+
+
+def _draw(
+    scene: Scene, rng: np.random.Generator, wanted: int, makers: list[tuple[float, _Maker]], seen: Counter[tuple[Any, ...]]
+) -> list[Question]:
+    """At most ``wanted`` new questions in five times as many tries, makers drawn by weight."""
+    found: list[Question] = []
+    weights = np.array([weight for weight, _ in makers])
+    for choice in rng.choice(len(makers), 5 * max(wanted, 0), p=weights / weights.sum()):
+        if len(found) == wanted:
+            break
+        question = makers[int(choice)][1](scene, rng)
+        if question is not None and _is_new(question, seen):
+            found.append(question)
+    return found
 
 
 def _is_new(question: Question, seen: Counter[tuple[Any, ...]]) -> bool:
-    """Not the same words about the same objects, and not the same fact a third time."""
+    """Not the same words about the same objects, and not the same fact a third time (a count has few facts: a fifth)."""
     fact = (question.category, question.answer.count("[Region"), frozenset(id(thing) for thing in question.things), question.normalized)
     text = (question.text, *(id(thing) for thing in question.things))
-    if seen[text] or seen[fact] >= 2:
+    if seen[text] or seen[fact] >= (4 if question.category == "count" else 2):
         return False
     seen[text] += 1
     seen[fact] += 1
@@ -269,8 +271,8 @@ def _count(scene: Scene, rng: np.random.Generator) -> Question | None:
     chosen = _extreme(scene, buffers, side)
     if chosen is None:
         return None
-    inside = [thing for thing in pallets if in_buffer(thing, chosen)]
-    if not _keep_count(len(inside), len(pallets), rng):
+    pallets, inside = _listed_pallets(pallets, chosen, rng)
+    if not _keep_count(len(inside), rng):
         return None
     short = {"leftmost": "left", "rightmost": "right"}.get(side, side)
     where = _pick(rng, (f"{side} buffer region", f"{side} buffer area", f"{short} buffer zone", f"{side} buffer"))
@@ -288,9 +290,9 @@ def _count_by_shelf(scene: Scene, rng: np.random.Generator) -> Question | None:
     if found is None:
         return None
     side, shelves, shelf, chosen = found
-    inside = [thing for thing in pallets if in_buffer(thing, chosen)]
+    pallets, inside = _listed_pallets(pallets, chosen, rng)
     things = [*buffers, *pallets, *shelves]
-    if not _keep_count(len(inside), len(pallets), rng) or len(things) > 2 + MAX_CANDIDATES:
+    if not _keep_count(len(inside), rng) or len(things) > 2 + MAX_CANDIDATES:
         return None
     where = f"buffer region closest to the shelf on the {side} among {_masks(len(shelves))}"
     text = _pick(rng, _COUNT_QUESTIONS).format(b=_masks(len(buffers)), p=_masks(len(pallets)), where=where)
@@ -312,14 +314,23 @@ def _shelf_and_buffer(
     return None if shelf is None or chosen is None else (side, shelves, shelf, chosen)
 
 
-def _keep_count(inside: int, total: int, rng: np.random.Generator) -> bool:
-    """Evens out how often 1, 2, 3 and 4 are the answer: high counts are rarer, since pallets hide one another or leave the frame.
+def _listed_pallets(
+    pallets: list[SceneObject], buffer: SceneObject, rng: np.random.Generator
+) -> tuple[list[SceneObject], list[SceneObject]]:
+    """The pallets a question lists, and those of them in the buffer.
 
-    They also come with many pallets in sight, so low counts are thinned more where few are.
+    Now and then some that stand elsewhere are left out, so that the length of the list tells little about the answer.
     """
-    if not 1 <= inside <= 4:
-        return False
-    return bool(rng.random() < (0.42, 0.5, 0.72, 1.0)[inside - 1])
+    inside = [thing for thing in pallets if in_buffer(thing, buffer)]
+    outside = [thing for thing in pallets if not in_buffer(thing, buffer)]
+    if rng.random() < 0.5 and len(outside) > 1:
+        outside = outside[: int(rng.integers(1, len(outside)))]
+    return _shuffled([*inside, *outside], rng), inside
+
+
+def _keep_count(inside: int, rng: np.random.Generator) -> bool:
+    """Evens out how often 1, 2, 3 and 4 are the answer: high counts are rarer, since pallets hide one another or leave the frame."""
+    return 1 <= inside <= 4 and bool(rng.random() < COUNT_SHARES[inside - 1])
 
 
 def _counted(text: str, things: list[SceneObject], claim: str, number: int, inside: list[SceneObject], rng: np.random.Generator) -> Question:

@@ -322,7 +322,7 @@ def _paint_boxes(
     normal = np.stack([np.where(face == 0, cos * side, np.where(face == 1, -sin * side, 0)),
                        np.where(face == 0, sin * side, np.where(face == 1, cos * side, 0)),
                        np.where(face == 2, side, 0)])  # fmt: skip
-    lit = look.ambient + (1 - look.ambient) * np.clip(np.tensordot(look.light.astype(np.float32), normal, 1), 0, None)
+    lit = look.ambient + (1 - look.ambient) * np.clip(sum(float(look.light[k]) * normal[k] for k in range(3)), 0, None)
     lit *= 0.86 + 0.14 * np.clip((local[2] + half[2]) / 0.6, 0, 1)  # less light reaches the foot
     axis_u, axis_v = np.where(face == 0, 1, 0), np.where(face == 2, 1, 2)
     size_u, size_v = 2 * half[axis_u, pixels], 2 * half[axis_v, pixels]

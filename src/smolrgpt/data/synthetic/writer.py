@@ -97,13 +97,9 @@ def _run(draw: functools.partial[int], todo: list[int], workers: int) -> Iterato
     if workers <= 1:
         yield from map(draw, todo)
         return
-    # forkserver rather than fork: the caller may hold torch's threads, which do not survive a fork
-    with multiprocessing.get_context("spawn").Pool(workers, initializer=_one_thread) as pool:
+    # not fork: the caller may hold torch's threads, which do not survive one
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
         yield from pool.imap_unordered(draw, todo, chunksize=4)
-
-
-def _one_thread() -> None:
-    os.environ["OMP_NUM_THREADS"] = "1"
 
 
 def _record(partial: Path, index: int) -> Path:
