@@ -57,7 +57,8 @@ def _listed(parts: list[str]) -> str:
 def _order_names(count: int) -> list[str]:
     if count == 1:
         return ["buffer region"]
-    middle = ["middle buffer region"] if count == 3 else [f"{word} buffer region from the left" for word in ("second", "third")[: count - 2]]
+    between = ["middle"] if count == 3 else ["second", "third"][: count - 2]
+    middle = [f"{word} buffer region" + ("" if count == 3 else " from the left") for word in between]
     return ["leftmost buffer region", *middle, "rightmost buffer region"]
 
 

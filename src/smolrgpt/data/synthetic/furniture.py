@@ -14,8 +14,8 @@ from smolrgpt.data.schema import Camera
 from smolrgpt.data.synthetic.layouts import Rect
 from smolrgpt.data.synthetic.render import CARTONS, PLAIN, PLANKS, SLATS, Box, Colour, Pose
 
-_PALLETS: tuple[Colour, ...] = ((0.72, 0.56, 0.38), (0.72, 0.56, 0.38), (0.1, 0.25, 0.62), (0.1, 0.25, 0.62), (0.11, 0.1, 0.1), (0.11, 0.1, 0.1),
-                                (0.75, 0.38, 0.1), (0.06, 0.42, 0.42), (0.5, 0.1, 0.1))  # fmt: skip
+_WOOD, _BLUE, _BLACK = (0.72, 0.56, 0.38), (0.1, 0.25, 0.62), (0.11, 0.1, 0.1)
+_PALLETS: tuple[Colour, ...] = (_WOOD, _WOOD, _BLUE, _BLUE, _BLACK, _BLACK, (0.75, 0.38, 0.1), (0.06, 0.42, 0.42), (0.5, 0.1, 0.1))
 _LABEL: Colour = (0.9, 0.9, 0.88)
 
 
@@ -43,7 +43,8 @@ def add_transporter(boxes: list[Box], rect: Rect, owner: int, loaded: bool, rng:
         return top
     deck, plate = Rect(rect.x, rect.y, rect.yaw, length * 0.78, width * 0.96), height + 0.035
     if rng.random() < 0.5:
-        boxes.append(_on(deck, 0, 0, plate, deck.length, deck.width, 0.12, _vary(_PALLETS[int(rng.integers(9))], rng, 0.1), owner, style=SLATS))
+        colour = _vary(_PALLETS[int(rng.integers(len(_PALLETS)))], rng, 0.1)
+        boxes.append(_on(deck, 0, 0, plate, deck.length, deck.width, 0.12, colour, owner, style=SLATS))
         plate += 0.12
     return max(top, _add_load(boxes, deck, owner, plate, rng.uniform(0.35, 1.1), rng))
 
@@ -78,24 +79,25 @@ def add_clutter(boxes: list[Box], rect: Rect, rng: np.random.Generator) -> None:
             for b in (-1, 1):
                 boxes.append(_on(rect, a * (rect.length / 2 - 0.06), b * (rect.width / 2 - 0.06), 0, 0.06, 0.06, height, steel, 0))
         for _ in range(int(rng.integers(0, 4))):
-            small, colour = rng.uniform(0.18, 0.4, 3), _pick_colour(rng)
-            spot = rng.uniform(-0.35, 0.35, 2)
-            boxes.append(_on(rect, spot[0] * rect.length, spot[1] * rect.width, height, *small, colour, 0, turn=rng.uniform(0, 3)))
+            (long, wide, tall), colour = rng.uniform(0.18, 0.4, 3), _pick_colour(rng)
+            u, v = rng.uniform(-0.35, 0.35, 2) * (rect.length, rect.width)
+            boxes.append(_on(rect, u, v, height, long, wide, tall, colour, 0, turn=rng.uniform(0, 3)))
     elif kind == 1:
         blue = _vary((0.08, 0.22, 0.5), rng, 0.05)
         for level in (0.12, 0.6, 1.1):
             boxes.append(_on(rect, 0, 0, level, rect.length, rect.width, 0.05, blue, 0))
-            boxes.append(_on(rect, rng.uniform(-0.2, 0.2), 0, level + 0.05, rect.length * 0.5, rect.width * 0.7, 0.25, _pick_colour(rng), 0))
+            u = rng.uniform(-0.2, 0.2)
+            boxes.append(_on(rect, u, 0, level + 0.05, rect.length * 0.5, rect.width * 0.7, 0.25, _pick_colour(rng), 0))
         for a in (-1, 1):
             boxes.append(_on(rect, a * rect.length / 2, 0, 0, 0.05, rect.width, 1.5, blue, 0))
     elif kind == 2:
         boxes.append(_on(rect, 0, 0, 0, 0.4, 0.4, rng.uniform(0.5, 0.9), _pick_colour(rng), 0))
     else:
         for _ in range(int(rng.integers(2, 6))):
-            u, v = rng.uniform(-0.3, 0.3, 2)
-            dims = rng.uniform(0.3, 0.7, 3)
+            u, v = rng.uniform(-0.3, 0.3, 2) * (rect.length, rect.width)
+            long, wide, tall = rng.uniform(0.3, 0.7, 3)
             turn = rng.uniform(-0.4, 0.4)
-            boxes.append(_on(rect, u * rect.length, v * rect.width, 0, *dims, _carton(rng), 0, style=CARTONS, turn=turn, seed=rng.random()))
+            boxes.append(_on(rect, u, v, 0, long, wide, tall, _carton(rng), 0, style=CARTONS, turn=turn, seed=rng.random()))
 
 
 def add_overhead(boxes: list[Box], camera: Camera, pose: Pose, rng: np.random.Generator) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,7 @@ class Rect:
         dx, dy = np.asarray(x) - self.x, np.asarray(y) - self.y
         return cos * dx + sin * dy, cos * dy - sin * dx
 
-    def place(self, u: float, v: float) -> tuple[float, float]:
+    def place(self, u: Any, v: Any) -> tuple[Any, Any]:
         """A point of the rectangle's own frame in floor coordinates."""
         cos, sin = math.cos(self.yaw), math.sin(self.yaw)
         return self.x + cos * u - sin * v, self.y + sin * u + cos * v
@@ -137,7 +138,8 @@ def _scattered(rng: np.random.Generator) -> _Family:
     for _ in range(60):
         if len(plan.buffers) == 3:
             break
-        rect = Rect(*rng.uniform(-4, 4, 2), rng.uniform(0, math.pi), rng.uniform(4.5, 5.6), rng.uniform(1.8, 2.6))
+        x, y = rng.uniform(-4, 4, 2)
+        rect = Rect(x, y, rng.uniform(0, math.pi), rng.uniform(4.5, 5.6), rng.uniform(1.8, 2.6))
         if not any(rect.overlaps(other, 0.5) for other in plan.buffers):
             plan.buffers.append(rect)
     _maybe_shelves(plan, rng, [Rect(rng.uniform(-2, 2), 6.2, 0, 0, 0), Rect(-6.2, rng.uniform(-2, 2), math.pi / 2, 0, 0)])
@@ -293,7 +295,8 @@ def _strew(plan: Plan, spread: float, rng: np.random.Generator) -> None:
     for _ in range(60):
         if outside <= 0:
             break
-        rect = _pallet(*rng.uniform(-spread, spread, 2), rng.uniform(0, math.pi), rng)
+        x, y = rng.uniform(-spread, spread, 2)
+        rect = _pallet(x, y, rng.uniform(0, math.pi), rng)
         if plan.is_free(rect, 0.15) and _buffer_of(plan, rect) is None:
             plan.pallets.append(rect)
             plan.pallet_buffers.append(None)

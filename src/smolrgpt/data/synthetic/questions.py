@@ -1,9 +1,9 @@
 """Questions about a scene with their answers, after the official conventions.
 
-Official categories: ``left_right`` (side of region 0 relative to region 1), ``count`` (pallets in a buffer, 1 to 4), ``mcq`` (a region number),
-``distance`` (metres between the middles of the 3-D boxes, a pallet's load included; a buffer's middle is its rectangle's on the floor; 0 where
-one contains the other). ``warmup`` asks about single regions and pairs, ``extra`` about sizes and directions as SpatialRGPT-Bench does.
-Whatever is not clear in the picture is not asked (leftmost by a hair, two pallets equally near).
+Official categories: ``left_right`` (side of region 0 relative to region 1), ``count`` (pallets in a buffer, 1 to 4), ``mcq`` (a region
+number), ``distance`` (metres between the middles of the 3-D boxes, a pallet's load included; a buffer's middle is its rectangle's on the
+floor; 0 where one contains the other). ``warmup`` asks about single regions and pairs, ``extra`` about sizes and directions as
+SpatialRGPT-Bench does. Whatever is not clear in the picture is not asked (leftmost by a hair, two pallets equally near).
 """
 
 from __future__ import annotations
@@ -112,7 +112,9 @@ def distance_m(one: SceneObject, two: SceneObject) -> float:
 
 
 def in_buffer(thing: SceneObject, buffer: SceneObject) -> bool:
-    return buffer.kind == "buffer" and thing.kind in ("pallet", "transporter") and buffer.footprint.contains(thing.footprint.x, thing.footprint.y)
+    """Whether a pallet's or transporter's middle is over the buffer; no scene has one that straddles the outline from outside."""
+    movable = thing.kind in ("pallet", "transporter") and buffer.kind == "buffer"
+    return movable and buffer.footprint.contains(thing.footprint.x, thing.footprint.y)
 
 
 def _ask(scene: Scene, rng: np.random.Generator, n: int, makers: dict[str, list[tuple[float, _Maker]]]) -> list[Question]:
@@ -333,9 +335,11 @@ def _keep_count(inside: int, rng: np.random.Generator) -> bool:
     return 1 <= inside <= 4 and bool(rng.random() < COUNT_SHARES[inside - 1])
 
 
-def _counted(text: str, things: list[SceneObject], claim: str, number: int, inside: list[SceneObject], rng: np.random.Generator) -> Question:
+def _counted(
+    text: str, things: list[SceneObject], claim: str, number: int, inside: list[SceneObject], rng: np.random.Generator
+) -> Question:
     several, buffer = len(inside) > 1, _tag(number)
-    names = ("pallets " if several else "pallet ") + " ".join(_tag(k) for k, thing in enumerate(things) if any(thing is one for one in inside))
+    names = " ".join(["pallets" if several else "pallet", *(_tag(k) for k in sorted(map(things.index, inside)))])
     listing = _pick(
         rng,
         (
@@ -619,7 +623,7 @@ def _what(scene: Scene, rng: np.random.Generator) -> Question | None:
 
 def _where(scene: Scene, rng: np.random.Generator) -> Question | None:
     thing = _one(scene, rng)
-    across, down = (round(100 * value / size) for value, size in zip(thing.image_xy, (scene.camera.width, scene.camera.height), strict=True))
+    across, down = round(100 * thing.image_xy[0] / scene.camera.width), round(100 * thing.image_xy[1] / scene.camera.height)
     text = _pick(rng, ("Where is <mask>?", "Where in the image is <mask>?", "What is the position of <mask> in the image?"))
     answer = f"[Region 0] is {across} percent from the left and {down} percent from the top of the image."
     return Question(text, [thing], answer, f"{across} {down}", "where")
@@ -628,7 +632,8 @@ def _where(scene: Scene, rng: np.random.Generator) -> Question | None:
 def _from_camera(scene: Scene, rng: np.random.Generator) -> Question | None:
     thing = _one(scene, rng)
     metres = round(float(np.linalg.norm(thing.camera_center_m)), 2)
-    text = _pick(rng, ("How far is <mask> from the camera?", "What is the distance of <mask> from the camera?", "How distant is <mask> from the observer?"))
+    forms = ("How far is <mask> from the camera?", "What is the distance of <mask> from the camera?", "How distant is <mask> from us?")
+    text = _pick(rng, forms)
     return Question(text, [thing], f"[Region 0] is {metres:.2f} meters from the camera.", metres, "depth")
 
 
@@ -654,7 +659,8 @@ def _inside(scene: Scene, rng: np.random.Generator) -> Question | None:
         return None
     thing = _pick(rng, goods)
     name = NAMES[thing.kind]
-    text = _pick(rng, (f"Is the {name} <mask> inside the buffer region <mask>?", f"Does the {name} <mask> stand in the buffer region <mask>?"))
+    text = _pick(rng, ("Is the {n} <mask> inside the buffer region <mask>?", "Does the {n} <mask> stand in the buffer region <mask>?"))
+    text = text.format(n=name)
     answer = f"The {name} [Region 0] is {'inside' if wanted else 'outside'} the buffer region [Region 1]."
     return Question(text, [thing, buffer], answer, "inside" if wanted else "outside", "inside")
 
@@ -718,7 +724,13 @@ _OFFICIAL_MAKERS: dict[str, list[tuple[float, _Maker]]] = {
     "left_right": [(1.0, _left_right)],
     "count": [(0.85, _count), (0.15, _count_by_shelf)],
     "mcq": [(0.22, _extreme_of_three), (0.68, _pickup), (0.1, _buffer_by_shelf)],
-    "distance": [(0.6, _pair_distance), (0.12, _transporter_to_buffer), (0.14, _pallet_to_buffer), (0.1, _pallets_apart), (0.04, _pallet_to_shelf)],
+    "distance": [
+        (0.6, _pair_distance),
+        (0.12, _transporter_to_buffer),
+        (0.14, _pallet_to_buffer),
+        (0.1, _pallets_apart),
+        (0.04, _pallet_to_shelf),
+    ],
 }
 _WARMUP_MAKERS: dict[str, list[tuple[float, _Maker]]] = {
     "single": [(0.25, _what), (0.35, _where), (0.4, _from_camera)],

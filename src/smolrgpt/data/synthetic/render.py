@@ -199,10 +199,10 @@ def _window(seen: np.ndarray, camera: Camera, margin: int) -> np.ndarray:
     size = np.array([camera.width, camera.height])
     low = np.clip(np.floor(seen[..., :2].min(-2)) - margin, 0, size)
     high = np.clip(np.ceil(seen[..., :2].max(-2)) + 1 + margin, 0, size)
-    behind = seen[..., 2] < _NEAR_M
-    low = np.where(behind.any(-1)[..., None], 0, low)
-    high = np.where(behind.any(-1)[..., None], size, high)
-    high = np.where(behind.all(-1)[..., None], 0, high)
+    nearest, farthest = seen[..., 2].min(-1, keepdims=True), seen[..., 2].max(-1, keepdims=True)
+    low = np.where(nearest < _NEAR_M, 0, low)
+    high = np.where(nearest < _NEAR_M, size, high)
+    high = np.where(farthest < _NEAR_M, 0, high)
     return np.stack([low[..., 0], high[..., 0], low[..., 1], high[..., 1]], -1).astype(int)
 
 
@@ -262,14 +262,14 @@ def _floor_window(rect: Rect, inflate: float, camera: Camera, pose: Pose) -> tup
 def _add_shadow(shade: np.ndarray, floor_xy: np.ndarray, rect: Rect, height: float, camera: Camera, pose: Pose, look: Look) -> None:
     """Darkens round a footprint: a narrow contact shadow and a wide soft one, moved away from the light."""
     reach = 0.15 + 0.25 * height
-    window = _floor_window(rect, 1.0 + reach, camera, pose)
+    window = _floor_window(rect, 0.1 + 2.2 * reach, camera, pose)  # beyond, the shadow is below one grey level
     x, y = floor_xy[0][window], floor_xy[1][window]
     if x.size == 0:
         return
     for dark, blur, shift in ((0.45, 0.07, 0.0), (0.38, reach, 0.35 * reach)):
-        u, v = rect.local(x + shift * look.light[0], y + shift * look.light[1])
-        away = np.hypot(np.maximum(np.abs(u) - rect.length / 2, 0), np.maximum(np.abs(v) - rect.width / 2, 0))
-        shade[window] *= 1 - dark * np.exp(-((away / blur) ** 2))
+        u, v = rect.local(x + np.float32(shift * look.light[0]), y + np.float32(shift * look.light[1]))
+        a, b = np.maximum(np.abs(u) - rect.length / 2, 0), np.maximum(np.abs(v) - rect.width / 2, 0)
+        shade[window] *= 1 - np.float32(dark) * np.exp((a * a + b * b) * np.float32(-1 / blur**2))
 
 
 def _add_outline(
@@ -329,7 +329,8 @@ def _paint_boxes(
     u, v = (unit[axis_u, pixels] + 1) / 2, (unit[axis_v, pixels] + 1) / 2
     span = t / np.float32(camera.fx)
     base = table[8:11].copy()
-    _cartons(base, lit, style == CARTONS, u, v, size_u, size_v, cells[axis_u, pixels], cells[axis_v, pixels], face, seed, table[11:14], span)
+    across, up = cells[axis_u, pixels], cells[axis_v, pixels]
+    _cartons(base, lit, style == CARTONS, u, v, size_u, size_v, across, up, face, seed, table[11:14], span)
     _slats(lit, style == SLATS, u, v, size_u, face)
     striped = (style == STRIPES) & (np.mod(local[2] + 0.4 * (u - 0.5) * size_u, 0.36) < 0.18) & (z + table[2] < 1.4)
     base[:, striped] = np.array([[0.85], [0.65], [0.05]], np.float32)

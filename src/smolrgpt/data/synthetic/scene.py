@@ -21,7 +21,7 @@ from smolrgpt.data.synthetic.furniture import (
     add_transporter,
 )
 from smolrgpt.data.synthetic.layouts import KNOWN_LAYOUTS, Plan, Rect, make_plan
-from smolrgpt.data.synthetic.render import Box, Look, Picture, Pose, Room, project, render
+from smolrgpt.data.synthetic.render import STRIPES, Box, Look, Picture, Pose, Room, project, render
 
 #: An object becomes a region when at least this many pixels show at 384x216, and this share of all it has.
 MIN_PIXELS = 60
@@ -87,7 +87,8 @@ def random_generator(*seed: int) -> np.random.Generator:
 
 
 def generate_scene(seed: int | Sequence[int], layout: str | None = None, size: tuple[int, int] = (384, 216)) -> Scene:
-    """seed: a non-negative number or several (set seed, scene number). layout: a family's name, or None for any known one. size: width, height.
+    """One scene. seed: a non-negative number or several (set seed, scene number); layout: a family's name, None for any known one;
+    size: width, height in pixels.
 
     Draws again (from the same stream) until the camera sees enough to ask about. Raises ValueError for an unknown layout or a bad size.
     """
@@ -221,8 +222,6 @@ def _lanes(plan: Plan, room: Room, rng: np.random.Generator) -> list[Rect]:
 
 def _add_pillars(boxes: list[Box], plan: Plan, room: Room, pose: Pose, look: Look, rng: np.random.Generator) -> None:
     """White pillars with warning stripes at the foot, along the walls."""
-    from smolrgpt.data.synthetic.render import STRIPES
-
     for x in (room.x0 + 0.25, room.x1 - 0.25):
         for y in np.arange(room.y0 + rng.uniform(0.5, 3), room.y1, rng.uniform(3.5, 6)):
             if math.hypot(x - pose.position[0], y - pose.position[1]) > 2.0 and plan.is_free(Rect(x, float(y), 0, 0.5, 0.5), 0.1):
@@ -260,15 +259,15 @@ def _measure(objects: list[SceneObject], picture: Picture, camera: Camera, pose:
         if thing.kind == "buffer":
             u, v = thing.footprint.local(*picture.floor_xy)
             inside = (np.abs(u) <= thing.footprint.length / 2) & (np.abs(v) <= thing.footprint.width / 2) & picture.bare_floor
-            thing.mask, whole = inside & picture.on_floor, int(inside.sum())
+            thing.mask, whole = inside & picture.on_floor, int(np.count_nonzero(inside))
         else:
-            thing.mask, whole = picture.owners == number + 1, int(picture.full[number + 1].sum())
+            thing.mask, whole = picture.owners == number + 1, int(np.count_nonzero(picture.full[number + 1]))
         thing.camera_center_m = pose.to_camera(thing.center_m)
-        pixels = int(thing.mask.sum())
+        columns, rows = np.count_nonzero(thing.mask, axis=0), np.count_nonzero(thing.mask, axis=1)
+        pixels = int(rows.sum())
         if pixels == 0:
             continue
-        rows, columns = np.nonzero(thing.mask)
-        thing.image_xy = float(columns.mean()), float(rows.mean())
+        thing.image_xy = float(columns @ np.arange(camera.width)) / pixels, float(rows @ np.arange(camera.height)) / pixels
         thing.visible_fraction = pixels / max(whole, 1) * _share_in_frame(thing, camera, pose)
         x, y, z = project(thing.center_m, camera, pose)
         in_frame = bool(z > 0 and 0 <= x < camera.width and 0 <= y < camera.height)
@@ -280,6 +279,6 @@ def _share_in_frame(thing: SceneObject, camera: Camera, pose: Pose) -> float:
     steps = np.linspace(-0.45, 0.45, 5)
     length, width, height = thing.size_m
     heights = steps * height + thing.center_m[2] if height else np.zeros(1)
-    grid = np.array([(*thing.footprint.place(a * length, b * width), c) for a in steps for b in steps for c in heights])
-    x, y, z = project(grid, camera, pose).T
+    u, v, h = (axis.ravel() for axis in np.meshgrid(steps * length, steps * width, heights))
+    x, y, z = project(np.stack([*thing.footprint.place(u, v), h], axis=-1), camera, pose).T
     return float(((z > 0) & (x >= 0) & (x < camera.width) & (y >= 0) & (y < camera.height)).mean())

@@ -4,7 +4,9 @@
     <root>/<split>_warmup.json     what and where single regions are, pairs
     <root>/<split>_extra.json      width, height, vertical, behind, above
     <root>/<split>_captions.json   one description a scene
-    <root>/<split>/                images, depths, depths_metric, cameras.json, scenes (one record a scene: what a broken-off run resumes from)
+    <root>/<split>/                images, depths, depths_metric, cameras.json, settings.json
+
+While it is being made it is ``<root>/.<split>.partial`` with one record a scene, from which a broken-off run goes on.
 """
 
 from __future__ import annotations
