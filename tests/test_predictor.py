@@ -186,3 +186,10 @@ def test_the_package_exports_lazily() -> None:
     assert smolrgpt.Predictor is Predictor and smolrgpt.Sample is Sample
     with pytest.raises(AttributeError, match="offers"):
         _ = smolrgpt.Missing
+
+
+def test_a_blind_model_never_opens_the_image(predictor: Predictor, tmp_path: Path) -> None:
+    eyes = predictor.processor
+    blind = Predictor(predictor.model, type(eyes)(eyes.image_processor, eyes.tokenizer, region_tokens=(), num_image_tokens=0), 12)
+    row = Sample("a", tmp_path / "nowhere.png", "How many are in <mask>?", [region(BOXES[0])])
+    assert blind.predict_samples([row])[0].answer == blind.ask(picture(0), row.question, None, row.regions).answer

@@ -253,7 +253,7 @@ def synth(
     """
     from smolrgpt.data.synthetic import write_dataset
 
-    write_dataset(out, split, scenes, seed, layouts, questions_per_scene=questions, **({} if workers is None else {"workers": workers}))
+    write_dataset(out, split, scenes, seed, layouts, questions_per_scene=questions, workers=workers)
     print(f"wrote {scenes} scenes to {out}, split {split!r}; next: smolrgpt evaluate nano {out} --split {split}", file=sys.stderr)
 
 

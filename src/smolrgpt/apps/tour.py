@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import random
+import re
 import shutil
 import sys
 import textwrap
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import count, zip_longest
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,8 +29,7 @@ if TYPE_CHECKING:
 HELD_OUT_SEED = 10_000_000
 NUM_SHOWN = 10
 NUM_SCORED = 200
-#: Of one scene at most this many questions of a category are scored, so that many scenes count.
-PER_CATEGORY = 2
+QUESTIONS_PER_SCENE = 8
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def run(seed: int | None = None, out: Path = Path("out/demo.png"), model: str = 
     predictor = load_predictor(model)
     parameters = sum(p.numel() for p in predictor.model.parameters())
     print(f"model: {model}, {parameters / 1e6:.1f} million parameters, {predictor.model.dtype} on {predictor.model.device}")
-    print(f"scene: a fresh synthetic warehouse, seed {seed} (make demo SEED={seed} shows it again)\n")
+    print(f"scene: a fresh synthetic warehouse, seed {seed} (make demo SEED={seed} shows it again); [k] is region k of the picture\n")
     shown = choose_scene(seed)
     rows, seconds = answer_scene(predictor, shown, out)
     print(format_table(rows, shutil.get_terminal_size((120, 24)).columns))
@@ -73,41 +73,31 @@ NEXT = """What to try next:
 
 
 # ------------------------------------------------------------------------------------------------------------------------ scenes
-def scene_questions(seed: int, number: int) -> list[Sample]:
-    """All questions of one held-out scene of a known layout."""
-    from smolrgpt.data.synthetic import generate_scene, scene_samples
+def held_out_questions(seed: int, number: int, num_questions: int) -> list[Sample]:
+    """Questions about one scene of a known layout, from each of ``CATEGORIES`` in turn as far as the scene has them."""
+    from smolrgpt.data.synthetic import generate_scene, random_generator, scene_samples
 
     path = (HELD_OUT_SEED + seed, number)
-    key = f"scene {seed}/{number}"
-    samples = scene_samples(generate_scene(path), path)
-    return [replace(sample, id=f"{key}/{i}", image_key=key) for i, sample in enumerate(samples)]
+    return scene_samples(generate_scene(path), num_questions, random_generator(*path, 1), key=f"scene {seed}/{number}")
 
 
 def choose_scene(seed: int, num_questions: int = NUM_SHOWN) -> list[Sample]:
-    """Questions about the first scene of this seed that has every category, taken in turn from each."""
-    for number in count():
-        groups = by_category(scene_questions(seed, number))
-        if all(groups) and sum(map(len, groups)) >= num_questions:
-            return [sample for turn in zip_longest(*groups) for sample in turn if sample is not None][:num_questions]
-    raise AssertionError("count() does not end")
+    """Questions about the first scene of this seed that has every category."""
+    scenes = (held_out_questions(seed, number, num_questions) for number in count())
+    return next(s for s in scenes if len(s) == num_questions and {sample.category for sample in s} == set(CATEGORIES))
 
 
 def fresh_samples(seed: int, num_questions: int) -> list[Sample]:
-    """That many questions about other scenes of the same seed, a few per scene and category."""
+    """That many questions about other scenes of the same seed, few per scene so that many scenes count."""
     samples: list[Sample] = []
-    with tqdm(total=num_questions, unit="question", desc="drawing", leave=False) as bar:
-        for number in count(1_000):  # the scene shown comes from the numbers below
-            new = [sample for group in by_category(scene_questions(seed, number)) for sample in group[:PER_CATEGORY]]
+    with tqdm(total=num_questions, unit="question", desc="drawing scenes", leave=False) as bar:
+        for number in count(1_000):  # the scene shown has a number below
+            new = held_out_questions(seed, number, min(QUESTIONS_PER_SCENE, num_questions - len(samples)))
             samples += new
             bar.update(len(new))
-            if len(samples) >= num_questions:
+            if len(samples) == num_questions:
                 break
-    return samples[:num_questions]
-
-
-def by_category(samples: Sequence[Sample]) -> list[list[Sample]]:
-    """The samples of each of ``CATEGORIES``, in their order."""
-    return [[sample for sample in samples if sample.category == category] for category in CATEGORIES]
+    return samples
 
 
 # ----------------------------------------------------------------------------------------------------------------------- answers
@@ -125,7 +115,7 @@ def answer_scene(predictor: Predictor, samples: Sequence[Sample], out: Path) -> 
     for sample, question, answer in zip(samples, questions, answers, strict=True):
         truth = number_truth(sample, table)
         right = score_row(str(sample.category), truth, answer.normalized_answer)
-        rows.append(Row(question, str(answer.normalized_answer), str(truth), right))
+        rows.append(Row(re.sub(r"<region (\d+)>", r"[\1]", question), str(answer.normalized_answer), str(truth), right))
     captions = [{"question": row.question, "answer": row.answer, "truth": row.truth, "right": row.right} for row in rows]
     out.parent.mkdir(parents=True, exist_ok=True)
     draw_regions(load_image(first), table, depth=load_sample_depth(first), answer=captions).save(out)
