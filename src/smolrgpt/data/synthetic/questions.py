@@ -27,7 +27,7 @@ SIDE_MARGIN = 0.02
 NEAREST_MARGIN = 0.08
 MAX_CANDIDATES = 13
 #: Share of the questions with the answers 1, 2, 3 and 4 that is asked; measured, so that each is about a quarter.
-COUNT_SHARES = (0.4, 0.4, 0.55, 1.0)
+COUNT_SHARES = (0.45, 0.4, 0.5, 1.0)
 NAMES = {"pallet": "pallet", "buffer": "buffer region", "transporter": "transporter", "shelf": "shelf"}
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen")
 OFFICIAL = ("left_right", "count", "mcq", "distance")

@@ -156,8 +156,8 @@ def _object(kind: str, rect: Rect, height: float, loaded: bool | None = None, bu
 def _camera(plan: Plan, size: tuple[int, int], rng: np.random.Generator) -> tuple[Camera, Pose]:
     """The best of a few random cameras: high, oblique, with most of what matters in the frame."""
     width, height = size
-    points = np.array([(rect.x, rect.y, 0.4) for rect in (*plan.pallets, *plan.transporters, *plan.buffers)])
-    weights = np.array([1.0] * len(plan.pallets) + [2.0] * len(plan.transporters) + [2.0] * len(plan.buffers))
+    points = np.array([(rect.x, rect.y, 0.4) for rect in (*plan.pallets, *plan.transporters, *plan.buffers, *plan.shelves)])
+    weights = np.repeat([1.0, 2.0, 2.0, 1.0], [len(plan.pallets), len(plan.transporters), len(plan.buffers), len(plan.shelves)])
     best: tuple[float, Camera, Pose] | None = None
     for _ in range(_CAMERA_TRIES):
         pose, distance = _pose(points, rng)
