@@ -50,12 +50,12 @@ class Collator:
             tables.setdefault(sample.image_key, {}).update(dict.fromkeys(sample.regions))
         self._tables = {key: list(table) for key, table in tables.items()}
 
-    def encode_image(self, sample: Sample) -> EncodedImage:
-        """Image, depth and all known regions of the sample's image. Raises DataError for unreadable files."""
+    def encode_image(self, sample: Sample, regions: Sequence[Region]) -> EncodedImage:
+        """The sample's image and depth with these and all registered regions. Raises DataError for unreadable files."""
         found = self._cache.get(sample.image_key)
-        if found is not None and all(region in found.rows for region in sample.regions):
+        if found is not None and all(region in found.rows for region in regions):
             return found
-        table = list(dict.fromkeys([*self._tables.get(sample.image_key, []), *sample.regions]))
+        table = list(dict.fromkeys([*self._tables.get(sample.image_key, []), *regions]))
         depth, camera = load_sample_depth(sample), sample.camera
         arrays = self.processor.image_processor.preprocess_image(
             load_image(sample),
@@ -72,31 +72,36 @@ class Collator:
         return encoded
 
     def __call__(self, groups: Sequence[Sequence[Sample]]) -> dict[str, Any]:
-        images: dict[str, EncodedImage] = {}
-        kept: list[Sample] = []
-        for sample in (sample for group in groups for sample in group):
-            try:
-                if not self.processor.is_blind and sample.image_key not in images:
-                    images[sample.image_key] = self.encode_image(sample)
-                kept.append(sample)
-            except DataError as error:
-                self.skips.add("unreadable image", str(error))
+        samples = [sample for group in groups for sample in group]
+        tables: dict[str, dict[Region, int]] = {}  # image -> row of each region the batch asks about
+        for sample in samples:
+            table = tables.setdefault(sample.image_key, {})
+            for region in sample.regions:
+                table.setdefault(region, len(table))
+        images = self._encode_images(samples, tables)
+        kept = samples if self.processor.is_blind else [sample for sample in samples if sample.image_key in images]
         if not kept:
             raise DataError(f"no readable image in a batch of {len(groups)}: {self.skips.summary()}")
         texts = [self.processor.encode_text(s.question, len(s.regions), s.answer) for s in kept]
-        return dict(self._collate(kept, images, texts))
-
-    def _collate(self, samples: Sequence[Sample], images: dict[str, EncodedImage], texts: list[dict[str, Any]]) -> Any:
         if self.processor.is_blind:
-            return self.processor.collate([], texts, [], [])
-        tables: dict[str, dict[Region, int]] = {key: {} for key in images}
-        for sample in samples:
-            for region in sample.regions:
-                tables[sample.image_key].setdefault(region, len(tables[sample.image_key]))
+            return dict(self.processor.collate([], texts, [], []))
         order = {key: i for i, key in enumerate(images)}
-        return self.processor.collate(
-            [images[key].select(list(table)) for key, table in tables.items()],
-            texts,
-            [order[s.image_key] for s in samples],
-            [[tables[s.image_key][region] for region in s.regions] for s in samples],
+        return dict(
+            self.processor.collate(
+                list(images.values()),
+                texts,
+                [order[s.image_key] for s in kept],
+                [[tables[s.image_key][region] for region in s.regions] for s in kept],
+            )
         )
+
+    def _encode_images(self, samples: Sequence[Sample], tables: dict[str, dict[Region, int]]) -> dict[str, dict[str, np.ndarray]]:
+        """The processor's arrays per readable image; questions about the others are counted as skipped. Nothing for a blind model."""
+        images: dict[str, dict[str, np.ndarray]] = {}
+        first = {sample.image_key: sample for sample in reversed(samples)}
+        for key, table in () if self.processor.is_blind else tables.items():
+            try:
+                images[key] = self.encode_image(first[key], list(table)).select(list(table))
+            except DataError as error:
+                self.skips.add("unreadable image", str(error), sum(sample.image_key == key for sample in samples))
+        return images

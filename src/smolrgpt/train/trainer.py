@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
+import shutil
 import time
 import zlib
 from collections.abc import Sequence
@@ -30,6 +31,7 @@ from smolrgpt.predictor import Predictor
 from smolrgpt.train.config import FolderData, ModelSpec, Run, Stage, SyntheticData
 from smolrgpt.train.optim import build_optimizer
 from smolrgpt.train.tokenizer import train_tokenizer
+from smolrgpt.viz import plot_curve
 
 logger = logging.getLogger(__name__)
 CURVE_FILE = "curve.jsonl"
@@ -61,7 +63,18 @@ def run(config: Run, resume: bool = True) -> Path:
     final = config.out / "final"
     _save(model, processor, final)
     (final / "run.json").write_text(config.to_json())
+    _draw_curve(config.out)
     return final
+
+
+def _draw_curve(out: Path) -> None:
+    """``curve.png`` from the validations of all stages; left out, with a word, when matplotlib is not installed."""
+    rows = [row for row in read_curve(out / CURVE_FILE) if "S1" in row]
+    try:
+        if rows:
+            plot_curve(rows, out / "curve.png")
+    except ImportError as error:
+        logger.warning("%s", error)
 
 
 def _claim_folder(config: Run, resume: bool) -> None:
@@ -310,7 +323,5 @@ def _save(model: Any, processor: SmolRGPTProcessor, folder: Path) -> None:
     model.save_pretrained(temporary)
     processor.save_pretrained(temporary)
     if folder.exists():
-        import shutil
-
         shutil.rmtree(folder)
     temporary.rename(folder)

@@ -1,0 +1,166 @@
+"""A run hands each stage's model to the next, keeps frozen weights bit-identical, and goes on after an interruption as if there had been none."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from smolrgpt.data.collate import Collator
+from smolrgpt.data.mixture import group_by_image
+from smolrgpt.data.sources.warehouse import read_warehouse
+from smolrgpt.data.synthetic import write_dataset
+from smolrgpt.predictor import Predictor
+from smolrgpt.train import trainer
+from smolrgpt.train.config import ModelSpec, Run, Stage, SyntheticData
+from smolrgpt.train.recipes import ALL, VISION, nano_blind
+
+TINY = {
+    "vision_config": {
+        "model_type": "siglip_vision_model",
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "image_size": 32,
+        "patch_size": 8,
+        "vision_use_head": False,
+    },
+    "text_config": {
+        "model_type": "llama",
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "tie_word_embeddings": True,
+    },
+    "refiner_stages": 2,
+    "region_tokens": ["rgb", "depth", "geo"],
+    "geometry_loss_weight": 0.5,
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("data")
+    for split, scenes, seed in (("train", 3, 5), ("val", 1, 1_000_005)):
+        write_dataset(root, split, scenes, seed, "known", size=(96, 54), questions_per_scene=8, workers=1, progress=False)
+    return root
+
+
+@pytest.fixture
+def config(data, tmp_path, monkeypatch) -> Run:
+    # small pictures are drawn above; the run must find them rather than draw its own
+    monkeypatch.setattr("smolrgpt.data.synthetic.write_dataset", lambda *args, **kwargs: None)
+    monkeypatch.setattr(trainer, "best_dtype", lambda device: torch.float32)
+    stage = {"images_per_step": 2, "questions_per_image": 3, "save_every": 2}
+    return Run(
+        name="tiny",
+        out=tmp_path / "run",
+        model=ModelSpec(config=TINY, processor={"region_labels": True}, vocab_size=400),
+        data=SyntheticData(root=data, num_scenes=3, num_val_scenes=1, seed=5),
+        stages=(
+            Stage("align", ((ALL, 1e-3),), {"captions": 1.0, "warmup": 1.0}, max_steps=2, **stage),
+            Stage("fine-tune", ((VISION, None), (ALL, 1e-3)), {"train": 1.0}, max_steps=4, eval_every=2, **stage),
+        ),
+        validation_questions=4,
+    )
+
+
+def _weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def test_stages_hand_over_freeze_score_and_save(config, data):
+    final = trainer.run(config)
+    before, after = _weights(config.out / "1-align" / "final"), _weights(final)
+    changed = {name for name in after if not torch.equal(before[name], after[name])}
+    assert changed and not any("vision_tower" in name for name in changed)
+    curve = trainer.read_curve(config.out / trainer.CURVE_FILE)
+    assert [row["step"] for row in curve if "S1" in row] == [2, 4]
+    answer = Predictor.from_pretrained(final).predict_samples(read_warehouse(data, "val")[:1])[0]
+    assert isinstance(answer.answer, str)
+    assert (final / "run.json").read_text() == config.to_json() and (config.out / "curve.png").exists()
+    assert trainer.run(config) == final, "a finished run is left as it is"
+
+
+def test_an_interrupted_run_ends_with_the_same_weights(config, tmp_path, monkeypatch):
+    straight = trainer.run(dataclasses.replace(config, out=tmp_path / "straight"))
+    calls, collate = [], Collator.__call__
+
+    def breaks_once(self, groups):
+        calls.append(1)
+        if len(calls) == 6:  # align takes 2 batches; the fourth of fine-tune fails after its first checkpoint
+            raise KeyboardInterrupt
+        return collate(self, groups)
+
+    monkeypatch.setattr(Collator, "__call__", breaks_once)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run(config)
+    resumed = trainer.run(config)
+    one, two = _weights(straight), _weights(resumed)
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_another_configuration_in_the_same_folder_is_refused(config):
+    config.out.mkdir(parents=True)
+    (config.out / "run.json").write_text("{}")
+    with pytest.raises(ValueError, match="other settings"):
+        trainer.run(config)
+
+
+def test_eight_steps_of_one_image_are_one_step_of_eight(config, data):
+    """The loss of an accumulated step is that of the whole batch: same sum over the same labelled tokens."""
+    samples = read_warehouse(data, "train")
+    model, processor = trainer.build_model(dataclasses.replace(config.model, config={**TINY, "geometry_loss_weight": 0.0}), "eager", samples)
+    collator, groups = Collator(processor), group_by_image(samples, 2, random.Random(0))[:8]
+    whole = collator(groups)
+    parts = [collator([group]) for group in groups]
+    count = sum(int((part["labels"] != -100).sum()) for part in parts)
+    model(**whole, num_items_in_batch=count).loss.backward()
+    expected = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    for part in parts:
+        model(**part, num_items_in_batch=count).loss.backward()
+    assert expected
+    for name, p in model.named_parameters():
+        if name in expected:
+            torch.testing.assert_close(p.grad, expected[name], rtol=1e-3, atol=1e-6)
+
+
+def test_a_corrupt_image_is_counted_and_left_out(config, data, tmp_path):
+    samples = read_warehouse(data, "train")
+    _, processor = trainer.build_model(config.model, "eager", samples)
+    groups = group_by_image(samples, 4, random.Random(0))
+    bad = tmp_path / "broken.png"
+    bad.write_bytes(Path(samples[0].image).read_bytes()[:100])
+    broken = [dataclasses.replace(sample, image=bad, image_key="broken") for sample in groups[0]]
+    collator = Collator(processor)
+    batch = collator([broken, groups[1]])
+    assert len(batch["input_ids"]) == len(groups[1]) and collator.skips.total == len(broken)
+    assert "broken.png" in collator.skips.summary()
+
+
+def test_the_cache_changes_nothing(config, data):
+    samples = read_warehouse(data, "train")
+    _, processor = trainer.build_model(config.model, "eager", samples)
+    cached, plain = Collator(processor, cache_gb=1.0), Collator(processor)
+    cached.register(samples)
+    for _ in range(2):
+        one, two = cached([samples[:3], samples[-3:]]), plain([samples[:3], samples[-3:]])
+        assert one.keys() == two.keys()
+        for name in one:
+            torch.testing.assert_close(one[name], two[name], rtol=2e-3, atol=2e-3)
+
+
+def test_a_blind_model_trains_on_text_alone(config):
+    blind = nano_blind().model
+    model = {**TINY, "region_tokens": [], "geometry_loss_weight": 0.0}
+    spec = dataclasses.replace(config.model, config=model, processor=blind.processor)
+    final = trainer.run(dataclasses.replace(config, model=spec))
+    assert Predictor.from_pretrained(final).processor.is_blind
