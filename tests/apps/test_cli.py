@@ -219,6 +219,12 @@ def test_train_refuses_what_it_does_not_know(command, arguments: list[str], mess
     assert (status, out) == (2, "") and message in err
 
 
+def test_train_says_what_to_install(command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    status, _, err = command("train", "nano", "--out", tmp_path / "run", "--data-root", tmp_path / "data")
+    assert status == 1 and "pip install 'smolrgpt[train]'" in err and not list(tmp_path.iterdir())
+
+
 # --------------------------------------------------------------------------------------------------------------------- synthetic
 def test_synth_then_evaluate_then_predict_and_score(command, tiny_checkpoint: Path, tmp_path: Path) -> None:
     pytest.importorskip("smolrgpt.data.synthetic.writer")

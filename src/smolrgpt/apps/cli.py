@@ -6,6 +6,7 @@ Nothing heavy is imported before a command needs it, so that help is instant and
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import logging
 import sys
@@ -401,10 +402,10 @@ def train(
     if show:
         print(config.to_json())
         return
-    try:
-        from smolrgpt.train import trainer
-    except ImportError as error:
-        raise ImportError(f"training needs more packages: pip install 'smolrgpt[train]' ({error})") from error
+    if importlib.util.find_spec("accelerate") is None:  # say so before the data is drawn
+        raise ImportError("training needs more packages: pip install 'smolrgpt[train]'")
+    from smolrgpt.train import trainer
+
     final = trainer.run(config, resume)
     print(f"the model is in {final}; next: smolrgpt evaluate {final} DATA", file=sys.stderr)
 
