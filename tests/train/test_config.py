@@ -17,7 +17,9 @@ def test_every_recipe_builds_and_serialises(name):
 
 
 def test_override_reaches_nested_fields_and_tuples():
-    config = override(nano(), ["seed=3", "data.num_scenes=10", "stages.2.max_steps=5", "out=elsewhere", "model.config.pixel_shuffle_factor=2"])
+    config = override(
+        nano(), ["seed=3", "data.num_scenes=10", "stages.2.max_steps=5", "out=elsewhere", "model.config.pixel_shuffle_factor=2"]
+    )
     assert (config.seed, config.data.num_scenes, config.stages[2].max_steps) == (3, 10, 5)
     assert config.out == Path("elsewhere") and config.model.config["pixel_shuffle_factor"] == 2
     assert nano().seed == 0, "an override never touches the recipe"

@@ -12,7 +12,9 @@ def tokenizer():
     return train_tokenizer(["The pallet [Region 0] is 12.35 meters from the pallet [Region 1]."] * 3, 400)
 
 
-@pytest.mark.parametrize("text", ["The pallet [Region 12] is 3.07 meters away.", "naïve façade 東京 🚚", "  two  spaces\n\ttab", "<maskrgb> {}", ""])
+@pytest.mark.parametrize(
+    "text", ["The pallet [Region 12] is 3.07 meters away.", "naïve façade 東京 🚚", "  two  spaces\n\ttab", "<maskrgb> {}", ""]
+)
 def test_round_trip(tokenizer, text):
     assert tokenizer.decode(tokenizer(text, add_special_tokens=False).input_ids, skip_special_tokens=False) == text
 

@@ -1,4 +1,4 @@
-"""A run hands each stage's model to the next, keeps frozen weights bit-identical, and goes on after an interruption as if there had been none."""
+"""A run hands each stage's model on, keeps frozen weights bit-identical, and goes on after an interruption as if there had been none."""
 
 from __future__ import annotations
 
@@ -117,7 +117,8 @@ def test_another_configuration_in_the_same_folder_is_refused(config):
 def test_eight_steps_of_one_image_are_one_step_of_eight(config, data):
     """The loss of an accumulated step is that of the whole batch: same sum over the same labelled tokens."""
     samples = read_warehouse(data, "train")
-    model, processor = trainer.build_model(dataclasses.replace(config.model, config={**TINY, "geometry_loss_weight": 0.0}), "eager", samples)
+    spec = dataclasses.replace(config.model, config={**TINY, "geometry_loss_weight": 0.0})
+    model, processor = trainer.build_model(spec, "eager", samples)
     collator, groups = Collator(processor), group_by_image(samples, 2, random.Random(0))[:8]
     whole = collator(groups)
     parts = [collator([group]) for group in groups]

@@ -140,7 +140,7 @@ def _replaced(node: Any, path: list[str], value: Any, key: str) -> Any:
         return node[: int(head)] + (new,) + node[int(head) + 1 :]
     if isinstance(node, dict):
         return {**node, head: _replaced(node.get(head, {}), rest, value, key) if rest else value}
-    if not dataclasses.is_dataclass(node) or head not in (known := [f.name for f in dataclasses.fields(node)]):
+    if isinstance(node, type) or not dataclasses.is_dataclass(node) or head not in (known := [f.name for f in dataclasses.fields(node)]):
         options = ", ".join(known) if dataclasses.is_dataclass(node) else f"0 to {len(node) - 1}" if isinstance(node, tuple) else "nothing"
         raise ValueError(f"override {key!r}: no field {head!r}; known here: {options}")
     old = getattr(node, head)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from smolrgpt.train.config import FolderData, ModelSpec, Run, Stage, SyntheticData
 
 VISION, RGB_CONNECTOR, CONNECTORS, REFINERS, ALL = r"vision_tower\.", r"\.rgb_connector\.", r"_connector\.", r"_refiner\.", r"."
 
 #: The bundled model: everything small, nothing pretrained. Widths that two CPU cores train in under an hour.
-_NANO_CONFIG = {
+_NANO_CONFIG: dict[str, Any] = {
     "vision_config": {
         "model_type": "siglip_vision_model",
         "hidden_size": 128,
@@ -38,14 +39,14 @@ _NANO_CONFIG = {
     "region_tokens": ["rgb", "depth", "geo"],
     "geometry_loss_weight": 0.5,
 }
-_NANO_PROCESSOR = {"region_labels": True, "mask_resize": "area", "depth_encoding": "minmax_log"}
+_NANO_PROCESSOR: dict[str, Any] = {"region_labels": True, "mask_resize": "area", "depth_encoding": "minmax_log"}
 
 
 def nano(out: Path | None = None, data_root: Path | None = None, quick: bool = False, seed: int = 0) -> Run:
     """The bundled model: alignment, warm-up and fine-tuning on the synthetic warehouse; ``quick`` is the same in a quarter of the steps."""
     scale = 0.27 if quick else 1.0
     rate = 6e-4  # at 2e-3 a model of this size stays at chance, at 5e-4 it learns
-    stage = {"images_per_step": 6, "questions_per_image": 4, "warmup_ratio": 0.03}
+    stage: dict[str, Any] = {"images_per_step": 6, "questions_per_image": 4, "warmup_ratio": 0.03}
     return Run(
         name="nano",
         out=out or Path("runs/nano-quick" if quick else "runs/nano"),
@@ -78,32 +79,35 @@ def nano(out: Path | None = None, data_root: Path | None = None, quick: bool = F
     )
 
 
-def _nano_variant(run: Run, name: str, config: dict, processor: dict) -> Run:
+def _nano_variant(run: Run, name: str, config: dict[str, Any], processor: dict[str, Any]) -> Run:
     model = dataclasses.replace(run.model, config={**run.model.config, **config}, processor={**run.model.processor, **processor})
     return dataclasses.replace(run, name=name, model=model, out=run.out.with_name(run.out.name.replace("nano", name)))
 
 
-def nano_published(**options) -> Run:
-    """The published design trained alike: RGB and depth tokens only, bilinear masks, per-image min-max depth, no labels, no auxiliary loss."""
+def nano_published(**options: Any) -> Run:
+    """The published design trained alike: RGB and depth tokens only, bilinear masks, min-max depth, no labels, no auxiliary loss."""
     config = {"region_tokens": ["rgb", "depth"], "geometry_loss_weight": 0.0}
     return _nano_variant(
         nano(**options), "nano-published", config, {"region_labels": False, "mask_resize": "bilinear", "depth_encoding": "minmax"}
     )
 
 
-def nano_blind(**options) -> Run:
+def nano_blind(**options: Any) -> Run:
     """Text only: no image tokens, no region tokens. What guessing from the wording reaches."""
-    return _nano_variant(
-        nano(**options), "nano-blind", {"region_tokens": [], "geometry_loss_weight": 0.0}, {"num_image_tokens": 0}
-    )
+    return _nano_variant(nano(**options), "nano-blind", {"region_tokens": [], "geometry_loss_weight": 0.0}, {"num_image_tokens": 0})
 
 
 def paper(out: Path | None = None, data_root: Path | None = None, stage: str | None = None, seed: int = 0) -> Run:
-    """The published curriculum: SigLIP2-base and SmolLM2-360M-Instruct on captions, OSD and the warehouse (arXiv 2509.15490, released configuration)."""
+    """The published curriculum (arXiv 2509.15490, rates as released): SigLIP2-base and SmolLM2-360M on captions, OSD, the warehouse."""
     root = data_root or Path("data")
-    stages = (
+    stages: tuple[Stage, ...] = (
         Stage(
-            "align", ((RGB_CONNECTOR, 1e-4), (ALL, None)), {"captions": 1.0}, epochs=20, images_per_step=240, questions_per_image=1,
+            "align",
+            ((RGB_CONNECTOR, 1e-4), (ALL, None)),
+            {"captions": 1.0},
+            epochs=20,
+            images_per_step=240,
+            questions_per_image=1,
             save_every=1000,
         ),
         Stage(

@@ -40,7 +40,7 @@ CURVE_FILE = "curve.jsonl"
 def run(config: Run, resume: bool = True) -> Path:
     """Train every stage in order and return the folder of the finished model (``config.out/final``).
 
-    With ``resume`` a finished stage is skipped and an interrupted one goes on from its last checkpoint, with the same data order, rates and seeds.
+    With ``resume`` a finished stage is skipped and an interrupted one goes on from its last checkpoint, with the same order, rates and seeds.
     Raises ValueError when ``config.out`` holds a run of another configuration.
     """
     _claim_folder(config, resume)
@@ -57,7 +57,9 @@ def run(config: Run, resume: bool = True) -> Path:
             logger.info("stage %s is already finished in %s", stage.name, folder)
         else:
             _train_stage(config, stage, folder, model, processor, sources, collator)
-        model = SmolRGPTForConditionalGeneration.from_pretrained(folder / "final", dtype=torch.float32, attn_implementation=_attention(config))
+        model = SmolRGPTForConditionalGeneration.from_pretrained(
+            folder / "final", dtype=torch.float32, attn_implementation=_attention(config)
+        )
     if collator.skips.total:
         logger.warning("skipped while training: %s", collator.skips.summary())
     final = config.out / "final"
@@ -154,17 +156,19 @@ def build_model(
     kinds = tuple(arguments.get("region_tokens", ("rgb", "depth")))
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|image|>", *(tokens[kind] for kind in kinds)]})
     text_config = arguments.setdefault("text_config", {})
-    ids = {"pad_token_id": tokenizer.pad_token_id, "bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    ids: dict[str, Any] = {
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+    }
     sized = {"vocab_size": len(tokenizer), **ids}
     if isinstance(text_config, dict):
         arguments["text_config"] = {**text_config, **sized}
     else:
         text_config.update(sized)
     config = SmolRGPTConfig(
-        image_token_id=tokenizer.convert_tokens_to_ids("<|image|>"),
-        region_token_ids={kind: tokenizer.convert_tokens_to_ids(token) for kind, token in tokens.items() if kind in kinds},
-        **ids,
-        **arguments,
+        **{"image_token_id": tokenizer.convert_tokens_to_ids("<|image|>"), **ids, **arguments},
+        region_token_ids={kind: int(tokenizer.convert_tokens_to_ids(tokens[kind])) for kind in kinds},  # type: ignore[arg-type]
     )
     model = SmolRGPTForConditionalGeneration._from_config(config, dtype=torch.float32, attn_implementation=attention)
     if spec.backbones is not None:
@@ -189,7 +193,8 @@ def _load_backbones(model: SmolRGPTForConditionalGeneration, backbones: tuple[st
     old = state.pop("embed_tokens.weight")
     model.model.language_model.load_state_dict(state, strict=False)
     with torch.no_grad():
-        model.get_input_embeddings().weight[: old.shape[0]] = old
+        rows: torch.Tensor = model.get_input_embeddings().weight  # type: ignore[assignment]
+        rows[: old.shape[0]] = old
 
 
 def _train_stage(
@@ -234,8 +239,8 @@ class _Groups(torch.utils.data.Dataset):
 
 def _training_arguments(config: Run, stage: Stage, folder: Path) -> TrainingArguments:
     on_cpu = not torch.accelerator.is_available()
-    evaluate = {} if stage.eval_every is None else {"eval_strategy": "steps", "eval_steps": stage.eval_every}
-    best = {} if stage.eval_every is None else {"load_best_model_at_end": True, "metric_for_best_model": "S1", "greater_is_better": True}
+    best: dict[str, Any] = {"load_best_model_at_end": True, "metric_for_best_model": "S1", "greater_is_better": True}
+    validation = {} if stage.eval_every is None else {"eval_strategy": "steps", "eval_steps": stage.eval_every, **best}
     return TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=stage.images_per_step,
@@ -257,8 +262,7 @@ def _training_arguments(config: Run, stage: Stage, folder: Path) -> TrainingArgu
         seed=config.seed,
         remove_unused_columns=False,
         dataloader_pin_memory=not on_cpu,
-        **evaluate,
-        **best,
+        **validation,
     )
 
 
@@ -303,11 +307,12 @@ class StageTrainer(Trainer):
         self.add_callback(_CurveEnd(curve))
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval") -> dict[str, float]:
-        predictor = Predictor(self.model, self._processor)
-        self.model.eval()
+        model = self.model
+        assert model is not None
+        predictor = Predictor(model.eval(), self._processor)
         with torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.args.bf16):
             predictions = predict(predictor, self._validation, progress=False)
-        self.model.train()
+        model.train()
         truth = [{"id": s.id, "category": s.category, "normalized_answer": s.normalized_answer} for s in self._validation]
         result = score(truth, predictions)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in {"S1": result["S1"], **result["accuracy"]}.items()}
