@@ -37,6 +37,7 @@ fmt: $(VENV)/.installed-dev
 
 train-nano: $(VENV)/.installed-train
 	@$(BIN)/smolrgpt train nano
+	@$(BIN)/python -m smolrgpt.train.bundle runs/nano/final src/smolrgpt/checkpoints/nano
 
 clean:
 	rm -rf $(VENV) build dist

@@ -429,6 +429,15 @@ def test_wrong_batches_are_named(tokenizer, arguments, message):
 
 
 # -------------------------------------------------------------------------------------------------------------------- save, load
+def settings(processor):
+    """What a processor is made of, without the note where saved code lies."""
+
+    def strip(node):
+        return {k: strip(v) for k, v in node.items() if k != "auto_map"} if isinstance(node, dict) else node
+
+    return strip(processor.to_dict())
+
+
 def test_save_and_load(tokenizer, tmp_path):
     processor = build(tokenizer, ("rgb", "geo"), region_labels=True, num_image_tokens=9, mask_resize="bilinear", depth_encoding="log")
     processor.encode_text("cached", 0)
@@ -436,7 +445,7 @@ def test_save_and_load(tokenizer, tmp_path):
     arguments = {"text": "<mask>?", "regions": [box_mask(3, 4, 50, 60)], "answers": "yes"}
     wanted = processor(picture(), **arguments)
     for loaded in (SmolRGPTProcessor.from_pretrained(tmp_path), AutoProcessor.from_pretrained(tmp_path)):
-        assert type(loaded) is SmolRGPTProcessor and loaded.to_dict() == processor.to_dict()
+        assert type(loaded) is SmolRGPTProcessor and settings(loaded) == settings(processor)
         assert loaded.chat_template == processor.chat_template
         found = loaded(picture(), **arguments)
         assert all(torch.equal(found[name], wanted[name]) for name in wanted)

@@ -16,6 +16,7 @@ from smolrgpt.data.sources.warehouse import read_warehouse
 from smolrgpt.data.synthetic import write_dataset
 from smolrgpt.predictor import Predictor
 from smolrgpt.train import trainer
+from smolrgpt.train.bundle import bundle
 from smolrgpt.train.config import ModelSpec, Run, Stage, SyntheticData
 from smolrgpt.train.recipes import ALL, VISION, nano_blind
 
@@ -76,7 +77,7 @@ def _weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors")
 
 
-def test_stages_hand_over_freeze_score_and_save(config, data):
+def test_stages_hand_over_freeze_score_and_save(config, data, tmp_path):
     final = trainer.run(config)
     before, after = _weights(config.out / "1-align" / "final"), _weights(final)
     changed = {name for name in after if not torch.equal(before[name], after[name])}
@@ -87,6 +88,10 @@ def test_stages_hand_over_freeze_score_and_save(config, data):
     assert isinstance(answer.answer, str)
     assert (final / "run.json").read_text() == config.to_json() and (config.out / "curve.png").exists()
     assert trainer.run(config) == final, "a finished run is left as it is"
+    bundled = tmp_path / "bundled"
+    assert bundle(final, bundled) == sum(path.stat().st_size for path in bundled.iterdir())
+    assert not list(bundled.glob("*.py")) and "auto_map" not in (bundled / "config.json").read_text()
+    Predictor.from_pretrained(bundled).predict_samples(read_warehouse(data, "val")[:1])
 
 
 def test_an_interrupted_run_ends_with_the_same_weights(config, tmp_path, monkeypatch):

@@ -25,9 +25,7 @@ class EncodedImage:
     def select(self, regions: Sequence[Region]) -> dict[str, np.ndarray]:
         """The processor's arrays with only these regions, in this order."""
         index = np.array([self.rows[region] for region in regions], dtype=np.int64)
-        return {
-            name: (array[index] if name.startswith("region_") else array).astype(np.float32) for name, array in self.arrays.items()
-        }
+        return {name: (array[index] if name.startswith("region_") else array).astype(np.float32) for name, array in self.arrays.items()}
 
 
 class Collator:

@@ -18,6 +18,8 @@ def register() -> None:
     SmolRGPTConfig.register_for_auto_class()
     SmolRGPTModel.register_for_auto_class("AutoModel")
     SmolRGPTForConditionalGeneration.register_for_auto_class("AutoModelForImageTextToText")
+    SmolRGPTImageProcessor.register_for_auto_class("AutoImageProcessor")
+    SmolRGPTProcessor.register_for_auto_class("AutoProcessor")
 
 
 register()

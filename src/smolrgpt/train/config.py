@@ -17,7 +17,8 @@ from typing import Any, Literal
 class Stage:
     """One part of a curriculum.
 
-    rates: (regular expression searched in the parameter name, learning rate); first match wins, None freezes. A name nothing matches is an error.
+    rates: (regular expression searched in the parameter name, learning rate); first match wins, None freezes,
+    a name that nothing matches is an error.
     mixture: source name -> how many times its questions are seen per epoch (0.5: a random half).
     max_steps: optimisation steps; when None, ``epochs`` decides.
     images_per_step, questions_per_image: a step shows this many (image, question group) pairs.

@@ -28,6 +28,7 @@ from smolrgpt.evaluation.score import score
 from smolrgpt.model import SmolRGPTConfig, SmolRGPTForConditionalGeneration, SmolRGPTImageProcessor, SmolRGPTProcessor
 from smolrgpt.precision import best_dtype
 from smolrgpt.predictor import Predictor
+from smolrgpt.train.allocator import keep_freed_memory
 from smolrgpt.train.config import FolderData, ModelSpec, Run, Stage, SyntheticData
 from smolrgpt.train.optim import build_optimizer
 from smolrgpt.train.tokenizer import train_tokenizer
@@ -40,10 +41,12 @@ CURVE_FILE = "curve.jsonl"
 def run(config: Run, resume: bool = True) -> Path:
     """Train every stage in order and return the folder of the finished model (``config.out/final``).
 
-    With ``resume`` a finished stage is skipped and an interrupted one goes on from its last checkpoint, with the same order, rates and seeds.
+    With ``resume`` a finished stage is skipped and an interrupted one goes on from its last checkpoint, same order, rates and seeds.
     Raises ValueError when ``config.out`` holds a run of another configuration.
     """
     _claim_folder(config, resume)
+    if not torch.accelerator.is_available():
+        keep_freed_memory()
     sources = load_sources(config)
     set_seed(config.seed)
     model, processor = build_model(config.model, config.attention, [s for samples in sources.values() for s in samples])

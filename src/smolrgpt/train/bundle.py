@@ -1,0 +1,54 @@
+"""Turn a finished run into a checkpoint that ships with the package: ``python -m smolrgpt.train.bundle runs/nano/final OUT``.
+
+bf16 weights, no copy of the code (the package brings it), and the resolved settings of the run.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from smolrgpt.model import SmolRGPTForConditionalGeneration, SmolRGPTProcessor
+
+MAX_BYTES = 20_000_000
+
+
+def bundle(final: Path, out: Path) -> int:
+    """Write ``out`` from the ``final`` folder of a run; a model card in ``out`` stays. Returns the bytes written.
+
+    Raises ValueError when the checkpoint is larger than ``MAX_BYTES``.
+    """
+    temporary = out.with_name(out.name + ".partial")
+    shutil.rmtree(temporary, ignore_errors=True)
+    SmolRGPTForConditionalGeneration.from_pretrained(final, dtype=torch.bfloat16).save_pretrained(temporary)
+    SmolRGPTProcessor.from_pretrained(final).save_pretrained(temporary)
+    for code in temporary.glob("*.py"):
+        code.unlink()
+    for path in temporary.glob("*.json"):
+        path.write_text(json.dumps(_without_code(json.loads(path.read_text())), indent=2) + "\n")
+    shutil.copy(final / "run.json", temporary / "run.json")
+    size = sum(path.stat().st_size for path in temporary.iterdir())
+    if size > MAX_BYTES:
+        raise ValueError(f"{final} makes a checkpoint of {size / 1e6:.1f} MB; expected at most {MAX_BYTES / 1e6:.0f} MB")
+    if (out / "README.md").exists():
+        shutil.copy(out / "README.md", temporary / "README.md")
+    shutil.rmtree(out, ignore_errors=True)
+    temporary.rename(out)
+    return size
+
+
+def _without_code(node: Any) -> Any:
+    """The JSON value without references to code files."""
+    if isinstance(node, dict):
+        return {key: _without_code(value) for key, value in node.items() if key != "auto_map"}
+    return [_without_code(value) for value in node] if isinstance(node, list) else node
+
+
+if __name__ == "__main__":
+    final, out = (Path(argument) for argument in sys.argv[1:3])
+    print(f"wrote {out}, {bundle(final, out) / 1e6:.1f} MB", file=sys.stderr)
