@@ -291,11 +291,14 @@ def read_curve(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-class _CurveEnd(TrainerCallback):
-    """Records where every stage ends, so that the time of stages without validation counts."""
+class _Clock(TrainerCallback):
+    """Records every checkpoint and the end of every stage, so that time counts across interruptions and stages without validation."""
 
     def __init__(self, curve: Curve):
         self.curve = curve
+
+    def on_save(self, args, state, control, **kwargs):
+        self.curve.add(step=state.global_step, event="checkpoint")
 
     def on_train_end(self, args, state, control, **kwargs):
         self.curve.add(step=state.global_step, event="stage ends")
@@ -307,7 +310,7 @@ class StageTrainer(Trainer):
     def __init__(self, *, processor: SmolRGPTProcessor, validation: list[Sample], curve: Curve, **kwargs: Any):
         super().__init__(**kwargs, eval_dataset=_Groups([]))
         self._processor, self._validation, self._curve = processor, validation, curve
-        self.add_callback(_CurveEnd(curve))
+        self.add_callback(_Clock(curve))
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval") -> dict[str, float]:
         model = self.model
