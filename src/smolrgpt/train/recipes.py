@@ -46,7 +46,7 @@ def nano(out: Path | None = None, data_root: Path | None = None, quick: bool = F
     """The bundled model: alignment, warm-up and fine-tuning on the synthetic warehouse; ``quick`` is the same in a quarter of the steps."""
     scale = 0.27 if quick else 1.0
     rate = 6e-4  # at 2e-3 a model of this size stays at chance, at 5e-4 it learns
-    stage: dict[str, Any] = {"images_per_step": 6, "questions_per_image": 4, "warmup_ratio": 0.03}
+    stage: dict[str, Any] = {"images_per_step": 5, "questions_per_image": 4, "warmup_ratio": 0.03}
     return Run(
         name="nano",
         out=out or Path("runs/nano-quick" if quick else "runs/nano"),
@@ -59,22 +59,23 @@ def nano(out: Path | None = None, data_root: Path | None = None, quick: bool = F
             Stage(
                 "warm-up",
                 ((ALL, rate),),
-                {"warmup": 1.0, "captions": 0.2},
-                max_steps=int(2500 * scale),
-                eval_every=None,
-                save_every=500,
+                {"warmup": 1.0, "captions": 0.1},
+                max_steps=int(2000 * scale),
+                eval_every=max(1, int(1000 * scale)),
+                save_every=max(1, int(1000 * scale)),
                 **stage,
             ),
             Stage(
                 "fine-tune",
                 ((VISION, None), (ALL, rate)),
-                {"train": 1.0, "warmup": 0.2},
-                max_steps=int(5400 * scale),
-                eval_every=max(1, int(1350 * scale)),
-                save_every=max(1, int(1350 * scale)),
-                **{**stage, "images_per_step": 4},
+                {"train": 1.0, "warmup": 0.3},
+                max_steps=int(3600 * scale),
+                eval_every=max(1, int(900 * scale)),
+                save_every=max(1, int(900 * scale)),
+                **stage,
             ),
         ),
+        answer_style="brief",
         seed=seed,
     )
 

@@ -29,6 +29,7 @@ from smolrgpt.model import SmolRGPTConfig, SmolRGPTForConditionalGeneration, Smo
 from smolrgpt.precision import best_dtype
 from smolrgpt.predictor import Predictor
 from smolrgpt.train.allocator import keep_freed_memory
+from smolrgpt.train.answers import restyle
 from smolrgpt.train.config import FolderData, ModelSpec, Run, Stage, SyntheticData
 from smolrgpt.train.optim import build_optimizer
 from smolrgpt.train.tokenizer import train_tokenizer
@@ -98,6 +99,7 @@ def load_sources(config: Run) -> dict[str, list[Sample]]:
         sources = _synthetic_sources(config.data)
     else:
         sources = _folder_sources(config.data, {name for stage in config.stages for name in stage.mixture})
+    sources = {name: samples if name == "validation" else restyle(samples, config.answer_style) for name, samples in sources.items()}
     validation = sources["validation"]
     step = max(1, len(validation) // config.validation_questions)
     return {**sources, "validation": validation[::step][: config.validation_questions]}
