@@ -67,7 +67,7 @@ def load_samples(root: Path, split: str | None = None, depth: Any = "auto") -> l
     from smolrgpt.data.sources.warehouse import available_splits, read_warehouse
 
     if split is None:
-        splits = available_splits(root)
+        splits = [name for name in available_splits(root) if not name.endswith("_captions")]  # captions have no short answers
         split = "val" if "val" in splits else splits[0] if len(splits) == 1 else None
         if split is None:
             raise DataError(f"{root}: found the splits {', '.join(splits) or 'none'}; name the one to evaluate with --split")

@@ -1,0 +1,253 @@
+"""Pictures for people: numbered regions on an image, depth beside it, questions and answers below; and the training curve."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from smolrgpt.data.regions import to_mask
+from smolrgpt.data.schema import REGION_PLACEHOLDER, DepthMap, Region
+
+#: Steps of hue between neighbouring numbers: the golden angle keeps any run of colours apart.
+_HUE_STEP = 0.381966
+_TINT = 0.38
+#: Depth colours from near to far (yellow, orange, purple, dark blue): lightness falls monotonously, so it reads in grey as well.
+_DEPTH_COLOURS = ((252, 253, 191), (254, 159, 109), (222, 73, 104), (140, 41, 129), (59, 15, 112), (10, 8, 40))
+_NO_DEPTH = (120, 120, 120)
+_PAPER, _INK, _RIGHT, _WRONG = (255, 255, 255), (25, 25, 25), (20, 130, 60), (200, 40, 40)
+_MIN_SIDE = 640  #: small pictures are enlarged to this long side, so that the numbers can be read
+
+
+def region_colour(index: int) -> tuple[int, int, int]:
+    """The RGB colour (0..255) of region ``index``."""
+    lightness = (0.55, 0.45, 0.65)[index // 8 % 3]
+    red, green, blue = colorsys.hls_to_rgb(0.02 + index * _HUE_STEP % 1.0, lightness, 0.95)
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def draw_regions(
+    image: Image.Image,
+    regions: Sequence[Region | np.ndarray],
+    labels: Sequence[str] | None = None,
+    depth: DepthMap | None = None,
+    answer: str | Sequence[Mapping[str, Any]] | None = None,
+) -> Image.Image:
+    """An overlay of numbered, coloured regions.
+
+    regions: run lengths or bool (H, W) masks, of any size with the image's proportions (others are stretched onto it); ``labels``: one
+    per region, default "0", "1", .... depth: shown on the right, near is bright. answer: text below the picture, or a list of
+    {question, answer, truth?, right?, regions?}: ``right`` True or False marks the answer, ``regions`` are the labels of the question's
+    ``<mask>`` in order (default: 0, 1, ...). Returns RGB, at least 640 pixels on the long side.
+    Raises ValueError when labels and regions differ in number.
+    """
+    if labels is not None and len(labels) != len(regions):
+        raise ValueError(f"{len(labels)} labels were given for {len(regions)} regions; expected one label per region")
+    picture = _enlarged(image.convert("RGB"))
+    masks = [_mask(region, picture.size) for region in regions]
+    panels = [_overlay(picture, masks, labels or [str(index) for index in range(len(masks))])]
+    if depth is not None:
+        panels.append(_outlined(depth_picture(depth).resize(picture.size, Image.Resampling.NEAREST), masks))
+    width = sum(panel.width for panel in panels)
+    caption = _caption(answer, width) if answer else None
+    canvas = Image.new("RGB", (width, picture.height + (caption.height if caption else 0)), _PAPER)
+    for index, panel in enumerate(panels):
+        canvas.paste(panel, (index * picture.width, 0))
+    if caption:
+        canvas.paste(caption, (0, picture.height))
+    return canvas
+
+
+def depth_picture(depth: DepthMap) -> Image.Image:
+    """Depth in colours, near bright and far dark, stretched over its own range without outliers; grey where there is no measurement."""
+    valid = np.isfinite(depth.values)
+    if not valid.any():
+        return Image.new("RGB", depth.values.shape[::-1], _NO_DEPTH)
+    near, far = np.percentile(depth.values[valid], (0.5, 99.5))
+    share = np.clip((np.where(valid, depth.values, near) - near) / max(far - near, 1e-6), 0, 1)  # (H, W)
+    stops = np.linspace(0, 1, len(_DEPTH_COLOURS))
+    colours = np.stack([np.interp(share, stops, channel) for channel in np.transpose(_DEPTH_COLOURS)], axis=-1)  # (H, W, 3)
+    return Image.fromarray(np.where(valid[..., None], colours, _NO_DEPTH).astype(np.uint8))
+
+
+def _enlarged(image: Image.Image) -> Image.Image:
+    scale = _MIN_SIDE / max(image.size)
+    return image if scale <= 1 else image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS)
+
+
+def _mask(region: Region | np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """bool (H, W) at ``size`` = (width, height)."""
+    mask = to_mask(region) if isinstance(region, Region) else np.asarray(region, dtype=bool)
+    return np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST), dtype=bool)
+
+
+def _border(mask: np.ndarray, thickness: int) -> np.ndarray:
+    """The pixels of a mask within ``thickness`` of its edge, bool (H, W); the picture's edge is no edge of the mask."""
+    inner = mask.copy()
+    for _ in range(thickness):
+        padded = np.pad(inner, 1, mode="edge")
+        inner = inner & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return mask & ~inner
+
+
+def _thickness(picture: Image.Image) -> int:
+    return max(1, round(max(picture.size) / 640))
+
+
+def _outlined(picture: Image.Image, masks: Sequence[np.ndarray]) -> Image.Image:
+    pixels = np.array(picture)
+    for index, mask in enumerate(masks):
+        pixels[_border(mask, _thickness(picture))] = region_colour(index)
+    return Image.fromarray(pixels)
+
+
+def _overlay(picture: Image.Image, masks: Sequence[np.ndarray], labels: Sequence[str]) -> Image.Image:
+    pixels = np.array(picture, dtype=np.float32)
+    for index, mask in enumerate(masks):
+        pixels[mask] += _TINT * (np.array(region_colour(index), dtype=np.float32) - pixels[mask])
+    tinted = _outlined(Image.fromarray(pixels.astype(np.uint8)), masks)
+    _draw_tags(tinted, masks, labels)
+    return tinted
+
+
+def _draw_tags(picture: Image.Image, masks: Sequence[np.ndarray], labels: Sequence[str]) -> None:
+    """A tag on every region: its colour, a black and white rim and letters in the colour that contrasts, so that it reads on anything."""
+    draw = ImageDraw.Draw(picture)
+    size = max(13, round(max(picture.size) / 55))
+    font, pad = ImageFont.load_default(size), size * 0.25
+    taken: list[tuple[float, float, float, float]] = []
+    for index, (mask, label) in enumerate(zip(masks, labels, strict=True)):
+        if not mask.any():
+            continue
+        text_width = draw.textlength(label, font=font)
+        width, height = text_width + 2 * pad + 2, size + 2 * pad
+        x, y = _free_place(_anchor(mask), (width, height), picture.size, taken)
+        taken.append((x, y, x + width, y + height))
+        colour = region_colour(index)
+        draw.rounded_rectangle((x - 2, y - 2, x + width + 2, y + height + 2), pad + 2, fill=(255, 255, 255))
+        draw.rounded_rectangle((x - 1, y - 1, x + width + 1, y + height + 1), pad + 1, fill=(0, 0, 0))
+        draw.rounded_rectangle((x, y, x + width, y + height), pad, fill=colour)
+        ink = (0, 0, 0) if np.dot(colour, (0.299, 0.587, 0.114)) > 125 else (255, 255, 255)
+        draw.text((x + width / 2, y + height / 2), label, fill=ink, font=font, anchor="mm")
+
+
+def _anchor(mask: np.ndarray) -> tuple[float, float]:
+    """(x, y) of the mask's own pixel nearest to its centroid: inside even when the mask is a ring or in pieces."""
+    rows, columns = np.nonzero(mask)
+    nearest = np.argmin((rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2)
+    return float(columns[nearest]), float(rows[nearest])
+
+
+def _free_place(
+    centre: tuple[float, float], size: tuple[float, float], bounds: tuple[int, int], taken: Sequence[tuple[float, float, float, float]]
+) -> tuple[float, float]:
+    """Upper left corner near ``centre``, inside the picture, on no other tag if there is room within three tag sizes."""
+    width, height = size
+    offsets = sorted(((dx, dy) for dx in range(-3, 4) for dy in range(-3, 4)), key=lambda step: step[0] ** 2 + step[1] ** 2)
+    places = [
+        (
+            min(max(centre[0] - width / 2 + dx * (width + 6) / 2, 3), bounds[0] - width - 3),
+            min(max(centre[1] - height / 2 + dy * (height + 6) / 2, 3), bounds[1] - height - 3),
+        )
+        for dx, dy in offsets
+    ]
+    free = (p for p in places if not any(_overlap((p[0], p[1], p[0] + width, p[1] + height), box) for box in taken))
+    return next(free, places[0])
+
+
+def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
+    return a[0] < b[2] + 4 and b[0] < a[2] + 4 and a[1] < b[3] + 4 and b[1] < a[3] + 4
+
+
+def _caption(answer: str | Sequence[Mapping[str, Any]], width: int) -> Image.Image:
+    """Wrapped lines of text on white, ``width`` pixels wide."""
+    size = max(14, round(width / 75))
+    font = ImageFont.load_default(size)
+    margin = size
+    lines: list[tuple[str, tuple[int, int, int], int]] = []  # text, colour, indent
+    for text, colour, indent in _caption_texts(answer, size):
+        lines += [(line, colour, indent) for line in _wrap(text, font, width - 2 * margin - indent)]
+    pitch = round(size * 1.4)
+    picture = Image.new("RGB", (width, 2 * margin + pitch * len(lines)), _PAPER)
+    draw = ImageDraw.Draw(picture)
+    for number, (line, colour, indent) in enumerate(lines):
+        draw.text((margin + indent, margin + number * pitch), line, fill=colour, font=font)
+    return picture
+
+
+def _caption_texts(answer: str | Sequence[Mapping[str, Any]], size: int) -> list[tuple[str, tuple[int, int, int], int]]:
+    if isinstance(answer, str):
+        return [(line, _INK, 0) for line in answer.splitlines()]
+    texts: list[tuple[str, tuple[int, int, int], int]] = []
+    for number, row in enumerate(answer, 1):
+        verdict, colour = ("", _INK) if row.get("right") is None else ("right: ", _RIGHT) if row["right"] else ("wrong: ", _WRONG)
+        truth = f"   (truth: {row['truth']})" if row.get("truth") is not None else ""
+        question = number_regions(row["question"], row.get("regions"))
+        texts += [(f"{number}. {question}", _INK, 0), (f"{verdict}{row['answer']}{truth}", colour, 2 * size)]
+    return texts
+
+
+def number_regions(question: str, labels: Sequence[str | int] | None = None) -> str:
+    """The question with each ``<mask>`` as "[Region i]", so that it names what the picture numbers."""
+    first, *rest = question.replace("<image>", "").strip().split(REGION_PLACEHOLDER)
+    names = list(labels if labels is not None else range(len(rest)))
+    if len(names) != len(rest):
+        raise ValueError(f"{len(names)} labels for {len(rest)} {REGION_PLACEHOLDER} in {question!r}; expected one label each")
+    return first + "".join(f"[Region {name}]{text}" for name, text in zip(names, rest, strict=True))
+
+
+def _wrap(text: str, font: Any, width: float) -> list[str]:
+    """Break a line at spaces, and inside a word only where the word alone is too wide."""
+    lines, line = [], ""
+    for word in text.split():
+        while font.getlength(word) > width and len(word) > 1:
+            cut = next((n for n in range(len(word) - 1, 1, -1) if font.getlength(word[:n]) <= width), 1)
+            lines += [line] if line else []
+            lines.append(word[:cut])
+            line, word = "", word[cut:]
+        longer = f"{line} {word}".strip()
+        if line and font.getlength(longer) > width:
+            lines.append(line)
+            longer = word
+        line = longer
+    return [*lines, line]
+
+
+def plot_curve(rows: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
+    """S1 and the accuracies (percent) against training minutes.
+
+    rows: {minutes, S1, accuracy {category: %}?} in order of time, as training writes them; a row with an ``event`` and no S1, such as the
+    end of a stage, becomes a dashed line. The file's ending chooses the format. Returns ``path``.
+    Raises ValueError when no row has an S1 and ImportError, saying what to install, without matplotlib.
+    """
+    measured = [row for row in rows if "S1" in row]
+    if not measured:
+        raise ValueError(f"none of the curve's {len(rows)} rows has an S1; expected at least one {{minutes, S1}}")
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError("drawing the curve needs matplotlib: pip install matplotlib") from error
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    minutes = [row["minutes"] for row in measured]
+    for category in sorted({name for row in measured for name in row.get("accuracy", {})}):
+        axes.plot(
+            minutes, [row.get("accuracy", {}).get(category, float("nan")) for row in measured], linewidth=1, alpha=0.7, label=category
+        )
+    axes.plot(minutes, [row["S1"] for row in measured], color="black", linewidth=2.5, marker="o", markersize=3, label="S1")
+    for row in rows:
+        if "S1" not in row and "event" in row:
+            axes.axvline(row["minutes"], color="grey", linestyle="--", linewidth=0.8)
+            text = f" {row.get('stage', '')} {row['event']}".rstrip()
+            axes.text(row["minutes"], 1, text, rotation=90, va="bottom", ha="right", fontsize=7, color="grey")
+    axes.set(xlabel="training minutes", ylabel="held-out accuracy (%)", xlim=(0, None), ylim=(0, 102))
+    axes.grid(alpha=0.3)
+    axes.legend(loc="best", fontsize=8)
+    figure.savefig(path, dpi=130)
+    return Path(path)
