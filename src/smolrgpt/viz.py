@@ -20,6 +20,7 @@ _TINT = 0.38
 _DEPTH_COLOURS = ((252, 253, 191), (254, 159, 109), (222, 73, 104), (140, 41, 129), (59, 15, 112), (10, 8, 40))
 _NO_DEPTH = (120, 120, 120)
 _PAPER, _INK, _RIGHT, _WRONG = (255, 255, 255), (25, 25, 25), (20, 130, 60), (200, 40, 40)
+_MIN_CAPTION_WIDTH = 320  #: a tall, narrow picture gets white beside it, so that its caption has words to a line
 _MIN_SIDE = 640  #: small pictures are enlarged to this long side, so that the numbers can be read
 
 
@@ -53,6 +54,7 @@ def draw_regions(
     if depth is not None:
         panels.append(_outlined(depth_picture(depth).resize(picture.size, Image.Resampling.NEAREST), masks))
     width = sum(panel.width for panel in panels)
+    width = max(width, _MIN_CAPTION_WIDTH) if answer else width
     caption = _caption(answer, width) if answer else None
     canvas = Image.new("RGB", (width, picture.height + (caption.height if caption else 0)), _PAPER)
     for index, panel in enumerate(panels):
