@@ -36,7 +36,6 @@ QUESTION_INPUTS = ("image_index", "region_index")
 
 POOL_EPSILON = 1e-8  # of the released program: an empty mask pools to zero
 REFINER_NORM_EPSILON = 1e-6  # of the released program
-GEOMETRY_TOKEN_SCALE = 0.1  # root mean square of a fresh geometry token: between text embeddings (0.02) and pooled vectors (about 0.3)
 
 
 @dataclass
@@ -151,7 +150,7 @@ class SmolRGPTGeometryEmbedder(nn.Module):
         scales = torch.pi * 2.0 ** torch.arange(self.num_frequencies, device=geometry.device)
         angles = (geometry[:, :, None] * scales).flatten(1)  # (N, F * frequencies)
         features = torch.cat([geometry, angles.sin(), angles.cos()], dim=1).to(self.fc1.weight.dtype)
-        return GEOMETRY_TOKEN_SCALE * self.norm(self.fc2(functional.gelu(self.fc1(features))))
+        return self.norm(self.fc2(functional.gelu(self.fc1(features))))
 
 
 class SmolRGPTGeometryHead(nn.Module):
@@ -222,6 +221,10 @@ class SmolRGPTPreTrainedModel(PreTrainedModel):
         if isinstance(module, SmolRGPTUpsample):
             # every output pixel reads D inputs once: keeps the variance, at any width
             init.normal_(module.weight, std=module.in_channels**-0.5)
+        if isinstance(module, SmolRGPTGeometryEmbedder):
+            # at the library's 0.02 the features of a region hardly reach the token, and nothing learns to read it
+            for linear in (module.fc1, module.fc2):
+                init.normal_(linear.weight, std=linear.in_features**-0.5)
 
 
 class SmolRGPTModel(SmolRGPTPreTrainedModel):
