@@ -150,4 +150,4 @@ def _replaced(node: Any, path: list[str], value: Any, key: str) -> Any:
         value = Path(value)
     if not rest and isinstance(old, tuple) and isinstance(value, list):
         value = tuple(tuple(item) if isinstance(item, list) else item for item in value)
-    return dataclasses.replace(node, **{head: _replaced(old, rest, value, key) if rest else value})
+    return dataclasses.replace(node, **{head: _replaced(old, rest, value, key) if rest else value})  # type: ignore[type-var]

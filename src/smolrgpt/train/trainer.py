@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
+import random
 import shutil
 import time
 import zlib
@@ -75,10 +76,10 @@ def run(config: Run, resume: bool = True) -> Path:
 
 def _draw_curve(out: Path) -> None:
     """``curve.png`` from the validations of all stages; left out, with a word, when matplotlib is not installed."""
-    rows = [row for row in read_curve(out / CURVE_FILE) if "S1" in row]
+    rows = read_curve(out / CURVE_FILE)
     try:
-        if rows:
-            plot_curve(rows, out / "curve.png")
+        if any("S1" in row for row in rows):
+            plot_curve([row for row in rows if row.get("event") != "checkpoint"], out / "curve.png")
     except ImportError as error:
         logger.warning("%s", error)
 
@@ -94,15 +95,15 @@ def _claim_folder(config: Run, resume: bool) -> None:
 
 
 def load_sources(config: Run) -> dict[str, list[Sample]]:
-    """Source name -> samples. Synthetic data is drawn first if it is not there yet. ``validation`` is capped and spread evenly."""
+    """Source name -> samples. Synthetic data is drawn first if it is not there yet. ``validation`` is a fixed random draw."""
     if isinstance(config.data, SyntheticData):
         sources = _synthetic_sources(config.data)
     else:
         sources = _folder_sources(config.data, {name for stage in config.stages for name in stage.mixture})
     sources = {name: samples if name == "validation" else restyle(samples, config.answer_style) for name, samples in sources.items()}
     validation = sources["validation"]
-    step = max(1, len(validation) // config.validation_questions)
-    return {**sources, "validation": validation[::step][: config.validation_questions]}
+    drawn = random.Random(0).sample(validation, min(config.validation_questions, len(validation)))  # the same for every seed of a run
+    return {**sources, "validation": drawn}
 
 
 def _folder_sources(data: FolderData, wanted: set[str]) -> dict[str, list[Sample]]:
