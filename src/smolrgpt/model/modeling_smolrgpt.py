@@ -222,7 +222,7 @@ class SmolRGPTPreTrainedModel(PreTrainedModel):
             # every output pixel reads D inputs once: keeps the variance, at any width
             init.normal_(module.weight, std=module.in_channels**-0.5)
         if isinstance(module, SmolRGPTGeometryEmbedder):
-            # at the library's 0.02 the features of a region hardly reach the token, and nothing learns to read it
+            # by fan-in, so that the scale of the features survives both layers at any width
             for linear in (module.fc1, module.fc2):
                 init.normal_(linear.weight, std=linear.in_features**-0.5)
 

@@ -34,7 +34,7 @@ _NANO_CONFIG: dict[str, Any] = {
         "max_position_embeddings": 1024,
         "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
         "tie_word_embeddings": True,
-        "initializer_range": 0.06,  # about width ** -0.5; at 0.02 nothing was learned of the regions in 3,000 steps
+        "initializer_range": 0.06,  # about width ** -0.5; learns by heart far faster than 0.02
     },
     "pixel_shuffle_factor": 4,
     "region_tokens": ["rgb", "depth", "geo"],
