@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 
 from smolrgpt.data import regions as region_io
+from smolrgpt.data.collate import prepare_image, region_tables
 from smolrgpt.data.depth import Polarity, depth_from_array, depth_from_picture, load_depth
 from smolrgpt.data.files import read_picture, to_rgb
 from smolrgpt.data.loading import load_image, load_sample_depth
@@ -176,7 +177,7 @@ class Predictor:
         """``image_embeds`` (1, P, D) and ``region_embeds`` {kind: (N, D)} for these regions, computing only what is new."""
         new = [region for region in table if region not in features.pooled]
         if new or features.image_embeds is None:
-            arrays = self._prepare(features.image, features.depth, features.camera, new)
+            arrays = prepare_image(self.processor, features.image, features.depth, features.camera, new)
             if features.image_embeds is None:
                 encoded = self.model.encode_images(*(self._tensor(arrays[name][None]) for name in ("pixel_values", "depth_values")))
                 features.image_embeds, features.maps = encoded.image_embeds, encoded.region_maps
@@ -205,11 +206,7 @@ class Predictor:
         return [answers[i] for i in range(len(samples))]
 
     def _predict_chunk(self, samples: list[Sample], batch_size: int) -> list[str]:
-        tables: dict[str, dict[Region, int]] = {}  # image -> row of each of its regions
-        for sample in samples:
-            table = tables.setdefault(sample.image_key, {})
-            for region in sample.regions:
-                table.setdefault(region, len(table))
+        tables = region_tables(samples)
         order = {key: i for i, key in enumerate(tables)}
         batch = self.processor.collate(
             self._prepare_images(samples, tables),
@@ -225,19 +222,9 @@ class Predictor:
             return []
         first = {sample.image_key: sample for sample in reversed(samples)}
         return [
-            self._prepare(load_image(first[key]), load_sample_depth(first[key]), first[key].camera, list(table))
+            prepare_image(self.processor, load_image(first[key]), load_sample_depth(first[key]), first[key].camera, list(table))
             for key, table in tables.items()
         ]
-
-    def _prepare(self, image: Image.Image, depth: DepthMap | None, camera: Camera | None, table: list[Region]) -> dict[str, np.ndarray]:
-        """``SmolRGPTImageProcessor.preprocess_image`` on our nouns."""
-        return self.processor.image_processor.preprocess_image(
-            image,
-            None if depth is None else depth.values,
-            None if depth is None else depth.kind,
-            [region_io.to_mask(region) for region in table],
-            None if camera is None else (camera.fx, camera.fy, camera.cx, camera.cy, camera.width, camera.height),
-        )
 
     # ------------------------------------------------------------------------------------------------------------------- tensors
     @torch.inference_mode()

@@ -6,10 +6,34 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from smolrgpt.data.loading import SkipLog, load_image, load_sample_depth
 from smolrgpt.data.regions import to_mask
-from smolrgpt.data.schema import DataError, Region, Sample
+from smolrgpt.data.schema import Camera, DataError, DepthMap, Region, Sample
+
+
+def region_tables(samples: Sequence[Sample]) -> dict[str, dict[Region, int]]:
+    """Image key -> row of each region these samples ask about, in order of first mention."""
+    tables: dict[str, dict[Region, int]] = {}
+    for sample in samples:
+        table = tables.setdefault(sample.image_key, {})
+        for region in sample.regions:
+            table.setdefault(region, len(table))
+    return tables
+
+
+def prepare_image(
+    processor: Any, image: Image.Image, depth: DepthMap | None, camera: Camera | None, regions: Sequence[Region]
+) -> dict[str, np.ndarray]:
+    """``SmolRGPTImageProcessor.preprocess_image`` on our nouns."""
+    return processor.image_processor.preprocess_image(
+        image,
+        None if depth is None else depth.values,
+        None if depth is None else depth.kind,
+        [to_mask(region) for region in regions],
+        None if camera is None else (camera.fx, camera.fy, camera.cx, camera.cy, camera.width, camera.height),
+    )
 
 
 class EncodedImage:
@@ -54,14 +78,7 @@ class Collator:
         if found is not None and all(region in found.rows for region in regions):
             return found
         table = list(dict.fromkeys([*self._tables.get(sample.image_key, []), *regions]))
-        depth, camera = load_sample_depth(sample), sample.camera
-        arrays = self.processor.image_processor.preprocess_image(
-            load_image(sample),
-            None if depth is None else depth.values,
-            None if depth is None else depth.kind,
-            [to_mask(region) for region in table],
-            None if camera is None else (camera.fx, camera.fy, camera.cx, camera.cy, camera.width, camera.height),
-        )
+        arrays = prepare_image(self.processor, load_image(sample), load_sample_depth(sample), sample.camera, table)
         arrays = {name: array if name == "region_geometry" else array.astype(np.float16) for name, array in arrays.items()}
         encoded = EncodedImage(arrays, {region: row for row, region in enumerate(table)})
         if encoded.nbytes <= self._budget:
@@ -71,11 +88,7 @@ class Collator:
 
     def __call__(self, groups: Sequence[Sequence[Sample]]) -> dict[str, Any]:
         samples = [sample for group in groups for sample in group]
-        tables: dict[str, dict[Region, int]] = {}  # image -> row of each region the batch asks about
-        for sample in samples:
-            table = tables.setdefault(sample.image_key, {})
-            for region in sample.regions:
-                table.setdefault(region, len(table))
+        tables = region_tables(samples)
         images = self._encode_images(samples, tables)
         kept = samples if self.processor.is_blind else [sample for sample in samples if sample.image_key in images]
         if not kept:

@@ -51,7 +51,7 @@ def run(config: Run, resume: bool = True) -> Path:
         keep_freed_memory()
     sources = load_sources(config)
     set_seed(config.seed)
-    model, processor = build_model(config.model, config.attention, [s for samples in sources.values() for s in samples])
+    model, processor = build_model(config.model, _attention(config), [s for samples in sources.values() for s in samples])
     collator = Collator(processor, skips=SkipLog(), cache_gb=config.cache_gb)
     for name, samples in sources.items():
         if name != "validation":
@@ -147,7 +147,6 @@ def build_model(
     spec: ModelSpec, attention: str | None, samples: Sequence[Sample]
 ) -> tuple[SmolRGPTForConditionalGeneration, SmolRGPTProcessor]:
     """The model a run starts from, in float32 (bf16 is autocast's business), and its processor."""
-    attention = attention or ("sdpa" if torch.accelerator.is_available() else "eager")
     if spec.path is not None:
         model = SmolRGPTForConditionalGeneration.from_pretrained(spec.path, dtype=torch.float32, attn_implementation=attention)
         return model, SmolRGPTProcessor.from_pretrained(spec.path)
