@@ -34,7 +34,7 @@ RegionLike = Region | Sequence[float] | np.ndarray | Path | str | Mapping[str, A
 CameraLike = Camera | Sequence[float] | Mapping[str, float]
 
 #: Longer than any answer of the data sets; answers end by themselves before.
-MAX_NEW_TOKENS = 96
+MAX_NEW_TOKENS = 160
 #: Images encoded together by ``predict_samples``: enough to fill a GPU, few enough that the published model's maps (15 MB an image) fit.
 IMAGES_PER_STEP = 16
 #: Pictures whose sides' ratios differ by no more than this belong together (depth, masks and image of one scene).
@@ -210,11 +210,17 @@ class Predictor:
         order = {key: i for i, key in enumerate(tables)}
         batch = self.processor.collate(
             self._prepare_images(samples, tables),
-            [self.processor.encode_text(s.question, len(s.regions)) for s in samples],
+            [self._encode_question(sample) for sample in samples],
             [order[s.image_key] for s in samples],
             [[tables[s.image_key][region] for region in s.regions] for s in samples],
         )
         return self._generate(dict(batch), self._encode(batch), batch_size)
+
+    def _encode_question(self, sample: Sample) -> dict[str, list[int]]:
+        try:
+            return self.processor.encode_text(sample.question, len(sample.regions))
+        except ValueError as error:
+            raise DataError(f"sample {sample.id!r}: {error}") from error
 
     def _prepare_images(self, samples: list[Sample], tables: dict[str, dict[Region, int]]) -> list[dict[str, np.ndarray]]:
         """The processor's arrays of each image in ``tables``; a blind model needs none."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import collections
 import filecmp
 import hashlib
+import itertools
 import json
 import re
 import time
+import types
 
 import numpy as np
 import pytest
@@ -30,7 +32,7 @@ from smolrgpt.data.synthetic import (
 from smolrgpt.data.synthetic.captions import caption
 from smolrgpt.data.synthetic.layouts import make_plan
 from smolrgpt.data.synthetic.oracle import answer, true_geometry, visible_geometry
-from smolrgpt.data.synthetic.questions import extra_questions, warmup_questions
+from smolrgpt.data.synthetic.questions import distance_m, extra_questions, in_buffer, warmup_questions
 from smolrgpt.evaluation.extract import extract, infer_category
 
 NUM_SCENES = 45
@@ -133,6 +135,47 @@ def test_answers_read_back(asked):
             assert max(map(int, re.findall(r"\[Region (\d+)\]", question.answer))) < len(question.things)
 
 
+def test_the_steps_lead_to_the_answer(asked):
+    """Each kind of answer, worked out from what the steps state and nothing else."""
+    for question in (question for _, questions in asked for question in questions):
+        steps = [(re.findall(r"\[Region (\d+)\]", step), step.split("]")[-1].strip()) for step in question.steps.split(", ")]
+        if question.category == "count":
+            assert sum(word == "in" for _, word in steps) == question.normalized
+        elif question.category == "mcq":
+            pairs = {names[0]: float(number) for names, number in steps if len(names) == 2}
+            alone = {names[0]: float(number) for names, number in steps if len(names) == 1 and number.isdigit()}
+            rightmost = re.search("right", question.text)
+            assert question.normalized == (min(pairs, key=pairs.get) if pairs else (max if rightmost else min)(alone, key=alone.get))
+        else:
+            one, two = (question.things[int(name)] for name in steps[-1][0])
+            if question.category == "distance":
+                assert distance_m(one, two) == question.normalized
+            else:
+                assert question.normalized == ("left" if one.image_xy[0] < two.image_xy[0] else "right")
+
+
+def test_surveys_state_one_fact_per_region(scenes):
+    found = collections.Counter()
+    for k, scene in enumerate(scenes):
+        for question in warmup_questions(scene, random_generator(13, k), 18):
+            if question.normalized is not None:
+                continue
+            found[question.category] += 1
+            steps = question.steps.split(", ")
+            anchored = "[Region 0][Region " in steps[0]
+            assert len(steps) == len(question.things) - anchored
+            for k_, (step, thing) in enumerate(zip(steps, question.things, strict=False)):
+                assert step.startswith(f"[Region {k_}]")
+                value, anchor = step.split("] ")[-1].split("]")[-1].strip(), question.things[-1]
+                if question.category == "distances":
+                    assert float(value) == pytest.approx(distance_m(thing, anchor), abs=0.051)
+                elif question.category == "insides":
+                    assert (value == "in") == in_buffer(thing, anchor)
+                elif question.category == "sides":
+                    assert (value == "left") == (thing.image_xy[0] < anchor.image_xy[0])
+    assert set(found) == {"positions", "depths", "kinds", "distances", "sides", "insides"}
+
+
 def test_question_shares(asked):
     questions = [question for _, questions in asked for question in questions]
     shares = collections.Counter(question.category for question in questions)
@@ -178,6 +221,17 @@ def test_warmup_and_extra(scenes):
         assert caption(scene).startswith("A warehouse with")
 
 
+@pytest.mark.parametrize("visible", range(7))
+def test_captions_fit_any_number_of_buffers(scenes, visible):
+    """Buffers may all be hidden; there may be more than any layout has now."""
+    scene = next(scene for scene in scenes if len(scene.of_kind("buffer")) > 1)
+    buffers = itertools.islice(itertools.cycle(scene.of_kind("buffer")), visible)
+    others = [thing for thing in scene.regions if thing.kind != "buffer"]
+    crowd = types.SimpleNamespace(camera=scene.camera, regions=[*others, *buffers])
+    crowd.of_kind = lambda kind: [thing for thing in crowd.regions if thing.kind == kind]
+    assert caption(crowd).count("buffer region") >= visible
+
+
 def test_same_seed_same_scene():
     one, two, other = generate_scene((5, 1)), generate_scene((5, 1)), generate_scene((5, 2))
     assert one.rgb.tobytes() == two.rgb.tobytes() and one.depth_m.tobytes() == two.depth_m.tobytes()
@@ -198,7 +252,7 @@ def test_written_set(tmp_path):
     settings = {"layouts": "known", "questions_per_scene": 8, "progress": False}
     main = write_dataset(tmp_path / "a", "val", 3, 21, workers=1, **settings)
     rows = json.loads(main.read_text())
-    assert {"id", "image", "conversations", "rle", "category", "normalized_answer", "freeform_answer", "layout"} == set(rows[0])
+    assert {"id", "image", "conversations", "rle", "category", "normalized_answer", "freeform_answer", "layout", "steps"} == set(rows[0])
     assert len({row["id"] for row in rows}) == len(rows) and all(re.fullmatch("[0-9a-f]{32}", row["id"]) for row in rows)
     for split in ("val", "val_warmup", "val_extra", "val_captions"):
         samples = read_warehouse(tmp_path / "a", split, depth="metric", folder="val")

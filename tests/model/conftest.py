@@ -11,6 +11,7 @@ import torch
 from smolrgpt.model import REGION_GEOMETRY_FEATURES, SmolRGPTConfig, SmolRGPTForConditionalGeneration
 
 IMAGE, RGB, DEPTH, GEO, END = 60, 61, 62, 63, 2
+NAMES = list(range(40, 48))
 TINY_VISION = {
     "model_type": "siglip_vision_model",
     "hidden_size": 16,
@@ -71,9 +72,10 @@ def tiny_batch() -> Callable[..., dict[str, torch.Tensor]]:
     def build(config: SmolRGPTConfig, extra_padding: int = 0) -> dict[str, torch.Tensor]:
         random = torch.Generator().manual_seed(1)
         side, size = config.vision_config.image_size, 8
-        region = [config.region_token_ids[kind] for kind in config.region_tokens]
+        tokens = [config.region_token_ids[kind] for kind in config.region_tokens]
+        first, second = ([NAMES[0]], [NAMES[1]]) if config.region_fusion == "name" else (tokens, tokens)
         image = [IMAGE] * config.num_image_tokens
-        rows = [[1, *image, 5, *region, 6, *region, 7, 8, END], [1, *image, 9, *region, 10, END], [1, *image, 11, 12, 13, END]]
+        rows = [[1, *image, 5, *first, 6, *second, 7, 8, END], [1, *image, 9, *first, 10, END], [1, *image, 11, 12, 13, END]]
         length = max(map(len, rows)) + extra_padding
         labels = torch.full((3, length), -100)
         labels[:, -2:] = torch.tensor([row[-2:] for row in rows])

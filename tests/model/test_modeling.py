@@ -18,6 +18,11 @@ from smolrgpt.model.modeling_smolrgpt import geometry_weights, pool_masks
 from smolrgpt.precision import best_dtype
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
+NAMES = list(range(40, 48))
+NAMED = {"region_fusion": "name", "region_name_token_ids": NAMES}
+both_fusions = pytest.mark.parametrize("changes", [{}, NAMED], ids=["tokens", "names"])
+#: Lets only names be written, so that answers are made of what carries features.
+ONLY_NAMES = [i for i in range(64) if i not in NAMES]
 IMAGE_KEYS = ("pixel_values", "depth_values", "region_masks", "region_image_index", "region_geometry")
 
 
@@ -82,6 +87,9 @@ def test_geometry_token_takes_one_more_id() -> None:
         ({"image_token_id": 61}, "must differ"),
         ({"pixel_shuffle_factor": 3}, "does not divide"),
         ({"region_token_ids": {"rgb": 61}}, "no id for"),
+        ({"region_fusion": "sum"}, "region_fusion is 'sum'"),
+        ({"region_fusion": "name"}, "region_name_token_ids is empty"),
+        ({"region_fusion": "name", "region_name_token_ids": [64]}, "outside the text vocabulary"),
     ],
 )
 def test_contradicting_configurations_raise(tiny_config, changes, message) -> None:
@@ -90,9 +98,10 @@ def test_contradicting_configurations_raise(tiny_config, changes, message) -> No
 
 
 # ---------------------------------------------------------------------------------------------------------------- batches
+@both_fusions
 @torch.no_grad()
-def test_left_padding_changes_nothing(tiny_model, tiny_batch) -> None:
-    model = tiny_model()
+def test_left_padding_changes_nothing(tiny_model, tiny_batch, changes) -> None:
+    model = tiny_model(**changes)
     batch, padded = tiny_batch(model.config), tiny_batch(model.config, extra_padding=5)
     length = batch["input_ids"].shape[1]
     real = batch["attention_mask"] == 1
@@ -101,9 +110,10 @@ def test_left_padding_changes_nothing(tiny_model, tiny_batch) -> None:
     torch.testing.assert_close(model(**batch).loss, model(**padded).loss, **CLOSE)
 
 
+@both_fusions
 @torch.no_grad()
-def test_grouped_batch_equals_one_by_one(tiny_model, tiny_batch) -> None:
-    model = tiny_model()
+def test_grouped_batch_equals_one_by_one(tiny_model, tiny_batch, changes) -> None:
+    model = tiny_model(**changes)
     batch = tiny_batch(model.config)
     together = model(**without(batch, "labels")).logits
     losses = []
@@ -115,9 +125,12 @@ def test_grouped_batch_equals_one_by_one(tiny_model, tiny_batch) -> None:
     torch.testing.assert_close(model(**batch).loss, torch.stack(losses).mean(), **CLOSE)  # two labels each
 
 
+@both_fusions
 @torch.no_grad()
-def test_answers_of_a_batch_are_the_answers_one_by_one(tiny_model, tiny_batch) -> None:
-    model = tiny_model()
+def test_answers_of_a_batch_are_the_answers_one_by_one(tiny_model, tiny_batch, changes) -> None:
+    model = tiny_model(**changes)
+    if changes:
+        model.generation_config.suppress_tokens = ONLY_NAMES
     batch = prompts(tiny_batch(model.config))
     together = model.generate(**batch, max_new_tokens=6, do_sample=False, eos_token_id=None)[:, batch["input_ids"].shape[1] :]
     for i in range(3):
@@ -126,9 +139,10 @@ def test_answers_of_a_batch_are_the_answers_one_by_one(tiny_model, tiny_batch) -
         assert together[i].tolist() == answer.tolist()
 
 
+@both_fusions
 @torch.no_grad()
-def test_cached_features_equal_uncached(tiny_model, tiny_batch) -> None:
-    model = tiny_model()
+def test_cached_features_equal_uncached(tiny_model, tiny_batch, changes) -> None:
+    model = tiny_model(**changes)
     batch = without(tiny_batch(model.config), "labels")
     text = without(batch, *IMAGE_KEYS)
     wanted = model(**batch).logits
@@ -144,9 +158,10 @@ def test_cached_features_equal_uncached(tiny_model, tiny_batch) -> None:
     assert torch.equal(model.generate(**text, **cached, **options), model.generate(**batch, **options))
 
 
+@both_fusions
 @torch.no_grad()
-def test_key_value_prefix_equals_whole_prompt(tiny_model, tiny_batch) -> None:
-    model = tiny_model()
+def test_key_value_prefix_equals_whole_prompt(tiny_model, tiny_batch, changes) -> None:
+    model = tiny_model(**changes)
     batch = question(without(tiny_batch(model.config), "labels"), 0)
     features = model.encode(**{key: batch[key] for key in IMAGE_KEYS})
     prefix = 1 + model.config.num_image_tokens
@@ -216,6 +231,44 @@ def test_regions_land_in_order(tiny_model, tiny_batch) -> None:
     merged = model.model.merge(batch["input_ids"], torch.zeros(2, 4, 24), table, batch["image_index"], batch["region_index"])
     found = [merged[i][torch.isin(batch["input_ids"][i], torch.tensor([61, 62, 63]))][:, 0].tolist() for i in range(3)]
     assert found == [[3, 13, 23, 1, 11, 21], [4, 14, 24], []]
+
+
+# -------------------------------------------------------------------------------------------------------------------- names
+def test_a_name_carries_its_region_wherever_it_stands(tiny_model, tiny_batch) -> None:
+    model = tiny_model(**NAMED)
+    batch = tiny_batch(model.config)
+    table = {kind: torch.full((5, 24), 10.0**i) * torch.arange(5.0)[:, None] for i, kind in enumerate(("rgb", "depth", "geo"))}
+    ids = batch["input_ids"].clone()
+    ids[0, -2:] = torch.tensor([41, 47])  # in the answer too; the eighth name has no region
+    merged = model.model.merge(ids, torch.zeros(2, 4, 24), table, batch["image_index"], batch["region_index"])
+    added = (merged - model.get_input_embeddings()(ids))[:, :, 0].masked_fill(ids == 60, 0)
+    assert added[0][added[0] != 0].tolist() == pytest.approx([333, 111, 111], abs=0.1)
+    assert added[1][added[1] != 0].tolist() == pytest.approx([444], abs=0.1)
+    assert not added[2].any()
+
+
+def test_a_region_without_its_name_is_an_error(tiny_model, tiny_batch) -> None:
+    model = tiny_model(**NAMED)
+    batch = tiny_batch(model.config)
+    with pytest.raises(ValueError, match="sample 1: 1 'name' region placeholders in the text, 2 regions given"):
+        model(**{**batch, "region_index": torch.tensor([[3, 1], [4, 2], [-1, -1]])})
+
+
+@torch.no_grad()
+def test_what_a_name_in_the_answer_carries_reaches_the_next_word(tiny_model, tiny_batch) -> None:
+    """Two runs whose regions differ only after the prompt was read."""
+    model = tiny_model(**NAMED)
+    batch = question(prompts(tiny_batch(model.config)), 0)
+    features = model.encode(**{key: batch[key] for key in IMAGE_KEYS})
+    prompt = model(**without(batch, *IMAGE_KEYS), image_embeds=features.image_embeds, region_embeds=features.region_embeds)
+    step = {"input_ids": torch.tensor([[40]]), "region_index": batch["region_index"]}
+
+    def next_word(region_embeds):
+        cache = copy.deepcopy(prompt.past_key_values)
+        return model(**step, region_embeds=region_embeds, past_key_values=cache).logits
+
+    changed = {kind: value + 1 for kind, value in features.region_embeds.items()}
+    assert not torch.allclose(next_word(features.region_embeds), next_word(changed))
 
 
 # ------------------------------------------------------------------------------------------------------------------ pooling
@@ -288,7 +341,7 @@ def test_every_variation_trains(tiny_model, tiny_batch, depth_path, refiner, reg
 def test_pooled_vectors_may_be_normalised(tiny_model, tiny_batch) -> None:
     model = tiny_model(region_norm=True)
     pooled = model(**tiny_batch(model.config)).region_embeds["rgb"]
-    torch.testing.assert_close(pooled.std(dim=1, correction=0), torch.ones(5), rtol=0.01, atol=0.01)
+    torch.testing.assert_close(pooled.std(dim=1, correction=0), torch.full((5,), 0.02), rtol=0.02, atol=0)  # words' own scale
 
 
 @torch.no_grad()
@@ -401,10 +454,13 @@ def test_lora_trains_and_merges(tiny_model, tiny_batch) -> None:
 
 
 def test_fresh_region_tokens_carry_signal(tiny_model, tiny_batch) -> None:
-    """At initialisation no kind of token vanishes beside the text's embeddings (std 0.02)."""
-    model = tiny_model()
-    for kind, embeds in model(**tiny_batch(model.config)).region_embeds.items():
-        assert 0.02 < embeds.pow(2).mean().sqrt() < 2, kind
+    """At initialisation no token drowns in the text's embeddings (std 0.02), and normalised ones drown no text."""
+    for normalised in (False, True):
+        model = tiny_model(region_norm=normalised)
+        outputs = model(**tiny_batch(model.config))
+        assert 0.01 < outputs.image_embeds.std() < 0.04
+        for kind, embeds in outputs.region_embeds.items():
+            assert 0.01 < embeds.pow(2).mean().sqrt() < (0.04 if normalised or kind == "geo" else 2), kind
 
 
 # -------------------------------------------------------------------------------------------------------------- generation
@@ -428,9 +484,12 @@ def test_placeholders_are_never_generated(tiny_model, tiny_batch) -> None:
     assert not torch.isin(answers, torch.tensor([60, 61, 62, 63])).any()
 
 
-def test_sampling_several_answers_and_beams(tiny_model, tiny_batch) -> None:
+@both_fusions
+def test_sampling_several_answers_and_beams(tiny_model, tiny_batch, changes) -> None:
     """Repeated questions point at images and regions that are not repeated."""
-    model = tiny_model()
+    model = tiny_model(**changes)
+    if changes:
+        model.generation_config.suppress_tokens = ONLY_NAMES
     batch = prompts(tiny_batch(model.config))
     length = batch["input_ids"].shape[1]
     torch.manual_seed(0)
@@ -443,8 +502,11 @@ def test_sampling_several_answers_and_beams(tiny_model, tiny_batch) -> None:
         assert beams[i, length:].tolist() == single[0, alone["input_ids"].shape[1] :].tolist()
 
 
-def test_generation_without_cache_is_the_same(tiny_model, tiny_batch) -> None:
-    model = tiny_model()
+@both_fusions
+def test_generation_without_cache_is_the_same(tiny_model, tiny_batch, changes) -> None:
+    model = tiny_model(**changes)
+    if changes:
+        model.generation_config.suppress_tokens = ONLY_NAMES
     batch = prompts(tiny_batch(model.config))
     options = {"max_new_tokens": 5, "do_sample": False, "eos_token_id": None}
     assert torch.equal(model.generate(**batch, **options), model.generate(**batch, **options, use_cache=False))

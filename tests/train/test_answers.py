@@ -1,7 +1,8 @@
-"""The brief form says what the full answer says: the rules read the same normalised answer out of both."""
+"""The short forms say what the full answer says: the rules read the same normalised answer out of all of them."""
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from smolrgpt.data.synthetic import generate_scene, random_generator, scene_samples
 from smolrgpt.evaluation.extract import extract
 from smolrgpt.evaluation.score import score_row
-from smolrgpt.train.answers import brief_answer, restyle
+from smolrgpt.train.answers import brief_answer, restyle, stepwise_answer
 
 
 @pytest.fixture(scope="module")
@@ -17,11 +18,20 @@ def samples():
     return [s for seed in range(4) for s in scene_samples(generate_scene(seed, size=(192, 108)), 24, random_generator(seed))]
 
 
-def test_brief_and_full_answers_are_read_alike(samples):
+@pytest.mark.parametrize("write", [brief_answer, stepwise_answer])
+def test_short_and_full_answers_are_read_alike(samples, write):
     assert len({s.category for s in samples}) == 4
     for sample in samples:
-        read = extract(sample.question, brief_answer(sample), sample.category)
-        assert score_row(sample.category, sample.normalized_answer, read), (sample.answer, brief_answer(sample), read)
+        read = extract(sample.question, write(sample), sample.category)
+        assert score_row(sample.category, sample.normalized_answer, read), (sample.answer, write(sample), read)
+
+
+def test_without_steps_the_brief_answer_is_given(samples):
+    for sample in samples:
+        bare = dataclasses.replace(sample, metadata={})
+        assert stepwise_answer(bare) == brief_answer(sample) != stepwise_answer(sample)
+    listed = dataclasses.replace(samples[0], normalized_answer=None, metadata={"steps": "[Region 0] 12"})
+    assert stepwise_answer(listed) == "[Region 0] 12"
 
 
 def test_the_chain_is_kept_where_there_is_one(samples):

@@ -1,10 +1,10 @@
-"""Any text survives, digits stay single, and a region name costs three tokens."""
+"""Any text survives, digits stay single, and a region name is one token."""
 
 from __future__ import annotations
 
 import pytest
 
-from smolrgpt.train.tokenizer import SPECIAL_TOKENS, train_tokenizer
+from smolrgpt.train.tokenizer import NUM_REGION_NAMES, SPECIAL_TOKENS, region_name, train_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,14 @@ def test_round_trip(tokenizer, text):
 
 
 def test_pieces(tokenizer):
-    assert [tokenizer.decode(i) for i in tokenizer("pallet [Region 4]").input_ids[-3:]] == [" [Region ", "4", "]"]
+    assert [tokenizer.decode(i) for i in tokenizer("pallet [Region 14][Region 4] 12,").input_ids[-5:]] == [
+        "[Region 14]",
+        "[Region 4]",
+        " 1",
+        "2",
+        ",",
+    ]
+    assert len({tokenizer(region_name(i), split_special_tokens=True).input_ids[0] for i in range(NUM_REGION_NAMES)}) == NUM_REGION_NAMES
     assert len(tokenizer("12.35").input_ids) == 5
 
 

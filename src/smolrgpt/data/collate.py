@@ -90,10 +90,16 @@ class Collator:
         samples = [sample for group in groups for sample in group]
         tables = region_tables(samples)
         images = self._encode_images(samples, tables)
-        kept = samples if self.processor.is_blind else [sample for sample in samples if sample.image_key in images]
+        texts, kept = [], []
+        for sample in samples:
+            if self.processor.is_blind or sample.image_key in images:
+                try:
+                    texts.append(self.processor.encode_text(sample.question, len(sample.regions), sample.answer))
+                    kept.append(sample)
+                except ValueError as error:
+                    self.skips.add("unusable question", f"sample {sample.id!r}: {error}")
         if not kept:
-            raise DataError(f"no readable image in a batch of {len(groups)}: {self.skips.summary()}")
-        texts = [self.processor.encode_text(s.question, len(s.regions), s.answer) for s in kept]
+            raise DataError(f"no usable question in a batch of {len(groups)} images: {self.skips.summary()}")
         if self.processor.is_blind:
             return dict(self.processor.collate([], texts, [], []))
         order = {key: i for i, key in enumerate(images)}

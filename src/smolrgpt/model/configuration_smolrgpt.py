@@ -63,6 +63,10 @@ class SmolRGPTConfig(PreTrainedConfig):
         refiner_stages (`int`, defaults to 3): doublings of the grid's side: 8 -> 64.
         region_tokens (`tuple[str, ...]`, defaults to `("rgb", "depth")`):
             The tokens each region is written as, in this order; a subset of `("rgb", "depth", "geo")`, may be empty.
+        region_fusion (`"tokens" | "name"`, defaults to `"tokens"`):
+            `"tokens"`: each kind is a token of its own, as published. `"name"`: a region is written as its name, `[Region i]`, and the sum of
+            its features is added to that word wherever it stands, in the question and in the answer as it is being written.
+        region_name_token_ids (`list[int]`): ids of the words `[Region 0]`, `[Region 1]`, ...; needed for `"name"`.
         region_norm (`bool`, defaults to `False`): layer norm on pooled vectors; not part of the published model.
         geometry_dim (`int`): columns of `region_geometry`, see `REGION_GEOMETRY_FEATURES`.
         geometry_num_frequencies (`int`, defaults to 2):
@@ -121,6 +125,8 @@ class SmolRGPTConfig(PreTrainedConfig):
     refiner: str = "separate"
     refiner_stages: int = 3
     region_tokens: list[str] | tuple[str, ...] = ("rgb", "depth")
+    region_fusion: str = "tokens"
+    region_name_token_ids: list[int] | tuple[int, ...] = ()
     region_norm: bool = False
     geometry_dim: int = len(REGION_GEOMETRY_FEATURES)
     geometry_num_frequencies: int = 2
@@ -165,6 +171,17 @@ class SmolRGPTConfig(PreTrainedConfig):
                 f"pixel_shuffle_factor {self.pixel_shuffle_factor} does not divide the {self.patches_per_side} patches of a side "
                 f"(image_size {self.vision_config.image_size}, patch_size {self.vision_config.patch_size})"
             )
+
+        self._validate_names()
+
+    def _validate_names(self) -> None:
+        if self.region_fusion not in ("tokens", "name"):
+            raise ValueError(f"region_fusion is {self.region_fusion!r}; expected 'tokens' or 'name'")
+        if self.region_fusion == "name" and not self.region_name_token_ids:
+            raise ValueError("region_fusion is 'name' but region_name_token_ids is empty; give the ids of '[Region 0]', '[Region 1]', ...")
+        outside = [i for i in self.region_name_token_ids if not 0 <= i < self.text_config.vocab_size]
+        if outside:
+            raise ValueError(f"region name ids {outside} lie outside the text vocabulary of {self.text_config.vocab_size} tokens")
 
     def _validate_placeholders(self, kinds: list[str]) -> None:
         missing = [kind for kind in kinds if kind not in (self.region_token_ids or {})]

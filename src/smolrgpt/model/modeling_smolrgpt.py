@@ -33,6 +33,8 @@ IMAGE_INPUTS = (
 )
 #: Tensors with one row per question that only the prompt needs.
 QUESTION_INPUTS = ("image_index", "region_index")
+#: Of these, what a name in an answer still needs (`region_fusion` "name").
+NAME_INPUTS = ("region_embeds", "region_index")
 
 POOL_EPSILON = 1e-8  # of the released program: an empty mask pools to zero
 REFINER_NORM_EPSILON = 1e-6  # of the released program
@@ -80,6 +82,11 @@ class SmolRGPTCausalLMOutputWithPast(ModelOutput):
     region_embeds: dict[str, Tensor] | None = None
 
 
+def word_scale(config: SmolRGPTConfig) -> float:
+    """Standard deviation of fresh word embeddings. What stands among words starts at their scale, or it drowns them."""
+    return float(getattr(config.text_config, "initializer_range", 0.02))
+
+
 class SmolRGPTConnector(nn.Module):
     """Pixel shuffle (channel order: row offset, column offset, channel) and one bias-free linear layer."""
 
@@ -88,6 +95,7 @@ class SmolRGPTConnector(nn.Module):
         self.factor = config.pixel_shuffle_factor
         width = config.vision_config.hidden_size * self.factor**2
         self.proj = nn.Linear(width, config.text_config.hidden_size, bias=False)
+        self.proj.initial_std = word_scale(config) * width**-0.5  # type: ignore[assignment]
 
     def forward(self, patches: Tensor) -> Tensor:
         """(I, patches, C) row-major -> (I, P, D) row-major."""
@@ -143,6 +151,9 @@ class SmolRGPTGeometryEmbedder(nn.Module):
         self.fc1 = nn.Linear(config.geometry_dim * (1 + 2 * self.num_frequencies), width)
         self.fc2 = nn.Linear(width, width)
         self.norm = nn.LayerNorm(width)
+        for linear in (self.fc1, self.fc2):  # by fan-in, so that the scale of the features survives both layers at any width
+            linear.initial_std = linear.in_features**-0.5  # type: ignore[assignment]
+        self.norm.initial_scale = word_scale(config)  # type: ignore[assignment]
 
     def forward(self, geometry: Tensor) -> Tensor:
         """(N, F) in about [-1, 1] -> (N, D)."""
@@ -221,10 +232,11 @@ class SmolRGPTPreTrainedModel(PreTrainedModel):
         if isinstance(module, SmolRGPTUpsample):
             # every output pixel reads D inputs once: keeps the variance, at any width
             init.normal_(module.weight, std=module.in_channels**-0.5)
-        if isinstance(module, SmolRGPTGeometryEmbedder):
-            # by fan-in, so that the scale of the features survives both layers at any width
-            for linear in (module.fc1, module.fc2):
-                init.normal_(linear.weight, std=linear.in_features**-0.5)
+        # noted on the layer itself: the library passes over modules without weights of their own in models outside of it
+        if (std := getattr(module, "initial_std", None)) is not None:
+            init.normal_(module.weight, std=std)
+        if (scale := getattr(module, "initial_scale", None)) is not None:
+            init.constant_(module.weight, scale)
 
 
 class SmolRGPTModel(SmolRGPTPreTrainedModel):
@@ -243,6 +255,8 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
                 self.depth_refiner = SmolRGPTRefiner(config)
         if config.region_norm:
             self.region_norms = nn.ModuleDict({kind: nn.LayerNorm(config.text_config.hidden_size) for kind in config.pooled_tokens})
+            for norm in self.region_norms.values():
+                norm.initial_scale = word_scale(config)  # type: ignore[assignment]
         if "geo" in config.region_tokens:
             self.geometry_embedder = SmolRGPTGeometryEmbedder(config)
         self.language_model = AutoModel.from_config(config.text_config)
@@ -345,13 +359,13 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
         for sample in ((image_counts != wanted) & (image_counts != 0)).nonzero()[:1].flatten().tolist():
             raise ValueError(f"sample {sample}: {int(image_counts[sample])} image placeholders in the text, {wanted} image features given")
         regions = torch.zeros_like(image_counts) if region_index is None else (region_index >= 0).sum(1)
-        for kind in self.config.region_tokens:
-            counts = input_ids.eq(self.config.placeholder_token_ids[kind]).sum(1)
+        for kind, counts in self._count_regions(input_ids, regions).items():
             for sample in (counts != regions).nonzero()[:1].flatten().tolist():
                 raise ValueError(
                     f"sample {sample}: {int(counts[sample])} '{kind}' region placeholders in the text, "
                     f"{int(regions[sample])} regions given; mark every region of the sample exactly once"
                 )
+        for kind in self.config.region_tokens:
             given = 0 if not region_embeds or kind not in region_embeds else len(region_embeds[kind])
             if region_index is not None and region_index.numel() and int(region_index.max()) >= given:
                 sample = int((region_index >= given).any(1).nonzero()[0])
@@ -360,6 +374,31 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
             sample = int((image_index >= len(image_embeds)).nonzero()[0])
             raise ValueError(f"sample {sample}: points at image {int(image_index[sample])}, but only {len(image_embeds)} images are given")
 
+    def _count_regions(self, input_ids: Tensor, regions: Tensor) -> dict[str, Tensor]:
+        """Kind of placeholder -> how many each row (Q,) has; of names, how many different ones of the row's regions."""
+        if self.config.region_fusion == "tokens":
+            return {kind: input_ids.eq(self.config.placeholder_token_ids[kind]).sum(1) for kind in self.config.region_tokens}
+        most = int(regions.max()) if len(regions) else 0
+        named = torch.stack([(self._name_of(input_ids) == i).any(1) for i in range(most)] or [torch.zeros_like(regions, dtype=torch.bool)])
+        return {"name": (named & (torch.arange(len(named), device=regions.device)[:, None] < regions)).sum(0)}
+
+    def _name_of(self, input_ids: Tensor) -> Tensor:
+        """(Q, T) ids -> which region's name each token is, -1 for other words."""
+        number = torch.full((self.config.text_config.vocab_size,), -1, dtype=torch.long, device=input_ids.device)
+        names = torch.tensor(self.config.region_name_token_ids, device=input_ids.device)
+        number[names] = torch.arange(len(names), device=input_ids.device)
+        return number[input_ids]
+
+    def _add_to_names(self, embeds: Tensor, input_ids: Tensor, region_embeds: dict[str, Tensor], region_index: Tensor) -> Tensor:
+        """(Q, T, D) with each region's features, summed over kinds, added wherever its name is written."""
+        name = self._name_of(input_ids)  # (Q, T)
+        row = torch.where(
+            (name >= 0) & (name < region_index.shape[1]), region_index.gather(1, name.clamp(0, region_index.shape[1] - 1)), -1
+        )  # (Q, T) into N
+        vectors = torch.stack([region_embeds[kind] for kind in self.config.region_tokens]).sum(0).to(embeds.dtype)  # (N, D)
+        places = row >= 0
+        return embeds.index_put(places.nonzero(as_tuple=True), vectors[row[places]], accumulate=True)
+
     def merge(
         self,
         input_ids: Tensor,
@@ -367,17 +406,24 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
         region_embeds: dict[str, Tensor] | None,
         image_index: Tensor | None,
         region_index: Tensor | None,
+        decoding: bool = False,
     ) -> Tensor:
-        """(Q, T) token ids -> (Q, T, D) embeddings with every placeholder replaced by its feature, in order of appearance."""
+        """(Q, T) token ids -> (Q, T, D) embeddings with every placeholder replaced by its feature, in order of appearance.
+
+        With `region_fusion` "name" regions have no placeholders: their names carry their features.
+        """
         if image_embeds is not None and image_index is None:
             image_index = default_image_index(len(input_ids), len(image_embeds), input_ids.device)
-        self._check_placeholders(input_ids, image_embeds, region_embeds, image_index, region_index)
+        if not decoding:  # an answer may hold any token; only a prompt is checked
+            self._check_placeholders(input_ids, image_embeds, region_embeds, image_index, region_index)
         embeds = self.get_input_embeddings()(input_ids)  # (Q, T, D)
         if image_embeds is not None and image_index is not None:
             places = input_ids.eq(self.config.image_token_id)  # (Q, T)
             rows = image_index[places.any(1)]  # text-only questions take no image
             embeds = embeds.masked_scatter(places[..., None], image_embeds.to(embeds.dtype)[rows])
-        if region_index is not None and region_embeds:
+        if region_index is not None and region_embeds and self.config.region_fusion == "name":
+            embeds = self._add_to_names(embeds, input_ids, region_embeds, region_index)
+        elif region_index is not None and region_embeds:
             wanted = region_index[region_index >= 0]  # (regions mentioned,) question by question
             for kind in self.config.region_tokens:
                 places = input_ids.eq(self.config.placeholder_token_ids[kind])
@@ -385,7 +431,7 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
         return embeds
 
     def _needs_features(self, input_ids: Tensor) -> bool:
-        ids = torch.tensor(list(self.config.placeholder_token_ids.values()), device=input_ids.device)
+        ids = torch.tensor([*self.config.placeholder_token_ids.values(), *self.config.region_name_token_ids], device=input_ids.device)
         return bool(torch.isin(input_ids, ids).any())
 
     @can_return_tuple
@@ -422,10 +468,7 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
                 features = self.encode(pixel_values, depth_values, region_masks, region_image_index, region_geometry)
                 image_embeds, region_embeds = features.image_embeds, features.region_embeds
             decoding = past_key_values is not None and past_key_values.get_seq_length() > 0
-            if decoding and image_embeds is None and region_embeds is None:
-                inputs_embeds = self.get_input_embeddings()(input_ids)  # an answer may hold any token; only a prompt is checked
-            else:
-                inputs_embeds = self.merge(input_ids, image_embeds, region_embeds, image_index, region_index)
+            inputs_embeds = self.merge(input_ids, image_embeds, region_embeds, image_index, region_index, decoding)
         outputs = self.language_model(
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
@@ -593,14 +636,23 @@ class SmolRGPTForConditionalGeneration(SmolRGPTPreTrainedModel, GenerationMixin)
     def prepare_inputs_for_generation(  # type: ignore[override]
         self, input_ids: Any, is_first_iteration: bool | None = False, **kwargs: Any
     ) -> dict[str, Any]:
-        """Images and regions are read with the prompt; afterwards the cache holds them."""
+        """Images and regions are read with the prompt; afterwards the cache holds them, but for what names carry."""
         inputs = super().prepare_inputs_for_generation(  # type: ignore[misc]
             input_ids, is_first_iteration=is_first_iteration, **kwargs
         )
         if not is_first_iteration and kwargs.get("use_cache", True):
+            kept = NAME_INPUTS if self.config.region_fusion == "name" else ()
             for name in (*IMAGE_INPUTS, *QUESTION_INPUTS):
-                inputs.pop(name, None)
+                if name not in kept:
+                    inputs.pop(name, None)
         return inputs
+
+    def _update_model_kwargs_for_generation(self, outputs: Any, model_kwargs: dict[str, Any], *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Hands the regions' features from the prompt's pass to the next, for the names in the answer."""
+        model_kwargs = super()._update_model_kwargs_for_generation(outputs, model_kwargs, *args, **kwargs)  # type: ignore[misc]
+        if self.config.region_fusion == "name" and outputs.region_embeds is not None:
+            model_kwargs["region_embeds"] = outputs.region_embeds
+        return model_kwargs
 
 
 __all__ = ["SmolRGPTFeatures", "SmolRGPTForConditionalGeneration", "SmolRGPTModel", "SmolRGPTPreTrainedModel", "pool_masks"]

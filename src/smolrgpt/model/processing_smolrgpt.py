@@ -6,6 +6,7 @@ F geometry features.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +24,8 @@ REGION_PLACEHOLDER = "<mask>"
 IMAGE_PLACEHOLDERS = ("<image>\n", "\n<image>", "<image>")
 
 IMAGE_TOKEN = "<|image|>"
+#: How answers name a question's regions, counted from 0.
+REGION_NAME = "[Region {}]"
 REGION_TOKENS = {"rgb": "<mask_rgb>", "depth": "<mask_depth>", "geo": "<mask_geo>"}
 TURN_START, TURN_END = "<|im_start|>", "<|im_end|>"
 IGNORE_INDEX = -100
@@ -46,7 +49,7 @@ class SmolRGPTProcessor(ProcessorMixin):
 
     region_tokens: which tokens stand for a region, in this order (of "rgb", "depth", "geo"; may be empty). region_labels: write
     ``[Region i]``, the form answers use, before each region's tokens (i counts the question's regions from 0). num_image_tokens: P, 0 for a
-    blind model.
+    blind model. region_fusion: "tokens", or "name" to write a region as ``[Region i]`` alone, the word that carries its features then.
     Raises ValueError when the tokenizer lacks a token that is needed.
     """
 
@@ -57,26 +60,35 @@ class SmolRGPTProcessor(ProcessorMixin):
         region_tokens: Sequence[str] = ("rgb", "depth"),
         region_labels: bool = False,
         num_image_tokens: int = 64,
+        region_fusion: str = "tokens",
         chat_template: str | None = None,
     ):
         super().__init__(image_processor, tokenizer, chat_template=chat_template or CHAT_TEMPLATE)
         unknown = [name for name in region_tokens if name not in REGION_TOKENS]
         if unknown:
             raise ValueError(f"region_tokens has {unknown}; expected names of {list(REGION_TOKENS)}")
+        if region_fusion not in ("tokens", "name"):
+            raise ValueError(f"region_fusion is {region_fusion!r}; expected 'tokens' or 'name'")
+        self.region_fusion = region_fusion
         self.region_tokens, self.region_labels, self.num_image_tokens = tuple(region_tokens), region_labels, num_image_tokens
         self.image_token = IMAGE_TOKEN
         self.image_token_id = self._token_id(IMAGE_TOKEN) if num_image_tokens else None
         self.region_token_ids = {name: self._token_id(REGION_TOKENS[name]) for name in self.region_tokens}
         self._turn_start, self._turn_end = self._token_id(TURN_START), self._token_id(TURN_END)
+        names = itertools.takewhile(self._has_token, map(REGION_NAME.format, itertools.count()))
+        self.num_region_names = sum(1 for _ in names) if region_fusion == "name" else None
         self._segments: dict[str, list[int]] = {}
 
-    def _token_id(self, token: str) -> int:
+    def _has_token(self, token: str) -> bool:
         index = self.tokenizer.convert_tokens_to_ids(token)
-        if index is None or self.tokenizer.convert_ids_to_tokens(index) != token:
+        return index is not None and self.tokenizer.convert_ids_to_tokens(index) == token
+
+    def _token_id(self, token: str) -> int:
+        if not self._has_token(token):
             raise ValueError(
                 f"the tokenizer has no token {token!r}; add it with tokenizer.add_special_tokens({{'additional_special_tokens': [...]}})"
             )
-        return index
+        return int(self.tokenizer.convert_tokens_to_ids(token))
 
     @property
     def is_blind(self) -> bool:
@@ -88,7 +100,8 @@ class SmolRGPTProcessor(ProcessorMixin):
         """One question (and answer) -> ``input_ids`` and ``labels`` of the same length.
 
         The prompt's labels are -100; with an answer its tokens and ``<|im_end|>\\n`` are both input and label. Special tokens written in
-        the question or the answer are plain text. Raises ValueError when the question's ``<mask>`` are not ``num_regions``.
+        the question or the answer are plain text. Raises ValueError when the question's ``<mask>`` are not ``num_regions``, or more than the
+        model has names for.
         """
         pieces = self._without_image_marker(question).split(REGION_PLACEHOLDER)
         if len(pieces) - 1 != num_regions:
@@ -96,12 +109,15 @@ class SmolRGPTProcessor(ProcessorMixin):
                 f"the question has {len(pieces) - 1} {REGION_PLACEHOLDER} but {num_regions} regions were given; expected one region per "
                 f"placeholder, in order: {question[:80]!r}"
             )
+        if self.num_region_names is not None and num_regions > self.num_region_names:
+            raise ValueError(f"the question has {num_regions} regions, this model has names for {self.num_region_names}; ask about fewer")
         ids = [self._turn_start, *self._tokenize("user\n")]
         if with_image and self.image_token_id is not None:
             ids += [self.image_token_id] * self.num_image_tokens
-        region_ids, text = list(self.region_token_ids.values()), pieces[0]
+        named = self.region_fusion == "name"
+        region_ids, text = [] if named else list(self.region_token_ids.values()), pieces[0]
         for index, piece in enumerate(pieces[1:]):
-            text += f"[Region {index}]" if self.region_labels else ""
+            text += REGION_NAME.format(index) if named or self.region_labels else ""
             if region_ids:
                 ids += self._tokenize(text)
                 ids += region_ids

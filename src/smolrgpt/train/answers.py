@@ -1,7 +1,11 @@
-"""What a model is taught to write: the data set's sentences, or a brief form that says the same in few tokens.
+"""What a model is taught to write: the data set's sentences, or forms that say the same in few tokens.
 
 The official sentences word the same fact in many ways. A small model spends its few minutes on the wording, which cannot be predicted, and
-too little on the fact; the brief form keeps the chain (the regions named, in order) and the short answer, and nothing else.
+too little on the fact. The shorter styles write facts only, and the rules of ``evaluation/extract.py`` read all of them:
+
+    official  The pallets [Region 1] [Region 4] are in the buffer region [Region 0]. Therefore, the buffer region [Region 0] has two pallets.
+    brief     [Region 1] [Region 4] [Region 0]: 2
+    steps     [Region 0] 34, [Region 6] 71, [Region 0], [Region 1] in, [Region 4] in, [Region 2] out: 2
 """
 
 from __future__ import annotations
@@ -16,19 +20,38 @@ _REGION = re.compile(r"\[Region \d+\]")
 
 
 def brief_answer(sample: Sample) -> str | None:
-    """``[Region 1] [Region 4] [Region 9]: 2``: the regions the full answer names, in order of mention, then the normalised answer.
+    """The regions the full answer names, in order of mention, then the normalised answer.
 
     Without the chain where it says nothing: two regions or fewer in the question. Samples without a normalised answer keep what they have.
     """
-    value = sample.normalized_answer
-    if value is None or sample.answer is None or not sample.regions:
+    short = _short(sample)
+    if short is None or sample.answer is None:
         return sample.answer
-    short = f"{value:.2f}" if isinstance(value, float) else str(value)
     chain = list(dict.fromkeys(_REGION.findall(sample.answer)))
     return f"{' '.join(chain)}: {short}" if chain and len(sample.regions) > 2 else short
 
 
-ANSWER_STYLES: dict[str, Callable[[Sample], str | None]] = {"official": lambda sample: sample.answer, "brief": brief_answer}
+def stepwise_answer(sample: Sample) -> str | None:
+    """The steps a data set gives in ``metadata["steps"]`` (ours do), then the normalised answer if there is one; else the brief answer."""
+    steps, short = sample.metadata.get("steps"), _short(sample)
+    if not steps:
+        return brief_answer(sample)
+    return steps if short is None else f"{steps}: {short}"
+
+
+def _short(sample: Sample) -> str | None:
+    """The normalised answer as text; of a distance as few digits as an answer within 10 % needs, and one to spare."""
+    value = sample.normalized_answer
+    if value is None or not sample.regions:
+        return None
+    return f"{value:.{2 if value < 3 else 1}f}" if isinstance(value, float) else str(value)
+
+
+ANSWER_STYLES: dict[str, Callable[[Sample], str | None]] = {
+    "official": lambda sample: sample.answer,
+    "brief": brief_answer,
+    "steps": stepwise_answer,
+}
 
 
 def restyle(samples: list[Sample], style: str) -> list[Sample]:

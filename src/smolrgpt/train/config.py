@@ -107,7 +107,7 @@ class Run:
     cache_gb: float = 10.0  # of prepared images kept in memory
     attention: Literal["eager", "sdpa", "flash_attention_2"] | None = None  # None: eager on CPU (1.4 to 3x faster there), sdpa elsewhere
     gradient_checkpointing: bool = False
-    answer_style: Literal["official", "brief"] = "official"  # see train/answers.py
+    answer_style: Literal["official", "brief", "steps"] = "official"  # see train/answers.py
 
     def __post_init__(self) -> None:
         names = [stage.name for stage in self.stages]

@@ -38,16 +38,31 @@ _NANO_CONFIG: dict[str, Any] = {
     },
     "pixel_shuffle_factor": 4,
     "region_tokens": ["rgb", "depth", "geo"],
+    "region_fusion": "name",
+    "region_norm": True,
     "geometry_loss_weight": 0.5,
 }
-_NANO_PROCESSOR: dict[str, Any] = {"region_labels": True, "mask_resize": "area", "depth_encoding": "minmax_log"}
+_NANO_PROCESSOR: dict[str, Any] = {"mask_resize": "area", "depth_encoding": "minmax_log"}
 
 
 def nano(out: Path | None = None, data_root: Path | None = None, quick: bool = False, seed: int = 0) -> Run:
     """The bundled model: alignment, warm-up and fine-tuning on the synthetic warehouse; ``quick`` is the same in a quarter of the steps."""
-    scale = 0.27 if quick else 1.0
     rate = 8e-4  # at 2e-3 a model of this size stays at chance
-    stage: dict[str, Any] = {"images_per_step": 5, "questions_per_image": 4, "warmup_ratio": 0.03}
+
+    def stage(name: str, rates: Any, mixture: dict[str, float], steps: int, validations: int = 0) -> Stage:
+        steps = round(steps * (0.27 if quick else 1.0))
+        every = max(1, steps // max(1, validations))
+        return Stage(
+            name,
+            rates,
+            mixture,
+            max_steps=steps,
+            images_per_step=5,
+            questions_per_image=4,
+            eval_every=every if validations else None,
+            save_every=every,
+        )
+
     return Run(
         name="nano",
         out=out or Path("runs/nano-quick" if quick else "runs/nano"),
@@ -56,28 +71,12 @@ def nano(out: Path | None = None, data_root: Path | None = None, quick: bool = F
             root=data_root or Path("runs/data/nano"), num_scenes=2000 if quick else 4000, seed=1, relative_depth_fraction=0.1
         ),
         stages=(
-            Stage("align", ((ALL, rate),), {"captions": 1.0}, max_steps=int(100 * scale), save_every=100, **stage),
-            Stage(
-                "warm-up",
-                ((ALL, rate),),
-                {"warmup": 1.0, "captions": 0.1},
-                max_steps=int(1300 * scale),
-                eval_every=max(1, int(1300 * scale)),
-                save_every=max(1, int(1300 * scale)),
-                **stage,
-            ),
-            Stage(
-                "fine-tune",
-                ((VISION, None), (ALL, rate)),
-                {"train": 1.0, "warmup": 0.3},
-                max_steps=int(1200 * scale),
-                eval_every=max(1, int(600 * scale)),
-                save_every=max(1, int(600 * scale)),
-                **stage,
-            ),
+            stage("align", ((ALL, rate),), {"captions": 1.0}, steps=100),
+            stage("warm-up", ((ALL, rate),), {"warmup": 1.0, "captions": 0.1}, steps=2600),
+            stage("fine-tune", ((VISION, None), (ALL, rate)), {"train": 1.0, "warmup": 0.3}, steps=4300, validations=6),
         ),
-        answer_style="brief",
-        validation_questions=200,
+        answer_style="steps",
+        validation_questions=600,
         seed=seed,
     )
 
@@ -89,15 +88,14 @@ def _nano_variant(run: Run, name: str, config: dict[str, Any], processor: dict[s
 
 def nano_published(**options: Any) -> Run:
     """The published design trained alike: RGB and depth tokens only, bilinear masks, min-max depth, no labels, no auxiliary loss."""
-    config = {"region_tokens": ["rgb", "depth"], "geometry_loss_weight": 0.0}
-    return _nano_variant(
-        nano(**options), "nano-published", config, {"region_labels": False, "mask_resize": "bilinear", "depth_encoding": "minmax"}
-    )
+    config = {"region_tokens": ["rgb", "depth"], "region_fusion": "tokens", "region_norm": False, "geometry_loss_weight": 0.0}
+    return _nano_variant(nano(**options), "nano-published", config, {"mask_resize": "bilinear", "depth_encoding": "minmax"})
 
 
 def nano_blind(**options: Any) -> Run:
     """Text only: no image tokens, no region tokens. What guessing from the wording reaches."""
-    return _nano_variant(nano(**options), "nano-blind", {"region_tokens": [], "geometry_loss_weight": 0.0}, {"num_image_tokens": 0})
+    config = {"region_tokens": [], "region_fusion": "tokens", "geometry_loss_weight": 0.0}
+    return _nano_variant(nano(**options), "nano-blind", config, {"num_image_tokens": 0})
 
 
 def paper(out: Path | None = None, data_root: Path | None = None, stage: str | None = None, seed: int = 0) -> Run:

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 #: The first three ids are SmolLM2's; the rest are the project's placeholders.
 SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|image|>", "<mask_rgb>", "<mask_depth>", "<mask_geo>")
 
-# " [Region " and each digit are units of their own: region names and numbers are what answers are made of.
-_PIECES = Regex(r" ?\[Region |\d|\]| ?[^\s\d\[\]]+|\s+|.")
+#: Regions with a name of one token, ``[Region 0]`` on: twice as many as any official question has.
+NUM_REGION_NAMES = 32
+# Digits are units of their own, and so is the comma between two steps: numbers are what answers are made of.
+_PIECES = Regex(r", | ?\d| ?[^\s\d,]+|\s+|.")
+
+
+def region_name(index: int) -> str:
+    return f"[Region {index}]"
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
-    """Byte-level BPE over ``texts``: any string can be written, frequent words are one token, digits stay single."""
+    """Byte-level BPE over ``texts``: any string can be written, frequent words are one token, digits stay single, a region's name is one token."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(  # type: ignore[assignment]
         [pre_tokenizers.Split(_PIECES, "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
@@ -28,7 +34,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    return PreTrainedTokenizerFast(
+    fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token="<|im_start|>",
         eos_token="<|im_end|>",
@@ -38,3 +44,5 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
         padding_side="left",
         clean_up_tokenization_spaces=False,
     )
+    fast.add_tokens([AddedToken(region_name(i), normalized=False) for i in range(NUM_REGION_NAMES)])
+    return fast

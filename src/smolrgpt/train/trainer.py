@@ -33,7 +33,7 @@ from smolrgpt.train.allocator import keep_freed_memory
 from smolrgpt.train.answers import restyle
 from smolrgpt.train.config import FolderData, ModelSpec, Run, Stage, SyntheticData
 from smolrgpt.train.optim import build_optimizer
-from smolrgpt.train.tokenizer import train_tokenizer
+from smolrgpt.train.tokenizer import NUM_REGION_NAMES, region_name, train_tokenizer
 from smolrgpt.viz import plot_curve
 
 logger = logging.getLogger(__name__)
@@ -171,6 +171,8 @@ def build_model(
         arguments["text_config"] = {**text_config, **sized}
     else:
         text_config.update(sized)
+    if arguments.get("region_fusion") == "name":
+        arguments["region_name_token_ids"] = tokenizer.convert_tokens_to_ids([region_name(i) for i in range(NUM_REGION_NAMES)])
     config = SmolRGPTConfig(
         **{"image_token_id": tokenizer.convert_tokens_to_ids("<|image|>"), **ids, **arguments},
         region_token_ids={kind: int(tokenizer.convert_tokens_to_ids(tokens[kind])) for kind in kinds},  # type: ignore[arg-type]
@@ -186,7 +188,11 @@ def build_processor(config: SmolRGPTConfig, tokenizer: Any, options: dict[str, A
     image_options = {k: options[k] for k in ("mask_resize", "depth_encoding") if k in options}
     text_options = {k: v for k, v in options.items() if k not in image_options}
     image_processor = SmolRGPTImageProcessor(size=config.vision_config.image_size, grid_size=config.grid_size, **image_options)
-    defaults = {"region_tokens": tuple(config.region_tokens), "num_image_tokens": config.num_image_tokens}
+    defaults = {
+        "region_tokens": tuple(config.region_tokens),
+        "num_image_tokens": config.num_image_tokens,
+        "region_fusion": config.region_fusion,
+    }
     return SmolRGPTProcessor(image_processor, tokenizer, **{**defaults, **text_options})
 
 

@@ -11,6 +11,8 @@ from smolrgpt.data.synthetic.scene import Scene, SceneObject
 
 _REQUESTS = ("Describe the image.", "What does the image show?", "Give a short description of this scene.", "Summarize the visual content.")
 
+_ORDINALS = ("second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth")
+
 
 def caption(scene: Scene) -> str:
     """What is in sight, how many pallets each buffer holds from left to right, and where the transporters are."""
@@ -55,9 +57,9 @@ def _listed(parts: list[str]) -> str:
 
 
 def _order_names(count: int) -> list[str]:
-    if count == 1:
-        return ["buffer region"]
-    between = ["middle"] if count == 3 else ["second", "third"][: count - 2]
+    if count < 2:
+        return ["buffer region"] * count
+    between = ["middle"] if count == 3 else _ORDINALS[: count - 2]
     middle = [f"{word} buffer region" + ("" if count == 3 else " from the left") for word in between]
     return ["leftmost buffer region", *middle, "rightmost buffer region"]
 

@@ -35,13 +35,17 @@ OFFICIAL = ("left_right", "count", "mcq", "distance")
 
 @dataclass(eq=False)
 class Question:
-    """text holds one ``<mask>`` per entry of things, in order; answer names them ``[Region i]``."""
+    """text holds one ``<mask>`` per entry of things, in order; answer names them ``[Region i]``.
+
+    steps: what has to be looked up on the way to the answer, region by region; empty when one look is enough.
+    """
 
     text: str
     things: list[SceneObject]
     answer: str
-    normalized: str | int | float
+    normalized: str | int | float | None
     category: str
+    steps: str = ""
 
 
 _Maker = Callable[[Scene, np.random.Generator], Question | None]
@@ -74,6 +78,7 @@ def to_row(question: Question, image: str, layout: str, key: str, rng: np.random
         "normalized_answer": question.normalized,
         "freeform_answer": question.answer,
         "layout": layout,
+        "steps": question.steps,
     }
 
 
@@ -92,7 +97,7 @@ def to_samples(scene: Scene, questions: Sequence[Question], key: str) -> list[Sa
             normalized_answer=question.normalized,
             category=question.category,
             image_key=key,
-            metadata={"layout": scene.layout},
+            metadata={"layout": scene.layout, "steps": question.steps},
         )
         for number, question in enumerate(questions)
     ]
@@ -204,6 +209,35 @@ def _nearest(thing: SceneObject, others: Sequence[SceneObject]) -> SceneObject |
     return others[int(order[0])] if away[order[1]] >= (1 + NEAREST_MARGIN) * away[order[0]] else None
 
 
+def _percent(share: float) -> int:
+    """Two digits: 0 to 99."""
+    return min(99, max(0, int(100 * share)))
+
+
+def brief_metres(value: float) -> str:
+    """As few digits as an answer within 10 % needs, and one to spare."""
+    return f"{value:.2f}" if value < 3 else f"{value:.1f}"
+
+
+def _across(scene: Scene, things: Sequence[SceneObject], among: Sequence[SceneObject]) -> list[str]:
+    """A step for each of ``among``: how far from the left it is, in percent of the width."""
+    percent = [_percent(thing.image_xy[0] / _width(scene)) for thing in among]
+    return [f"{_tag(things.index(thing))} {value:02d}" for thing, value in zip(among, percent, strict=True)]
+
+
+def _away(things: Sequence[SceneObject], among: Sequence[SceneObject], anchor: SceneObject) -> list[str]:
+    """A step for each of ``among``: metres to the anchor."""
+    return [f"{_tags(things, thing, anchor)} {brief_metres(distance_m(thing, anchor))}" for thing in among]
+
+
+def _tags(things: Sequence[SceneObject], *named: SceneObject) -> str:
+    return "".join(_tag(things.index(thing)) for thing in named)
+
+
+def _steps(*parts: list[str]) -> str:
+    return ", ".join(step for part in parts for step in part)
+
+
 def _view(rng: np.random.Generator) -> str:
     return str(_pick(rng, ("", "", "From this viewpoint, ", "From the image's perspective, ", "Observing from this perspective, ")))
 
@@ -243,7 +277,7 @@ def _left_right(scene: Scene, rng: np.random.Generator) -> Question | None:
     text = _capital(_pick(rng, _SIDE_QUESTIONS).format(a=f"{a} <mask>", b=f"{b} <mask>", side=_pick(rng, ("left", "right"))))
     form = _pick(rng, ("is to the {s} of", "is on the {s} of", "is situated on the {s} of"))
     answer = _says(rng, f"The {NAMES[pair[0].kind]} [Region 0] {form.format(s=side)} {b} [Region 1].")
-    return Question(text, pair, answer, side, "left_right")
+    return Question(text, pair, answer, side, "left_right", _tags(pair, *pair))
 
 
 def _capital(text: str) -> str:
@@ -283,7 +317,7 @@ def _count(scene: Scene, rng: np.random.Generator) -> Question | None:
     text = _pick(rng, _COUNT_TURNED if turned else _COUNT_QUESTIONS).format(b=_masks(len(buffers)), p=_masks(len(pallets)), where=where)
     number = things.index(chosen)
     claim = _says(rng, f"The buffer region {_tag(number)} is the {side} buffer region{_pick(rng, ('', ' among all the buffer regions'))}.")
-    return _counted(text, things, claim, number, inside, rng)
+    return _counted(text, things, claim, number, inside, rng, _across(scene, things, buffers))
 
 
 def _count_by_shelf(scene: Scene, rng: np.random.Generator) -> Question | None:
@@ -301,7 +335,8 @@ def _count_by_shelf(scene: Scene, rng: np.random.Generator) -> Question | None:
     shelf_tag, number = _tag(things.index(shelf)), things.index(chosen)
     near = _pick(rng, ("buffer region {b} is the closest to the shelf {s}", "buffer area {b} is nearest to the shelf {s}"))
     claim = f"The shelf {shelf_tag} is the shelf on the {side}. The {near.format(b=_tag(number), s=shelf_tag)}."
-    return _counted(text, things, claim, number, inside, rng)
+    steps = [*_across(scene, things, shelves), *_away(things, buffers, shelf)]
+    return _counted(text, things, claim, number, inside, rng, steps)
 
 
 def _shelf_and_buffer(
@@ -336,8 +371,15 @@ def _keep_count(inside: int, rng: np.random.Generator) -> bool:
 
 
 def _counted(
-    text: str, things: list[SceneObject], claim: str, number: int, inside: list[SceneObject], rng: np.random.Generator
+    text: str,
+    things: list[SceneObject],
+    claim: str,
+    number: int,
+    inside: list[SceneObject],
+    rng: np.random.Generator,
+    found: list[str],
 ) -> Question:
+    """found: the steps that lead to the buffer."""
     several, buffer = len(inside) > 1, _tag(number)
     names = " ".join(["pallets" if several else "pallet", *(_tag(k) for k in sorted(map(things.index, inside)))])
     listing = _pick(
@@ -359,7 +401,8 @@ def _counted(
             f"It means that there {'are' if several else 'is'} {amount} in the buffer zone {buffer}.",
         ),
     )
-    return Question(text, things, f"{claim} {listing} {end}", len(inside), "count")
+    checked = [f"{_tag(k)}{buffer} {'in' if thing in inside else 'out'}" for k, thing in enumerate(things) if thing.kind == "pallet"]
+    return Question(text, things, f"{claim} {listing} {end}", len(inside), "count", _steps(found, checked))
 
 
 # mcq -------------------------------------------------------------------------------------------------------------------------------
@@ -384,7 +427,7 @@ def _extreme_of_three(scene: Scene, rng: np.random.Generator) -> Question | None
     text = _pick(rng, _EXTREME_QUESTIONS).format(list=f"{a}, {b}, and {c}", side=side, short=side.removesuffix("most"))
     number = things.index(chosen)
     answer = _says(rng, f"The {NAMES[chosen.kind]} {_tag(number)} is the {side} object.")
-    return Question(text, things, answer, str(number), "mcq")
+    return Question(text, things, answer, str(number), "mcq", _steps(_across(scene, things, things)))
 
 
 _PICKUP_SINGLE = (
@@ -441,7 +484,9 @@ def _pickup(scene: Scene, rng: np.random.Generator) -> Question | None:
             f"Given that pallet {pallet} is the nearest to transporter {carrier}, it is the optimal choice to pick up.",
         ),
     )
-    return Question(text, things, (claim if several else "") + end, pallet[len("[Region ") : -1], "mcq")
+    loads = [f"{_tag(things.index(thing))} {'loaded' if thing.loaded else 'empty'}" for thing in carriers] if several else []
+    steps = _steps(loads, _away(things, pallets, free[0]))
+    return Question(text, things, (claim if several else "") + end, str(things.index(chosen)), "mcq", steps)
 
 
 def _buffer_by_shelf(scene: Scene, rng: np.random.Generator) -> Question | None:
@@ -460,7 +505,8 @@ def _buffer_by_shelf(scene: Scene, rng: np.random.Generator) -> Question | None:
     ).format(b=_masks(len(buffers)), s=_masks(len(shelves)), side=side)
     shelf_tag, tag = _tag(things.index(shelf)), _tag(things.index(chosen))
     answer = f"The shelf {shelf_tag} is the shelf on the {side}. The buffer region {tag} is the closest to the shelf {shelf_tag}."
-    return Question(text, things, answer, str(things.index(chosen)), "mcq")
+    steps = _steps(_across(scene, things, shelves), _away(things, buffers, shelf))
+    return Question(text, things, answer, str(things.index(chosen)), "mcq", steps)
 
 
 # distance --------------------------------------------------------------------------------------------------------------------------
@@ -495,7 +541,7 @@ def _pair_distance(scene: Scene, rng: np.random.Generator) -> Question | None:
         return None
     a, b = (f"the {NAMES[thing.kind]} <mask>" for thing in pair)
     text = _pick(rng, _PAIR_QUESTIONS).format(a=a, b=b)
-    return Question(text, pair, _distance_text(pair, 0, 1, rng), _metres(distance_m(*pair)), "distance")
+    return Question(text, pair, _distance_text(pair, 0, 1, rng), _metres(distance_m(*pair)), "distance", _tags(pair, *pair))
 
 
 def _metres(value: float) -> int | float:
@@ -542,7 +588,7 @@ def _transporter_to_buffer(scene: Scene, rng: np.random.Generator) -> Question |
         else ("Among the buffer zones {b}, what is the distance between transporter <mask> and the {side} buffer zone?",),
     ).format(side=side, b=_masks(len(buffers)))
     claim = _says(rng, f"The buffer region {_tag(things.index(chosen))} is the {side} buffer region.")
-    return _chain(text, things, claim, carriers[0], chosen, rng)
+    return _chain(text, things, claim, carriers[0], chosen, rng, _across(scene, things, buffers))
 
 
 def _pallet_to_buffer(scene: Scene, rng: np.random.Generator) -> Question | None:
@@ -562,7 +608,7 @@ def _pallet_to_buffer(scene: Scene, rng: np.random.Generator) -> Question | None
     ).format(b=_masks(len(buffers)), p=_masks(len(pallets)), one=one, two=two)
     claim = _says(rng, f"{_tag(things.index(pallet))} is the {one} pallet.")
     claim += " " + _says(rng, f"{_tag(things.index(buffer))} is the {two} buffer region.")
-    return _chain(text, things, claim, pallet, buffer, rng)
+    return _chain(text, things, claim, pallet, buffer, rng, _across(scene, things, things))
 
 
 def _pallets_apart(scene: Scene, rng: np.random.Generator) -> Question | None:
@@ -579,7 +625,8 @@ def _pallets_apart(scene: Scene, rng: np.random.Generator) -> Question | None:
         ),
     ).format(p=_masks(len(pallets)))
     a, b = _tag(pallets.index(left)), _tag(pallets.index(right))
-    return _chain(text, pallets, _says(rng, f"{a} is the leftmost pallet, and {b} is the rightmost pallet."), left, right, rng)
+    claim = _says(rng, f"{a} is the leftmost pallet, and {b} is the rightmost pallet.")
+    return _chain(text, pallets, claim, left, right, rng, _across(scene, pallets, pallets))
 
 
 def _pallet_to_shelf(scene: Scene, rng: np.random.Generator) -> Question | None:
@@ -596,12 +643,17 @@ def _pallet_to_shelf(scene: Scene, rng: np.random.Generator) -> Question | None:
             "What is the distance between the {side} pallet among the pallets {p} and the shelf <mask>?",
         ),
     ).format(p=_masks(len(pallets)), side=side)
-    return _chain(text, things, _says(rng, f"{_tag(things.index(pallet))} is the {side} pallet."), pallet, shelves[0], rng)
+    claim = _says(rng, f"{_tag(things.index(pallet))} is the {side} pallet.")
+    return _chain(text, things, claim, pallet, shelves[0], rng, _across(scene, things, pallets))
 
 
-def _chain(text: str, things: list[SceneObject], claim: str, one: SceneObject, two: SceneObject, rng: np.random.Generator) -> Question:
-    answer = f"{claim} {_distance_text(things, things.index(one), things.index(two), rng)}"
-    return Question(text, things, answer, _metres(distance_m(one, two)), "distance")
+def _chain(
+    text: str, things: list[SceneObject], claim: str, one: SceneObject, two: SceneObject, rng: np.random.Generator, found: list[str]
+) -> Question:
+    """found: the steps that lead to the two."""
+    i, j = things.index(one), things.index(two)
+    answer = f"{claim} {_distance_text(things, i, j, rng)}"
+    return Question(text, things, answer, _metres(distance_m(one, two)), "distance", _steps(found, [_tag(i) + _tag(j)]))
 
 
 # warm-up and extra -----------------------------------------------------------------------------------------------------------------
@@ -613,20 +665,24 @@ def _one(scene: Scene, rng: np.random.Generator) -> SceneObject:
     return _pick(rng, scene.of_kind(str(_pick(rng, kinds))))  # type: ignore[no-any-return]
 
 
+def _full_name(thing: SceneObject) -> str:
+    return {"transporter": "loaded transporter" if thing.loaded else "empty transporter"}.get(thing.kind, NAMES[thing.kind])
+
+
 def _what(scene: Scene, rng: np.random.Generator) -> Question | None:
     thing = _one(scene, rng)
-    name = {"transporter": "loaded transporter" if thing.loaded else "empty transporter"}.get(thing.kind, NAMES[thing.kind])
+    name = _full_name(thing)
     text = _pick(rng, ("What is <mask>?", "What kind of object is <mask>?", "Can you name the object in <mask>?"))
     article = "an" if name[0] in "aeiou" else "a"
-    return Question(text, [thing], f"[Region 0] is {article} {name}.", name, "what")
+    return Question(text, [thing], f"[Region 0] is {article} {name}.", name, "what", "[Region 0]")
 
 
 def _where(scene: Scene, rng: np.random.Generator) -> Question | None:
     thing = _one(scene, rng)
-    across, down = round(100 * thing.image_xy[0] / scene.camera.width), round(100 * thing.image_xy[1] / scene.camera.height)
+    across, down = _percent(thing.image_xy[0] / scene.camera.width), _percent(thing.image_xy[1] / scene.camera.height)
     text = _pick(rng, ("Where is <mask>?", "Where in the image is <mask>?", "What is the position of <mask> in the image?"))
     answer = f"[Region 0] is {across} percent from the left and {down} percent from the top of the image."
-    return Question(text, [thing], answer, f"{across} {down}", "where")
+    return Question(text, [thing], answer, f"{across:02d} {down:02d}", "where", "[Region 0]")
 
 
 def _from_camera(scene: Scene, rng: np.random.Generator) -> Question | None:
@@ -634,7 +690,7 @@ def _from_camera(scene: Scene, rng: np.random.Generator) -> Question | None:
     metres = round(float(np.linalg.norm(thing.camera_center_m)), 2)
     forms = ("How far is <mask> from the camera?", "What is the distance of <mask> from the camera?", "How distant is <mask> from us?")
     text = _pick(rng, forms)
-    return Question(text, [thing], f"[Region 0] is {metres:.2f} meters from the camera.", metres, "depth")
+    return Question(text, [thing], f"[Region 0] is {metres:.2f} meters from the camera.", metres, "depth", "[Region 0]")
 
 
 def _closer(scene: Scene, rng: np.random.Generator) -> Question | None:
@@ -644,7 +700,8 @@ def _closer(scene: Scene, rng: np.random.Generator) -> Question | None:
         return None
     near = int(np.argmin(away))
     text = _pick(rng, ("Which is closer to the camera, <mask> or <mask>?", "Which of <mask> and <mask> is nearer to the observer?"))
-    return Question(text, pair, f"{_tag(near)} is closer to the camera.", str(near), "closer")
+    steps = ", ".join(f"{_tag(k)} {brief_metres(value)}" for k, value in enumerate(away))
+    return Question(text, pair, f"{_tag(near)} is closer to the camera.", str(near), "closer", steps)
 
 
 def _inside(scene: Scene, rng: np.random.Generator) -> Question | None:
@@ -662,7 +719,77 @@ def _inside(scene: Scene, rng: np.random.Generator) -> Question | None:
     text = _pick(rng, ("Is the {n} <mask> inside the buffer region <mask>?", "Does the {n} <mask> stand in the buffer region <mask>?"))
     text = text.format(n=name)
     answer = f"The {name} [Region 0] is {'inside' if wanted else 'outside'} the buffer region [Region 1]."
-    return Question(text, [thing, buffer], answer, "inside" if wanted else "outside", "inside")
+    short = "in" if wanted else "out"
+    return Question(text, [thing, buffer], answer, short, "inside", "[Region 0][Region 1]")
+
+
+# One question about many regions: ten facts for the price of one picture and one prompt. Their answers are lists, and are not scored.
+
+
+def _survey(kind: str, text: str, things: list[SceneObject], values: Sequence[str], sentence: str) -> Question:
+    """values: a fact per leading thing (an anchor may follow); sentence: how to say it, of {r} and {v}."""
+    said = " ".join(sentence.format(r=_tag(k), v=value) for k, value in enumerate(values))
+    anchor = _tag(len(values)) if len(things) > len(values) else ""
+    return Question(text, things, said, None, kind, ", ".join(f"{_tag(k)}{anchor} {value}" for k, value in enumerate(values)))
+
+
+def _several(scene: Scene, rng: np.random.Generator, pool: Sequence[SceneObject] | None = None) -> list[SceneObject]:
+    return _shuffled(scene.regions if pool is None else pool, rng)[: int(rng.integers(3, 11))]
+
+
+def _positions(scene: Scene, rng: np.random.Generator) -> Question | None:
+    things = _several(scene, rng)
+    text = _pick(rng, ("Where in the image are {m}?", "What are the positions of {m} in the image?")).format(m=_masks(len(things)))
+    size = (scene.camera.width, scene.camera.height)
+    values = [" ".join(f"{_percent(xy / side):02d}" for xy, side in zip(thing.image_xy, size, strict=True)) for thing in things]
+    return _survey("positions", text, things, values, "{r} is at {v} percent of the width and height.")
+
+
+def _depths(scene: Scene, rng: np.random.Generator) -> Question | None:
+    things = _several(scene, rng)
+    text = _pick(rng, ("How far are {m} from the camera?", "What are the distances of {m} from the camera?")).format(m=_masks(len(things)))
+    values = [brief_metres(float(np.linalg.norm(thing.camera_center_m))) for thing in things]
+    return _survey("depths", text, things, values, "{r} is {v} meters from the camera.")
+
+
+def _kinds(scene: Scene, rng: np.random.Generator) -> Question | None:
+    things = _several(scene, rng)
+    text = _pick(rng, ("What are {m}?", "What kinds of objects are {m}?")).format(m=_masks(len(things)))
+    return _survey("kinds", text, things, [_full_name(thing) for thing in things], "{r} is a {v}.")
+
+
+def _distances(scene: Scene, rng: np.random.Generator) -> Question | None:
+    anchor, *things = _several(scene, rng, scene.of_kind("pallet") + scene.of_kind("buffer") + scene.of_kind("transporter")) or [None]
+    if anchor is None or not things:
+        return None
+    text = _pick(rng, ("How far are {m} from the {a} <mask>?", "What are the distances from {m} to the {a} <mask>?"))
+    text = text.format(m=_masks(len(things)), a=NAMES[anchor.kind])
+    values = [brief_metres(distance_m(thing, anchor)) for thing in things]
+    return _survey("distances", text, [*things, anchor], values, f"{{r}} is {{v}} meters from {_tag(len(things))}.")
+
+
+def _sides(scene: Scene, rng: np.random.Generator) -> Question | None:
+    anchor, *things = _several(scene, rng) or [None]
+    things = [thing for thing in things if _by_side(scene, [thing, anchor]) is not None]
+    if anchor is None or not things:
+        return None
+    text = _pick(
+        rng, ("Are {m} to the left or right of the {a} <mask>?", "On which side of the {a} in the last mask are {m}? It is <mask>.")
+    )
+    text = text.format(m=_masks(len(things)), a=NAMES[anchor.kind])
+    values = ["left" if thing.image_xy[0] < anchor.image_xy[0] else "right" for thing in things]
+    return _survey("sides", text, [*things, anchor], values, f"{{r}} is to the {{v}} of {_tag(len(things))}.")
+
+
+def _insides(scene: Scene, rng: np.random.Generator) -> Question | None:
+    things, buffers = _several(scene, rng, scene.of_kind("pallet") + scene.of_kind("transporter")), scene.of_kind("buffer")
+    if not things or not buffers:
+        return None
+    buffer = _pick(rng, buffers)
+    text = _pick(rng, ("Which of {m} are inside the buffer region <mask>?", "Are {m} in or out of the buffer region <mask>?"))
+    values = ["in" if in_buffer(thing, buffer) else "out" for thing in things]
+    tag = _tag(len(things))
+    return _survey("insides", text.format(m=_masks(len(things))), [*things, buffer], values, f"{{r}} is {{v}} of the buffer region {tag}.")
 
 
 def _width_of(scene: Scene, rng: np.random.Generator) -> Question | None:
@@ -670,7 +797,7 @@ def _width_of(scene: Scene, rng: np.random.Generator) -> Question | None:
     metres = round(max(thing.size_m[:2]), 2)
     name = NAMES[thing.kind]
     text = _pick(rng, (f"How wide is the {name} <mask>?", f"What is the width of the {name} <mask>?"))
-    return Question(text, [thing], f"The width of the {name} [Region 0] is {metres:.2f} meters.", metres, "width")
+    return Question(text, [thing], f"The width of the {name} [Region 0] is {metres:.2f} meters.", metres, "width", "[Region 0]")
 
 
 def _height_of(scene: Scene, rng: np.random.Generator) -> Question | None:
@@ -680,7 +807,7 @@ def _height_of(scene: Scene, rng: np.random.Generator) -> Question | None:
     metres = round(thing.size_m[2], 2)
     name = NAMES[thing.kind]
     text = _pick(rng, (f"How tall is the {name} <mask>?", f"What is the height of the {name} <mask>?"))
-    return Question(text, [thing], f"The height of the {name} [Region 0] is {metres:.2f} meters.", metres, "height")
+    return Question(text, [thing], f"The height of the {name} [Region 0] is {metres:.2f} meters.", metres, "height", "[Region 0]")
 
 
 def _tops_apart(scene: Scene, rng: np.random.Generator) -> Question | None:
@@ -738,6 +865,7 @@ _WARMUP_MAKERS: dict[str, list[tuple[float, _Maker]]] = {
     "pair": [(0.4, _closer), (0.6, _left_right)],
     "inside": [(1.0, _inside)],
     "distance": [(1.0, _pair_distance)],
+    "survey": [(0.2, _positions), (0.1, _depths), (0.1, _kinds), (0.3, _distances), (0.1, _sides), (0.2, _insides)],
 }
 _EXTRA_MAKERS: dict[str, list[tuple[float, _Maker]]] = {
     "width": [(1.0, _width_of)],
