@@ -64,8 +64,8 @@ class SmolRGPTConfig(PreTrainedConfig):
         region_tokens (`tuple[str, ...]`, defaults to `("rgb", "depth")`):
             The tokens each region is written as, in this order; a subset of `("rgb", "depth", "geo")`, may be empty.
         region_fusion (`"tokens" | "name"`, defaults to `"tokens"`):
-            `"tokens"`: each kind is a token of its own, as published. `"name"`: a region is written as its name, `[Region i]`, and the sum of
-            its features is added to that word wherever it stands, in the question and in the answer as it is being written.
+            `"tokens"`: each kind is a token of its own, as published. `"name"`: a region is written as its name, `[Region i]`, and the sum
+            of its features is added to that word wherever it stands, in the question and in the answer as it is being written.
         region_name_token_ids (`list[int]`): ids of the words `[Region 0]`, `[Region 1]`, ...; needed for `"name"`.
         region_norm (`bool`, defaults to `False`): layer norm on pooled vectors; not part of the published model.
         geometry_dim (`int`): columns of `region_geometry`, see `REGION_GEOMETRY_FEATURES`.

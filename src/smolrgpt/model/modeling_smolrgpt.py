@@ -234,9 +234,9 @@ class SmolRGPTPreTrainedModel(PreTrainedModel):
             init.normal_(module.weight, std=module.in_channels**-0.5)
         # noted on the layer itself: the library passes over modules without weights of their own in models outside of it
         if (std := getattr(module, "initial_std", None)) is not None:
-            init.normal_(module.weight, std=std)
+            init.normal_(module.weight, std=std)  # type: ignore[arg-type]
         if (scale := getattr(module, "initial_scale", None)) is not None:
-            init.constant_(module.weight, scale)
+            init.constant_(module.weight, scale)  # type: ignore[arg-type]
 
 
 class SmolRGPTModel(SmolRGPTPreTrainedModel):

@@ -100,8 +100,8 @@ class SmolRGPTProcessor(ProcessorMixin):
         """One question (and answer) -> ``input_ids`` and ``labels`` of the same length.
 
         The prompt's labels are -100; with an answer its tokens and ``<|im_end|>\\n`` are both input and label. Special tokens written in
-        the question or the answer are plain text. Raises ValueError when the question's ``<mask>`` are not ``num_regions``, or more than the
-        model has names for.
+        the question or the answer are plain text. Raises ValueError when the question's ``<mask>`` are not ``num_regions``, or are more
+        than the model has names for.
         """
         pieces = self._without_image_marker(question).split(REGION_PLACEHOLDER)
         if len(pieces) - 1 != num_regions:

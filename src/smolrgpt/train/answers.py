@@ -3,9 +3,11 @@
 The official sentences word the same fact in many ways. A small model spends its few minutes on the wording, which cannot be predicted, and
 too little on the fact. The shorter styles write facts only, and the rules of ``evaluation/extract.py`` read all of them:
 
-    official  The pallets [Region 1] [Region 4] are in the buffer region [Region 0]. Therefore, the buffer region [Region 0] has two pallets.
+    official  The pallets [Region 1] [Region 4] are in the buffer region [Region 0]. Therefore, the buffer [Region 0] has two pallets.
     brief     [Region 1] [Region 4] [Region 0]: 2
-    steps     [Region 0] 34, [Region 6] 71, [Region 0], [Region 1] in, [Region 4] in, [Region 2] out: 2
+    steps     [Region 0] 34, [Region 6] 71, [Region 1][Region 0] in, [Region 4][Region 0] in, [Region 2][Region 0] out: 2
+
+The last one looks from left to right for the buffer (percent of the width), then at each pallet and that buffer.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ def region_name(index: int) -> str:
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
-    """Byte-level BPE over ``texts``: any string can be written, frequent words are one token, digits stay single, a region's name is one token."""
+    """Byte-level BPE over ``texts``: any string can be written, frequent words and region names are one token, digits stay single."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(  # type: ignore[assignment]
         [pre_tokenizers.Split(_PIECES, "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]

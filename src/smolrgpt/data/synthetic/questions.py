@@ -759,9 +759,10 @@ def _kinds(scene: Scene, rng: np.random.Generator) -> Question | None:
 
 
 def _distances(scene: Scene, rng: np.random.Generator) -> Question | None:
-    anchor, *things = _several(scene, rng, scene.of_kind("pallet") + scene.of_kind("buffer") + scene.of_kind("transporter")) or [None]
-    if anchor is None or not things:
+    found = _several(scene, rng, scene.of_kind("pallet") + scene.of_kind("buffer") + scene.of_kind("transporter"))
+    if len(found) < 2:
         return None
+    anchor, *things = found
     text = _pick(rng, ("How far are {m} from the {a} <mask>?", "What are the distances from {m} to the {a} <mask>?"))
     text = text.format(m=_masks(len(things)), a=NAMES[anchor.kind])
     values = [brief_metres(distance_m(thing, anchor)) for thing in things]
@@ -769,9 +770,12 @@ def _distances(scene: Scene, rng: np.random.Generator) -> Question | None:
 
 
 def _sides(scene: Scene, rng: np.random.Generator) -> Question | None:
-    anchor, *things = _several(scene, rng) or [None]
-    things = [thing for thing in things if _by_side(scene, [thing, anchor]) is not None]
-    if anchor is None or not things:
+    found = _several(scene, rng)
+    if not found:
+        return None
+    anchor = found[0]
+    things = [thing for thing in found[1:] if _by_side(scene, [thing, anchor]) is not None]
+    if not things:
         return None
     text = _pick(
         rng, ("Are {m} to the left or right of the {a} <mask>?", "On which side of the {a} in the last mask are {m}? It is <mask>.")
