@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 import os
 import subprocess
 import sys
@@ -14,13 +15,15 @@ import torch
 from transformers import AutoConfig, AutoModelForImageTextToText
 
 from smolrgpt.model import SmolRGPTConfig, SmolRGPTForConditionalGeneration
-from smolrgpt.model.modeling_smolrgpt import geometry_weights, pool_masks
+from smolrgpt.model.configuration_smolrgpt import REGION_GEOMETRY_FEATURES
+from smolrgpt.model.modeling_smolrgpt import distance_feature, geometry_weights, pool_masks
 from smolrgpt.precision import best_dtype
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 NAMES = list(range(40, 48))
 NAMED = {"region_fusion": "name", "region_name_token_ids": NAMES}
-both_fusions = pytest.mark.parametrize("changes", [{}, NAMED], ids=["tokens", "names"])
+PAIRED = {**NAMED, "pair_geometry": True}
+both_fusions = pytest.mark.parametrize("changes", [{}, NAMED, PAIRED], ids=["tokens", "names", "pairs"])
 #: Lets only names be written, so that answers are made of what carries features.
 ONLY_NAMES = [i for i in range(64) if i not in NAMES]
 IMAGE_KEYS = ("pixel_values", "depth_values", "region_masks", "region_image_index", "region_geometry")
@@ -90,6 +93,7 @@ def test_geometry_token_takes_one_more_id() -> None:
         ({"region_fusion": "sum"}, "region_fusion is 'sum'"),
         ({"region_fusion": "name"}, "region_name_token_ids is empty"),
         ({"region_fusion": "name", "region_name_token_ids": [64]}, "outside the text vocabulary"),
+        ({"pair_geometry": True}, "pair_geometry needs"),
     ],
 )
 def test_contradicting_configurations_raise(tiny_config, changes, message) -> None:
@@ -269,6 +273,34 @@ def test_what_a_name_in_the_answer_carries_reaches_the_next_word(tiny_model, tin
 
     changed = {kind: value + 1 for kind, value in features.region_embeds.items()}
     assert not torch.allclose(next_word(features.region_embeds), next_word(changed))
+
+
+@torch.no_grad()
+def test_two_names_side_by_side_carry_their_pair(tiny_model, tiny_batch) -> None:
+    """The second of two adjacent names differs with its partner; apart, it does not; and the word before may be in the cache."""
+    model = tiny_model(**PAIRED).model
+    batch = tiny_batch(model.config)
+    embeds = model.encode(**{key: batch[key] for key in IMAGE_KEYS}).region_embeds
+    index = torch.tensor([[3, 1]])
+
+    def last(*ids, previous=None):
+        previous = None if previous is None else torch.tensor([[previous]])
+        return model.merge(torch.tensor([ids]), None, embeds, None, index, True, previous)[0, -1]
+
+    assert not torch.allclose(last(40, 41), last(41, 41))
+    assert torch.equal(last(40, 5, 41), last(41, 5, 41))
+    assert torch.equal(last(41, previous=40), last(40, 41)) and torch.equal(last(41), last(5, 41))
+
+
+def test_the_distance_of_a_pair_is_the_distance_of_the_middles() -> None:
+    names = list(REGION_GEOMETRY_FEATURES)
+    one, two = torch.zeros(2, 1, len(names))
+    for geometry in (one, two):
+        geometry[:, [names.index(name) for name in ("has_depth", "is_metric", "has_camera")]] = 1
+    two[:, [names.index("x_m"), names.index("z_m")]] = torch.tensor([0.3, 0.4])  # 3 and 4 metres
+    assert distance_feature(one, two).item() == pytest.approx(math.log(0.5) / 3)
+    two[:, names.index("is_metric")] = 0
+    assert distance_feature(one, two).item() == 0
 
 
 # ------------------------------------------------------------------------------------------------------------------ pooling

@@ -66,6 +66,9 @@ class SmolRGPTConfig(PreTrainedConfig):
         region_fusion (`"tokens" | "name"`, defaults to `"tokens"`):
             `"tokens"`: each kind is a token of its own, as published. `"name"`: a region is written as its name, `[Region i]`, and the sum
             of its features is added to that word wherever it stands, in the question and in the answer as it is being written.
+        pair_geometry (`bool`, defaults to `False`):
+            Of two names that stand side by side, `[Region 2][Region 5]`, the second also carries what the two regions' geometry says of
+            the pair. Needs `region_fusion` "name" and the geometry token.
         region_name_token_ids (`list[int]`): ids of the words `[Region 0]`, `[Region 1]`, ...; needed for `"name"`.
         region_norm (`bool`, defaults to `False`): layer norm on pooled vectors; not part of the published model.
         geometry_dim (`int`): columns of `region_geometry`, see `REGION_GEOMETRY_FEATURES`.
@@ -127,6 +130,7 @@ class SmolRGPTConfig(PreTrainedConfig):
     region_tokens: list[str] | tuple[str, ...] = ("rgb", "depth")
     region_fusion: str = "tokens"
     region_name_token_ids: list[int] | tuple[int, ...] = ()
+    pair_geometry: bool = False
     region_norm: bool = False
     geometry_dim: int = len(REGION_GEOMETRY_FEATURES)
     geometry_num_frequencies: int = 2
@@ -179,6 +183,8 @@ class SmolRGPTConfig(PreTrainedConfig):
             raise ValueError(f"region_fusion is {self.region_fusion!r}; expected 'tokens' or 'name'")
         if self.region_fusion == "name" and not self.region_name_token_ids:
             raise ValueError("region_fusion is 'name' but region_name_token_ids is empty; give the ids of '[Region 0]', '[Region 1]', ...")
+        if self.pair_geometry and not (self.region_fusion == "name" and "geo" in self.region_tokens):
+            raise ValueError("pair_geometry needs region_fusion 'name' and 'geo' among the region_tokens")
         outside = [i for i in self.region_name_token_ids if not 0 <= i < self.text_config.vocab_size]
         if outside:
             raise ValueError(f"region name ids {outside} lie outside the text vocabulary of {self.text_config.vocab_size} tokens")

@@ -141,6 +141,14 @@ class SmolRGPTRefiner(nn.Module):
         return x.flatten(1, 2)
 
 
+def fourier_features(geometry: Tensor, num_frequencies: int) -> Tensor:
+    """(N, F) in about [-1, 1] -> (N, F * (1 + 2 frequencies)) float32; bf16's 8 bits are too few for the high frequencies."""
+    geometry = geometry.float()
+    scales = torch.pi * 2.0 ** torch.arange(num_frequencies, device=geometry.device)
+    angles = (geometry[:, :, None] * scales).flatten(1)  # (N, F * frequencies)
+    return torch.cat([geometry, angles.sin(), angles.cos()], dim=1)
+
+
 class SmolRGPTGeometryEmbedder(nn.Module):
     """Fourier features of a region's geometry and a small MLP: the geometry token."""
 
@@ -157,11 +165,39 @@ class SmolRGPTGeometryEmbedder(nn.Module):
 
     def forward(self, geometry: Tensor) -> Tensor:
         """(N, F) in about [-1, 1] -> (N, D)."""
-        geometry = geometry.float()  # the high frequencies need more than bf16's 8 bits
-        scales = torch.pi * 2.0 ** torch.arange(self.num_frequencies, device=geometry.device)
-        angles = (geometry[:, :, None] * scales).flatten(1)  # (N, F * frequencies)
-        features = torch.cat([geometry, angles.sin(), angles.cos()], dim=1).to(self.fc1.weight.dtype)
+        features = fourier_features(geometry, self.num_frequencies).to(self.fc1.weight.dtype)
         return self.norm(self.fc2(functional.gelu(self.fc1(features))))
+
+
+class SmolRGPTPairEmbedder(nn.Module):
+    """What two regions are to one another: an MLP on the geometry of both, their difference and their distance."""
+
+    def __init__(self, config: SmolRGPTConfig):
+        super().__init__()
+        width, dim = config.text_config.hidden_size, config.geometry_dim
+        self.num_frequencies = 2 * config.geometry_num_frequencies
+        self.fc1 = nn.Linear(2 * dim + (dim + 1) * (1 + 2 * self.num_frequencies), 2 * width)
+        self.fc2 = nn.Linear(2 * width, width)
+        self.norm = nn.LayerNorm(width)
+        for linear in (self.fc1, self.fc2):
+            linear.initial_std = linear.in_features**-0.5  # type: ignore[assignment]
+        self.norm.initial_scale = word_scale(config)  # type: ignore[assignment]
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        """Geometry (M, F) of the first and the second region of M pairs -> (M, D)."""
+        first, second = first.float(), second.float()
+        relation = torch.cat([second - first, distance_feature(first, second)], dim=1)
+        features = torch.cat([first, second, fourier_features(relation, self.num_frequencies)], dim=1)
+        return self.norm(self.fc2(functional.gelu(self.fc1(features.to(self.fc1.weight.dtype)))))
+
+
+def distance_feature(first: Tensor, second: Tensor) -> Tensor:
+    """(M, F) twice -> (M, 1): the logarithm of the distance between the visible middles, 0 where one of them is not known in metres."""
+    column = {name: i for i, name in enumerate(REGION_GEOMETRY_FEATURES)}
+    middle = [column[name] for name in ("x_m", "y_m", "z_m")]
+    distance = (second[:, middle] - first[:, middle]).norm(dim=1, keepdim=True)  # in units of 10 m
+    known = geometry_weights(first)[:, middle[:1]] * geometry_weights(second)[:, middle[:1]]
+    return known * torch.log(distance.clamp(min=0.01)) / 3  # 0.1 m to 100 m: -1.5 to 0.8
 
 
 class SmolRGPTGeometryHead(nn.Module):
@@ -259,6 +295,8 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
                 norm.initial_scale = word_scale(config)  # type: ignore[assignment]
         if "geo" in config.region_tokens:
             self.geometry_embedder = SmolRGPTGeometryEmbedder(config)
+        if config.pair_geometry:
+            self.pair_embedder = SmolRGPTPairEmbedder(config)
         self.language_model = AutoModel.from_config(config.text_config)
         self.post_init()
 
@@ -324,6 +362,8 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
             if region_geometry is None:
                 raise ValueError("region_geometry is missing but region_tokens has 'geo'; pass what the processor returned")
             embeds["geo"] = self.geometry_embedder(region_geometry)
+            if self.config.pair_geometry:
+                embeds["geometry"] = region_geometry
         return embeds
 
     def encode(
@@ -389,15 +429,32 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
         number[names] = torch.arange(len(names), device=input_ids.device)
         return number[input_ids]
 
-    def _add_to_names(self, embeds: Tensor, input_ids: Tensor, region_embeds: dict[str, Tensor], region_index: Tensor) -> Tensor:
-        """(Q, T, D) with each region's features, summed over kinds, added wherever its name is written."""
-        name = self._name_of(input_ids)  # (Q, T)
-        row = torch.where(
-            (name >= 0) & (name < region_index.shape[1]), region_index.gather(1, name.clamp(0, region_index.shape[1] - 1)), -1
-        )  # (Q, T) into N
-        vectors = torch.stack([region_embeds[kind] for kind in self.config.region_tokens]).sum(0).to(embeds.dtype)  # (N, D)
+    def _add_to_names(
+        self, embeds: Tensor, input_ids: Tensor, region_embeds: dict[str, Tensor], region_index: Tensor, previous_ids: Tensor | None
+    ) -> Tensor:
+        """(Q, T, D) with each region's features, summed over kinds, added wherever its name is written, and those of pairs.
+
+        previous_ids (Q, 1): the word before `input_ids`, when the prompt has been read before.
+        """
+        row = self._region_named(input_ids, region_index)  # (Q, T)
         places = row >= 0
-        return embeds.index_put(places.nonzero(as_tuple=True), vectors[row[places]], accumulate=True)
+        vectors = torch.stack([region_embeds[kind] for kind in self.config.region_tokens]).sum(0).to(embeds.dtype)  # (N, D)
+        embeds = embeds.index_put(places.nonzero(as_tuple=True), vectors[row[places]], accumulate=True)
+        if not self.config.pair_geometry:
+            return embeds
+        first = torch.full_like(row[:, :1], -1) if previous_ids is None else self._region_named(previous_ids, region_index)
+        before = torch.cat([first, row[:, :-1]], dim=1)  # (Q, T) the region named by the word before
+        pairs = places & (before >= 0)
+        related = self.pair_embedder(region_embeds["geometry"][before[pairs]], region_embeds["geometry"][row[pairs]])
+        return embeds.index_put(pairs.nonzero(as_tuple=True), related.to(embeds.dtype), accumulate=True)
+
+    def _region_named(self, input_ids: Tensor, region_index: Tensor) -> Tensor:
+        """(Q, T) ids and (Q, R) -> (Q, T) rows of the region table; -1 where a word names none of the question's regions."""
+        name = self._name_of(input_ids)
+        if not region_index.shape[1]:
+            return torch.full_like(name, -1)
+        named = (name >= 0) & (name < region_index.shape[1])
+        return torch.where(named, region_index.gather(1, name.clamp(0, region_index.shape[1] - 1)), -1)
 
     def merge(
         self,
@@ -407,6 +464,7 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
         image_index: Tensor | None,
         region_index: Tensor | None,
         decoding: bool = False,
+        previous_ids: Tensor | None = None,
     ) -> Tensor:
         """(Q, T) token ids -> (Q, T, D) embeddings with every placeholder replaced by its feature, in order of appearance.
 
@@ -422,7 +480,7 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
             rows = image_index[places.any(1)]  # text-only questions take no image
             embeds = embeds.masked_scatter(places[..., None], image_embeds.to(embeds.dtype)[rows])
         if region_index is not None and region_embeds and self.config.region_fusion == "name":
-            embeds = self._add_to_names(embeds, input_ids, region_embeds, region_index)
+            embeds = self._add_to_names(embeds, input_ids, region_embeds, region_index, previous_ids)
         elif region_index is not None and region_embeds:
             wanted = region_index[region_index >= 0]  # (regions mentioned,) question by question
             for kind in self.config.region_tokens:
@@ -451,12 +509,14 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
         region_index: Tensor | None = None,
         image_embeds: Tensor | None = None,
         region_embeds: dict[str, Tensor] | None = None,
+        previous_ids: Tensor | None = None,
         **kwargs: Any,
     ) -> SmolRGPTModelOutputWithPast:
         """
         input_ids, attention_mask (Q, T) left padded; pixel_values, depth_values (I, 3, S, S); region_masks (N, g, g) area fractions;
         region_image_index (N,); region_geometry (N, F); image_index (Q,) into I; region_index (Q, R) into N, -1 = padding.
-        `image_embeds` (I, P, D) and `region_embeds` {kind: (N, D)} of an earlier `encode` replace the pixels.
+        `image_embeds` (I, P, D) and `region_embeds` {kind: (N, D)} of an earlier `encode` replace the pixels. previous_ids (Q, 1): the
+        word before `input_ids` when `past_key_values` holds it (`pair_geometry` looks at it; `generate` passes it).
         Raises ValueError when placeholders and features do not match.
         """
         if (input_ids is None) == (inputs_embeds is None):
@@ -468,7 +528,7 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
                 features = self.encode(pixel_values, depth_values, region_masks, region_image_index, region_geometry)
                 image_embeds, region_embeds = features.image_embeds, features.region_embeds
             decoding = past_key_values is not None and past_key_values.get_seq_length() > 0
-            inputs_embeds = self.merge(input_ids, image_embeds, region_embeds, image_index, region_index, decoding)
+            inputs_embeds = self.merge(input_ids, image_embeds, region_embeds, image_index, region_index, decoding, previous_ids)
         outputs = self.language_model(
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
@@ -642,6 +702,7 @@ class SmolRGPTForConditionalGeneration(SmolRGPTPreTrainedModel, GenerationMixin)
         )
         if not is_first_iteration and kwargs.get("use_cache", True):
             kept = NAME_INPUTS if self.config.region_fusion == "name" else ()
+            inputs["previous_ids"] = input_ids[:, -2:-1]
             for name in (*IMAGE_INPUTS, *QUESTION_INPUTS):
                 if name not in kept:
                     inputs.pop(name, None)

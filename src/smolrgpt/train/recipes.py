@@ -39,6 +39,7 @@ _NANO_CONFIG: dict[str, Any] = {
     "pixel_shuffle_factor": 4,
     "region_tokens": ["rgb", "depth", "geo"],
     "region_fusion": "name",
+    "pair_geometry": True,
     "region_norm": True,
     "geometry_loss_weight": 0.5,
 }
@@ -50,7 +51,7 @@ def nano(out: Path | None = None, data_root: Path | None = None, quick: bool = F
     rate = 8e-4  # at 2e-3 a model of this size stays at chance
 
     def stage(name: str, rates: Any, mixture: dict[str, float], steps: int, validations: int = 0) -> Stage:
-        steps = round(steps * (0.27 if quick else 1.0))
+        steps = round(steps * (0.4 if quick else 1.0))
         every = max(1, steps // max(1, validations))
         return Stage(
             name,
@@ -72,8 +73,8 @@ def nano(out: Path | None = None, data_root: Path | None = None, quick: bool = F
         ),
         stages=(
             stage("align", ((ALL, rate),), {"captions": 1.0}, steps=100),
-            stage("warm-up", ((ALL, rate),), {"warmup": 1.0, "captions": 0.1}, steps=2600),
-            stage("fine-tune", ((VISION, None), (ALL, rate)), {"train": 1.0, "warmup": 0.3}, steps=4300, validations=6),
+            stage("warm-up", ((ALL, rate),), {"warmup": 1.0, "captions": 0.1}, steps=1500),
+            stage("fine-tune", ((VISION, None), (ALL, rate)), {"train": 1.0, "warmup": 0.3}, steps=4000, validations=8),
         ),
         answer_style="steps",
         validation_questions=600,
@@ -88,13 +89,19 @@ def _nano_variant(run: Run, name: str, config: dict[str, Any], processor: dict[s
 
 def nano_published(**options: Any) -> Run:
     """The published design trained alike: RGB and depth tokens only, bilinear masks, min-max depth, no labels, no auxiliary loss."""
-    config = {"region_tokens": ["rgb", "depth"], "region_fusion": "tokens", "region_norm": False, "geometry_loss_weight": 0.0}
+    config = {
+        "region_tokens": ["rgb", "depth"],
+        "region_fusion": "tokens",
+        "pair_geometry": False,
+        "region_norm": False,
+        "geometry_loss_weight": 0.0,
+    }
     return _nano_variant(nano(**options), "nano-published", config, {"mask_resize": "bilinear", "depth_encoding": "minmax"})
 
 
 def nano_blind(**options: Any) -> Run:
     """Text only: no image tokens, no region tokens. What guessing from the wording reaches."""
-    config = {"region_tokens": [], "region_fusion": "tokens", "geometry_loss_weight": 0.0}
+    config = {"region_tokens": [], "region_fusion": "tokens", "pair_geometry": False, "geometry_loss_weight": 0.0}
     return _nano_variant(nano(**options), "nano-blind", config, {"num_image_tokens": 0})
 
 
