@@ -274,6 +274,19 @@ def test_region_labels_and_token_choice(tokenizer):
     assert "user\n[Region 0]<mask_rgb><mask_geo>, [Region 1]<mask_rgb><mask_geo>!<|im_end|>" in text
 
 
+def test_a_region_may_be_written_as_its_name_alone():
+    tokenizer = build_tokenizer()
+    tokenizer.add_tokens([f"[Region {i}]" for i in range(3)])
+    processor = SmolRGPTProcessor(SmolRGPTImageProcessor(size=32, grid_size=16), tokenizer, ("rgb", "geo"), region_fusion="name")
+    ids = processor.encode_text("<mask>, <mask>!", 2, with_image=False)["input_ids"]
+    assert "user\n[Region 0], [Region 1]!<|im_end|>" in tokenizer.decode(ids)
+    assert [ids.count(i) for i in tokenizer.convert_tokens_to_ids([f"[Region {i}]" for i in range(3)])] == [1, 1, 0]
+    with pytest.raises(ValueError, match="4 regions, this model has names for 3"):
+        processor.encode_text("<mask>" * 4, 4)
+    with pytest.raises(ValueError, match="region_fusion is 'sum'"):
+        SmolRGPTProcessor(SmolRGPTImageProcessor(), tokenizer, region_fusion="sum")
+
+
 def test_blind_prompt_has_no_placeholder(tokenizer):
     processor = build(tokenizer, region_tokens=(), num_image_tokens=0)
     text = processor.encode_text("Is <mask> left?", 1)

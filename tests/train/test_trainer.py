@@ -152,6 +152,18 @@ def test_a_corrupt_image_is_counted_and_left_out(config, data, tmp_path):
     assert "broken.png" in collator.skips.summary()
 
 
+def test_a_question_with_too_many_regions_is_counted_and_left_out(config, data):
+    samples = read_warehouse(data, "train")
+    model = dataclasses.replace(config.model, config={**TINY, "region_fusion": "name", "pair_geometry": True})
+    _, processor = trainer.build_model(model, "eager", samples)
+    processor.num_region_names = 2
+    collator = Collator(processor)
+    batch = collator([samples])
+    fitting = sum(len(sample.regions) <= 2 for sample in samples)
+    assert len(batch["input_ids"]) == fitting and collator.skips.total == len(samples) - fitting > 0
+    assert "names for 2" in collator.skips.summary()
+
+
 def test_the_cache_changes_nothing(config, data):
     samples = read_warehouse(data, "train")
     _, processor = trainer.build_model(config.model, "eager", samples)
