@@ -5,9 +5,9 @@ too little on the fact. The shorter styles write facts only, and the rules of ``
 
     official  The pallets [Region 1] [Region 4] are in the buffer region [Region 0]. Therefore, the buffer [Region 0] has two pallets.
     brief     [Region 1] [Region 4] [Region 0]: 2
-    steps     [Region 0] 34, [Region 6] 71, [Region 1][Region 0] in, [Region 4][Region 0] in, [Region 2][Region 0] out: 2
+    steps     [Region 0][Region 6] left, [Region 1][Region 0] 1, [Region 4][Region 0] 2, [Region 2][Region 0] 2: 2
 
-The last one looks from left to right for the buffer (percent of the width), then at each pallet and that buffer.
+The last one compares the best so far with each next region (here: which buffer is leftmost), then counts pallet by pallet.
 """
 
 from __future__ import annotations

@@ -76,8 +76,8 @@ def nano(out: Path | None = None, data_root: Path | None = None, quick: bool = F
         ),
         stages=(
             stage("align", ((ALL, rate),), {"captions": 1.0}, steps=100),
-            stage("warm-up", ((ALL, rate),), {"warmup": 1.0, "captions": 0.1}, steps=1500),
-            stage("fine-tune", ((VISION, None), (ALL, rate)), {"train": 1.0, "warmup": 0.3}, steps=4000, validations=8),
+            stage("warm-up", ((ALL, rate),), {"warmup": 1.0, "captions": 0.1}, steps=1200),
+            stage("fine-tune", ((VISION, None), (ALL, rate)), {"train": 1.0, "warmup": 0.3}, steps=2800, validations=4),
         ),
         answer_style="steps",
         validation_questions=600,

@@ -219,15 +219,26 @@ def brief_metres(value: float) -> str:
     return f"{value:.2f}" if value < 3 else f"{value:.1f}"
 
 
-def _across(scene: Scene, things: Sequence[SceneObject], among: Sequence[SceneObject]) -> list[str]:
-    """A step for each of ``among``: how far from the left it is, in percent of the width."""
-    percent = [_percent(thing.image_xy[0] / _width(scene)) for thing in among]
-    return [f"{_tag(things.index(thing))} {value:02d}" for thing, value in zip(among, percent, strict=True)]
+def _sides_compared(things: Sequence[SceneObject], among: Sequence[SceneObject], side: str) -> list[str]:
+    """Steps to the leftmost or rightmost of ``among``: the best so far, each next one, and on which side of it the best so far is."""
+    if side == "middle":
+        return [*_sides_compared(things, among, "leftmost"), *_sides_compared(things, among, "rightmost")]
+    steps, best = [], among[0]
+    for thing in among[1:]:
+        word = "left" if best.image_xy[0] < thing.image_xy[0] else "right"
+        steps.append(f"{_tags(things, best, thing)} {word}")
+        best = best if side.startswith(word) else thing
+    return steps
 
 
-def _away(things: Sequence[SceneObject], among: Sequence[SceneObject], anchor: SceneObject) -> list[str]:
-    """A step for each of ``among``: metres to the anchor."""
-    return [f"{_tags(things, thing, anchor)} {brief_metres(distance_m(thing, anchor))}" for thing in among]
+def _distances_compared(things: Sequence[SceneObject], among: Sequence[SceneObject], anchor: SceneObject) -> list[str]:
+    """Steps to the one of ``among`` nearest to the anchor: the best so far, each next one, and whether the best so far is nearer."""
+    steps, best = [], among[0]
+    for thing in among[1:]:
+        nearer = np.linalg.norm(best.center_m - anchor.center_m) < np.linalg.norm(thing.center_m - anchor.center_m)
+        steps.append(f"{_tags(things, anchor, best, anchor, thing)} {'nearer' if nearer else 'farther'}")
+        best = best if nearer else thing
+    return steps
 
 
 def _tags(things: Sequence[SceneObject], *named: SceneObject) -> str:
@@ -317,7 +328,7 @@ def _count(scene: Scene, rng: np.random.Generator) -> Question | None:
     text = _pick(rng, _COUNT_TURNED if turned else _COUNT_QUESTIONS).format(b=_masks(len(buffers)), p=_masks(len(pallets)), where=where)
     number = things.index(chosen)
     claim = _says(rng, f"The buffer region {_tag(number)} is the {side} buffer region{_pick(rng, ('', ' among all the buffer regions'))}.")
-    return _counted(text, things, claim, number, inside, rng, _across(scene, things, buffers))
+    return _counted(text, things, claim, number, inside, rng, _sides_compared(things, buffers, side))
 
 
 def _count_by_shelf(scene: Scene, rng: np.random.Generator) -> Question | None:
@@ -335,7 +346,7 @@ def _count_by_shelf(scene: Scene, rng: np.random.Generator) -> Question | None:
     shelf_tag, number = _tag(things.index(shelf)), things.index(chosen)
     near = _pick(rng, ("buffer region {b} is the closest to the shelf {s}", "buffer area {b} is nearest to the shelf {s}"))
     claim = f"The shelf {shelf_tag} is the shelf on the {side}. The {near.format(b=_tag(number), s=shelf_tag)}."
-    steps = [*_across(scene, things, shelves), *_away(things, buffers, shelf)]
+    steps = [*_sides_compared(things, shelves, side + "most"), *_distances_compared(things, buffers, shelf)]
     return _counted(text, things, claim, number, inside, rng, steps)
 
 
@@ -401,7 +412,9 @@ def _counted(
             f"It means that there {'are' if several else 'is'} {amount} in the buffer zone {buffer}.",
         ),
     )
-    checked = [f"{_tag(k)}{buffer} {'in' if thing in inside else 'out'}" for k, thing in enumerate(things) if thing.kind == "pallet"]
+    pallets = [thing for thing in things if thing.kind == "pallet"]
+    tally = [sum(other in inside for other in pallets[: k + 1]) for k in range(len(pallets))]
+    checked = [f"{_tag(things.index(thing))}{buffer} {amount}" for thing, amount in zip(pallets, tally, strict=True)]
     return Question(text, things, f"{claim} {listing} {end}", len(inside), "count", _steps(found, checked))
 
 
@@ -427,7 +440,7 @@ def _extreme_of_three(scene: Scene, rng: np.random.Generator) -> Question | None
     text = _pick(rng, _EXTREME_QUESTIONS).format(list=f"{a}, {b}, and {c}", side=side, short=side.removesuffix("most"))
     number = things.index(chosen)
     answer = _says(rng, f"The {NAMES[chosen.kind]} {_tag(number)} is the {side} object.")
-    return Question(text, things, answer, str(number), "mcq", _steps(_across(scene, things, things)))
+    return Question(text, things, answer, str(number), "mcq", _steps(_sides_compared(things, things, side)))
 
 
 _PICKUP_SINGLE = (
@@ -485,7 +498,7 @@ def _pickup(scene: Scene, rng: np.random.Generator) -> Question | None:
         ),
     )
     loads = [f"{_tag(things.index(thing))} {'loaded' if thing.loaded else 'empty'}" for thing in carriers] if several else []
-    steps = _steps(loads, _away(things, pallets, free[0]))
+    steps = _steps(loads, _distances_compared(things, pallets, free[0]))
     return Question(text, things, (claim if several else "") + end, str(things.index(chosen)), "mcq", steps)
 
 
@@ -505,7 +518,7 @@ def _buffer_by_shelf(scene: Scene, rng: np.random.Generator) -> Question | None:
     ).format(b=_masks(len(buffers)), s=_masks(len(shelves)), side=side)
     shelf_tag, tag = _tag(things.index(shelf)), _tag(things.index(chosen))
     answer = f"The shelf {shelf_tag} is the shelf on the {side}. The buffer region {tag} is the closest to the shelf {shelf_tag}."
-    steps = _steps(_across(scene, things, shelves), _away(things, buffers, shelf))
+    steps = _steps(_sides_compared(things, shelves, side + "most"), _distances_compared(things, buffers, shelf))
     return Question(text, things, answer, str(things.index(chosen)), "mcq", steps)
 
 
@@ -588,7 +601,7 @@ def _transporter_to_buffer(scene: Scene, rng: np.random.Generator) -> Question |
         else ("Among the buffer zones {b}, what is the distance between transporter <mask> and the {side} buffer zone?",),
     ).format(side=side, b=_masks(len(buffers)))
     claim = _says(rng, f"The buffer region {_tag(things.index(chosen))} is the {side} buffer region.")
-    return _chain(text, things, claim, carriers[0], chosen, rng, _across(scene, things, buffers))
+    return _chain(text, things, claim, carriers[0], chosen, rng, _sides_compared(things, buffers, side))
 
 
 def _pallet_to_buffer(scene: Scene, rng: np.random.Generator) -> Question | None:
@@ -608,7 +621,8 @@ def _pallet_to_buffer(scene: Scene, rng: np.random.Generator) -> Question | None
     ).format(b=_masks(len(buffers)), p=_masks(len(pallets)), one=one, two=two)
     claim = _says(rng, f"{_tag(things.index(pallet))} is the {one} pallet.")
     claim += " " + _says(rng, f"{_tag(things.index(buffer))} is the {two} buffer region.")
-    return _chain(text, things, claim, pallet, buffer, rng, _across(scene, things, things))
+    found = [*_sides_compared(things, pallets, one), *_sides_compared(things, buffers, two)]
+    return _chain(text, things, claim, pallet, buffer, rng, found)
 
 
 def _pallets_apart(scene: Scene, rng: np.random.Generator) -> Question | None:
@@ -626,7 +640,8 @@ def _pallets_apart(scene: Scene, rng: np.random.Generator) -> Question | None:
     ).format(p=_masks(len(pallets)))
     a, b = _tag(pallets.index(left)), _tag(pallets.index(right))
     claim = _says(rng, f"{a} is the leftmost pallet, and {b} is the rightmost pallet.")
-    return _chain(text, pallets, claim, left, right, rng, _across(scene, pallets, pallets))
+    found = [*_sides_compared(pallets, pallets, "leftmost"), *_sides_compared(pallets, pallets, "rightmost")]
+    return _chain(text, pallets, claim, left, right, rng, found)
 
 
 def _pallet_to_shelf(scene: Scene, rng: np.random.Generator) -> Question | None:
@@ -644,7 +659,7 @@ def _pallet_to_shelf(scene: Scene, rng: np.random.Generator) -> Question | None:
         ),
     ).format(p=_masks(len(pallets)), side=side)
     claim = _says(rng, f"{_tag(things.index(pallet))} is the {side} pallet.")
-    return _chain(text, things, claim, pallet, shelves[0], rng, _across(scene, things, pallets))
+    return _chain(text, things, claim, pallet, shelves[0], rng, _sides_compared(things, pallets, side))
 
 
 def _chain(
