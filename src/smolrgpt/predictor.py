@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from smolrgpt.data import regions as region_io
-from smolrgpt.data.collate import prepare_image, region_tables
+from smolrgpt.data.collate import encode_question, prepare_image, region_tables
 from smolrgpt.data.depth import Polarity, depth_from_array, depth_from_picture, load_depth
 from smolrgpt.data.files import read_picture, to_rgb
 from smolrgpt.data.loading import load_image, load_sample_depth
@@ -210,17 +210,11 @@ class Predictor:
         order = {key: i for i, key in enumerate(tables)}
         batch = self.processor.collate(
             self._prepare_images(samples, tables),
-            [self._encode_question(sample) for sample in samples],
+            [encode_question(self.processor, sample) for sample in samples],
             [order[s.image_key] for s in samples],
             [[tables[s.image_key][region] for region in s.regions] for s in samples],
         )
         return self._generate(dict(batch), self._encode(batch), batch_size)
-
-    def _encode_question(self, sample: Sample) -> dict[str, list[int]]:
-        try:
-            return self.processor.encode_text(sample.question, len(sample.regions))
-        except ValueError as error:
-            raise DataError(f"sample {sample.id!r}: {error}") from error
 
     def _prepare_images(self, samples: list[Sample], tables: dict[str, dict[Region, int]]) -> list[dict[str, np.ndarray]]:
         """The processor's arrays of each image in ``tables``; a blind model needs none."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from smolrgpt.train.tokenizer import NUM_REGION_NAMES, SPECIAL_TOKENS, region_name, train_tokenizer
+from smolrgpt.model.processing_smolrgpt import REGION_NAME
+from smolrgpt.train.tokenizer import NUM_REGION_NAMES, SPECIAL_TOKENS, train_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,9 @@ def test_pieces(tokenizer):
         "2",
         ",",
     ]
-    assert len({tokenizer(region_name(i), split_special_tokens=True).input_ids[0] for i in range(NUM_REGION_NAMES)}) == NUM_REGION_NAMES
+    assert (
+        len({tokenizer(REGION_NAME.format(i), split_special_tokens=True).input_ids[0] for i in range(NUM_REGION_NAMES)}) == NUM_REGION_NAMES
+    )
     assert len(tokenizer("12.35").input_ids) == 5
 
 

@@ -36,6 +36,14 @@ def prepare_image(
     )
 
 
+def encode_question(processor: Any, sample: Sample, answer: str | None = None) -> dict[str, list[int]]:
+    """``SmolRGPTProcessor.encode_text`` on a sample. Raises DataError naming it, such as for more regions than the model has names for."""
+    try:
+        return processor.encode_text(sample.question, len(sample.regions), answer)
+    except ValueError as error:
+        raise DataError(f"sample {sample.id!r}: {error}") from error
+
+
 class EncodedImage:
     """What the processor made of one image and its region table. ``arrays`` are kept in float16; ``rows`` finds a region's row."""
 
@@ -94,10 +102,10 @@ class Collator:
         for sample in samples:
             if self.processor.is_blind or sample.image_key in images:
                 try:
-                    texts.append(self.processor.encode_text(sample.question, len(sample.regions), sample.answer))
+                    texts.append(encode_question(self.processor, sample, sample.answer))
                     kept.append(sample)
-                except ValueError as error:
-                    self.skips.add("unusable question", f"sample {sample.id!r}: {error}")
+                except DataError as error:
+                    self.skips.add("unusable question", str(error))
         if not kept:
             raise DataError(f"no usable question in a batch of {len(groups)} images: {self.skips.summary()}")
         if self.processor.is_blind:

@@ -47,7 +47,8 @@ class SmolRGPTFeatures:
     Args:
         image_embeds (`Tensor` of shape `(I, P, D)`): the image tokens.
         region_maps (`dict[str, Tensor]` of shape `(I, G*G, D)`): row-major map per pooled kind (`"rgb"`, `"depth"`).
-        region_embeds (`dict[str, Tensor]` of shape `(N, D)`): vector per region and kind in `region_tokens`.
+        region_embeds (`dict[str, Tensor]` of shape `(N, D)`): vector per region and kind in `region_tokens`; with `pair_geometry` also
+            `"geometry"` (N, F), as given.
     """
 
     image_embeds: Tensor
@@ -110,6 +111,7 @@ class SmolRGPTUpsample(nn.ConvTranspose2d):
 
     def __init__(self, width: int):
         super().__init__(width, width, kernel_size=2, stride=2)
+        self.initial_std = width**-0.5  # every output pixel reads D inputs once: keeps the variance, at any width
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         """(I, H, W, D) -> (I, 2H, 2W, D)."""
@@ -265,9 +267,6 @@ class SmolRGPTPreTrainedModel(PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if isinstance(module, SmolRGPTUpsample):
-            # every output pixel reads D inputs once: keeps the variance, at any width
-            init.normal_(module.weight, std=module.in_channels**-0.5)
         # noted on the layer itself: the library passes over modules without weights of their own in models outside of it
         if (std := getattr(module, "initial_std", None)) is not None:
             init.normal_(module.weight, std=std)  # type: ignore[arg-type]
@@ -419,7 +418,8 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
         if self.config.region_fusion == "tokens":
             return {kind: input_ids.eq(self.config.placeholder_token_ids[kind]).sum(1) for kind in self.config.region_tokens}
         most = int(regions.max()) if len(regions) else 0
-        named = torch.stack([(self._name_of(input_ids) == i).any(1) for i in range(most)] or [torch.zeros_like(regions, dtype=torch.bool)])
+        name = self._name_of(input_ids)
+        named = torch.stack([(name == i).any(1) for i in range(most)] or [torch.zeros_like(regions, dtype=torch.bool)])
         return {"name": (named & (torch.arange(len(named), device=regions.device)[:, None] < regions)).sum(0)}
 
     def _name_of(self, input_ids: Tensor) -> Tensor:

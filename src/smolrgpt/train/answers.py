@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from smolrgpt.data.schema import Sample
+from smolrgpt.data.synthetic.questions import brief_metres
 
 _REGION = re.compile(r"\[Region \d+\]")
 
@@ -42,11 +43,11 @@ def stepwise_answer(sample: Sample) -> str | None:
 
 
 def _short(sample: Sample) -> str | None:
-    """The normalised answer as text; of a distance as few digits as an answer within 10 % needs, and one to spare."""
+    """The normalised answer as text, a distance as the steps write it."""
     value = sample.normalized_answer
     if value is None or not sample.regions:
         return None
-    return f"{value:.{2 if value < 3 else 1}f}" if isinstance(value, float) else str(value)
+    return brief_metres(value) if isinstance(value, float) else str(value)
 
 
 ANSWER_STYLES: dict[str, Callable[[Sample], str | None]] = {

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from smolrgpt.model.processing_smolrgpt import REGION_NAME
+
 #: The first three ids are SmolLM2's; the rest are the project's placeholders.
 SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|image|>", "<mask_rgb>", "<mask_depth>", "<mask_geo>")
 
@@ -14,10 +16,6 @@ SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|image|>", "<
 NUM_REGION_NAMES = 32
 # Digits are units of their own, and so is the comma between two steps: numbers are what answers are made of.
 _PIECES = Regex(r", | ?\d| ?[^\s\d,]+|\s+|.")
-
-
-def region_name(index: int) -> str:
-    return f"[Region {index}]"
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
@@ -44,5 +42,5 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
         padding_side="left",
         clean_up_tokenization_spaces=False,
     )
-    fast.add_tokens([AddedToken(region_name(i), normalized=False) for i in range(NUM_REGION_NAMES)])
+    fast.add_tokens([AddedToken(REGION_NAME.format(i), normalized=False) for i in range(NUM_REGION_NAMES)])
     return fast

@@ -27,13 +27,14 @@ from smolrgpt.data.sources.warehouse import read_warehouse
 from smolrgpt.evaluation.predict import predict
 from smolrgpt.evaluation.score import score
 from smolrgpt.model import SmolRGPTConfig, SmolRGPTForConditionalGeneration, SmolRGPTImageProcessor, SmolRGPTProcessor
+from smolrgpt.model.processing_smolrgpt import REGION_NAME
 from smolrgpt.precision import best_dtype
 from smolrgpt.predictor import Predictor
 from smolrgpt.train.allocator import keep_freed_memory
 from smolrgpt.train.answers import restyle
 from smolrgpt.train.config import FolderData, ModelSpec, Run, Stage, SyntheticData
 from smolrgpt.train.optim import build_optimizer
-from smolrgpt.train.tokenizer import NUM_REGION_NAMES, region_name, train_tokenizer
+from smolrgpt.train.tokenizer import NUM_REGION_NAMES, train_tokenizer
 from smolrgpt.viz import plot_curve
 
 logger = logging.getLogger(__name__)
@@ -172,7 +173,7 @@ def build_model(
     else:
         text_config.update(sized)
     if arguments.get("region_fusion") == "name":
-        arguments["region_name_token_ids"] = tokenizer.convert_tokens_to_ids([region_name(i) for i in range(NUM_REGION_NAMES)])
+        arguments["region_name_token_ids"] = tokenizer.convert_tokens_to_ids([REGION_NAME.format(i) for i in range(NUM_REGION_NAMES)])
     config = SmolRGPTConfig(
         **{"image_token_id": tokenizer.convert_tokens_to_ids("<|image|>"), **ids, **arguments},
         region_token_ids={kind: int(tokenizer.convert_tokens_to_ids(tokens[kind])) for kind in kinds},  # type: ignore[arg-type]

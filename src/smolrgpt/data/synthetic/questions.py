@@ -9,6 +9,7 @@ SpatialRGPT-Bench does. Whatever is not clear in the picture is not asked (leftm
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -413,7 +414,7 @@ def _counted(
         ),
     )
     pallets = [thing for thing in things if thing.kind == "pallet"]
-    tally = [sum(other in inside for other in pallets[: k + 1]) for k in range(len(pallets))]
+    tally = itertools.accumulate(int(thing in inside) for thing in pallets)
     checked = [f"{_tag(things.index(thing))}{buffer} {amount}" for thing, amount in zip(pallets, tally, strict=True)]
     return Question(text, things, f"{claim} {listing} {end}", len(inside), "count", _steps(found, checked))
 
