@@ -276,11 +276,13 @@ def evaluate(
 
     \b
     smolrgpt evaluate nano data/val --limit 500 --out runs/evaluation
+    smolrgpt evaluate rules-visible data/val     # sets of 'smolrgpt synth': rules on what the camera sees; rules-truth: on the scene
     """
     from smolrgpt.evaluation import report
+    from smolrgpt.evaluation.rules import FACTS, RulesPredictor
 
     samples_of = _existing(data)
-    predictor = load_predictor(model)
+    predictor = RulesPredictor(model) if model in FACTS else load_predictor(model)
     result = report.evaluate(predictor, samples_of, out, split=split, depth=depth.value, limit=limit, batch_size=batch_size, name=model)
     _print_result(result, as_json)
     if out is not None:
@@ -369,7 +371,7 @@ def _existing(folder: Path) -> Path:
 # --------------------------------------------------------------------------------------------------------------------- training
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="nano, nano-published, nano-blind or paper.")],
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="nano, nano-published, nano-blind, paper or full.")],
     quick: Annotated[bool, typer.Option("--quick", help="A short version of the run, where the recipe has one.")] = False,
     stage: Annotated[str | None, typer.Option(help="Only this stage, where the recipe has a choice: align, warm-up, fine-tune.")] = None,
     data_root: Annotated[Path | None, typer.Option(help="Folder of the training data.")] = None,

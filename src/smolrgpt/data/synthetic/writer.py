@@ -32,8 +32,9 @@ from smolrgpt.data.synthetic.layouts import resolve_layouts
 from smolrgpt.data.synthetic.questions import extra_questions, scene_questions, to_row, warmup_questions
 from smolrgpt.data.synthetic.scene import Scene, generate_scene, random_generator
 
-#: Rises whenever the same seed gives other pictures or questions, so that an old set is never mistaken for a new one.
-GENERATOR_VERSION = 2
+#: Rises whenever the same seed gives other pictures or rows, so that an old set is never mistaken for a new one.
+GENERATOR_VERSION = 3
+SETTINGS_FILE = "settings.json"
 _WARMUP_SHARE, _EXTRA_SHARE = 0.75, 0.25
 _NAMES = ("", "_warmup", "_extra", "_captions")
 
@@ -71,14 +72,14 @@ def write_dataset(
 
 
 def _is_finished(root: Path, split: str, settings: dict[str, Any]) -> bool:
-    record = root / split / "settings.json"
+    record = root / split / SETTINGS_FILE
     complete = record.is_file() and all((root / f"{split}{name}.json").is_file() for name in _NAMES)
     return complete and json.loads(record.read_text(encoding="utf-8")) == settings
 
 
 def _open_partial(partial: Path, settings: dict[str, Any]) -> None:
     """Keeps a broken-off run of the same settings, starts over from any other."""
-    record = partial / "settings.json"
+    record = partial / SETTINGS_FILE
     if partial.exists() and not (record.is_file() and json.loads(record.read_text(encoding="utf-8")) == settings):
         shutil.rmtree(partial)
     for name in ("images", "depths", "depths_metric", "scenes"):
@@ -108,14 +109,19 @@ def _record(partial: Path, index: int) -> Path:
     return partial / "scenes" / f"{index:06d}.json"
 
 
-def _write_scene(index: int, partial: Path, settings: dict[str, Any]) -> int:
-    """Pictures first, the record last: where there is a record, the scene is complete."""
+def draw_scene(settings: dict[str, Any], index: int) -> tuple[Scene, np.random.Generator]:
+    """Scene number ``index`` of a set with these settings (``settings.json``), and the generator that its questions are drawn with."""
     seed, names = settings["seed"], settings["layouts"]
     rng = random_generator(seed, index, 1)
-    scene = generate_scene((seed, index), layout=names[int(rng.integers(len(names)))], size=tuple(settings["size"]))
+    return generate_scene((seed, index), layout=names[int(rng.integers(len(names)))], size=tuple(settings["size"])), rng
+
+
+def _write_scene(index: int, partial: Path, settings: dict[str, Any]) -> int:
+    """Pictures first, the record last: where there is a record, the scene is complete."""
+    scene, rng = draw_scene(settings, index)
     stem = f"{index:06d}"
     _write_pictures(scene, partial, stem)
-    rows = _rows(scene, f"{stem}.png", f"{seed}/{index}", settings["questions_per_scene"], rng)
+    rows = _rows(scene, f"{stem}.png", f"{settings['seed']}/{index}", settings["questions_per_scene"], rng)
     record = {"image": f"{stem}.png", "camera": _camera(scene), "rows": rows}
     target = _record(partial, index)
     temporary = target.with_suffix(".tmp")
