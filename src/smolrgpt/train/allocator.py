@@ -1,9 +1,10 @@
-"""Keep freed memory in the process while training on a CPU."""
+"""Memory while training on a CPU: how much there is, and keeping what is freed."""
 
 from __future__ import annotations
 
 import ctypes
 import logging
+import os
 
 logger = logging.getLogger(__name__)
 
@@ -24,3 +25,11 @@ def keep_freed_memory() -> bool:
     agreed = all(mallopt(option, value) for option, value in ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, 2**31 - 1), (_TOP_PAD, 2**28)))
     logger.debug("freed memory is kept: %s", agreed)
     return agreed
+
+
+def memory_gb() -> float:
+    """What the machine has, in GB; infinite where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    except (ValueError, OSError, AttributeError):
+        return float("inf")

@@ -104,7 +104,7 @@ class Run:
     stages: tuple[Stage, ...]
     seed: int = 0
     validation_questions: int = 400
-    cache_gb: float = 10.0  # of prepared images kept in memory
+    cache_gb: float = 10.0  # of prepared images kept in memory; never more than 40 % of what the machine has
     attention: Literal["eager", "sdpa", "flash_attention_2"] | None = None  # None: eager on CPU (1.4 to 3x faster there), sdpa elsewhere
     gradient_checkpointing: bool = False
     answer_style: Literal["official", "brief", "steps"] = "official"  # see train/answers.py

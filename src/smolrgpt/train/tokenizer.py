@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
@@ -42,5 +43,12 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
         padding_side="left",
         clean_up_tokenization_spaces=False,
     )
-    fast.add_tokens([AddedToken(REGION_NAME.format(i), normalized=False) for i in range(NUM_REGION_NAMES)])
+    add_region_names(fast)
     return fast
+
+
+def add_region_names(tokenizer: Any) -> list[int]:
+    """Make ``[Region 0]``, ``[Region 1]``, ... words of any tokenizer, where they are not yet; returns their ids."""
+    names = [REGION_NAME.format(i) for i in range(NUM_REGION_NAMES)]
+    tokenizer.add_tokens([AddedToken(name, normalized=False) for name in names])
+    return [int(i) for i in tokenizer.convert_tokens_to_ids(names)]
