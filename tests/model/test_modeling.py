@@ -16,14 +16,15 @@ from transformers import AutoConfig, AutoModelForImageTextToText
 
 from smolrgpt.model import SmolRGPTConfig, SmolRGPTForConditionalGeneration
 from smolrgpt.model.configuration_smolrgpt import REGION_GEOMETRY_FEATURES
-from smolrgpt.model.modeling_smolrgpt import distance_feature, geometry_weights, pool_masks
+from smolrgpt.model.modeling_smolrgpt import digit_features, geometry_weights, log_distance_seen, pack_rows, pool_masks
 from smolrgpt.precision import best_dtype
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 NAMES = list(range(40, 48))
 NAMED = {"region_fusion": "name", "region_name_token_ids": NAMES}
 PAIRED = {**NAMED, "pair_geometry": True}
-both_fusions = pytest.mark.parametrize("changes", [{}, NAMED, PAIRED], ids=["tokens", "names", "pairs"])
+MEASURED = {**PAIRED, "distance_loss_weight": 1.0}
+both_fusions = pytest.mark.parametrize("changes", [{}, NAMED, PAIRED, MEASURED], ids=["tokens", "names", "pairs", "distances"])
 #: Lets only names be written, so that answers are made of what carries features.
 ONLY_NAMES = [i for i in range(64) if i not in NAMES]
 IMAGE_KEYS = ("pixel_values", "depth_values", "region_masks", "region_image_index", "region_geometry")
@@ -94,6 +95,7 @@ def test_geometry_token_takes_one_more_id() -> None:
         ({"region_fusion": "name"}, "region_name_token_ids is empty"),
         ({"region_fusion": "name", "region_name_token_ids": [64]}, "outside the text vocabulary"),
         ({"pair_geometry": True}, "pair_geometry needs"),
+        ({**NAMED, "distance_loss_weight": 1.0}, "pair_geometry is off"),
     ],
 )
 def test_contradicting_configurations_raise(tiny_config, changes, message) -> None:
@@ -277,19 +279,21 @@ def test_what_a_name_in_the_answer_carries_reaches_the_next_word(tiny_model, tin
 
 @torch.no_grad()
 def test_two_names_side_by_side_carry_their_pair(tiny_model, tiny_batch) -> None:
-    """The second of two adjacent names differs with its partner; apart, it does not; and the word before may be in the cache."""
+    """The second of two adjacent names and the words up to the next name differ with its partner; the words before may be cached."""
     model = tiny_model(**PAIRED).model
     batch = tiny_batch(model.config)
     embeds = model.encode(**{key: batch[key] for key in IMAGE_KEYS}).region_embeds
     index = torch.tensor([[3, 1]])
 
-    def last(*ids, previous=None):
-        previous = None if previous is None else torch.tensor([[previous]])
-        return model.merge(torch.tensor([ids]), None, embeds, None, index, True, previous)[0, -1]
+    def last(*ids, cached=0):
+        context = torch.tensor([ids])
+        return model.merge(context[:, cached:], None, embeds, None, index, True, context)[0, -1]
 
-    assert not torch.allclose(last(40, 41), last(41, 41))
-    assert torch.equal(last(40, 5, 41), last(41, 5, 41))
-    assert torch.equal(last(41, previous=40), last(40, 41)) and torch.equal(last(41), last(5, 41))
+    assert not torch.allclose(last(40, 41), last(41, 41)) and not torch.allclose(last(40, 41, 5, 6), last(41, 41, 5, 6))
+    assert torch.equal(last(40, 5, 41), last(41, 5, 41)) and torch.equal(last(40, 41, 5, 41, 6), last(41, 40, 5, 41, 6))
+    assert torch.equal(last(5, 6), last(6)) and torch.equal(last(40, 5, 6), last(6))
+    for words in ((40, 41), (40, 41, 5), (40, 41, 5, 40), (5, 6)):
+        assert torch.equal(last(*words, cached=len(words) - 1), last(*words))
 
 
 def test_the_distance_of_a_pair_is_the_distance_of_the_middles() -> None:
@@ -298,9 +302,45 @@ def test_the_distance_of_a_pair_is_the_distance_of_the_middles() -> None:
     for geometry in (one, two):
         geometry[:, [names.index(name) for name in ("has_depth", "is_metric", "has_camera")]] = 1
     two[:, [names.index("x_m"), names.index("z_m")]] = torch.tensor([0.3, 0.4])  # 3 and 4 metres
-    assert distance_feature(one, two).item() == pytest.approx(math.log(0.5) / 3)
+    assert log_distance_seen(one, two).item() == pytest.approx(math.log(0.5))
     two[:, names.index("is_metric")] = 0
-    assert distance_feature(one, two).item() == 0
+    assert log_distance_seen(one, two).item() == 0
+
+
+def test_digit_features_tell_every_digit_apart() -> None:
+    """A digit's two features lie on a circle: equal digits stand together whatever the other digits are."""
+    one, other = (digit_features(torch.tensor([metres]).log())[0] for metres in (3.44, 17.44))
+    period = torch.tensor([2, 6]) + 1  # sine and cosine of the metre: both end on .44
+    assert torch.allclose(one[period], other[period], atol=1e-3) and not torch.allclose(one[period - 1], other[period - 1], atol=0.1)
+
+
+def known_pairs(batch):
+    return {**batch, "pair_index": torch.tensor([[0, 2], [3, 1]]), "pair_distance": torch.tensor([1.5, 20.0])}
+
+
+def test_distances_are_learned_and_only_by_their_own_loss(tiny_model, tiny_batch) -> None:
+    """The text reads the estimate and never bends it; training on two known distances makes both right."""
+    model = tiny_model(**MEASURED).train()
+    batch = known_pairs(tiny_batch(model.config))
+    model(**without(batch, "pair_index", "pair_distance")).loss.backward()
+    assert model.model.pair_embedder.distance_out.weight.grad is None
+    optimizer = torch.optim.Adam(model.model.pair_embedder.parameters(), lr=2e-3)
+    for _ in range(150):
+        optimizer.zero_grad()
+        output = model(**batch)
+        output.distance_loss.backward()
+        optimizer.step()
+    first, second = batch["region_geometry"][batch["pair_index"]].unbind(1)
+    torch.testing.assert_close(model.model.pair_embedder.log_distance(first, second).exp(), batch["pair_distance"], rtol=0.05, atol=0.0)
+
+
+def test_distance_loss_is_for_training_only(tiny_model, tiny_batch) -> None:
+    model = tiny_model(**{**MEASURED, "distance_loss_weight": 0.5})
+    batch = known_pairs(tiny_batch(model.config))
+    answer = model(**batch)
+    trained = model.train()(**batch)
+    assert answer.distance_loss is None
+    torch.testing.assert_close(trained.loss, answer.loss + 0.5 * trained.distance_loss)
 
 
 # ------------------------------------------------------------------------------------------------------------------ pooling
@@ -406,6 +446,47 @@ def test_loss_is_the_mean_over_labelled_tokens(tiny_model, tiny_batch) -> None:
     torch.testing.assert_close(model(**batch, num_items_in_batch=torch.tensor(12)).loss, wanted / 2, **CLOSE)  # 6 of 12 labels are here
     assert output.logits is None
     assert model(**batch, logits_to_keep=1).logits.shape == (3, 1, 64)
+
+
+@both_fusions
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_training_without_padding_changes_nothing(tiny_config, tiny_batch, attention, changes, monkeypatch) -> None:
+    """Packed and padded rows give the same loss and gradients."""
+    config = tiny_config(**changes)
+    config._attn_implementation = attention
+    results = []
+    for packed in (True, False):
+        torch.manual_seed(0)
+        model = SmolRGPTForConditionalGeneration._from_config(config, attn_implementation=attention).train()
+        batch = tiny_batch(model.config, extra_padding=3)
+        rows = []
+        original = model.model.language_model.forward
+        model.model.language_model.forward = lambda *args, o=original, r=rows, **kwargs: (
+            r.append(kwargs["inputs_embeds"].shape) or o(*args, **kwargs)
+        )
+        loss = model(**batch, **({} if packed else {"output_hidden_states": True})).loss
+        loss.backward()
+        assert (rows[0][1] < batch["input_ids"].shape[1]) == packed
+        results.append((loss, {name: p.grad for name, p in model.named_parameters() if p.grad is not None}))
+    (one, gradients), (other, wanted) = results
+    torch.testing.assert_close(one, other, **CLOSE)
+    assert gradients.keys() == wanted.keys()
+    for name, gradient in wanted.items():
+        torch.testing.assert_close(gradients[name], gradient, **CLOSE, msg=name)
+
+
+def test_packed_rows_hold_every_token_once() -> None:
+    lengths = torch.tensor([3, 9, 4, 5, 1, 0])
+    mask = (torch.arange(11) >= 11 - lengths[:, None]).long()
+    source, positions = pack_rows(mask)
+    assert source.shape == (3, 9)  # 22 tokens in rows of 9: no fewer rows are possible
+    assert sorted(source[source >= 0].tolist()) == mask.flatten().nonzero().flatten().tolist()
+    starts = ((positions == 0) & (source >= 0)).sum().item()
+    assert starts == (lengths > 0).sum() and (positions[source < 0] == 0).all()
+    question = torch.where(source >= 0, source // 11, -1)
+    for row, place in zip(question, positions, strict=True):
+        for i in set(row.tolist()) - {-1}:
+            assert place[row == i].tolist() == list(range(lengths[i]))
 
 
 def test_a_batch_without_labelled_tokens_has_zero_loss(tiny_model, tiny_batch) -> None:

@@ -188,8 +188,8 @@ def test_a_fronto_parallel_box_has_its_size_and_place():
     assert found["x_m"] == pytest.approx((179.5 - cx) / fx * 0.6, abs=1e-3)
     assert found["y_m"] == pytest.approx((99.5 - cy) / fy * 0.6, abs=1e-3)
     assert found["z_m"] == pytest.approx(0.6)
-    assert found["extent_x_m"] == pytest.approx(0.9 * 160 / fx * 0.6, rel=0.02)  # q95 - q05
-    assert found["extent_y_m"] == pytest.approx(0.9 * 100 / fy * 0.6, rel=0.02)
+    assert found["extent_x_m"] == pytest.approx(0.99 * 160 / fx * 0.6, rel=0.02)  # q99.5 - q0.5
+    assert found["extent_y_m"] == pytest.approx(0.99 * 100 / fy * 0.6, rel=0.02)
     assert found["extent_z_m"] == 0 and found["depth_spread"] == 0
     assert found["box_cx"] == pytest.approx(2 * 180 / 384 - 1) and found["box_h"] == pytest.approx(2 * 100 / 216 - 1)
     assert found["centroid_x"] == pytest.approx(found["box_cx"], abs=0.01)
@@ -198,7 +198,7 @@ def test_a_fronto_parallel_box_has_its_size_and_place():
     assert [found[name] for name in ("has_depth", "is_metric", "has_camera")] == [1, 1, 1]
 
 
-def test_background_at_the_border_does_not_move_the_centroid():
+def test_background_at_the_border_does_not_move_the_middle():
     mask = box_mask(50, 100, 150, 260)
     depth = np.full((216, 384), 6.0, dtype=np.float32)
     depth[50:54, 100:260] = 30.0

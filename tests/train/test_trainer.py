@@ -9,16 +9,18 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import LlamaConfig, LlamaForCausalLM, SiglipConfig, SiglipModel
 
 from smolrgpt.data.collate import Collator
 from smolrgpt.data.mixture import group_by_image
 from smolrgpt.data.sources.warehouse import read_warehouse
 from smolrgpt.data.synthetic import write_dataset
 from smolrgpt.predictor import Predictor
-from smolrgpt.train import trainer
+from smolrgpt.train import recipes, trainer
 from smolrgpt.train.bundle import bundle
 from smolrgpt.train.config import ModelSpec, Run, Stage, SyntheticData
 from smolrgpt.train.recipes import ALL, VISION, nano_blind
+from smolrgpt.train.tokenizer import train_tokenizer
 
 TINY = {
     "vision_config": {
@@ -182,3 +184,27 @@ def test_a_blind_model_trains_on_text_alone(config):
     spec = dataclasses.replace(config.model, config=model, processor=blind.processor)
     final = trainer.run(dataclasses.replace(config, model=spec))
     assert Predictor.from_pretrained(final).processor.is_blind
+
+
+def test_pretrained_backbones_are_loaded_whole(tmp_path):
+    """Vision tower and language model of saved models arrive unchanged; only new words get fresh rows."""
+    words = train_tokenizer(["Which pallet is left of the other?"], 300)
+    small = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = LlamaConfig(vocab_size=270, num_key_value_heads=1, **small)
+    siglip = SiglipModel(SiglipConfig(vision_config={**small, "image_size": 32, "patch_size": 8}, text_config={**small, "vocab_size": 50}))
+    llama = LlamaForCausalLM(text)
+    siglip.save_pretrained(tmp_path / "vision")
+    llama.save_pretrained(tmp_path / "text")
+    words.save_pretrained(tmp_path / "text")
+    found = recipes.full().model
+    spec = dataclasses.replace(
+        found, backbones=(str(tmp_path / "vision"), str(tmp_path / "text")), config={**found.config, "refiner_stages": 1}
+    )
+    model, processor = trainer.build_model(spec, "eager", [])
+    for name, value in siglip.vision_model.state_dict().items():
+        if "head" not in name:
+            assert torch.equal(model.model.vision_tower.state_dict()[name], value), name
+    for name, value in llama.model.state_dict().items():
+        assert torch.equal(model.model.language_model.state_dict()[name][: len(value)], value), name
+    assert model.config.text_config.vocab_size == len(processor.tokenizer) > 270
+    assert processor.tokenizer.convert_ids_to_tokens(model.config.region_name_token_ids[:2]) == ["[Region 0]", "[Region 1]"]

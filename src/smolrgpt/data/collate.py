@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 from smolrgpt.data.loading import SkipLog, load_image, load_sample_depth
@@ -42,6 +44,23 @@ def encode_question(processor: Any, sample: Sample, answer: str | None = None) -
         return processor.encode_text(sample.question, len(sample.regions), answer)
     except ValueError as error:
         raise DataError(f"sample {sample.id!r}: {error}") from error
+
+
+def known_distances(sample: Sample) -> dict[tuple[Region, Region], float]:
+    """Metres between the middles of two regions' objects, where the sample says them: all pairs of a set that gives the middles
+    (``metadata["centers_m"]``, ours does), else the two regions of a distance question. Zero, which means contact, says nothing here.
+    """
+    centers, value = sample.metadata.get("centers_m"), sample.normalized_answer
+    if centers:
+        points = np.asarray(centers)
+        away = np.linalg.norm(points[:, None] - points, axis=-1)
+        pairs = {(a, b): float(away[i, j]) for i, a in enumerate(sample.regions) for j, b in enumerate(sample.regions)}
+    elif sample.category == "distance" and len(sample.regions) == 2 and isinstance(value, (int, float)):
+        one, two = sample.regions
+        pairs = {(one, two): float(value), (two, one): float(value)}
+    else:
+        return {}
+    return {pair: metres for pair, metres in pairs.items() if pair[0] != pair[1] and metres > 0}
 
 
 class EncodedImage:
@@ -111,14 +130,13 @@ class Collator:
         if self.processor.is_blind:
             return dict(self.processor.collate([], texts, [], []))
         order = {key: i for i, key in enumerate(images)}
-        return dict(
-            self.processor.collate(
-                list(images.values()),
-                texts,
-                [order[s.image_key] for s in kept],
-                [[tables[s.image_key][region] for region in s.regions] for s in kept],
-            )
+        batch = self.processor.collate(
+            list(images.values()),
+            texts,
+            [order[s.image_key] for s in kept],
+            [[tables[s.image_key][region] for region in s.regions] for s in kept],
         )
+        return {**batch, **_pairs(kept, {key: tables[key] for key in images})}
 
     def _encode_images(self, samples: Sequence[Sample], tables: dict[str, dict[Region, int]]) -> dict[str, dict[str, np.ndarray]]:
         """The processor's arrays per readable image; questions about the others are counted as skipped. Nothing for a blind model."""
@@ -130,3 +148,15 @@ class Collator:
             except DataError as error:
                 self.skips.add("unreadable image", str(error), sum(sample.image_key == key for sample in samples))
         return images
+
+
+def _pairs(samples: Sequence[Sample], tables: dict[str, dict[Region, int]]) -> dict[str, Any]:
+    """``pair_index`` (M, 2) int64 rows of the joined region table, ``pair_distance`` (M,) float32 metres; each pair once."""
+    starts = dict(zip(tables, itertools.accumulate(map(len, tables.values()), initial=0), strict=False))
+    metres: dict[tuple[int, int], float] = {}
+    for sample in samples:
+        table, start = tables[sample.image_key], starts[sample.image_key]
+        metres |= {(start + table[a], start + table[b]): value for (a, b), value in known_distances(sample).items()}
+    if not metres:
+        return {}
+    return {"pair_index": torch.tensor(list(metres)), "pair_distance": torch.tensor(list(metres.values()), dtype=torch.float32)}

@@ -36,6 +36,9 @@ REGION_GEOMETRY_FEATURES: tuple[str, ...] = (
     "has_camera",
 )
 
+#: Metric columns of ``region_geometry`` are metres / 10, which keeps scenes of tens of metres near [-1, 1].
+METRES_PER_UNIT = 10.0
+
 #: What a region may be written as, in the order of the tokens in the prompt.
 REGION_TOKEN_KINDS: tuple[str, ...] = ("rgb", "depth", "geo")
 
@@ -67,8 +70,8 @@ class SmolRGPTConfig(PreTrainedConfig):
             `"tokens"`: each kind is a token of its own, as published. `"name"`: a region is written as its name, `[Region i]`, and the sum
             of its features is added to that word wherever it stands, in the question and in the answer as it is being written.
         pair_geometry (`bool`, defaults to `False`):
-            Of two names that stand side by side, `[Region 2][Region 5]`, the second also carries what the two regions' geometry says of
-            the pair. Needs `region_fusion` "name" and the geometry token.
+            Of two names that stand side by side, `[Region 2][Region 5]`, the second, and the words after it up to the next name, also carry
+            what the two regions' geometry says of the pair. Needs `region_fusion` "name" and the geometry token.
         region_name_token_ids (`list[int]`): ids of the words `[Region 0]`, `[Region 1]`, ...; needed for `"name"`.
         region_norm (`bool`, defaults to `False`): layer norm on pooled vectors; not part of the published model.
         geometry_dim (`int`): columns of `region_geometry`, see `REGION_GEOMETRY_FEATURES`.
@@ -76,6 +79,9 @@ class SmolRGPTConfig(PreTrainedConfig):
             Fourier frequencies `pi * 2**k` of the geometry token. Measured: 6 learn slower on fresh questions.
         geometry_loss_weight (`float`, defaults to 0):
             Weight of the auxiliary loss that regresses a region's geometry from its pooled vectors; the heads exist only above 0.
+        distance_loss_weight (`float`, defaults to 0):
+            Weight of the auxiliary loss on the distance between two regions' objects, estimated from their geometry. Above 0 the pair's
+            embedding says the estimate digit by digit. Needs `pair_geometry`.
         image_token_id, region_token_ids, pad/bos/eos_token_id: vocabulary ids; `region_token_ids` maps each used kind to its id.
         train_logits (`bool`, defaults to `False`): with labels, also return the logits of all positions.
     """
@@ -135,6 +141,7 @@ class SmolRGPTConfig(PreTrainedConfig):
     geometry_dim: int = len(REGION_GEOMETRY_FEATURES)
     geometry_num_frequencies: int = 2
     geometry_loss_weight: float | int = 0.0
+    distance_loss_weight: float | int = 0.0
     image_token_id: int = _BASE_VOCAB_SIZE
     region_token_ids: dict[str, int] | None = None
     pad_token_id: int | None = None
@@ -185,6 +192,8 @@ class SmolRGPTConfig(PreTrainedConfig):
             raise ValueError("region_fusion is 'name' but region_name_token_ids is empty; give the ids of '[Region 0]', '[Region 1]', ...")
         if self.pair_geometry and not (self.region_fusion == "name" and "geo" in self.region_tokens):
             raise ValueError("pair_geometry needs region_fusion 'name' and 'geo' among the region_tokens")
+        if self.distance_loss_weight > 0 and not self.pair_geometry:
+            raise ValueError("distance_loss_weight is above 0 but pair_geometry is off; distances are estimated from a pair's geometry")
         outside = [i for i in self.region_name_token_ids if not 0 <= i < self.text_config.vocab_size]
         if outside:
             raise ValueError(f"region name ids {outside} lie outside the text vocabulary of {self.text_config.vocab_size} tokens")
@@ -232,4 +241,4 @@ class SmolRGPTConfig(PreTrainedConfig):
         return {"image": self.image_token_id, **{kind: known[kind] for kind in self.region_tokens}}
 
 
-__all__ = ["REGION_GEOMETRY_FEATURES", "REGION_TOKEN_KINDS", "SmolRGPTConfig"]
+__all__ = ["METRES_PER_UNIT", "REGION_GEOMETRY_FEATURES", "REGION_TOKEN_KINDS", "SmolRGPTConfig"]

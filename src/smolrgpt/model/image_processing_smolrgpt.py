@@ -15,7 +15,7 @@ from PIL import Image
 from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
 from transformers.processing_utils import ImagesKwargs
 
-from .configuration_smolrgpt import REGION_GEOMETRY_FEATURES
+from .configuration_smolrgpt import METRES_PER_UNIT, REGION_GEOMETRY_FEATURES
 
 #: (fx, fy, cx, cy, width, height): a pinhole camera in pixels of a picture of (height, width).
 CameraTuple = tuple[float, float, float, float, int, int]
@@ -26,8 +26,8 @@ Bounds = tuple[int, int, int, int]
 FAR_M = 50.0
 #: "inverse" is HALF_M / (HALF_M + z): one half at 2 m, the near end of the scenes.
 HALF_M = 2.0
-#: Metric region features are metres / 10, which keeps scenes of tens of metres near [-1, 1].
-METRES_PER_UNIT = 10.0
+#: Depth further than this many times the quartiles' distance, and than this share of the median, outside of the quartiles is background.
+FENCE_QUARTILES, FENCE_SHARE = 2.0, 0.1
 #: Pixels looked at per region for depth statistics; quantiles of more do not change in the third digit.
 MAX_REGION_PIXELS = 8192
 
@@ -191,11 +191,11 @@ def region_geometry(
 
     * box (centre, size), centroid, square root of the area: fractions of the picture mapped from [0, 1] to [-1, 1]
     * depth quantiles: relative [0, 1] or log(1 + m) / log(51), mapped to [-1, 1]; spread q95 - q05: relative, or metres / 10
-    * x right, y down, z forward of the visible surface's mean, its extents (q95 - q05) and distance: metres / 10
+    * x right, y down, z forward of the middle of the visible surface's box, the box's sides (q99.5 - q0.5) and distance: metres / 10
     * has_depth, is_metric, has_camera: 1 where the features that need them are real, otherwise those are 0
 
-    Points outside the region's own [q05, q95] of depth are left out of the mean: mask borders pick up the background.
-    An empty mask gives zeros.
+    The middle of the box, not the mean of the points: what is near has more pixels, what stands in front takes some away. Points far
+    outside the quartiles of the region's depth are left out: mask borders pick up the background. An empty mask gives zeros.
     """
     values = dict.fromkeys(REGION_GEOMETRY_FEATURES, 0.0)
     bounds = bounds or mask_bounds(mask)
@@ -251,8 +251,8 @@ def _depth_features(
     features["depth_spread"] = float(quantiles[-1] - quantiles[0]) / (METRES_PER_UNIT if metric else 1.0)
     features |= {"has_depth": 1.0, "is_metric": float(metric)}
     if metric and camera is not None:
-        keep = (z >= quantiles[0]) & (z <= quantiles[-1])
-        keep = keep if keep.any() else np.ones_like(keep)
+        slack = max(FENCE_QUARTILES * (quantiles[3] - quantiles[1]), FENCE_SHARE * quantiles[2])
+        keep = (z >= quantiles[1] - slack) & (z <= quantiles[3] + slack)
         features |= _metric_features(_back_project(size, rows[keep], columns[keep], z[keep], camera))
     return features
 
@@ -266,12 +266,12 @@ def _back_project(size: tuple[int, ...], rows: np.ndarray, columns: np.ndarray, 
 
 
 def _metric_features(points: np.ndarray) -> dict[str, float]:
-    """Points (3, N) in metres -> centroid, extents and range in metres / 10."""
-    centroid = points.mean(axis=1) / METRES_PER_UNIT
-    extent = [float(np.diff(_quantiles(axis, (0.05, 0.95)))[0]) / METRES_PER_UNIT for axis in points]
+    """Points (3, N) in metres -> middle, sides and range of their box in metres / 10."""
+    low, high = np.array([_quantiles(axis, (0.005, 0.995)) for axis in points]).T / METRES_PER_UNIT
+    middle = (low + high) / 2
     names = ("x_m", "y_m", "z_m", "extent_x_m", "extent_y_m", "extent_z_m")
-    features = dict(zip(names, [*centroid.tolist(), *extent], strict=True))
-    return features | {"range_m": float(np.linalg.norm(centroid)), "has_camera": 1.0}
+    features = dict(zip(names, [*middle.tolist(), *(high - low).tolist()], strict=True))
+    return features | {"range_m": float(np.linalg.norm(middle)), "has_camera": 1.0}
 
 
 def _quantiles(values: np.ndarray, fractions: Sequence[float]) -> np.ndarray:

@@ -6,6 +6,7 @@ P image tokens, G side of the map that regions pool from, C vision width, D text
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +20,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast, ModelOutput
 from transformers.modeling_utils import slice_logits_to_keep
 from transformers.utils.generic import can_return_tuple
 
-from .configuration_smolrgpt import REGION_GEOMETRY_FEATURES, SmolRGPTConfig
+from .configuration_smolrgpt import METRES_PER_UNIT, REGION_GEOMETRY_FEATURES, SmolRGPTConfig
 
 #: Tensors that belong to the batch's images and regions, not to one question: never repeated for beams, dropped once the prompt is read.
 IMAGE_INPUTS = (
@@ -35,9 +36,16 @@ IMAGE_INPUTS = (
 QUESTION_INPUTS = ("image_index", "region_index")
 #: Of these, what a name in an answer still needs (`region_fusion` "name").
 NAME_INPUTS = ("region_embeds", "region_index")
+#: What only a pass over the rows as they are can give.
+MORE_OUTPUTS = ("output_hidden_states", "output_attentions", "use_cache")
 
 POOL_EPSILON = 1e-8  # of the released program: an empty mask pools to zero
 REFINER_NORM_EPSILON = 1e-6  # of the released program
+
+#: Metres that an estimated distance is held within: the nearest and farthest that a warehouse camera's questions are about.
+DISTANCE_RANGE_M = (0.05, 100.0)
+#: Metres after which each decimal of a written distance repeats: tens, ones, tenths, hundredths.
+DIGIT_PERIODS_M = (100.0, 10.0, 1.0, 0.1)
 
 
 @dataclass
@@ -67,9 +75,9 @@ class SmolRGPTModelOutputWithPast(BaseModelOutputWithPast):
 @dataclass
 class SmolRGPTCausalLMOutputWithPast(ModelOutput):
     """Args:
-    loss (`Tensor` of shape `()`): next-token loss plus `geometry_loss_weight * geometry_loss` (the latter in training only).
+    loss (`Tensor` of shape `()`): next-token loss, in training plus the weighted auxiliary losses.
     logits (`Tensor` of shape `(Q, T, vocabulary)`): `None` with labels, unless `logits_to_keep` or `config.train_logits` asks for them.
-    geometry_loss (`Tensor` of shape `()`): unweighted auxiliary loss, in training only.
+    geometry_loss, distance_loss (`Tensor` of shape `()`): unweighted auxiliary losses, in training only.
     image_embeds (`Tensor` of shape `(I, P, D)`), region_embeds (`dict[str, Tensor]` of shape `(N, D)`): features used, for reuse.
     """
 
@@ -79,6 +87,7 @@ class SmolRGPTCausalLMOutputWithPast(ModelOutput):
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
     geometry_loss: Tensor | None = None
+    distance_loss: Tensor | None = None
     image_embeds: Tensor | None = None
     region_embeds: dict[str, Tensor] | None = None
 
@@ -172,7 +181,11 @@ class SmolRGPTGeometryEmbedder(nn.Module):
 
 
 class SmolRGPTPairEmbedder(nn.Module):
-    """What two regions are to one another: an MLP on the geometry of both, their difference and their distance."""
+    """What two regions are to one another: an MLP on the geometry of both, their difference and their distance.
+
+    With `distance_loss_weight` it also estimates the distance between the two objects' middles, which are not the visible middles, and
+    the embedding says that estimate digit by digit.
+    """
 
     def __init__(self, config: SmolRGPTConfig):
         super().__init__()
@@ -184,22 +197,57 @@ class SmolRGPTPairEmbedder(nn.Module):
         for linear in (self.fc1, self.fc2):
             linear.initial_std = linear.in_features**-0.5  # type: ignore[assignment]
         self.norm.initial_scale = word_scale(config)  # type: ignore[assignment]
+        self.estimates_distance = config.distance_loss_weight > 0
+        if self.estimates_distance:
+            self.distance_fc = nn.Linear(2 * width, 2 * width)
+            self.distance_out = nn.Linear(2 * width, 1)
+            self.distance_fc.initial_std = (2 * width) ** -0.5  # type: ignore[assignment]
+            self.digits = nn.Linear(1 + 2 * len(DIGIT_PERIODS_M), width, bias=False)
+            self.digits.initial_std = self.digits.in_features**-0.5  # type: ignore[assignment]
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         """Geometry (M, F) of the first and the second region of M pairs -> (M, D)."""
+        hidden = self._hidden(first, second)
+        embedding = self.fc2(hidden)
+        if self.estimates_distance:
+            # the estimate answers to its own loss only; the text reads it
+            log_distance = self._log_distance(hidden, first, second).detach()
+            embedding = embedding + self.digits(digit_features(log_distance).to(embedding.dtype))
+        return self.norm(embedding)
+
+    def log_distance(self, first: Tensor, second: Tensor) -> Tensor:
+        """Geometry (M, F) twice -> (M,) float32: estimated logarithm of the metres between the objects' middles."""
+        return self._log_distance(self._hidden(first, second), first, second)
+
+    def _hidden(self, first: Tensor, second: Tensor) -> Tensor:
         first, second = first.float(), second.float()
-        relation = torch.cat([second - first, distance_feature(first, second)], dim=1)
+        relation = torch.cat([second - first, log_distance_seen(first, second) / 3], dim=1)  # 0.1 m to 100 m: -1.5 to 0.8
         features = torch.cat([first, second, fourier_features(relation, self.num_frequencies)], dim=1)
-        return self.norm(self.fc2(functional.gelu(self.fc1(features.to(self.fc1.weight.dtype)))))
+        return functional.gelu(self.fc1(features.to(self.fc1.weight.dtype)))
+
+    def _log_distance(self, hidden: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        """What is seen of the distance, corrected; where nothing is, 10 m is corrected."""
+        hidden = functional.gelu(self.distance_fc(hidden))
+        with torch.autocast(hidden.device.type, enabled=False):  # bf16 would round a distance to 1 %
+            correction = functional.linear(hidden.float(), self.distance_out.weight.float(), self.distance_out.bias.float())
+        low, high = (math.log(metres) for metres in DISTANCE_RANGE_M)
+        seen = log_distance_seen(first.float(), second.float()) + math.log(METRES_PER_UNIT)
+        return (seen + correction)[:, 0].clamp(low, high)
 
 
-def distance_feature(first: Tensor, second: Tensor) -> Tensor:
-    """(M, F) twice -> (M, 1): the logarithm of the distance between the visible middles, 0 where one of them is not known in metres."""
+def log_distance_seen(first: Tensor, second: Tensor) -> Tensor:
+    """(M, F) twice -> (M, 1): log of the distance between the visible middles in units of 10 m, 0 where one is not known in metres."""
     column = {name: i for i, name in enumerate(REGION_GEOMETRY_FEATURES)}
     middle = [column[name] for name in ("x_m", "y_m", "z_m")]
-    distance = (second[:, middle] - first[:, middle]).norm(dim=1, keepdim=True)  # in units of 10 m
+    distance = (second[:, middle] - first[:, middle]).norm(dim=1, keepdim=True)
     known = geometry_weights(first)[:, middle[:1]] * geometry_weights(second)[:, middle[:1]]
-    return known * torch.log(distance.clamp(min=0.01)) / 3  # 0.1 m to 100 m: -1.5 to 0.8
+    return known * torch.log(distance.clamp(min=0.01))
+
+
+def digit_features(log_distance: Tensor) -> Tensor:
+    """(M,) -> (M, 1 + 8) float32: the logarithm, and where the distance stands between two turns of each of its digits."""
+    angles = 2 * torch.pi * log_distance.exp()[:, None] / torch.tensor(DIGIT_PERIODS_M, device=log_distance.device)
+    return torch.cat([log_distance[:, None] / 3, angles.sin(), angles.cos()], dim=1)
 
 
 class SmolRGPTGeometryHead(nn.Module):
@@ -234,6 +282,45 @@ def pool_masks(maps: Tensor, masks: Tensor, image_index: Tensor) -> Tensor:
     packed = weights.new_zeros(maps.shape[0], int(member.sum(0).max()), weights.shape[1])
     packed[image_index, slot] = weights
     return torch.bmm(packed.to(maps.dtype), maps)[image_index, slot]
+
+
+def pack_rows(attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+    """How to lay questions of unequal length side by side in rows as long as the longest: first fit, longest first.
+
+    attention_mask (Q, T) zeros and ones. Returns (B, L) int64 twice: the place of each token in the flat (Q * T), -1 where a row stays
+    empty, and its position in its own question, by which the library tells the questions of a row apart.
+    """
+    mask = attention_mask.bool()
+    lengths = mask.sum(1).tolist()
+    capacity = max(1, *lengths)
+    rows: list[list[int]] = []
+    free: list[int] = []
+    for question in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        row = next((i for i, space in enumerate(free) if space >= lengths[question]), len(rows))
+        if row == len(rows):
+            rows.append([])
+            free.append(capacity)
+        rows[row].append(question)
+        free[row] -= lengths[question]
+    places = torch.arange(mask.numel(), device=mask.device).view_as(mask)
+    source = torch.full((len(rows), capacity), -1, device=mask.device)
+    positions = torch.zeros_like(source)
+    for row, questions in enumerate(rows):
+        source[row, : capacity - free[row]] = torch.cat([places[i, mask[i]] for i in questions])
+        positions[row, : capacity - free[row]] = torch.cat([torch.arange(lengths[i], device=mask.device) for i in questions])
+    return source, positions
+
+
+def latest_pairs(row: Tensor) -> tuple[Tensor, Tensor]:
+    """Which pair of names each word stands with: the second of two names side by side, and the words after it up to the next name.
+
+    row (Q, T): the region each word names, -1 for other words. Returns the pair's first and second region (Q, T), -1 where there is none.
+    """
+    place = torch.arange(row.shape[1], device=row.device).expand_as(row)
+    latest = torch.where(row >= 0, place, -1).cummax(1).values  # (Q, T) where the latest name stands
+    named = torch.where(latest >= 0, row.gather(1, latest.clamp(min=0)), -1)
+    before = torch.where(latest >= 1, row.gather(1, (latest - 1).clamp(min=0)), -1)
+    return before, torch.where(before >= 0, named, -1)
 
 
 def geometry_weights(geometry: Tensor) -> Tensor:
@@ -430,11 +517,11 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
         return number[input_ids]
 
     def _add_to_names(
-        self, embeds: Tensor, input_ids: Tensor, region_embeds: dict[str, Tensor], region_index: Tensor, previous_ids: Tensor | None
+        self, embeds: Tensor, input_ids: Tensor, region_embeds: dict[str, Tensor], region_index: Tensor, context_ids: Tensor | None
     ) -> Tensor:
         """(Q, T, D) with each region's features, summed over kinds, added wherever its name is written, and those of pairs.
 
-        previous_ids (Q, 1): the word before `input_ids`, when the prompt has been read before.
+        context_ids (Q, T0 + T): all words up to the last of `input_ids`, when the first T0 have been read before.
         """
         row = self._region_named(input_ids, region_index)  # (Q, T)
         places = row >= 0
@@ -442,11 +529,13 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
         embeds = embeds.index_put(places.nonzero(as_tuple=True), vectors[row[places]], accumulate=True)
         if not self.config.pair_geometry:
             return embeds
-        first = torch.full_like(row[:, :1], -1) if previous_ids is None else self._region_named(previous_ids, region_index)
-        before = torch.cat([first, row[:, :-1]], dim=1)  # (Q, T) the region named by the word before
-        pairs = places & (before >= 0)
-        related = self.pair_embedder(region_embeds["geometry"][before[pairs]], region_embeds["geometry"][row[pairs]])
-        return embeds.index_put(pairs.nonzero(as_tuple=True), related.to(embeds.dtype), accumulate=True)
+        context = input_ids if context_ids is None else context_ids
+        first, second = (rows[:, -input_ids.shape[1] :] for rows in latest_pairs(self._region_named(context, region_index)))
+        pairs = second >= 0
+        distinct, index = torch.stack([first[pairs], second[pairs]], 1).unique(dim=0, return_inverse=True)
+        geometry = region_embeds["geometry"]
+        related = self.pair_embedder(geometry[distinct[:, 0]], geometry[distinct[:, 1]]).to(embeds.dtype)
+        return embeds.index_put(pairs.nonzero(as_tuple=True), related[index], accumulate=True)
 
     def _region_named(self, input_ids: Tensor, region_index: Tensor) -> Tensor:
         """(Q, T) ids and (Q, R) -> (Q, T) rows of the region table; -1 where a word names none of the question's regions."""
@@ -464,7 +553,7 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
         image_index: Tensor | None,
         region_index: Tensor | None,
         decoding: bool = False,
-        previous_ids: Tensor | None = None,
+        context_ids: Tensor | None = None,
     ) -> Tensor:
         """(Q, T) token ids -> (Q, T, D) embeddings with every placeholder replaced by its feature, in order of appearance.
 
@@ -480,7 +569,7 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
             rows = image_index[places.any(1)]  # text-only questions take no image
             embeds = embeds.masked_scatter(places[..., None], image_embeds.to(embeds.dtype)[rows])
         if region_index is not None and region_embeds and self.config.region_fusion == "name":
-            embeds = self._add_to_names(embeds, input_ids, region_embeds, region_index, previous_ids)
+            embeds = self._add_to_names(embeds, input_ids, region_embeds, region_index, context_ids)
         elif region_index is not None and region_embeds:
             wanted = region_index[region_index >= 0]  # (regions mentioned,) question by question
             for kind in self.config.region_tokens:
@@ -491,6 +580,20 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
     def _needs_features(self, input_ids: Tensor) -> bool:
         ids = torch.tensor([*self.config.placeholder_token_ids.values(), *self.config.region_name_token_ids], device=input_ids.device)
         return bool(torch.isin(input_ids, ids).any())
+
+    def _read_packed(self, inputs_embeds: Tensor, attention_mask: Tensor, **kwargs: Any) -> Any:
+        """The language model on (Q, T, D) without its padding: short questions share a row, and do not see one another.
+
+        The hidden states come back as (Q, T, D); where there was padding they are zero.
+        """
+        source, position_ids = pack_rows(attention_mask)
+        count, length, width = inputs_embeds.shape
+        rows = inputs_embeds.reshape(count * length, width)[source.clamp(min=0)]
+        outputs = self.language_model(inputs_embeds=rows, position_ids=position_ids, **{**kwargs, "use_cache": False})
+        real = source >= 0
+        hidden = outputs.last_hidden_state
+        unpacked = hidden.new_zeros(count * length, width).index_put((source[real],), hidden[real])
+        return BaseModelOutputWithPast(last_hidden_state=unpacked.view(count, length, width))  # type: ignore[arg-type]
 
     @can_return_tuple
     def forward(
@@ -509,14 +612,14 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
         region_index: Tensor | None = None,
         image_embeds: Tensor | None = None,
         region_embeds: dict[str, Tensor] | None = None,
-        previous_ids: Tensor | None = None,
+        context_ids: Tensor | None = None,
         **kwargs: Any,
     ) -> SmolRGPTModelOutputWithPast:
         """
         input_ids, attention_mask (Q, T) left padded; pixel_values, depth_values (I, 3, S, S); region_masks (N, g, g) area fractions;
         region_image_index (N,); region_geometry (N, F); image_index (Q,) into I; region_index (Q, R) into N, -1 = padding.
-        `image_embeds` (I, P, D) and `region_embeds` {kind: (N, D)} of an earlier `encode` replace the pixels. previous_ids (Q, 1): the
-        word before `input_ids` when `past_key_values` holds it (`pair_geometry` looks at it; `generate` passes it).
+        `image_embeds` (I, P, D) and `region_embeds` {kind: (N, D)} of an earlier `encode` replace the pixels. context_ids (Q, T0 + T): all
+        words up to the last of `input_ids` when `past_key_values` holds the first T0 (`pair_geometry` wants them, `generate` passes them).
         Raises ValueError when placeholders and features do not match.
         """
         if (input_ids is None) == (inputs_embeds is None):
@@ -528,14 +631,19 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
                 features = self.encode(pixel_values, depth_values, region_masks, region_image_index, region_geometry)
                 image_embeds, region_embeds = features.image_embeds, features.region_embeds
             decoding = past_key_values is not None and past_key_values.get_seq_length() > 0
-            inputs_embeds = self.merge(input_ids, image_embeds, region_embeds, image_index, region_index, decoding, previous_ids)
-        outputs = self.language_model(
-            inputs_embeds=inputs_embeds,
-            attention_mask=attention_mask,
-            position_ids=position_ids,
-            past_key_values=past_key_values,
-            **kwargs,
-        )
+            inputs_embeds = self.merge(input_ids, image_embeds, region_embeds, image_index, region_index, decoding, context_ids)
+        assert inputs_embeds is not None
+        plain = past_key_values is None and position_ids is None and not any(kwargs.get(name) for name in MORE_OUTPUTS)
+        if self.training and plain and attention_mask is not None and attention_mask.dim() == 2:
+            outputs = self._read_packed(inputs_embeds, attention_mask, **kwargs)
+        else:
+            outputs = self.language_model(
+                inputs_embeds=inputs_embeds,
+                attention_mask=attention_mask,
+                position_ids=position_ids,
+                past_key_values=past_key_values,
+                **kwargs,
+            )
         return SmolRGPTModelOutputWithPast(
             last_hidden_state=outputs.last_hidden_state,
             past_key_values=outputs.past_key_values,
@@ -606,6 +714,8 @@ class SmolRGPTForConditionalGeneration(SmolRGPTPreTrainedModel, GenerationMixin)
         region_index: Tensor | None = None,
         image_embeds: Tensor | None = None,
         region_embeds: dict[str, Tensor] | None = None,
+        pair_index: Tensor | None = None,
+        pair_distance: Tensor | None = None,
         labels: Tensor | None = None,
         logits_to_keep: int | Tensor = 0,
         num_items_in_batch: int | Tensor | None = None,
@@ -614,6 +724,7 @@ class SmolRGPTForConditionalGeneration(SmolRGPTPreTrainedModel, GenerationMixin)
         """
         See `SmolRGPTModel.forward` for the inputs. labels (Q, T) int64, -100 ignored, not shifted (position t holds token t).
         `num_items_in_batch`: labelled tokens over all accumulated micro-batches; the loss is then a sum divided by it, else a mean.
+        pair_index (M, 2) int64 rows of the region table, pair_distance (M,) float32 metres > 0: known distances.
         """
         outputs = self.model(
             input_ids=input_ids,
@@ -632,12 +743,15 @@ class SmolRGPTForConditionalGeneration(SmolRGPTPreTrainedModel, GenerationMixin)
             region_embeds=region_embeds,
             **kwargs,
         )
-        loss = geometry_loss = None
+        loss = geometry_loss = distance_loss = None
         if labels is not None:
             loss, share = self._answer_loss(outputs.last_hidden_state, labels, num_items_in_batch)
             geometry_loss = self._geometry_loss(outputs.region_embeds, region_geometry)
             if geometry_loss is not None:
                 loss = loss + self.config.geometry_loss_weight * share * geometry_loss
+            distance_loss = self._distance_loss(region_geometry, pair_index, pair_distance)
+            if distance_loss is not None:
+                loss = loss + self.config.distance_loss_weight * share * distance_loss
         keep_logits = labels is None or self.config.train_logits or not (isinstance(logits_to_keep, int) and logits_to_keep == 0)
         return SmolRGPTCausalLMOutputWithPast(
             loss=loss,
@@ -646,6 +760,7 @@ class SmolRGPTForConditionalGeneration(SmolRGPTPreTrainedModel, GenerationMixin)
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
             geometry_loss=geometry_loss,
+            distance_loss=distance_loss,
             image_embeds=outputs.image_embeds,
             region_embeds=outputs.region_embeds,
         )
@@ -676,6 +791,13 @@ class SmolRGPTForConditionalGeneration(SmolRGPTPreTrainedModel, GenerationMixin)
             losses.append((error * known).sum() / known.sum().clamp(min=1))
         return torch.stack(losses).mean()
 
+    def _distance_loss(self, geometry: Tensor | None, pair_index: Tensor | None, pair_distance: Tensor | None) -> Tensor | None:
+        """Smooth L1 between estimated and known log distances, so about the relative error; None when off or when none is known."""
+        if not self.training or self.config.distance_loss_weight <= 0 or pair_index is None or pair_distance is None or geometry is None:
+            return None
+        first, second = geometry[pair_index].unbind(1)
+        return functional.smooth_l1_loss(self.model.pair_embedder.log_distance(first, second), pair_distance.log(), beta=0.05)
+
     def _expand_inputs_for_generation(  # type: ignore[override]
         self,
         expand_size: int = 1,
@@ -702,7 +824,7 @@ class SmolRGPTForConditionalGeneration(SmolRGPTPreTrainedModel, GenerationMixin)
         )
         if not is_first_iteration and kwargs.get("use_cache", True):
             kept = NAME_INPUTS if self.config.region_fusion == "name" else ()
-            inputs["previous_ids"] = input_ids[:, -2:-1]
+            inputs["context_ids"] = input_ids
             for name in (*IMAGE_INPUTS, *QUESTION_INPUTS):
                 if name not in kept:
                     inputs.pop(name, None)

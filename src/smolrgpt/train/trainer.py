@@ -27,14 +27,13 @@ from smolrgpt.data.sources.warehouse import read_warehouse
 from smolrgpt.evaluation.predict import predict
 from smolrgpt.evaluation.score import score
 from smolrgpt.model import SmolRGPTConfig, SmolRGPTForConditionalGeneration, SmolRGPTImageProcessor, SmolRGPTProcessor
-from smolrgpt.model.processing_smolrgpt import REGION_NAME
 from smolrgpt.precision import best_dtype
 from smolrgpt.predictor import Predictor
-from smolrgpt.train.allocator import keep_freed_memory
+from smolrgpt.train.allocator import keep_freed_memory, memory_gb
 from smolrgpt.train.answers import restyle
 from smolrgpt.train.config import FolderData, ModelSpec, Run, Stage, SyntheticData
 from smolrgpt.train.optim import build_optimizer
-from smolrgpt.train.tokenizer import NUM_REGION_NAMES, train_tokenizer
+from smolrgpt.train.tokenizer import add_region_names, train_tokenizer
 from smolrgpt.viz import plot_curve
 
 logger = logging.getLogger(__name__)
@@ -53,7 +52,7 @@ def run(config: Run, resume: bool = True) -> Path:
     sources = load_sources(config)
     set_seed(config.seed)
     model, processor = build_model(config.model, _attention(config), [s for samples in sources.values() for s in samples])
-    collator = Collator(processor, skips=SkipLog(), cache_gb=config.cache_gb)
+    collator = Collator(processor, skips=SkipLog(), cache_gb=min(config.cache_gb, 0.4 * memory_gb()))
     for name, samples in sources.items():
         if name != "validation":
             collator.register(samples)
@@ -161,6 +160,8 @@ def build_model(
     tokens = {"rgb": "<mask_rgb>", "depth": "<mask_depth>", "geo": "<mask_geo>"}
     kinds = tuple(arguments.get("region_tokens", ("rgb", "depth")))
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|image|>", *(tokens[kind] for kind in kinds)]})
+    if arguments.get("region_fusion") == "name":
+        arguments["region_name_token_ids"] = add_region_names(tokenizer)
     text_config = arguments.setdefault("text_config", {})
     ids: dict[str, Any] = {
         "pad_token_id": tokenizer.pad_token_id,
@@ -172,8 +173,6 @@ def build_model(
         arguments["text_config"] = {**text_config, **sized}
     else:
         text_config.update(sized)
-    if arguments.get("region_fusion") == "name":
-        arguments["region_name_token_ids"] = tokenizer.convert_tokens_to_ids([REGION_NAME.format(i) for i in range(NUM_REGION_NAMES)])
     config = SmolRGPTConfig(
         **{"image_token_id": tokenizer.convert_tokens_to_ids("<|image|>"), **ids, **arguments},
         region_token_ids={kind: int(tokenizer.convert_tokens_to_ids(tokens[kind])) for kind in kinds},  # type: ignore[arg-type]

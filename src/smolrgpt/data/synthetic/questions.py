@@ -80,6 +80,7 @@ def to_row(question: Question, image: str, layout: str, key: str, rng: np.random
         "freeform_answer": question.answer,
         "layout": layout,
         "steps": question.steps,
+        "centers_m": _centers(question),
     }
 
 
@@ -98,10 +99,15 @@ def to_samples(scene: Scene, questions: Sequence[Question], key: str) -> list[Sa
             normalized_answer=question.normalized,
             category=question.category,
             image_key=key,
-            metadata={"layout": scene.layout, "steps": question.steps},
+            metadata={"layout": scene.layout, "steps": question.steps, "centers_m": _centers(question)},
         )
         for number, question in enumerate(questions)
     ]
+
+
+def _centers(question: Question) -> list[list[float]]:
+    """Middle of each region's 3-D box: metres on the floor, to the centimetre."""
+    return [[round(float(metres), 2) for metres in thing.center_m] for thing in question.things]
 
 
 def scene_samples(scene: Scene, n: int, rng: np.random.Generator, key: str | None = None) -> list[Sample]:

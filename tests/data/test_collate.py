@@ -1,0 +1,69 @@
+"""Laws of batches: what is known of distances finds its regions. The rest of the collator is tested where it is used, in the trainer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from smolrgpt.data.collate import Collator, known_distances
+from smolrgpt.data.regions import from_mask
+from smolrgpt.data.schema import Sample
+from smolrgpt.data.synthetic.questions import scene_samples
+from smolrgpt.data.synthetic.scene import generate_scene, random_generator
+from smolrgpt.predictor import bundled_checkpoint
+
+
+def boxes(*places: tuple[int, int]) -> list:
+    regions = []
+    for top, left in places:
+        mask = np.zeros((60, 80), bool)
+        mask[top : top + 10, left : left + 10] = True
+        regions.append(from_mask(mask))
+    return regions
+
+
+def sample(value, category="distance", places=((0, 0), (30, 50)), **metadata):
+    question = "How far is it? " + "<mask> " * len(places)
+    image = Image.new("RGB", (80, 60))
+    return Sample("s", image, question, boxes(*places), answer=str(value), normalized_answer=value, category=category, metadata=metadata)
+
+
+def test_known_distances_of_our_scenes_are_those_of_the_middles() -> None:
+    scene = generate_scene((5, 0))
+    middles = {thing.region: thing.center_m for thing in scene.regions}
+    for asked in scene_samples(scene, 12, random_generator(5)):
+        found = known_distances(asked)
+        assert len(found) == len(asked.regions) * (len(asked.regions) - 1)
+        for (one, two), metres in found.items():
+            assert metres == pytest.approx(np.linalg.norm(middles[one] - middles[two]), abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("case", "count"),
+    [
+        (sample(2.5), 2),  # both orders
+        (sample(0), 0),  # contact says nothing of the middles
+        (sample(2, category="count"), 0),
+        (sample(2.5, places=((0, 0), (30, 50), (40, 0))), 0),  # which two of the three is not known
+        (sample("left", category="left_right"), 0),
+        (sample(2.5, places=((0, 0), (0, 0))), 0),  # twice the same region
+        (sample(2, category="count", centers_m=[[0, 0, 0], [3, 4, 0]]), 2),
+    ],
+)
+def test_known_distances_of_other_samples(case, count) -> None:
+    found = known_distances(case)
+    assert len(found) == count and all(metres in (2.5, 5.0) for metres in found.values())
+
+
+def test_pairs_of_a_batch_point_at_their_regions() -> None:
+    """Two images, the second one's rows start after the first one's; a question without known distances gives none."""
+    from smolrgpt.model import SmolRGPTProcessor
+
+    first, other = sample(2.5), sample(7.0, places=((0, 20), (40, 50)))
+    other.id = other.image_key = "t"
+    collator = Collator(SmolRGPTProcessor.from_pretrained(bundled_checkpoint("nano")))
+    batch = collator([[first], [other]])
+    rows = {tuple(pair): metres for pair, metres in zip(batch["pair_index"].tolist(), batch["pair_distance"].tolist(), strict=True)}
+    assert rows == {(0, 1): 2.5, (1, 0): 2.5, (2, 3): 7.0, (3, 2): 7.0}
+    assert "pair_index" not in collator([[sample("left", category="left_right")]])
