@@ -3,7 +3,7 @@
 # make test    run the tests
 # make check   lint, formatting, types
 # make fmt     format the code
-# make train-nano   train the bundled checkpoint again from a seed and put it into the package
+# make train-nano   train nano from a seed and put it into the package
 #
 # PYTHON=python3.12 picks another interpreter. On Linux, PyPI's torch brings GPU libraries;
 # TORCH_INDEX=https://download.pytorch.org/whl/cpu installs the CPU build instead.

@@ -34,7 +34,7 @@ RegionLike = Region | Sequence[float] | np.ndarray | Path | str | Mapping[str, A
 CameraLike = Camera | Sequence[float] | Mapping[str, float]
 
 #: Longer than any answer of the data sets; answers end by themselves before.
-MAX_NEW_TOKENS = 160
+MAX_NEW_TOKENS = 256
 #: Images encoded together by ``predict_samples``: enough to fill a GPU, few enough that the published model's maps (15 MB an image) fit.
 IMAGES_PER_STEP = 16
 #: Pictures whose sides' ratios differ by no more than this belong together (depth, masks and image of one scene).

@@ -135,23 +135,64 @@ def test_answers_read_back(asked):
             assert max(map(int, re.findall(r"\[Region (\d+)\]", question.answer))) < len(question.things)
 
 
+_REGIONS = re.compile(r"\[Region (\d+)\]")
+
+
+def _named(question, step):
+    return [question.things[int(name)] for name in _REGIONS.findall(step)]
+
+
 def test_the_steps_lead_to_the_answer(asked):
     """Each kind of answer, worked out from what the steps state and nothing else."""
     for question in (question for _, questions in asked for question in questions):
-        steps = [(re.findall(r"\[Region (\d+)\]", step), step.split("]")[-1].strip()) for step in question.steps.split(", ")]
+        last = question.steps.split(", ")[-1]
         if question.category == "count":
-            assert int(steps[-1][1]) == question.normalized
+            assert int(last.split("]")[-1]) == question.normalized
         elif question.category == "mcq":
-            names, word = steps[-1]
-            rightmost = "right" in question.text
-            first_wins = word == "nearer" or word == ("right" if rightmost else "left")
-            assert question.normalized == (names[-3 if len(names) == 4 else -2] if first_wins else names[-1])
+            assert _REGIONS.findall(last)[-1] == question.normalized
         else:
-            one, two = (question.things[int(name)] for name in steps[-1][0])
+            one, two = _named(question, last)
             if question.category == "distance":
                 assert distance_m(one, two) == question.normalized
             else:
                 assert question.normalized == ("left" if one.image_xy[0] < two.image_xy[0] else "right")
+
+
+def test_steps_are_true_and_each_goes_on_where_the_last_one_ended(asked):
+    """A comparison's word is true of its two, its winner meets the next one, and what a chain finds is what it says of all it compared."""
+    found = collections.Counter()
+    for question in (question for _, questions in asked for question in questions):
+        compared, winner = [], None
+        for step in question.steps.split(", "):
+            words = _REGIONS.sub(" ", step).split()
+            if not words or words[0] not in ("left", "right", "nearer", "farther", "leftmost", "rightmost", "middle", "nearest"):
+                continue
+            found[words[0]] += 1
+            things = _named(question, step)
+            if len(words) == 2:
+                chosen, column = things[0], [thing.image_xy[0] for thing in compared]
+                rank = sorted(column).index(chosen.image_xy[0]) if words[0] != "nearest" else None
+                nearest = words[0] == "nearest" and chosen is min(
+                    compared, key=lambda thing: np.linalg.norm(thing.center_m - anchor.center_m)
+                )
+                assert nearest or rank == {"leftmost": 0, "middle": 1, "rightmost": len(set(column)) - 1}[words[0]]
+                assert chosen.kind == words[1] and (chosen is winner or words[0] == "middle")
+                compared, winner = [], None
+                continue
+            *pair, better = things
+            if len(pair) == 4:
+                anchor, best, _, other = pair
+                assert (words[0] == "nearer") == (
+                    np.linalg.norm(best.center_m - anchor.center_m) < np.linalg.norm(other.center_m - anchor.center_m)
+                )
+                assert better is (best if words[0] == "nearer" else other)
+            else:
+                best, other = pair
+                assert (words[0] == "left") == (best.image_xy[0] < other.image_xy[0]) and better in pair
+            assert winner is None or best is winner or best is compared[0]  # "middle" starts again for its other end
+            winner = better
+            compared += [thing for thing in (best, other) if thing not in compared]
+    assert len(found) == 8, found
 
 
 def test_surveys_state_one_fact_per_region(scenes):
@@ -173,7 +214,9 @@ def test_surveys_state_one_fact_per_region(scenes):
                     assert (value == "in") == in_buffer(thing, anchor)
                 elif question.category == "sides":
                     assert (value == "left") == (thing.image_xy[0] < anchor.image_xy[0])
-    assert set(found) == {"positions", "depths", "kinds", "distances", "sides", "insides"}
+                elif question.category == "loads":
+                    assert value == ("loaded" if thing.loaded else "empty")
+    assert set(found) == {"positions", "depths", "kinds", "distances", "sides", "insides", "loads"}
 
 
 def test_question_shares(asked):

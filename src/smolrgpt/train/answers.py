@@ -5,9 +5,10 @@ too little on the fact. The shorter styles write facts only, and the rules of ``
 
     official  The pallets [Region 1] [Region 4] are in the buffer region [Region 0]. Therefore, the buffer [Region 0] has two pallets.
     brief     [Region 1] [Region 4] [Region 0]: 2
-    steps     [Region 0][Region 6] left, [Region 1][Region 0] 1, [Region 4][Region 0] 2, [Region 2][Region 0] 2: 2
+    steps     [Region 0][Region 6] left[Region 0], leftmost buffer[Region 0], [Region 1][Region 0] 1, [Region 4][Region 0] 2: 2
 
-The last one compares the best so far with each next region (here: which buffer is leftmost), then counts pallet by pallet.
+The last one compares the best so far with each next region and names the better one (here: which buffer is leftmost), says what was found,
+then counts pallet by pallet.
 """
 
 from __future__ import annotations

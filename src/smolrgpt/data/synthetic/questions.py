@@ -227,25 +227,30 @@ def brief_metres(value: float) -> str:
 
 
 def _sides_compared(things: Sequence[SceneObject], among: Sequence[SceneObject], side: str) -> list[str]:
-    """Steps to the leftmost or rightmost of ``among``: the best so far, each next one, and on which side of it the best so far is."""
-    if side == "middle":
-        return [*_sides_compared(things, among, "leftmost"), *_sides_compared(things, among, "rightmost")]
-    steps, best = [], among[0]
-    for thing in among[1:]:
-        word = "left" if best.image_xy[0] < thing.image_xy[0] else "right"
-        steps.append(f"{_tags(things, best, thing)} {word}")
-        best = best if side.startswith(word) else thing
-    return steps
+    """Steps to the leftmost, rightmost or (of three) middle of ``among``: the best so far and the next one, on which side of it the best so
+    far is, and the better of the two; then which it is."""
+    steps, found = [], []
+    for end in ("leftmost", "rightmost") if side == "middle" else (side,):
+        best = among[0]
+        for thing in among[1:]:
+            word = "left" if best.image_xy[0] < thing.image_xy[0] else "right"
+            better = best if end.startswith(word) else thing
+            steps.append(f"{_tags(things, best, thing)} {word}{_tags(things, better)}")
+            best = better
+        found.append(best)
+    chosen = found[0] if side != "middle" else next(thing for thing in among if thing not in found)
+    return [*steps, f"{side} {chosen.kind}{_tags(things, chosen)}"]
 
 
 def _distances_compared(things: Sequence[SceneObject], among: Sequence[SceneObject], anchor: SceneObject) -> list[str]:
-    """Steps to the one of ``among`` nearest to the anchor: the best so far, each next one, and whether the best so far is nearer."""
+    """Steps to the one of ``among`` nearest to the anchor: the best so far, the next one, whether the first is nearer, the better."""
     steps, best = [], among[0]
     for thing in among[1:]:
         nearer = np.linalg.norm(best.center_m - anchor.center_m) < np.linalg.norm(thing.center_m - anchor.center_m)
-        steps.append(f"{_tags(things, anchor, best, anchor, thing)} {'nearer' if nearer else 'farther'}")
-        best = best if nearer else thing
-    return steps
+        better = best if nearer else thing
+        steps.append(f"{_tags(things, anchor, best, anchor, thing)} {'nearer' if nearer else 'farther'}{_tags(things, better)}")
+        best = better
+    return [*steps, f"nearest {best.kind}{_tags(things, best)}"]
 
 
 def _tags(things: Sequence[SceneObject], *named: SceneObject) -> str:
@@ -780,6 +785,15 @@ def _kinds(scene: Scene, rng: np.random.Generator) -> Question | None:
     return _survey("kinds", text, things, [_full_name(thing) for thing in things], "{r} is a {v}.")
 
 
+def _loads(scene: Scene, rng: np.random.Generator) -> Question | None:
+    things = _shuffled(scene.of_kind("transporter"), rng)
+    if not things:
+        return None
+    text = _pick(rng, ("Are the transporters {m} loaded or empty?", "Which of the transporters {m} carry a load?"))
+    values = ["loaded" if thing.loaded else "empty" for thing in things]
+    return _survey("loads", text.format(m=_masks(len(things))), things, values, "{r} is {v}.")
+
+
 def _distances(scene: Scene, rng: np.random.Generator) -> Question | None:
     found = _several(scene, rng, scene.of_kind("pallet") + scene.of_kind("buffer") + scene.of_kind("transporter"))
     if len(found) < 2:
@@ -891,7 +905,7 @@ _WARMUP_MAKERS: dict[str, list[tuple[float, _Maker]]] = {
     "pair": [(0.4, _closer), (0.6, _left_right)],
     "inside": [(1.0, _inside)],
     "distance": [(1.0, _pair_distance)],
-    "survey": [(0.2, _positions), (0.1, _depths), (0.1, _kinds), (0.3, _distances), (0.1, _sides), (0.2, _insides)],
+    "survey": [(0.15, _positions), (0.1, _depths), (0.1, _kinds), (0.25, _distances), (0.1, _sides), (0.15, _insides), (0.15, _loads)],
 }
 _EXTRA_MAKERS: dict[str, list[tuple[float, _Maker]]] = {
     "width": [(1.0, _width_of)],

@@ -33,7 +33,7 @@ from smolrgpt.data.synthetic.questions import extra_questions, scene_questions, 
 from smolrgpt.data.synthetic.scene import Scene, generate_scene, random_generator
 
 #: Rises whenever the same seed gives other pictures or rows, so that an old set is never mistaken for a new one.
-GENERATOR_VERSION = 3
+GENERATOR_VERSION = 4
 SETTINGS_FILE = "settings.json"
 _WARMUP_SHARE, _EXTRA_SHARE = 0.75, 0.25
 _NAMES = ("", "_warmup", "_extra", "_captions")
