@@ -450,10 +450,9 @@ def test_loss_is_the_mean_over_labelled_tokens(tiny_model, tiny_batch) -> None:
 
 @both_fusions
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
-def test_training_without_padding_changes_nothing(tiny_config, tiny_batch, attention, changes, monkeypatch) -> None:
+def test_training_without_padding_changes_nothing(tiny_config, tiny_batch, attention, changes) -> None:
     """Packed and padded rows give the same loss and gradients."""
     config = tiny_config(**changes)
-    config._attn_implementation = attention
     results = []
     for packed in (True, False):
         torch.manual_seed(0)

@@ -194,49 +194,51 @@ class SmolRGPTPairEmbedder(nn.Module):
         self.fc1 = nn.Linear(2 * dim + (dim + 1) * (1 + 2 * self.num_frequencies), 2 * width)
         self.fc2 = nn.Linear(2 * width, width)
         self.norm = nn.LayerNorm(width)
-        for linear in (self.fc1, self.fc2):
-            linear.initial_std = linear.in_features**-0.5  # type: ignore[assignment]
         self.norm.initial_scale = word_scale(config)  # type: ignore[assignment]
+        linears = [self.fc1, self.fc2]
         self.estimates_distance = config.distance_loss_weight > 0
         if self.estimates_distance:
             self.distance_fc = nn.Linear(2 * width, 2 * width)
             self.distance_out = nn.Linear(2 * width, 1)
-            self.distance_fc.initial_std = (2 * width) ** -0.5  # type: ignore[assignment]
             self.digits = nn.Linear(1 + 2 * len(DIGIT_PERIODS_M), width, bias=False)
-            self.digits.initial_std = self.digits.in_features**-0.5  # type: ignore[assignment]
+            linears += [self.distance_fc, self.digits]
+        for linear in linears:
+            linear.initial_std = linear.in_features**-0.5  # type: ignore[assignment]
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         """Geometry (M, F) of the first and the second region of M pairs -> (M, D)."""
-        hidden = self._hidden(first, second)
+        seen = log_distance_seen(first, second)
+        hidden = self._hidden(first, second, seen)
         embedding = self.fc2(hidden)
         if self.estimates_distance:
             # the estimate answers to its own loss only; the text reads it
-            log_distance = self._log_distance(hidden, first, second).detach()
+            log_distance = self._log_distance(hidden, seen).detach()
             embedding = embedding + self.digits(digit_features(log_distance).to(embedding.dtype))
         return self.norm(embedding)
 
     def log_distance(self, first: Tensor, second: Tensor) -> Tensor:
         """Geometry (M, F) twice -> (M,) float32: estimated logarithm of the metres between the objects' middles."""
-        return self._log_distance(self._hidden(first, second), first, second)
+        seen = log_distance_seen(first, second)
+        return self._log_distance(self._hidden(first, second, seen), seen)
 
-    def _hidden(self, first: Tensor, second: Tensor) -> Tensor:
+    def _hidden(self, first: Tensor, second: Tensor, seen: Tensor) -> Tensor:
         first, second = first.float(), second.float()
-        relation = torch.cat([second - first, log_distance_seen(first, second) / 3], dim=1)  # 0.1 m to 100 m: -1.5 to 0.8
+        relation = torch.cat([second - first, seen / 3], dim=1)  # 0.1 m to 100 m: -1.5 to 0.8
         features = torch.cat([first, second, fourier_features(relation, self.num_frequencies)], dim=1)
         return functional.gelu(self.fc1(features.to(self.fc1.weight.dtype)))
 
-    def _log_distance(self, hidden: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    def _log_distance(self, hidden: Tensor, seen: Tensor) -> Tensor:
         """What is seen of the distance, corrected; where nothing is, 10 m is corrected."""
         hidden = functional.gelu(self.distance_fc(hidden))
         with torch.autocast(hidden.device.type, enabled=False):  # bf16 would round a distance to 1 %
             correction = functional.linear(hidden.float(), self.distance_out.weight.float(), self.distance_out.bias.float())
         low, high = (math.log(metres) for metres in DISTANCE_RANGE_M)
-        seen = log_distance_seen(first.float(), second.float()) + math.log(METRES_PER_UNIT)
-        return (seen + correction)[:, 0].clamp(low, high)
+        return (seen + math.log(METRES_PER_UNIT) + correction)[:, 0].clamp(low, high)
 
 
 def log_distance_seen(first: Tensor, second: Tensor) -> Tensor:
-    """(M, F) twice -> (M, 1): log of the distance between the visible middles in units of 10 m, 0 where one is not known in metres."""
+    """(M, F) twice -> (M, 1) float32: log of the distance of the visible middles in units of 10 m, 0 where one is not known in metres."""
+    first, second = first.float(), second.float()
     column = {name: i for i, name in enumerate(REGION_GEOMETRY_FEATURES)}
     middle = [column[name] for name in ("x_m", "y_m", "z_m")]
     distance = (second[:, middle] - first[:, middle]).norm(dim=1, keepdim=True)
@@ -523,14 +525,14 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
 
         context_ids (Q, T0 + T): all words up to the last of `input_ids`, when the first T0 have been read before.
         """
-        row = self._region_named(input_ids, region_index)  # (Q, T)
+        context = self._region_named(input_ids if context_ids is None else context_ids, region_index)
+        row = context[:, -input_ids.shape[1] :]  # (Q, T)
         places = row >= 0
         vectors = torch.stack([region_embeds[kind] for kind in self.config.region_tokens]).sum(0).to(embeds.dtype)  # (N, D)
         embeds = embeds.index_put(places.nonzero(as_tuple=True), vectors[row[places]], accumulate=True)
         if not self.config.pair_geometry:
             return embeds
-        context = input_ids if context_ids is None else context_ids
-        first, second = (rows[:, -input_ids.shape[1] :] for rows in latest_pairs(self._region_named(context, region_index)))
+        first, second = (rows[:, -input_ids.shape[1] :] for rows in latest_pairs(context))
         pairs = second >= 0
         distinct, index = torch.stack([first[pairs], second[pairs]], 1).unique(dim=0, return_inverse=True)
         geometry = region_embeds["geometry"]

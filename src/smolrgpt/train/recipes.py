@@ -14,6 +14,15 @@ VISION, RGB_CONNECTOR, CONNECTORS, REFINERS, ALL = r"vision_tower\.", r"\.rgb_co
 #: Modules that the published model does not have.
 OURS = r"geometry_|pair_embedder\.|region_norms\."
 
+#: What measuring nano found (docs/experiments.md), at any size; the published design has none of it.
+_DESIGN: dict[str, Any] = {
+    "region_tokens": ["rgb", "depth", "geo"],
+    "region_fusion": "name",
+    "pair_geometry": True,
+    "region_norm": True,
+    "geometry_loss_weight": 0.5,
+    "distance_loss_weight": 1.0,
+}
 #: The bundled model: everything small, nothing pretrained. Widths that two CPU cores train in under an hour.
 _NANO_CONFIG: dict[str, Any] = {
     "vision_config": {
@@ -40,15 +49,8 @@ _NANO_CONFIG: dict[str, Any] = {
         "initializer_range": 0.06,  # about width ** -0.5; learns by heart far faster than 0.02
     },
     "pixel_shuffle_factor": 4,
-    "region_tokens": ["rgb", "depth", "geo"],
-    "region_fusion": "name",
-    "pair_geometry": True,
-    "region_norm": True,
-    "geometry_loss_weight": 0.5,
-    "distance_loss_weight": 1.0,
+    **_DESIGN,
 }
-#: The fields of it that are no sizes.
-_FOUND = ("region_tokens", "region_fusion", "pair_geometry", "region_norm", "geometry_loss_weight", "distance_loss_weight")
 _NANO_PROCESSOR: dict[str, Any] = {"mask_resize": "area", "depth_encoding": "minmax_log"}
 
 
@@ -185,12 +187,11 @@ def paper(out: Path | None = None, data_root: Path | None = None, stage: str | N
 
 def full(**options: Any) -> Run:
     """The published curriculum and size with what measuring nano found (docs/experiments.md); not yet trained at this size."""
-    run = paper(**options)
-    config = {name: _NANO_CONFIG[name] for name in _FOUND}
-    model = dataclasses.replace(run.model, config=config, processor=_NANO_PROCESSOR)
+    run = paper(**{"out": Path("runs/full"), **options})
+    model = dataclasses.replace(run.model, config=_DESIGN, processor=_NANO_PROCESSOR)
     # our modules learn with the refiners: the published stage freezes everything else
     stages = tuple(s if s.name != "warm-up" else dataclasses.replace(s, rates=((OURS, 1e-4), *s.rates)) for s in run.stages)
-    return dataclasses.replace(run, name="full", model=model, stages=stages, out=run.out if options.get("out") else Path("runs/full"))
+    return dataclasses.replace(run, name="full", model=model, stages=stages)
 
 
 RECIPES: dict[str, Callable[..., Run]] = {
