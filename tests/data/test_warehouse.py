@@ -14,7 +14,8 @@ from smolrgpt.data.loading import SkipLog, iter_loaded, load_image, load_sample_
 from smolrgpt.data.regions import from_box, to_mask, to_rle
 from smolrgpt.data.schema import Camera, DataError, DepthMap, Sample
 from smolrgpt.data.sources import SOURCES
-from smolrgpt.data.sources.warehouse import available_splits, iter_rows, read_rows, read_warehouse
+from smolrgpt.data.sources.rows import iter_rows, read_rows
+from smolrgpt.data.sources.warehouse import available_splits, iter_warehouse, read_warehouse
 
 H, W = 18, 32
 CAMERA = {"fx": 30.0, "fy": 30.0, "cx": 15.5, "cy": 8.5, "width": W, "height": H}
@@ -63,7 +64,7 @@ def test_a_row_becomes_a_sample(tmp_path: Path) -> None:
     assert to_mask(sample.regions[0])[2:8, 2:6].all() and to_mask(sample.regions[0]).sum() == 24
     assert load_image(sample).size == (W, H)
     assert load_sample_depth(sample).kind == "relative"
-    assert SOURCES["warehouse"] is read_warehouse
+    assert SOURCES["warehouse"] is iter_warehouse
 
 
 @pytest.mark.parametrize(
@@ -206,7 +207,7 @@ def test_the_published_samples_nested_file_is_found(tmp_path: Path) -> None:
 
 
 def test_rows_stream_from_lists_and_lines_of_any_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("smolrgpt.data.sources.warehouse._CHUNK_CHARS", 7)
+    monkeypatch.setattr("smolrgpt.data.sources.rows._CHUNK_CHARS", 7)
     rows = [{"id": f"a]b,[{i}", "text": "é" * i} for i in range(40)]
     for text in (json.dumps(rows), json.dumps(rows, indent=2), "\ufeff" + json.dumps(rows) + "\n", "\n".join(map(json.dumps, rows)) + "\n"):
         (tmp_path / "rows.json").write_text(text, encoding="utf-8")

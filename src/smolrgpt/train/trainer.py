@@ -22,7 +22,7 @@ from smolrgpt.data.collate import Collator
 from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.mixture import Group, mix
 from smolrgpt.data.schema import Sample
-from smolrgpt.data.sources import SOURCES
+from smolrgpt.data.sources import read_source
 from smolrgpt.data.sources.warehouse import read_warehouse
 from smolrgpt.evaluation.predict import predict
 from smolrgpt.evaluation.score import score
@@ -110,9 +110,7 @@ def _folder_sources(data: FolderData, wanted: set[str]) -> dict[str, list[Sample
     sources = {}
     for name in wanted | {data.validation}:
         reader, root, split = data.sources[name]
-        if reader not in SOURCES:
-            raise ValueError(f"source {name!r} wants the reader {reader!r}; available: {', '.join(SOURCES)}")
-        sources["validation" if name == data.validation else name] = SOURCES[reader](root, split)
+        sources["validation" if name == data.validation else name] = read_source(reader, root, split)
     return sources
 
 

@@ -13,9 +13,7 @@ The published sample nests its file as <root>/train_sample/train_sample.json; th
 from __future__ import annotations
 
 import json
-import logging
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -23,43 +21,39 @@ from typing import Any, Literal
 from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.regions import rle_unchecked
 from smolrgpt.data.schema import Camera, DataError, Region, Sample
-
-logger = logging.getLogger(__name__)
+from smolrgpt.data.sources.conversations import first_question
+from smolrgpt.data.sources.rows import Missing, gather, iter_samples
 
 DepthChoice = Literal["auto", "metric", "relative", "none"]
 
-_IMAGE_TOKEN = re.compile(r"\A\s*<image>\s*|\s*<image>\s*\Z")
 _ROW_KEYS = frozenset(("id", "image", "conversations", "rle", "category", "normalized_answer", "freeform_answer"))
 _CAPTIONS = "_captions"
-_CHUNK_CHARS = 1 << 20
-_MAX_ROW_CHARS = 1 << 26  # 15 full-size masks take about 30 thousand characters
 
 
 def read_warehouse(
     root: Path | str, split: str, *, depth: DepthChoice = "auto", folder: str | None = None, skips: SkipLog | None = None
 ) -> list[Sample]:
-    """All usable questions of a split, in file order; opens no image.
+    """All usable questions of a split, in file order; opens no image. Arguments and errors as in ``iter_warehouse``.
+
+    Rows that cannot be used are counted in ``skips`` (logged when it is None). Raises DataError, too, when no row is usable.
+    """
+    name = str(_split_file(Path(root), split))
+    return gather(name, lambda log: iter_warehouse(root, split, skips=log, depth=depth, folder=folder), skips)
+
+
+def iter_warehouse(
+    root: Path | str, split: str, *, skips: SkipLog, depth: DepthChoice = "auto", folder: str | None = None
+) -> Iterator[Sample]:
+    """The usable questions of a split, in file order, one at a time; opens no image.
 
     depth: "auto" takes the metric map where there is one, else the relative one, else none. folder: where the images are, when not in
-    ``<root>/<split>/`` (captions are found by themselves). Rows that cannot be used are counted in ``skips`` (logged when it is None).
+    ``<root>/<split>/`` (captions are found by themselves). Rows that cannot be used are counted in ``skips``.
     ``image_key`` is root, folder and image name, so that neither splits nor several sets in one mixture can be mistaken for one another.
-    Raises DataError when the split, its images or the asked kind of depth do not exist, when the JSON is damaged, or when no row is usable.
+    Raises DataError when the split, its images or the asked kind of depth do not exist, or when the JSON is damaged.
     """
     path = _split_file(Path(root), split)
     files = _SplitFolder(Path(root) / (folder or _folder_of(Path(root), split)), depth)
-    log = SkipLog() if skips is None else skips
-    samples: list[Sample] = []
-    masks: dict[Region, Region] = {}  # questions share masks, which are nearly all of the memory
-    rows = 0
-    for index, row in enumerate(iter_rows(path)):
-        rows += 1
-        try:
-            samples.append(_sample(row, files, masks))
-        except DataError as error:
-            reason = "missing image" if isinstance(error, _MissingImage) else "unusable row"
-            log.add(reason, f"{path.name} row {index}: {error}")
-    _report(path, rows, samples, log, own_log=skips is None)
-    return samples
+    return iter_samples([path], lambda row: [_sample(row, files)], skips)
 
 
 def available_splits(root: Path | str) -> list[str]:
@@ -70,44 +64,6 @@ def available_splits(root: Path | str) -> list[str]:
     names = {path.stem for path in root.glob("*.json") if (root / _folder_of(root, path.stem) / "images").is_dir()}
     names |= {path.stem for path in root.glob("*/*.json") if path.stem == path.parent.name and (path.parent / "images").is_dir()}
     return sorted(names)
-
-
-def iter_rows(path: Path | str) -> Iterator[Any]:
-    """The rows of a JSON list (or of JSON lines), one at a time: the official train file is too large to hold as text and as objects.
-
-    Raises DataError naming file and row where the JSON is damaged or ends early.
-    """
-    decode, row, step = json.JSONDecoder().raw_decode, 0, _CHUNK_CHARS
-    with open(path, encoding="utf-8-sig", errors="replace") as file:
-        window = file.read(step).lstrip()
-        listed = window.startswith("[")
-        position = int(listed)
-        while True:
-            while position < len(window) and window[position] in " \t\r\n,":
-                position += 1
-            try:
-                value, position = decode(window, position)
-            except json.JSONDecodeError as error:
-                if listed and window.startswith("]", position):
-                    return
-                more = file.read(step) if len(window) - position < _MAX_ROW_CHARS else ""
-                if not more and not listed and position == len(window):
-                    return
-                if not more:
-                    raise DataError(f"{path} row {row}: damaged JSON, or the file ends early ({error.msg}); fetch it again") from error
-                window, position, step = window[position:] + more, 0, step * 2
-            else:
-                yield value
-                row, step = row + 1, _CHUNK_CHARS
-
-
-def read_rows(path: Path | str) -> list[dict[str, Any]]:
-    """All raw rows of a file, as they are."""
-    return list(iter_rows(path))
-
-
-class _MissingImage(DataError):
-    """The row is fine, its picture is not there."""
 
 
 class _SplitFolder:
@@ -135,7 +91,7 @@ class _SplitFolder:
         """The picture and its depth map, the same objects for every question about it. Raises DataError when the picture is absent."""
         if image not in self._found:
             if image not in self.images:
-                raise _MissingImage(f"image {image!r} is not in {self.folder / 'images'}")
+                raise Missing("image", f"image {image!r} is not in {self.folder / 'images'}")
             name = f"{Path(image).stem}_depth.png"
             depth = next((folder / name for folder, names in self.maps if name in names), None)
             self._found[image] = (self.folder / "images" / image, depth)
@@ -145,15 +101,13 @@ class _SplitFolder:
         return f"{self.folder}/{image}" + ("" if self.depth == "auto" else f"#{self.depth}")
 
 
-def _sample(row: Any, files: _SplitFolder, masks: dict[Region, Region]) -> Sample:
+def _sample(row: dict[str, Any], files: _SplitFolder) -> Sample:
     """Raises DataError, naming the row's id where it has one, for whatever makes the row unusable."""
-    if not isinstance(row, dict):
-        raise DataError(f"it is a {type(row).__name__}; expected an object")
     name, image = row.get("id"), row.get("image")
     if not isinstance(name, (str, int)) or not isinstance(image, str):
         raise DataError(f"id {name!r} and image {image!r}; expected both as strings")
     try:
-        question, answer = _texts(row.get("conversations"))
+        question, answer = first_question(row.get("conversations"))
         normalized = row.get("normalized_answer")
         if not (normalized is None or isinstance(normalized, (str, int, float))):
             raise DataError(f"normalized_answer is a {type(normalized).__name__}; expected a string or a number")
@@ -162,7 +116,7 @@ def _sample(row: Any, files: _SplitFolder, masks: dict[Region, Region]) -> Sampl
             id=str(name),
             image=picture,
             question=question,
-            regions=_regions(row.get("rle"), masks),
+            regions=_regions(row.get("rle")),
             depth=depth,
             camera=files.cameras.get(image),
             answer=answer or row.get("freeform_answer") or None,
@@ -172,28 +126,16 @@ def _sample(row: Any, files: _SplitFolder, masks: dict[Region, Region]) -> Sampl
             metadata={key: value for key, value in row.items() if key not in _ROW_KEYS},
         )
     except DataError as error:
-        kind = _MissingImage if isinstance(error, _MissingImage) else DataError
-        raise kind(str(error) if "sample" in str(error) else f"sample {name!r}: {error}") from error
+        if isinstance(error, Missing) or "sample" in str(error):
+            raise
+        raise DataError(f"sample {name!r}: {error}") from error
 
 
-def _texts(conversations: Any) -> tuple[str, str | None]:
-    """The first human turn without its image token, and the turn that answers it. Spelling stays as it is."""
-    turns = [turn for turn in conversations if isinstance(turn, dict)] if isinstance(conversations, list) else []
-    said: dict[str, str] = {}
-    for turn in turns:
-        if isinstance(turn.get("value"), str):
-            said.setdefault(str(turn.get("from")), turn["value"])
-    if "human" not in said:
-        raise DataError("conversations have no human turn with a text; expected [{'from': 'human', 'value': ...}, ...]")
-    return _IMAGE_TOKEN.sub("", said["human"]), said.get("gpt")
-
-
-def _regions(rles: Any, masks: dict[Region, Region]) -> list[Region]:
+def _regions(rles: Any) -> list[Region]:
     """In order, with duplicates: an answer names a region by its place."""
     if not isinstance(rles, (list, type(None))):
         raise DataError(f"rle is a {type(rles).__name__}; expected a list of run-length masks")
-    regions = [rle_unchecked(rle) for rle in rles or []]
-    return [masks.setdefault(region, region) for region in regions]
+    return [rle_unchecked(rle) for rle in rles or []]
 
 
 def _read_cameras(path: Path) -> dict[str, Camera]:
@@ -227,13 +169,3 @@ def _names(folder: Path) -> frozenset[str]:
         return frozenset(name for name in os.listdir(folder) if not name.endswith((".gz", ".tar")))
     except (FileNotFoundError, NotADirectoryError):
         return frozenset()
-
-
-def _report(path: Path, rows: int, samples: list[Sample], log: SkipLog, own_log: bool) -> None:
-    if rows and not samples:
-        raise DataError(f"{path}: none of its {rows} rows is usable: {log.summary()}")
-    if own_log and log.total:
-        logger.warning("%s: %s of %d rows", path, log.summary(), rows)
-    without = sum(sample.depth is None for sample in samples)
-    if without:
-        logger.info("%s: %d of %d questions have no depth map", path, without, len(samples))

@@ -1,0 +1,150 @@
+"""Rows of a data set's file, one at a time, and what becomes of the ones that cannot be used.
+
+JSON lists, JSON lines and parquet give the same rows. Nothing here keeps more than a row and a window of the file.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from smolrgpt.data.loading import SkipLog
+from smolrgpt.data.schema import DataError, Region, Sample
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_CHUNK_CHARS = 1 << 20
+_MAX_ROW_CHARS = 1 << 26  # 15 full-size masks take about 30 thousand characters, an Open Spatial entry 35 thousand on average
+_PARQUET_BATCH_ROWS = 64  # rows with run lengths are tens of kilobytes each
+
+
+class Missing(DataError):
+    """The row is fine, a file it names is not there. ``kind``: "image" or "depth"."""
+
+    def __init__(self, kind: str, message: str):
+        super().__init__(message)
+        self.kind = kind
+
+
+def iter_rows(path: Path | str) -> Iterator[Any]:
+    """The rows of a JSON list, of JSON lines or of a parquet file: the official files are too large to hold as text and as objects.
+
+    Raises DataError naming file and row where the file is damaged or ends early.
+    """
+    return _parquet_rows(Path(path)) if Path(path).suffix == ".parquet" else _json_rows(path)
+
+
+def read_rows(path: Path | str) -> list[Any]:
+    """All raw rows of a file, as they are."""
+    return list(iter_rows(path))
+
+
+def split_files(root: Path, split: str, published: str | None = None) -> list[Path]:
+    """The files a split's rows are in: ``<root>/<split>.json`` (.jsonl, .parquet), shards ``[data/]<split>-*.parquet``, else ``published``,
+    the name under which the data set's owners ship them. Raises DataError when there is none."""
+    single = [root / f"{split}{suffix}" for suffix in (".json", ".jsonl", ".parquet")]
+    shards = [sorted(root.glob(pattern)) for pattern in (f"{split}-*.parquet", f"data/{split}-*.parquet")]
+    for files in ([path for path in single if path.is_file()][:1], *shards, [root / published] if published else []):
+        if files and files[0].is_file():
+            return files
+    wanted = f"{split}.json, .jsonl or .parquet, shards {split}-*.parquet" + (f", or {published}" if published else "")
+    there = ", ".join(sorted(path.name for path in root.iterdir())[:8]) if root.is_dir() else "no such folder"
+    raise DataError(f"{root}: no rows of the split {split!r}; expected {wanted}; found: {there or 'nothing'}")
+
+
+def iter_samples(files: Iterable[Path], make: Callable[[dict[str, Any]], Iterable[Sample]], skips: SkipLog) -> Iterator[Sample]:
+    """What ``make`` makes of every row, in file order. A row it raises DataError for is counted in ``skips`` with its file and number."""
+    for path in files:
+        for index, row in enumerate(iter_rows(path)):
+            try:
+                if not isinstance(row, dict):
+                    raise DataError(f"it is a {type(row).__name__}; expected an object")
+                samples = list(make(row))
+            except DataError as error:
+                reason = f"missing {error.kind}" if isinstance(error, Missing) else "unusable row"
+                skips.add(reason, f"{path.name} row {index}: {error}")
+            else:
+                yield from samples
+
+
+def gather(name: str, read: Callable[[SkipLog], Iterable[Sample]], skips: SkipLog | None) -> list[Sample]:
+    """All samples of ``read(log)``; equal regions become one object, for questions share masks, which are nearly all of the memory.
+
+    What was left out is counted in ``skips``, logged when that is None. Raises DataError when rows were left out and none was usable.
+    """
+    log = SkipLog() if skips is None else skips
+    before = log.total
+    samples: list[Sample] = []
+    masks: dict[Region, Region] = {}
+    for sample in read(log):
+        sample.regions = [masks.setdefault(region, region) for region in sample.regions]
+        samples.append(sample)
+    skipped = log.total - before
+    if skipped and not samples:
+        raise DataError(f"{name}: none of its {skipped} rows is usable: {log.summary()}")
+    if skipped and skips is None:
+        logger.warning("%s: %d questions read, %s", name, len(samples), log.summary())
+    without = sum(sample.depth is None for sample in samples)
+    if without:
+        logger.info("%s: %d of %d questions have no depth map", name, without, len(samples))
+    return samples
+
+
+def field(row: dict[str, Any], name: str, kind: type[T]) -> T:
+    """``row[name]`` when it is a ``kind``; a JSON string of one is decoded, for parquet and JSON lines ship nested fields so."""
+    value = row.get(name)
+    if isinstance(value, str) and kind is not str:
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise DataError(f"{name} is {value[:60]!r}, which is no JSON ({error}); expected a {kind.__name__}") from None
+    if not isinstance(value, kind):
+        raise DataError(f"{name} is {str(value)[:60]!r} ({type(value).__name__}); expected a {kind.__name__}")
+    return value
+
+
+def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        import pyarrow as arrow
+        import pyarrow.parquet as parquet
+    except ImportError as error:
+        raise DataError(f"{path}: reading parquet needs pyarrow; pip install smolrgpt[train]") from error
+    row = 0
+    try:
+        with parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=_PARQUET_BATCH_ROWS):
+                for value in batch.to_pylist():
+                    yield value
+                    row += 1
+    except (arrow.ArrowException, OSError) as error:
+        raise DataError(f"{path} row {row}: damaged parquet ({error}); fetch it again") from error
+
+
+def _json_rows(path: Path | str) -> Iterator[Any]:
+    decode, row, step = json.JSONDecoder().raw_decode, 0, _CHUNK_CHARS
+    with open(path, encoding="utf-8-sig", errors="replace") as file:
+        window = file.read(step).lstrip()
+        listed = window.startswith("[")
+        position = int(listed)
+        while True:
+            while position < len(window) and window[position] in " \t\r\n,":
+                position += 1
+            try:
+                value, position = decode(window, position)
+            except json.JSONDecodeError as error:
+                if listed and window.startswith("]", position):
+                    return
+                more = file.read(step) if len(window) - position < _MAX_ROW_CHARS else ""
+                if not more and not listed and position == len(window):
+                    return
+                if not more:
+                    raise DataError(f"{path} row {row}: damaged JSON, or the file ends early ({error.msg}); fetch it again") from error
+                window, position, step = window[position:] + more, 0, step * 2
+            else:
+                yield value
+                row, step = row + 1, _CHUNK_CHARS
