@@ -8,11 +8,26 @@ from typing import Any
 
 from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.schema import DataError, Sample
+from smolrgpt.data.sources.archives import unpack as unpack
+from smolrgpt.data.sources.coco import iter_coco
+from smolrgpt.data.sources.label_studio import iter_label_studio
+from smolrgpt.data.sources.llava_cc3m import iter_llava_cc3m
+from smolrgpt.data.sources.osd import iter_osd
+from smolrgpt.data.sources.released import iter_released
 from smolrgpt.data.sources.rows import gather
+from smolrgpt.data.sources.spatial_bench import iter_spatial_bench
 from smolrgpt.data.sources.warehouse import iter_warehouse
 
 #: Name of a data set -> its reader, called as (root, split, *, skips=SkipLog(), **options of that reader).
-SOURCES: dict[str, Callable[..., Iterator[Sample]]] = {"warehouse": iter_warehouse}
+SOURCES: dict[str, Callable[..., Iterator[Sample]]] = {
+    "warehouse": iter_warehouse,
+    "llava_cc3m": iter_llava_cc3m,
+    "osd": iter_osd,
+    "spatial_bench": iter_spatial_bench,
+    "released": iter_released,
+    "coco": iter_coco,
+    "label_studio": iter_label_studio,
+}
 
 
 def read_source(name: str, root: Path | str, split: str, *, skips: SkipLog | None = None, **options: Any) -> list[Sample]:

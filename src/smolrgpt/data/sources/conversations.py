@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import Any
 
-from smolrgpt.data.schema import REGION_PLACEHOLDER, DataError
+from smolrgpt.data.schema import REGION_PLACEHOLDER, DataError, Region
 
 _IMAGE_TOKEN = re.compile(r"\A\s*<image>\s*|\s*<image>\s*\Z")
 #: How data sets write the one place of a region's features: for colour, then for depth. Spaces between the two belong to the spelling.
@@ -26,8 +27,11 @@ def first_question(conversations: Any) -> tuple[str, str | None]:
     return without_image_token(said["human"]), said.get("gpt")
 
 
-def questions(conversations: list[Any]) -> list[tuple[str, str]]:
-    """Every human turn with the answer that follows it. Raises DataError, naming the turn, when the two do not alternate."""
+def region_questions(conversations: list[Any], regions: list[Region]) -> list[tuple[str, str, list[Region]]]:
+    """Every human turn as (question, answer, its regions), in our spelling; the regions are dealt out in order of the placeholders.
+
+    Raises DataError when human and gpt do not alternate, or when the placeholders of all turns are not as many as the regions.
+    """
     speakers = ("human", "gpt")
     for index, turn in enumerate(conversations):
         said = isinstance(turn, dict) and isinstance(turn.get("value"), str)
@@ -36,7 +40,15 @@ def questions(conversations: list[Any]) -> list[tuple[str, str]]:
     if not conversations or len(conversations) % 2:
         raise DataError(f"the conversation has {len(conversations)} turns; expected pairs of human and gpt")
     texts = [turn["value"] for turn in conversations]
-    return [(without_image_token(question), answer) for question, answer in zip(texts[::2], texts[1::2], strict=True)]
+    asked = [with_placeholders(without_image_token(text)) for text in texts[::2]]
+    ends = list(itertools.accumulate(text.count(REGION_PLACEHOLDER) for text in asked))
+    if ends[-1] != len(regions):
+        raise DataError(f"the conversation has {ends[-1]} region placeholders but {len(regions)} regions; expected one each, in order")
+    starts = [0, *ends]
+    return [
+        (question, with_region_names(answer), regions[start:end])
+        for question, answer, start, end in zip(asked, texts[1::2], starts, ends, strict=False)
+    ]
 
 
 def without_image_token(question: str) -> str:
@@ -45,7 +57,7 @@ def without_image_token(question: str) -> str:
 
 
 def with_placeholders(question: str) -> str:
-    """``<mask> <depth>`` and ``<mask_rgb><mask_depth>`` as the ``<mask>`` that stands for a region here. Raises DataError for half a pair."""
+    """``<mask> <depth>`` and ``<mask_rgb><mask_depth>`` as the ``<mask>`` that stands for a region here. Raises DataError for halves."""
     text = _REGION_PAIR.sub(REGION_PLACEHOLDER, question)
     if half := _HALF_PAIR.search(text):
         raise DataError(f"{half[0]} stands without its other half in {question[:80]!r}; expected <mask> <depth> or <mask_rgb><mask_depth>")

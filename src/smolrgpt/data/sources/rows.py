@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from smolrgpt.data.loading import SkipLog
+from smolrgpt.data.regions import rle_unchecked
 from smolrgpt.data.schema import DataError, Region, Sample
 
 logger = logging.getLogger(__name__)
@@ -44,17 +45,20 @@ def read_rows(path: Path | str) -> list[Any]:
     return list(iter_rows(path))
 
 
-def split_files(root: Path, split: str, published: str | None = None) -> list[Path]:
-    """The files a split's rows are in: ``<root>/<split>.json`` (.jsonl, .parquet), shards ``[data/]<split>-*.parquet``, else ``published``,
-    the name under which the data set's owners ship them. Raises DataError when there is none."""
-    single = [root / f"{split}{suffix}" for suffix in (".json", ".jsonl", ".parquet")]
-    shards = [sorted(root.glob(pattern)) for pattern in (f"{split}-*.parquet", f"data/{split}-*.parquet")]
-    for files in ([path for path in single if path.is_file()][:1], *shards, [root / published] if published else []):
-        if files and files[0].is_file():
+def split_files(root: Path, split: str, published: Mapping[str, str] | None = None) -> list[Path]:
+    """The files a split's rows are in, in order.
+
+    ``<root>/<split>.json`` (.jsonl, .parquet) or the shards ``[data/]<split>-*.parquet``, else what ``published[split]`` matches, the name
+    under which the data set's owners ship it. Raises DataError when there is none.
+    """
+    patterns = [f"{split}.json", f"{split}.jsonl", f"{split}.parquet", f"{split}-*.parquet", f"data/{split}-*.parquet"]
+    patterns += [published[split]] if published and split in published else []
+    for pattern in patterns:
+        if files := sorted(path for path in root.glob(pattern) if path.is_file()):
             return files
-    wanted = f"{split}.json, .jsonl or .parquet, shards {split}-*.parquet" + (f", or {published}" if published else "")
     there = ", ".join(sorted(path.name for path in root.iterdir())[:8]) if root.is_dir() else "no such folder"
-    raise DataError(f"{root}: no rows of the split {split!r}; expected {wanted}; found: {there or 'nothing'}")
+    known = f" (published splits: {', '.join(published)})" if published else ""
+    raise DataError(f"{root}: no rows of the split {split!r}{known}; expected {', '.join(patterns)}; found: {there or 'nothing'}")
 
 
 def iter_samples(files: Iterable[Path], make: Callable[[dict[str, Any]], Iterable[Sample]], skips: SkipLog) -> Iterator[Sample]:
@@ -95,10 +99,12 @@ def gather(name: str, read: Callable[[SkipLog], Iterable[Sample]], skips: SkipLo
     return samples
 
 
-def field(row: dict[str, Any], name: str, kind: type[T]) -> T:
+def field(row: Any, name: str, kind: type[T]) -> T:
     """``row[name]`` when it is a ``kind``; a JSON string of one is decoded, for parquet and JSON lines ship nested fields so."""
+    if not isinstance(row, dict):
+        raise DataError(f"{str(row)[:60]!r} is a {type(row).__name__}; expected an object with {name}")
     value = row.get(name)
-    if isinstance(value, str) and kind is not str:
+    if isinstance(value, str) and kind not in (str, object):
         try:
             value = json.loads(value)
         except ValueError as error:
@@ -106,6 +112,21 @@ def field(row: dict[str, Any], name: str, kind: type[T]) -> T:
     if not isinstance(value, kind):
         raise DataError(f"{name} is {str(value)[:60]!r} ({type(value).__name__}); expected a {kind.__name__}")
     return value
+
+
+def scalar(row: dict[str, Any], name: str) -> str | int | float | None:
+    """``row[name]``, absent or a text or a number. Raises DataError for anything else."""
+    value = row.get(name)
+    if not (value is None or isinstance(value, (str, int, float))):
+        raise DataError(f"{name} is a {type(value).__name__}; expected a string or a number")
+    return value
+
+
+def rle_regions(rles: Any) -> list[Region]:
+    """Run-length masks in order, with duplicates: an answer names a region by its place. None is no region. Raises DataError."""
+    if not isinstance(rles, (list, type(None))):
+        raise DataError(f"rle is a {type(rles).__name__}; expected a list of run-length masks")
+    return [rle_unchecked(rle) for rle in rles or []]
 
 
 def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:

@@ -3,7 +3,7 @@
     <root>/<split>.json                      rows: id, image, conversations, rle, category, normalized_answer, freeform_answer
     <root>/<split>_captions.json             rows of the same form about the same images (ours)
     <root>/<split>/images/<name>.png
-    <root>/<split>/depths/<name>_depth.png   8-bit, min-max per image, near = dark
+    <root>/<split>/depths/<name>_depth.png   8-bit, min-max per image, near = dark; shipped, like images, as chunk_*.tar.gz: ``unpack``
     <root>/<split>/depths_metric/...         uint16 millimetres (ours)
     <root>/<split>/cameras.json              {image file name: {fx, fy, cx, cy, width, height}} (ours)
 
@@ -13,16 +13,15 @@ The published sample nests its file as <root>/train_sample/train_sample.json; th
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 from smolrgpt.data.loading import SkipLog
-from smolrgpt.data.regions import rle_unchecked
-from smolrgpt.data.schema import Camera, DataError, Region, Sample
+from smolrgpt.data.schema import Camera, DataError, Sample
 from smolrgpt.data.sources.conversations import first_question
-from smolrgpt.data.sources.rows import Missing, gather, iter_samples
+from smolrgpt.data.sources.folders import names_in, packed_in, unpack_hint
+from smolrgpt.data.sources.rows import Missing, gather, iter_samples, rle_regions, scalar
 
 DepthChoice = Literal["auto", "metric", "relative", "none"]
 
@@ -73,15 +72,12 @@ class _SplitFolder:
         self.folder, self.depth = folder, depth
         if depth not in ("auto", "metric", "relative", "none"):
             raise DataError(f"depth is {depth!r}; expected 'auto', 'metric', 'relative' or 'none'")
-        self.images = _names(folder / "images")
+        self.images = names_in(folder / "images")
         if not self.images:
-            hint = (
-                "unpack the chunk_*.tar.gz there first"
-                if any(folder.glob("images/*.tar*"))
-                else "expected the split's pictures (folder=NAME when they lie with another split)"
-            )
+            packed = packed_in(folder / "images")
+            hint = unpack_hint(folder) if packed else "expected the split's pictures (folder=NAME when they lie with another split)"
             raise DataError(f"{folder / 'images'} holds no picture; {hint}")
-        self.maps = [(folder / name, _names(folder / name)) for name in _depth_folders(depth)]
+        self.maps = [(folder / name, names_in(folder / name)) for name in _depth_folders(depth)]
         if self.maps and depth != "auto" and not self.maps[0][1]:
             raise DataError(f"{self.maps[0][0]} holds no depth map, and depth={depth!r} was asked for; use depth='auto' or 'none'")
         self.cameras = _read_cameras(folder / "cameras.json")
@@ -108,19 +104,16 @@ def _sample(row: dict[str, Any], files: _SplitFolder) -> Sample:
         raise DataError(f"id {name!r} and image {image!r}; expected both as strings")
     try:
         question, answer = first_question(row.get("conversations"))
-        normalized = row.get("normalized_answer")
-        if not (normalized is None or isinstance(normalized, (str, int, float))):
-            raise DataError(f"normalized_answer is a {type(normalized).__name__}; expected a string or a number")
         picture, depth = files.paths(image)
         return Sample(
             id=str(name),
             image=picture,
             question=question,
-            regions=_regions(row.get("rle")),
+            regions=rle_regions(row.get("rle")),
             depth=depth,
             camera=files.cameras.get(image),
             answer=answer or row.get("freeform_answer") or None,
-            normalized_answer=normalized,
+            normalized_answer=scalar(row, "normalized_answer"),
             category=row.get("category"),
             image_key=files.key(image),
             metadata={key: value for key, value in row.items() if key not in _ROW_KEYS},
@@ -129,13 +122,6 @@ def _sample(row: dict[str, Any], files: _SplitFolder) -> Sample:
         if isinstance(error, Missing) or "sample" in str(error):
             raise
         raise DataError(f"sample {name!r}: {error}") from error
-
-
-def _regions(rles: Any) -> list[Region]:
-    """In order, with duplicates: an answer names a region by its place."""
-    if not isinstance(rles, (list, type(None))):
-        raise DataError(f"rle is a {type(rles).__name__}; expected a list of run-length masks")
-    return [rle_unchecked(rle) for rle in rles or []]
 
 
 def _read_cameras(path: Path) -> dict[str, Camera]:
@@ -161,11 +147,3 @@ def _folder_of(root: Path, split: str) -> str:
 
 def _depth_folders(depth: DepthChoice) -> tuple[str, ...]:
     return {"auto": ("depths_metric", "depths"), "metric": ("depths_metric",), "relative": ("depths",), "none": ()}[depth]
-
-
-def _names(folder: Path) -> frozenset[str]:
-    """File names in a folder, without the archives pictures come in; empty when there is no such folder."""
-    try:
-        return frozenset(name for name in os.listdir(folder) if not name.endswith((".gz", ".tar")))
-    except (FileNotFoundError, NotADirectoryError):
-        return frozenset()

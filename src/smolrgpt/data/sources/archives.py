@@ -1,0 +1,133 @@
+"""Unpacking the archives a data set ships its pictures in.
+
+A .tar.gz cannot be read at random: the last picture costs decompressing all before it. So archives are unpacked once, as a stream.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+import os
+import shutil
+import tarfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from tqdm import tqdm
+
+from smolrgpt.data.loading import SkipLog
+from smolrgpt.data.schema import DataError
+from smolrgpt.data.sources.folders import packed_in
+
+logger = logging.getLogger(__name__)
+
+#: Which archives are done, beside them: {name: {"bytes": size of the archive, "files": how many it held}}.
+RECORD = "unpacked.json"
+#: Folders whose files the readers look for by bare name.
+FLAT = ("images", "depths")
+
+_BUFFER_BYTES = 1 << 20
+
+
+def unpack(root: Path | str, split: str = "", *, skips: SkipLog | None = None, progress: bool = True) -> int:
+    """Unpack the archives (.tar, .tar.gz) of ``<root>/<split>`` and of its images/ and depths/; returns how many files were written.
+
+    Files go to the folder of their archive: by bare name in images/ and depths/, else in the folders the archive names. Each is written
+    under a temporary name, checked for its size and renamed. A rerun keeps what is whole and leaves out the archives that unpacked.json
+    says are done; remove that file to unpack again. A damaged archive is counted in ``skips`` (logged when it is None) and its whole files
+    stay. Raises DataError for a folder without archives, and for a member that names a place outside the folder or is no plain file.
+    """
+    folder = Path(root) / split
+    places = [folder, *(folder / name for name in FLAT)]
+    if folder.name in FLAT:  # images/ itself was given
+        places = [folder]
+    archives = [archive for place in places for archive in packed_in(place)]
+    if not archives:
+        raise DataError(f"{folder}: no .tar or .tar.gz there, nor in its images/ and depths/; expected the archives as they were fetched")
+    log = SkipLog() if skips is None else skips
+    written = 0
+    with tqdm(total=sum(path.stat().st_size for path in archives), unit="B", unit_scale=True, desc="unpack", disable=not progress) as bar:
+        for archive in archives:
+            written += _unpack_archive(archive, log, bar)
+    if skips is None and log.total:
+        logger.warning("%s: %s", folder, log.summary())
+    return written
+
+
+def _unpack_archive(archive: Path, log: SkipLog, bar: tqdm) -> int:
+    size, done = archive.stat().st_size, _read_record(archive.parent)
+    if done.get(archive.name, {}).get("bytes") == size:
+        bar.update(size)
+        return 0
+    start, files, written = bar.n, 0, 0
+    try:
+        with open(archive, "rb") as raw:
+            for target, length, source in _members(archive, raw):
+                written += _write(source, target, length)
+                files += 1
+                bar.update(start + raw.tell() - bar.n)
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk's fault, not the archive's
+        log.add("damaged archive", f"{archive}: {error} after {files} files, which stay; fetch it again")
+    else:
+        _write_record(archive.parent, {**done, archive.name: {"bytes": size, "files": files}})
+    bar.update(start + size - bar.n)
+    return written
+
+
+def _members(archive: Path, raw: IO[bytes]) -> Iterator[tuple[Path, int, IO[bytes]]]:
+    """(where it goes, bytes, contents) of every plain file, in order."""
+    flat = archive.parent.name in FLAT
+    seen: dict[Path, str] = {}
+    # gzip's own reader, for tarfile's takes a stream that ends early for one that ends
+    stream = raw if archive.suffix == ".tar" else gzip.GzipFile(fileobj=raw)
+    with tarfile.open(fileobj=stream, mode="r|") as tar:
+        for member in tar:
+            path = PurePosixPath(member.name)
+            if path.is_absolute() or ".." in path.parts or not (member.isfile() or member.isdir()):
+                raise DataError(
+                    f"{archive}: refused the member {member.name!r}; expected plain files inside the folder, is this the data set?"
+                )
+            source = tar.extractfile(member)
+            if source is None:
+                continue
+            target = archive.parent / (path.name if flat else path)
+            if seen.setdefault(target, member.name) != member.name:
+                raise DataError(f"{archive}: the members {seen[target]!r} and {member.name!r} would both become {target}")
+            yield target, member.size, source
+    while stream.read(_BUFFER_BYTES):  # to the end, where the checksum is
+        pass
+
+
+def _write(source: IO[bytes], target: Path, length: int) -> bool:
+    """Whether anything had to be written."""
+    if target.is_file() and target.stat().st_size == length:
+        return False
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.part")
+    with open(part, "wb") as file:
+        shutil.copyfileobj(source, file, _BUFFER_BYTES)
+    if part.stat().st_size != length:
+        part.unlink()
+        raise tarfile.ReadError(f"{target.name} ends after {part.stat().st_size} of {length} bytes")
+    os.replace(part, target)
+    return True
+
+
+def _read_record(folder: Path) -> dict[str, dict[str, int]]:
+    try:
+        return dict(json.loads((folder / RECORD).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return {}
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{folder / RECORD}: {error}; remove it to unpack again") from error
+
+
+def _write_record(folder: Path, record: dict[str, dict[str, int]]) -> None:
+    part = folder / f".{RECORD}.part"
+    part.write_text(json.dumps(record, indent=1), encoding="utf-8")
+    os.replace(part, folder / RECORD)
