@@ -62,9 +62,12 @@ def split_files(root: Path, split: str, published: Mapping[str, str] | None = No
 
 
 def iter_samples(files: Iterable[Path], make: Callable[[dict[str, Any]], Iterable[Sample]], skips: SkipLog) -> Iterator[Sample]:
-    """What ``make`` makes of every row, in file order. A row it raises DataError for is counted in ``skips`` with its file and number."""
+    """What ``make`` makes of every row, in file order. A row it raises DataError for is counted in ``skips`` with its file and number.
+
+    So is a line of a .jsonl file that is no JSON; damage inside a list is a DataError, for nobody knows where the next row begins.
+    """
     for path in files:
-        for index, row in enumerate(iter_rows(path)):
+        for index, row in _numbered_rows(path, skips):
             try:
                 if not isinstance(row, dict):
                     raise DataError(f"it is a {type(row).__name__}; expected an object")
@@ -127,6 +130,20 @@ def rle_regions(rles: Any) -> list[Region]:
     if not isinstance(rles, (list, type(None))):
         raise DataError(f"rle is a {type(rles).__name__}; expected a list of run-length masks")
     return [rle_unchecked(rle) for rle in rles or []]
+
+
+def _numbered_rows(path: Path, skips: SkipLog) -> Iterator[tuple[int, Any]]:
+    if path.suffix != ".jsonl":
+        yield from enumerate(iter_rows(path))
+        return
+    with open(path, encoding="utf-8-sig", errors="replace") as file:
+        for index, line in enumerate(file):
+            try:
+                rows = [json.loads(line)] if line.strip() else []
+            except ValueError as error:
+                skips.add("damaged row", f"{path.name} row {index}: {error}")
+            else:
+                yield from ((index, row) for row in rows)
 
 
 def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
