@@ -1,4 +1,4 @@
-"""Laws of the readers of published sets: turn and region stay together, every shape of a file gives the same samples, a bad row costs itself."""
+"""Laws of the readers of published sets: turn and region stay together, every form of a file reads alike, a bad row costs itself."""
 
 from __future__ import annotations
 
@@ -213,16 +213,17 @@ def test_damaged_parquet_is_named(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------------------------------ released
 def released_rows() -> list[dict[str, Any]]:
     text = {"user": "How far is <mask_rgb><mask_depth> from <mask_rgb> <mask_depth>?", "assistant": "[Region 0] is 5.99 m away."}
-    common = {"id": "1", "rgb_image": "images/a.jpg", "depth_image": "depths/a.png", "texts": text, "rle": [rle(1), rle(9)]}
+    caption = {"texts": {"user": "<image>Say.", "assistant": "a hall"}, "rle": None, "depth_image": None, "category": "caption"}
+    common = {"normalized_answer": None, "id": "1", "rgb_image": "images/a.jpg", "depth_image": "depths/a.png"}
+    common |= {"texts": text, "rle": [rle(1), rle(9)]}
     return [
         common | {"category": "distance", "normalized_answer": "5.99", "dataset_name": "warehouse_rgbd"},
         common | {"category": None, "normalized_answer": "", "dataset_name": "osd", "id": "2"},
         common | {"category": "count", "normalized_answer": "0", "dataset_name": "warehouse_rgbd", "id": "3"},
-        common | {"category": "left_predicate", "normalized_answer": None, "dataset_name": "bench", "rle": None, "id": "4"},
-        common | {"texts": {"user": "<image>Say.", "assistant": "a hall"}, "rle": None, "depth_image": None, "id": "5", "category": "caption",
-                  "normalized_answer": None, "dataset_name": "cc3m"},
+        common | {"category": "left_predicate", "dataset_name": "bench", "rle": None, "id": "4"},
+        common | caption | {"id": "5", "dataset_name": "cc3m"},
         common | {"category": "count", "normalized_answer": "many", "dataset_name": "warehouse_rgbd", "id": "6"},
-    ]  # fmt: skip
+    ]
 
 
 def test_the_released_files_read_as_the_sets_they_came_from(tmp_path: Path) -> None:
@@ -335,12 +336,12 @@ def test_real_bench_questions(tmp_path: Path, shared_path: Any) -> None:
 def test_real_warehouse_rows_survive_the_released_shape(tmp_path: Path, shared_path: Any) -> None:
     arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     root = shared_path("samples/warehouse/mini")
-    rows = [
-        {"id": row["id"], "rgb_image": f"images/{row['image']}", "depth_image": f"depths/{Path(row['image']).stem}_depth.png", "rle": row["rle"],
-         "texts": {"user": row["conversations"][0]["value"].replace("<mask>", "<mask_rgb><mask_depth>"), "assistant": row["freeform_answer"]},
-         "category": row["category"], "normalized_answer": str(row["normalized_answer"]), "dataset_name": "warehouse"}
-        for row in read_rows(root / "train.json")
-    ]  # fmt: skip
+    rows = []
+    for row in read_rows(root / "train.json"):
+        asked = row["conversations"][0]["value"].replace("<mask>", "<mask_rgb><mask_depth>")
+        files = {"rgb_image": f"images/{row['image']}", "depth_image": f"depths/{Path(row['image']).stem}_depth.png"}
+        answer = {"texts": {"user": asked, "assistant": row["freeform_answer"]}, "normalized_answer": str(row["normalized_answer"])}
+        rows.append({key: row[key] for key in ("id", "rle", "category")} | files | answer | {"dataset_name": "warehouse"})
     parquet.write_table(arrow.Table.from_pylist(rows), tmp_path / "train.parquet")
 
     def facts(sample: Sample) -> tuple[Any, ...]:
