@@ -161,7 +161,10 @@ def _run_lengths(counts: str) -> np.ndarray | None:
 
 def _parts(points: Sequence[Any] | np.ndarray) -> list[Any]:
     """One entry per polygon: a list of flat lists as it is, points or one flat list wrapped."""
-    several = len(points) > 0 and all(np.ndim(part) == 1 and len(part) > 2 for part in points)
+    try:
+        several = len(points) > 0 and all(np.ndim(part) == 1 and len(part) > 2 for part in points)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"polygon {str(points)[:60]} is no list of points, nor one of flat lists of numbers") from error
     return list(points) if several else [points]
 
 

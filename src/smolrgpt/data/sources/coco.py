@@ -29,7 +29,7 @@ from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.regions import from_box, from_mask, from_polygon, from_rle, to_mask
 from smolrgpt.data.schema import DataError, Region, Sample
 from smolrgpt.data.sources.folders import ImageSet
-from smolrgpt.data.sources.rows import Missing, field, iter_samples, scalar
+from smolrgpt.data.sources.rows import Missing, field, frame, iter_samples, optional, scalar
 
 #: Of the picture's width; centroids nearer than that have no side a person would agree on.
 _MIN_SIDE_GAP = 0.02
@@ -104,11 +104,11 @@ def _read(path: Path, skips: SkipLog) -> dict[str, _Image]:
         raise DataError(f"{path}: damaged JSON ({error}); fetch or export it again") from error
     if not isinstance(file, dict) or not {"images", "annotations"} <= file.keys():
         raise DataError(f"{path}: expected a COCO object with images, annotations and categories")
-    names = {entry.get("id"): str(entry.get("name")) for entry in file.get("categories", []) if isinstance(entry, dict)}
+    names = {str(entry.get("id")): str(entry.get("name")) for entry in file.get("categories", []) if isinstance(entry, dict)}
     images: dict[str, _Image] = {}
     for index, entry in enumerate(file["images"]):
         try:
-            image = _Image(field(entry, "file_name", str), field(entry, "height", int), field(entry, "width", int), [])
+            image = _Image(field(entry, "file_name", str), *frame(entry, "height", "width"), [])
         except DataError as error:
             skips.add("unusable row", f"{path.name} images[{index}]: {error}")
         else:
@@ -122,18 +122,18 @@ def _read(path: Path, skips: SkipLog) -> dict[str, _Image]:
             if "segments_info" in entry:
                 images[number] = _panoptic(path, image, entry, names)
             elif not entry.get("iscrowd"):
-                image.objects.append(_Object(field(entry, "id", int), names.get(entry.get("category_id"), "object"), entry))
+                image.objects.append(_Object(field(entry, "id", int), names.get(str(entry.get("category_id")), "object"), entry))
         except DataError as error:
             skips.add("unusable row", f"{path.name} annotations[{index}]: {error}")
     return {image.file_name: image for image in images.values()}
 
 
-def _panoptic(path: Path, image: _Image, entry: dict[str, Any], names: dict[Any, str]) -> _Image:
+def _panoptic(path: Path, image: _Image, entry: dict[str, Any], names: dict[str, str]) -> _Image:
     segments = path.with_suffix("") / field(entry, "file_name", str)
     if not segments.resolve().is_relative_to(path.parent.resolve()):
         raise DataError(f"file_name {entry['file_name']!r} leads out of {path.parent}")
     things = [segment for segment in field(entry, "segments_info", list) if not segment.get("iscrowd")]
-    objects = [_Object(field(thing, "id", int), names.get(thing.get("category_id"), "object"), thing) for thing in things]
+    objects = [_Object(field(thing, "id", int), names.get(str(thing.get("category_id")), "object"), thing) for thing in things]
     return _Image(image.file_name, image.height, image.width, objects, segments)
 
 
@@ -155,7 +155,7 @@ def _region(shape: Mapping[str, Any], image: _Image) -> Region:
     segmentation, box = shape.get("segmentation"), shape.get("bbox")
     if isinstance(segmentation, Mapping):
         return from_rle(segmentation)
-    if segmentation:
+    if isinstance(segmentation, list) and segmentation:
         return from_polygon(segmentation, image.height, image.width)
     if isinstance(box, list) and len(box) == 4:  # COCO: x, y, width, height
         try:
@@ -175,9 +175,8 @@ def _asked(row: dict[str, Any], table: dict[str, _Image], pictures: ImageSet) ->
     if unknown := [number for number in wanted if not isinstance(number, int) or number not in objects]:
         raise DataError(f"image {name!r} has no annotation {unknown[0]!r}; it has {sorted(objects)[:20]}")
     sample = _sample(table[name], [objects[number] for number in wanted], field(row, "question", str), pictures, str(row.get("id", "")))
-    sample.answer = None if row.get("answer") is None else field(row, "answer", str)
+    sample.answer, sample.category = optional(row, "answer"), optional(row, "category")
     sample.normalized_answer = scalar(row, "normalized_answer")
-    sample.category = None if row.get("category") is None else field(row, "category", str)
     return sample
 
 

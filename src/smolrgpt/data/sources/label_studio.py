@@ -24,7 +24,7 @@ from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.regions import from_mask, from_polygon
 from smolrgpt.data.schema import REGION_PLACEHOLDER, DataError, Region, Sample
 from smolrgpt.data.sources.folders import ImageSet
-from smolrgpt.data.sources.rows import Missing, field, iter_samples, split_files
+from smolrgpt.data.sources.rows import Missing, field, frame, iter_samples, split_files
 
 _MENTION = re.compile(r"<region\s*(\d+)>|\[region\s*(\d+)\]|\bregion\s*\[(\d+)\]", re.IGNORECASE)
 _UPLOAD_NUMBER = re.compile(r"\A[0-9a-f]{8}-")
@@ -136,7 +136,10 @@ def _percent(value: dict[str, Any], height: int, width: int, *names: str) -> lis
 
 def _turn(value: dict[str, Any]) -> np.ndarray:
     """(2, 2), for row vectors on its right: the clockwise turn on a picture whose y points down."""
-    angle = np.radians(float(value.get("rotation") or 0))
+    try:
+        angle = np.radians(float(value.get("rotation") or 0))
+    except (TypeError, ValueError):
+        raise DataError(f"rotation is {str(value['rotation'])[:60]!r}; expected degrees") from None
     return np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
 
 
@@ -170,7 +173,7 @@ def _results(task: dict[str, Any]) -> list[dict[str, Any]]:
 def _regions(results: list[dict[str, Any]]) -> tuple[list[Region], list[str]]:
     """Regions and their labels, in the order they were drawn. A shape's labels are its own, or those of the "labels" result with its id."""
     regions, names = [], []
-    apart = {result.get("id"): field(result, "value", dict).get("labels") for result in results if result.get("type") == "labels"}
+    apart = {str(result.get("id")): field(result, "value", dict).get("labels") for result in results if result.get("type") == "labels"}
     for result in results:
         kind = str(result.get("type"))
         if kind.removesuffix("labels") not in _SHAPES:
@@ -178,11 +181,12 @@ def _regions(results: list[dict[str, Any]]) -> tuple[list[Region], list[str]]:
         try:
             if result.get("image_rotation"):
                 raise DataError(f"image_rotation is {result['image_rotation']}; expected 0, so turn the picture file itself")
-            value, height, width = field(result, "value", dict), field(result, "original_height", int), field(result, "original_width", int)
+            value, (height, width) = field(result, "value", dict), frame(result, "original_height", "original_width")
             regions.append(_SHAPES[kind.removesuffix("labels")](value, height, width))
         except DataError as error:
             raise DataError(f"result {result.get('id')!r}: {error}") from error
-        names.append(", ".join(map(str, value.get(kind) or apart.get(result.get("id")) or ["object"])))
+        labels = value.get(kind) or apart.get(str(result.get("id"))) or "object"
+        names.append(", ".join(map(str, labels)) if isinstance(labels, list) else str(labels))
     return regions, names
 
 

@@ -17,7 +17,7 @@ from smolrgpt.data.loading import DEPTH_NEAR, SkipLog
 from smolrgpt.data.schema import DataError, Sample
 from smolrgpt.data.sources.conversations import region_questions
 from smolrgpt.data.sources.folders import Pictures
-from smolrgpt.data.sources.rows import field, iter_samples, rle_regions, scalar, split_files
+from smolrgpt.data.sources.rows import field, iter_samples, optional, rle_regions, scalar, split_files
 
 #: Columns become one type in parquet, text; these categories' answers are numbers.
 _NUMBERS: dict[str | None, type[int] | type[float]] = {"count": int, "distance": float}
@@ -52,9 +52,9 @@ def _samples(row: dict[str, Any], pictures: Pictures, maps: Pictures | None, nea
     conversation = []
     for turn in texts if isinstance(texts, list) else [texts]:
         conversation += [{"from": "human", "value": field(turn, "user", str)}, {"from": "gpt", "value": field(turn, "assistant", str)}]
-    metadata = {"dataset_name": row.get("dataset_name")}
+    metadata = {"dataset_name": optional(row, "dataset_name")}
     if depth is not None:
-        metadata[DEPTH_NEAR] = near or ("dark" if "warehouse" in str(row.get("dataset_name")).lower() else "bright")
+        metadata[DEPTH_NEAR] = near or ("dark" if "warehouse" in str(metadata["dataset_name"]).lower() else "bright")
     for turn, (question, answer, regions) in enumerate(region_questions(conversation, rle_regions(row.get("rle")))):
         yield Sample(
             id=f"{name}-{turn}" if turn else name,
@@ -64,14 +64,14 @@ def _samples(row: dict[str, Any], pictures: Pictures, maps: Pictures | None, nea
             regions=regions,
             answer=answer,
             normalized_answer=_normalized(row),
-            category=row.get("category"),
+            category=optional(row, "category"),
             image_key=str(image) if depth else f"{image}#none",
             metadata=dict(metadata),
         )
 
 
 def _normalized(row: dict[str, Any]) -> str | int | float | None:
-    value, number = scalar(row, "normalized_answer"), _NUMBERS.get(row.get("category"))
+    value, number = scalar(row, "normalized_answer"), _NUMBERS.get(optional(row, "category"))
     if value is None or value == "":
         return None
     try:

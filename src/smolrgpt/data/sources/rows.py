@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
+
+from PIL import Image
 
 from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.regions import rle_unchecked
@@ -115,6 +118,20 @@ def field(row: Any, name: str, kind: type[T]) -> T:
     if not isinstance(value, kind):
         raise DataError(f"{name} is {str(value)[:60]!r} ({type(value).__name__}); expected a {kind.__name__}")
     return value
+
+
+def optional(row: dict[str, Any], name: str) -> str | None:
+    """``row[name]``, absent or a text. Raises DataError for anything else."""
+    return None if row.get(name) is None else field(row, name, str)
+
+
+def frame(row: Any, height: str, width: str) -> tuple[int, int]:
+    """The picture size (H, W) in the two named fields. Raises DataError unless it is one that ``read_picture`` would open."""
+    size = field(row, height, int), field(row, width, int)
+    limit = Image.MAX_IMAGE_PIXELS or math.inf
+    if min(size) < 1 or size[0] * size[1] > limit:
+        raise DataError(f"{height} x {width} is {size[0]} x {size[1]}; expected positive numbers, at most {limit} pixels in all")
+    return size
 
 
 def scalar(row: dict[str, Any], name: str) -> str | int | float | None:

@@ -18,7 +18,7 @@ from smolrgpt.data.regions import from_box
 from smolrgpt.data.schema import DataError, Region, Sample
 from smolrgpt.data.sources.conversations import region_questions
 from smolrgpt.data.sources.folders import ImageSet
-from smolrgpt.data.sources.rows import field, iter_samples, rle_regions, split_files
+from smolrgpt.data.sources.rows import field, frame, iter_samples, rle_regions, split_files
 
 
 def iter_spatial_bench(
@@ -54,7 +54,7 @@ def _regions(row: dict[str, Any], info: dict[str, Any]) -> list[Region]:
     """The masks, else the boxes."""
     if row.get("rle") not in (None, "null", "None", []):
         return rle_regions(field(row, "rle", list))
-    height, width = field(info, "height", int), field(info, "width", int)
+    height, width = frame(info, "height", "width")
     boxes = field(row, "bbox", list)
     if not boxes:
         raise DataError("it has neither rle nor bbox; expected one of them per <mask>")

@@ -21,7 +21,7 @@ from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.schema import Camera, DataError, Sample
 from smolrgpt.data.sources.conversations import first_question
 from smolrgpt.data.sources.folders import names_in, packed_in, unpack_hint
-from smolrgpt.data.sources.rows import Missing, gather, iter_samples, rle_regions, scalar
+from smolrgpt.data.sources.rows import Missing, gather, iter_samples, optional, rle_regions, scalar
 
 DepthChoice = Literal["auto", "metric", "relative", "none"]
 
@@ -112,9 +112,9 @@ def _sample(row: dict[str, Any], files: _SplitFolder) -> Sample:
             regions=rle_regions(row.get("rle")),
             depth=depth,
             camera=files.cameras.get(image),
-            answer=answer or row.get("freeform_answer") or None,
+            answer=answer or optional(row, "freeform_answer") or None,
             normalized_answer=scalar(row, "normalized_answer"),
-            category=row.get("category"),
+            category=optional(row, "category"),
             image_key=files.key(image),
             metadata={key: value for key, value in row.items() if key not in _ROW_KEYS},
         )
