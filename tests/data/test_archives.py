@@ -94,6 +94,23 @@ def test_a_cut_off_archive_is_counted_and_tried_again(tmp_path: Path, keep: floa
     assert unpack(tmp_path, progress=False) == 9 - first and contents(images) == {**FILES, "x.png": b"x"} and other.exists()
 
 
+def test_a_wrong_checksum_is_noticed(tmp_path: Path) -> None:
+    packed = pack(tmp_path / "images" / "c.tar.gz", FILES)
+    whole = packed.read_bytes()
+    packed.write_bytes(whole[:-8] + bytes(byte ^ 1 for byte in whole[-8:]))  # the trailer: CRC-32 and length
+    skips = SkipLog()
+    unpack(tmp_path, skips=skips, progress=False)
+    assert skips.counts == {"damaged archive": 1} and not (tmp_path / "images" / "unpacked.json").exists()
+
+
+def test_a_finished_archive_is_not_read_again(tmp_path: Path) -> None:
+    packed = pack(tmp_path / "images" / "c.tar.gz", FILES)
+    unpack(tmp_path, progress=False)
+    packed.write_bytes(bytes(packed.stat().st_size))
+    skips = SkipLog()
+    assert unpack(tmp_path, skips=skips, progress=False) == 0 and skips.total == 0
+
+
 @pytest.mark.parametrize("name", ["../../evil.png", "/tmp/evil.png", "good/../../../evil.png"])
 def test_members_outside_the_folder_are_refused(tmp_path: Path, name: str) -> None:
     pack(tmp_path / "set" / "rgb.tar", {"fine.png": b"1", name: b"2"}, "w")

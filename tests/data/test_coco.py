@@ -145,6 +145,7 @@ def test_a_bad_annotation_costs_itself(tmp_path: Path) -> None:
         annotation(13, {"bbox": ["a", 0, 1, 1]}),
         annotation(14, {"bbox": [90.0, 0.0, 5.0, 5.0]}),
         annotation(15, {"segmentation": {"size": [H, W], "counts": [3]}}),
+        annotation(16, {"segmentation": {"size": [H, W], "counts": [H * W]}}),
         {"image_id": 7},
     ]
     skips = SkipLog()
@@ -187,7 +188,8 @@ def test_depth_is_found_beside_the_pictures(tmp_path: Path) -> None:
 
 def test_what_is_no_coco_file_is_an_error(tmp_path: Path) -> None:
     root = instances(tmp_path)
-    for text, said in (("[]", "expected a COCO object"), ("{", "damaged JSON")):
+    null = '{"images": [], "annotations": null}'
+    for text, said in (("[]", "expected a COCO object"), ("{", "damaged JSON"), (null, "expected a COCO object")):
         (root / "annotations" / "instances_mine.json").write_text(text)
         with pytest.raises(DataError, match=said):
             read_source("coco", root, "mine")

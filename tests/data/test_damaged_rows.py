@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -111,6 +112,25 @@ def test_no_field_of_a_row_ends_the_reading(tmp_path: Path, name: str) -> None:
     options = {"depths": None} if name in ("osd", "spatial_bench", "released") else {}
     samples = list(SOURCES[name](tmp_path, "train", skips=skips, **options))
     check(samples, skips, len(rows))
+
+
+def test_no_field_of_a_panoptic_file_ends_the_reading(tmp_path: Path) -> None:
+    colours = np.zeros((H, W, 3), dtype=np.uint8)
+    colours[:, :9, 0], colours[:, 20:, 0] = 1, 2
+    for path in (tmp_path / "a.jpg", tmp_path / "panoptic_train" / "a.png"):
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(colours).save(path)
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "panoptic_train").rename(tmp_path / "annotations" / "panoptic_train")
+    good = {"image_id": 1, "file_name": "a.png", "segments_info": [{"id": number, "category_id": 1, "iscrowd": 0} for number in (1, 2)]}
+    rows = [good, *damaged(good), *JUNK]
+    images = [{"id": 1, "file_name": "a.jpg", "height": H, "width": W}]
+    read = 0
+    for row in rows:
+        file = {"images": images, "annotations": [row, good], "categories": []}
+        (tmp_path / "annotations" / "panoptic_train.json").write_text(json.dumps(file))
+        read += len(list(SOURCES["coco"](tmp_path, "train", skips=SkipLog(), images=".")))
+    assert read == len(rows)
 
 
 def test_no_field_of_a_coco_file_ends_the_reading(tmp_path: Path) -> None:

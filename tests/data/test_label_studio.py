@@ -20,8 +20,10 @@ H, W = 40, 80
 
 
 def brush(inside: np.ndarray, lengths: tuple[int, ...] = (3, 4, 8, 16), literal: bool = False) -> list[int]:
-    """The format written the other way round: runs (or, ``literal``, values one by one) of the RGBA picture."""
-    values = np.repeat(inside.astype(np.uint8) * 255, 4).tolist()
+    """The format written the other way round: runs (or, ``literal``, values one by one) of an RGBA picture, seen through only inside."""
+    rgba = np.full((*inside.shape, 4), 255, np.uint8)
+    rgba[..., 3] *= inside
+    values = rgba.flatten().tolist()
     bits = format(len(values), "032b") + format(7, "05b") + "".join(format(size - 1, "04b") for size in lengths)
     index = len(lengths) - 1 if not literal else 1
     most, start = 1 << lengths[index], 0

@@ -48,6 +48,7 @@ def osd(root: Path, *entries: Any) -> Path:
     for name in ("a", "b"):
         picture(root / "images" / f"{name}.jpg")
         picture(root / "depths" / f"{name}.png", "L", 255)
+    picture(root / "outside.jpg")
     (root / "result_10_depth_convs.json").write_text(json.dumps(entries))
     return root
 
@@ -100,7 +101,7 @@ BAD_ENTRIES: list[Any] = [
     7,
     entry(filename=None),
     entry(filename="absent"),
-    entry(filename="../depths/a"),
+    entry(filename="../outside"),
     entry(rle=[rle(1)] * 4),
     entry(rle="none"),
     entry(rle=[{"size": [H, W]}] * 5),
@@ -169,7 +170,7 @@ def bench_rows() -> list[dict[str, Any]]:
 
 def bench_file(path: Path, rows: list[dict[str, Any]]) -> None:
     nested = [{key: json.dumps(value) if isinstance(value, (dict, list)) else value for key, value in row.items()} for row in rows]
-    if path.suffix == ".json":
+    if path.suffix == ".json" or "listed" in path.name:
         path.write_text(json.dumps(rows))
     elif path.suffix == ".jsonl":
         path.write_text("\n".join(map(json.dumps, nested)))
@@ -178,7 +179,9 @@ def bench_file(path: Path, rows: list[dict[str, Any]]) -> None:
         parquet.write_table(arrow.Table.from_pylist(nested if "nested" in path.name else rows), path)
 
 
-@pytest.mark.parametrize("name", ["val.json", "val.jsonl", "val.parquet", "val-nested.parquet", "v_SpatialRGPT-Bench.jsonl"])
+@pytest.mark.parametrize(
+    "name", ["val.json", "val.jsonl", "val.parquet", "val-nested.parquet", "v_SpatialRGPT-Bench.jsonl", "listed_SpatialRGPT-Bench.jsonl"]
+)
 def test_the_bench_is_the_same_in_every_shape(tmp_path: Path, name: str) -> None:
     picture(tmp_path / "images" / "sun" / "a.jpg")
     picture(tmp_path / "depths" / "sun" / "a.png", "L")
@@ -219,10 +222,11 @@ def released_rows() -> list[dict[str, Any]]:
     return [
         common | {"category": "distance", "normalized_answer": "5.99", "dataset_name": "warehouse_rgbd"},
         common | {"category": None, "normalized_answer": "", "dataset_name": "osd", "id": "2"},
-        common | {"category": "count", "normalized_answer": "0", "dataset_name": "warehouse_rgbd", "id": "3"},
+        common | {"category": "count", "normalized_answer": "2.0", "dataset_name": "warehouse_rgbd", "id": "3"},
         common | {"category": "left_predicate", "dataset_name": "bench", "rle": None, "id": "4"},
         common | caption | {"id": "5", "dataset_name": "cc3m"},
         common | {"category": "count", "normalized_answer": "many", "dataset_name": "warehouse_rgbd", "id": "6"},
+        common | {"category": "distance", "normalized_answer": "nan", "dataset_name": "warehouse_rgbd", "id": "7"},
     ]
 
 
@@ -234,11 +238,12 @@ def test_the_released_files_read_as_the_sets_they_came_from(tmp_path: Path) -> N
     parquet.write_table(arrow.Table.from_pylist(rows[:2]), tmp_path / "train-00000-of-00002.parquet")
     parquet.write_table(arrow.Table.from_pylist(rows[2:]), tmp_path / "train-00001-of-00002.parquet")
     samples = read_source("released", tmp_path, "train", skips=skips)
-    assert [(s.id, s.normalized_answer) for s in samples] == [("1", 5.99), ("2", None), ("3", 0), ("5", None)]
+    assert [(s.id, s.normalized_answer) for s in samples] == [("1", 5.99), ("2", None), ("3", 2), ("5", None)]
     assert samples[0].question == "How far is <mask> from <mask>?" and samples[0].answer == "[Region 0] is 5.99 m away."
     assert [s.metadata.get(DEPTH_NEAR) for s in samples] == ["dark", "bright", "dark", None]
     assert (samples[3].question, samples[3].depth, samples[3].regions) == ("Say.", None, [])
-    assert skips.total == 2 and "train-00001-of-00002.parquet row 1" in skips.summary()
+    assert type(samples[2].normalized_answer) is int
+    assert skips.total == 3 and "train-00001-of-00002.parquet row 1" in skips.summary()
     assert [s.metadata[DEPTH_NEAR] for s in read_source("released", tmp_path, "train", near="bright")[:2]] == ["bright", "bright"]
 
 

@@ -28,7 +28,7 @@ from smolrgpt.data.files import read_picture, to_rgb
 from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.regions import from_box, from_mask, from_polygon, from_rle, to_mask
 from smolrgpt.data.schema import DataError, Region, Sample
-from smolrgpt.data.sources.folders import ImageSet
+from smolrgpt.data.sources.folders import ImageSet, Pictures
 from smolrgpt.data.sources.rows import Missing, field, frame, iter_samples, optional, scalar
 
 #: Of the picture's width; centroids nearer than that have no side a person would agree on.
@@ -102,9 +102,9 @@ def _read(path: Path, skips: SkipLog) -> dict[str, _Image]:
         file = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise DataError(f"{path}: damaged JSON ({error}); fetch or export it again") from error
-    if not isinstance(file, dict) or not {"images", "annotations"} <= file.keys():
-        raise DataError(f"{path}: expected a COCO object with images, annotations and categories")
-    names = {str(entry.get("id")): str(entry.get("name")) for entry in file.get("categories", []) if isinstance(entry, dict)}
+    if not isinstance(file, dict) or not all(isinstance(file.get(name), list) for name in ("images", "annotations")):
+        raise DataError(f"{path}: expected a COCO object with lists of images, annotations and categories")
+    names = {str(entry.get("id")): str(entry.get("name")) for entry in file.get("categories") or [] if isinstance(entry, dict)}
     images: dict[str, _Image] = {}
     for index, entry in enumerate(file["images"]):
         try:
@@ -113,14 +113,16 @@ def _read(path: Path, skips: SkipLog) -> dict[str, _Image]:
             skips.add("unusable row", f"{path.name} images[{index}]: {error}")
         else:
             images[str(entry.get("id"))] = image
+    painted = any(isinstance(entry, dict) and "segments_info" in entry for entry in file["annotations"])
+    segments = Pictures(path.with_suffix(""), "segment") if painted else None
     for index, entry in enumerate(file["annotations"]):
         try:
             number = str(field(entry, "image_id", object))
             if number not in images:
                 raise DataError(f"image_id {number} is of no image")
             image = images[number]
-            if "segments_info" in entry:
-                images[number] = _panoptic(path, image, entry, names)
+            if segments and "segments_info" in entry:
+                images[number] = _panoptic(segments, image, entry, names)
             elif not entry.get("iscrowd"):
                 image.objects.append(_Object(field(entry, "id", int), names.get(str(entry.get("category_id")), "object"), entry))
         except DataError as error:
@@ -128,13 +130,10 @@ def _read(path: Path, skips: SkipLog) -> dict[str, _Image]:
     return {image.file_name: image for image in images.values()}
 
 
-def _panoptic(path: Path, image: _Image, entry: dict[str, Any], names: dict[str, str]) -> _Image:
-    segments = path.with_suffix("") / field(entry, "file_name", str)
-    if not segments.resolve().is_relative_to(path.parent.resolve()):
-        raise DataError(f"file_name {entry['file_name']!r} leads out of {path.parent}")
-    things = [segment for segment in field(entry, "segments_info", list) if not segment.get("iscrowd")]
+def _panoptic(segments: Pictures, image: _Image, entry: dict[str, Any], names: dict[str, str]) -> _Image:
+    things = [segment for segment in field(entry, "segments_info", list) if not (isinstance(segment, dict) and segment.get("iscrowd"))]
     objects = [_Object(field(thing, "id", int), names.get(str(thing.get("category_id")), "object"), thing) for thing in things]
-    return _Image(image.file_name, image.height, image.width, objects, segments)
+    return _Image(image.file_name, image.height, image.width, objects, segments.find(field(entry, "file_name", str)))
 
 
 def _regions(image: _Image, objects: Sequence[_Object]) -> list[Region]:
@@ -191,6 +190,14 @@ def _sample(image: _Image, objects: Sequence[_Object], question: str, pictures: 
     )
 
 
+def _centroid_column(region: Region) -> float:
+    """In widths of the picture. Raises DataError for an empty region."""
+    columns = np.nonzero(to_mask(region))[1]
+    if not columns.size:
+        raise DataError("its region holds no pixel")
+    return float(columns.mean()) / region.size[1]
+
+
 def _pairs(path: Path, table: dict[str, _Image], pictures: ImageSet, skips: SkipLog, max_pairs: int) -> Iterator[Sample]:
     """left_right questions about pairs whose centroids are apart, answered from them; which comes first is drawn, so no side is usual."""
     for image in table.values():
@@ -199,7 +206,7 @@ def _pairs(path: Path, table: dict[str, _Image], pictures: ImageSet, skips: Skip
         for item in image.objects:
             try:
                 pictures.files(image.file_name)
-                columns[item] = float(np.nonzero(to_mask(_regions(image, [item])[0]))[1].mean()) / image.width
+                columns[item] = _centroid_column(_regions(image, [item])[0])
             except DataError as error:
                 reason = f"missing {error.kind}" if isinstance(error, Missing) else "unusable row"
                 skips.add(reason, f"{path.name} annotation {item.id} of {image.file_name!r}: {error}")

@@ -38,14 +38,18 @@ def unpack_hint(folder: Path) -> str:
 
 
 class Pictures:
-    """The pictures (or, ``kind`` "depth", depth maps) in a folder, listed once: half a million rows would mean as many questions to the
-    file system. Raises DataError when there are none, with the way to unpack them when they are still packed.
+    """The picture files in a folder, listed once: half a million rows would mean as many questions to the file system.
+
+    kind: what messages call them ("image", "depth", "segment"). Raises DataError when there are none, with the way to unpack them when
+    they are still packed.
     """
 
     def __init__(self, folder: Path, kind: str = "image"):
         self.folder, self.names, self.kind = folder, names_in(folder), kind
         packed = packed_in(folder) or packed_in(folder.parent)
-        self.hint = unpack_hint(packed[0].parent) if packed else f"expected the set's files there ({kind}s=FOLDER when they lie elsewhere)"
+        self.hint = (
+            unpack_hint(packed[0].parent) if packed else "expected the set's files there (images=FOLDER, depths=FOLDER say where else)"
+        )
         if not self.names:
             raise DataError(f"{folder} holds no {kind}; {self.hint}")
 

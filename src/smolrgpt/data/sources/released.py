@@ -9,6 +9,7 @@ Questions spell a region ``<mask_rgb><mask_depth>``. The warehouse's depth is ne
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +21,7 @@ from smolrgpt.data.sources.folders import Pictures
 from smolrgpt.data.sources.rows import field, iter_samples, optional, rle_regions, scalar, split_files
 
 #: Columns become one type in parquet, text; these categories' answers are numbers.
-_NUMBERS: dict[str | None, type[int] | type[float]] = {"count": int, "distance": float}
+_NUMERIC = ("count", "distance")
 
 
 def iter_released(
@@ -71,10 +72,15 @@ def _samples(row: dict[str, Any], pictures: Pictures, maps: Pictures | None, nea
 
 
 def _normalized(row: dict[str, Any]) -> str | int | float | None:
-    value, number = scalar(row, "normalized_answer"), _NUMBERS.get(optional(row, "category"))
+    value, category = scalar(row, "normalized_answer"), optional(row, "category")
     if value is None or value == "":
         return None
+    if category not in _NUMERIC:
+        return value
     try:
-        return number(value) if number else value
+        number = float(value)
     except ValueError:
-        raise DataError(f"normalized_answer is {value!r}; expected a number for category {row.get('category')!r}") from None
+        number = math.nan
+    if not math.isfinite(number) or category == "count" and not number.is_integer():
+        raise DataError(f"normalized_answer is {value!r}; expected a number for category {category!r}")
+    return int(number) if category == "count" else number

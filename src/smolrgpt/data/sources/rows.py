@@ -5,6 +5,7 @@ JSON lists, JSON lines and parquet give the same rows. Nothing here keeps more t
 
 from __future__ import annotations
 
+import glob
 import json
 import logging
 import math
@@ -28,7 +29,7 @@ _PARQUET_BATCH_ROWS = 64  # rows with run lengths are tens of kilobytes each
 
 
 class Missing(DataError):
-    """The row is fine, a file it names is not there. ``kind``: "image" or "depth"."""
+    """The row is fine, a file it names is not there. ``kind``: "image", "depth" or "segment"."""
 
     def __init__(self, kind: str, message: str):
         super().__init__(message)
@@ -54,7 +55,8 @@ def split_files(root: Path, split: str, published: Mapping[str, str] | None = No
     ``<root>/<split>.json`` (.jsonl, .parquet) or the shards ``[data/]<split>-*.parquet``, else what ``published[split]`` matches, the name
     under which the data set's owners ship it. Raises DataError when there is none.
     """
-    patterns = [f"{split}.json", f"{split}.jsonl", f"{split}.parquet", f"{split}-*.parquet", f"data/{split}-*.parquet"]
+    name = glob.escape(split)
+    patterns = [f"{name}.json", f"{name}.jsonl", f"{name}.parquet", f"{name}-*.parquet", f"data/{name}-*.parquet"]
     patterns += [published[split]] if published and split in published else []
     for pattern in patterns:
         if files := sorted(path for path in root.glob(pattern) if path.is_file()):
@@ -150,7 +152,7 @@ def rle_regions(rles: Any) -> list[Region]:
 
 
 def _numbered_rows(path: Path, skips: SkipLog) -> Iterator[tuple[int, Any]]:
-    if path.suffix != ".jsonl":
+    if path.suffix != ".jsonl" or _holds_list(path):
         yield from enumerate(iter_rows(path))
         return
     with open(path, encoding="utf-8-sig", errors="replace") as file:
@@ -161,6 +163,12 @@ def _numbered_rows(path: Path, skips: SkipLog) -> Iterator[tuple[int, Any]]:
                 skips.add("damaged row", f"{path.name} row {index}: {error}")
             else:
                 yield from ((index, row) for row in rows)
+
+
+def _holds_list(path: Path) -> bool:
+    """Whether a file called JSON lines is a JSON list, as some are."""
+    with open(path, encoding="utf-8-sig", errors="replace") as file:
+        return file.read(64).lstrip().startswith("[")
 
 
 def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
