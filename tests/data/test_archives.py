@@ -144,5 +144,11 @@ def test_packed_sets_say_how_to_unpack_them_and_the_way_works(tmp_path: Path) ->
     )
     with pytest.raises(DataError, match="unpack") as raised:
         read_source("warehouse", tmp_path, "train")
+    pack(tmp_path / "train" / "depths" / "chunk_000.tar.gz", {"a_depth.png": b""})
     exec(str(raised.value).split('python -c "')[1].rstrip('"'), {})
-    assert [sample.id for sample in read_source("warehouse", tmp_path, "train")] == ["1"]
+    (sample,) = read_source("warehouse", tmp_path, "train")
+    assert sample.depth == tmp_path / "train" / "depths" / "a_depth.png"
+    sample.depth.unlink()
+    with pytest.raises(DataError, match="holds no depth map; unpack"):
+        read_source("warehouse", tmp_path, "train")
+    assert read_source("warehouse", tmp_path, "train", depth="none")[0].depth is None

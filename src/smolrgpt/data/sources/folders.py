@@ -20,9 +20,9 @@ DEPTH_RECORD = "depth.json"
 
 
 def names_in(folder: Path) -> frozenset[str]:
-    """File names in a folder, without the archives pictures come in; empty when there is no such folder."""
+    """Names in a folder, without archives, records (.json) and half-written files (.name); empty when there is no such folder."""
     try:
-        return frozenset(name for name in os.listdir(folder) if not name.endswith(ARCHIVES))
+        return frozenset(name for name in os.listdir(folder) if not name.startswith(".") and not name.endswith((*ARCHIVES, ".json")))
     except (FileNotFoundError, NotADirectoryError):
         return frozenset()
 

@@ -80,6 +80,8 @@ class _SplitFolder:
         self.maps = [(folder / name, names_in(folder / name)) for name in _depth_folders(depth)]
         if self.maps and depth != "auto" and not self.maps[0][1]:
             raise DataError(f"{self.maps[0][0]} holds no depth map, and depth={depth!r} was asked for; use depth='auto' or 'none'")
+        if self.maps and not any(names for _, names in self.maps) and packed_in(folder / "depths"):
+            raise DataError(f"{folder / 'depths'} holds no depth map; {unpack_hint(folder)} (or use depth='none')")
         self.cameras = _read_cameras(folder / "cameras.json")
         self._found: dict[str, tuple[Path, Path | None]] = {}
 
