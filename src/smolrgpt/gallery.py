@@ -17,9 +17,11 @@ from smolrgpt.data.loading import SkipLog, load_image, load_sample_depth
 from smolrgpt.data.schema import DataError, Sample
 from smolrgpt.viz import draw_regions, ink_on, number_regions, region_colour
 
-#: Pictures are shrunk to this long side before regions are drawn, so that outlines and numbers stay readable.
+#: Pictures are shrunk to this long side before regions are drawn, so that outlines stay visible.
 PICTURE_SIDE = 800
 SHEET_PICTURE_SIDE = 640
+#: A page shows pictures at about half their size, a sheet at their own.
+PAGE_TAG_SCALE = 1.7
 SHEET_COLUMNS = 2
 _JPEG_QUALITY = 82
 _SHEET_GAP = 16
@@ -65,15 +67,18 @@ def select(
     return [sample for _, sample in sorted(kept, key=lambda item: item[0])]
 
 
-def draw_cards(samples: Iterable[Sample], skips: SkipLog, side: int = PICTURE_SIDE) -> list[Card]:
-    """Pictures at most ``side`` pixels long (small ones are enlarged). What cannot be read or drawn is counted in ``skips``."""
+def draw_cards(samples: Iterable[Sample], skips: SkipLog, side: int, tag_scale: float = 1.0) -> list[Card]:
+    """Pictures at most ``side`` pixels long (small ones are enlarged); tag_scale: as in ``draw_regions``.
+
+    What cannot be read or drawn is counted in ``skips``.
+    """
     cards = []
     for sample in samples:
         try:
             picture, depth = load_image(sample), load_sample_depth(sample)
             picture = picture.copy()  # a sample may hold its picture itself
             picture.thumbnail((side, side), Image.Resampling.LANCZOS)
-            drawn = draw_regions(picture, sample.regions, depth=depth)
+            drawn = draw_regions(picture, sample.regions, depth=depth, tag_scale=tag_scale)
         except DataError as error:
             skips.add("unreadable sample", f"sample {sample.id!r}: {error}")
             continue
@@ -99,7 +104,8 @@ def save(samples: Sequence[Sample], path: Path | str, title: str, skips: SkipLog
         raise DataError(
             f"{path}: the ending is {ending or 'missing'!r}; expected .html for a page, or .png, .jpg, .webp for a contact sheet"
         )
-    cards = draw_cards(samples, skips, PICTURE_SIDE if ending == ".html" else SHEET_PICTURE_SIDE)
+    scale = (PICTURE_SIDE, PAGE_TAG_SCALE) if ending == ".html" else (SHEET_PICTURE_SIDE, 1.0)
+    cards = draw_cards(samples, skips, *scale)
     if not cards:
         raise DataError(f"none of the {len(samples)} samples can be drawn: {skips.summary()}")
     path.parent.mkdir(parents=True, exist_ok=True)

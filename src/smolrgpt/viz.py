@@ -42,20 +42,22 @@ def draw_regions(
     labels: Sequence[str] | None = None,
     depth: DepthMap | None = None,
     answer: str | Sequence[Mapping[str, Any]] | None = None,
+    tag_scale: float = 1.0,
 ) -> Image.Image:
     """An overlay of numbered, coloured regions.
 
     regions: run lengths or bool (H, W) masks, of any size with the image's proportions (others are stretched onto it); ``labels``: one
     per region, default "0", "1", .... depth: shown on the right, near is bright. answer: text below the picture, or a list of
     {question, answer, truth?, right?, regions?}: ``right`` True or False marks the answer, ``regions`` are the labels of the question's
-    ``<mask>`` in order (default: 0, 1, ...). Returns RGB, at least 640 pixels on the long side.
+    ``<mask>`` in order (default: 0, 1, ...). tag_scale: size of the numbers, above 1 for a picture that will be shown small.
+    Returns RGB, at least 640 pixels on the long side.
     Raises ValueError when labels and regions differ in number.
     """
     if labels is not None and len(labels) != len(regions):
         raise ValueError(f"{len(labels)} labels were given for {len(regions)} regions; expected one label per region")
     picture = _enlarged(image.convert("RGB"))
     masks = [_mask(region, picture.size) for region in regions]
-    panels = [_overlay(picture, masks, labels or [str(index) for index in range(len(masks))])]
+    panels = [_overlay(picture, masks, labels or [str(index) for index in range(len(masks))], tag_scale)]
     if depth is not None:
         panels.append(_outlined(depth_picture(depth).resize(picture.size, Image.Resampling.NEAREST), masks))
     width = sum(panel.width for panel in panels)
@@ -112,19 +114,19 @@ def _outlined(picture: Image.Image, masks: Sequence[np.ndarray]) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def _overlay(picture: Image.Image, masks: Sequence[np.ndarray], labels: Sequence[str]) -> Image.Image:
+def _overlay(picture: Image.Image, masks: Sequence[np.ndarray], labels: Sequence[str], tag_scale: float) -> Image.Image:
     pixels = np.array(picture, dtype=np.float32)
     for index, mask in enumerate(masks):
         pixels[mask] += _TINT * (np.array(region_colour(index), dtype=np.float32) - pixels[mask])
     tinted = _outlined(Image.fromarray(pixels.astype(np.uint8)), masks)
-    _draw_tags(tinted, masks, labels)
+    _draw_tags(tinted, masks, labels, tag_scale)
     return tinted
 
 
-def _draw_tags(picture: Image.Image, masks: Sequence[np.ndarray], labels: Sequence[str]) -> None:
+def _draw_tags(picture: Image.Image, masks: Sequence[np.ndarray], labels: Sequence[str], scale: float) -> None:
     """A tag on every region: its colour, a black and white rim and letters in the colour that contrasts, so that it reads on anything."""
     draw = ImageDraw.Draw(picture)
-    size = max(13, round(max(picture.size) / 55))
+    size = round(scale * max(13, round(max(picture.size) / 55)))
     font, pad = ImageFont.load_default(size), size * 0.25
     taken: list[tuple[float, float, float, float]] = []
     for index, (mask, label) in enumerate(zip(masks, labels, strict=True)):
@@ -270,8 +272,8 @@ def plot_statistics(splits: Mapping[str, Mapping[str, Any]], path: str | Path) -
         "left_right: answer": lambda found: found["answers"].get("left_right", {}),
         "count: answer": lambda found: found["answers"].get("count", {}),
         "mcq: answered region": lambda found: found["answers"].get("mcq", {}),
-        "distance (m)": lambda found: _binned(found["distance"], "edges_m"),
-        "mask area (% of the image)": lambda found: _binned(found["mask_area"], "edges_percent"),
+        "distance (m, from)": lambda found: _binned(found["distance"], "edges_m"),
+        "mask area (% of the image, from)": lambda found: _binned(found["mask_area"], "edges_percent"),
     }
     for title, select in panels.items():
         _plot_shares(next(axes), {name: select(found) for name, found in splits.items()}, title)

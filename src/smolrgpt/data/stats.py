@@ -18,9 +18,9 @@ from smolrgpt.data.regions import area
 from smolrgpt.data.schema import DataError, Sample
 from smolrgpt.data.templates import template
 
-#: Bins of distances (metres; the last one is open) and of mask areas (percent of the image, two to a factor of ten).
+#: Bins of distances (metres; the last one is open) and of mask areas (percent of the image).
 DISTANCE_EDGES_M = tuple(range(16))
-AREA_EDGES_PERCENT = tuple(round(10 ** (exponent / 2), 4) for exponent in range(-6, 5))
+AREA_EDGES_PERCENT = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
 QUANTILES = (5, 25, 50, 75, 95)
 NUM_TEMPLATES = 20
 #: Categories whose answers are few enough to be counted one by one.
