@@ -312,7 +312,7 @@ def _plot_shares(axes: Any, counts: Mapping[str, Mapping[str, int]], title: str)
         total = sum(found.values()) or 1
         places = [place + (index - (len(counts) - 1) / 2) * width for place in range(len(names))]
         axes.bar(places, [100 * found.get(name, 0) / total for name in names], width, label=split)
-    crowded = sum(map(len, names)) > 36
+    crowded = sum(map(len, names)) > 28
     axes.set_xticks(range(len(names)), names, fontsize=8, rotation=40 if crowded else 0, ha="right" if crowded else "center")
     axes.set_title(title, fontsize=10)
     axes.set_ylabel("%", fontsize=8)

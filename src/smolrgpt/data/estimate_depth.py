@@ -167,15 +167,16 @@ def _targets(images: Path, out: Path, pattern: str) -> dict[Path, Path]:
     """Map file -> picture, in order of the pictures' names."""
     if not images.is_dir():
         raise DataError(f"{images}: no such folder; expected a folder of pictures")
+    if out.resolve() == images.resolve():
+        raise DataError(f"{out}: the depth maps would lie among the pictures and be taken for some; use another folder")
     sources = sorted(path for path in images.rglob("*") if path.suffix.lower() in PICTURES and path.is_file() and out not in path.parents)
     if not sources:
         raise DataError(f"{images} holds no picture; expected {', '.join(sorted(PICTURES))}, also in folders below")
     targets: dict[Path, Path] = {}
     for source in sources:
         target = out / source.relative_to(images).with_name(pattern.format(stem=source.stem))
-        if target == source or targets.setdefault(target, source) != source:
-            other = "itself" if target == source else str(targets[target])
-            raise DataError(f"{source}: its depth map would be {target}, which is also that of {other}; rename one, or use another OUT")
+        if targets.setdefault(target, source) != source:
+            raise DataError(f"{source}: its depth map would be {target}, which is also that of {targets[target]}; rename one of them")
     return targets
 
 
