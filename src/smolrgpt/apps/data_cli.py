@@ -195,14 +195,14 @@ def depth(
 
 def read_splits(source: str, root: str, splits: list[str] | None, options: list[str] | None, skips: SkipLog) -> dict[str, Iterable[Sample]]:
     """Split -> its samples, most of them read as they are needed. Raises DataError for an unknown source, root, split or option."""
-    from smolrgpt.data.hub import local_root
+    from smolrgpt.data.hub import local_folder
     from smolrgpt.data.schema import DataError
     from smolrgpt.data.sources import SOURCES
     from smolrgpt.data.sources.warehouse import available_splits
 
     if source not in SOURCES:
         raise DataError(f"no data set {source!r}; expected one of {', '.join(SOURCES)}")
-    folder = local_root(root)
+    folder = local_folder(root)
     given = _parse_options(options or [])
     known = [name for name in inspect.signature(SOURCES[source]).parameters if name not in ("root", "split", "skips")]
     unknown = [name for name in given if name not in known]

@@ -25,6 +25,7 @@ from transformers import AutoImageProcessor, AutoModelForDepthEstimation
 
 from smolrgpt.data.depth import MILLIMETRE, Polarity
 from smolrgpt.data.files import read_picture, to_rgb
+from smolrgpt.data.hub import local_folder
 from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.schema import DataError, DepthKind
 from smolrgpt.precision import best_dtype
@@ -66,13 +67,13 @@ class DepthEstimator:
         self.name = name
         accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         self.device = torch.device(device or accelerator or "cpu")
+        folder = local_folder(name, "model", ("*.json", "*.safetensors"))
         try:
-            self.processor = AutoImageProcessor.from_pretrained(name)
-            model = AutoModelForDepthEstimation.from_pretrained(name)
+            self.processor = AutoImageProcessor.from_pretrained(folder)
+            model = AutoModelForDepthEstimation.from_pretrained(folder)
         except (OSError, ValueError) as error:
             raise DataError(
-                f"no depth model {name!r} ({str(error).splitlines()[0]}); expected a folder with a model for AutoModelForDepthEstimation, "
-                "or a hub id owner/name, fetched once while online"
+                f"{name}: no depth model ({str(error).splitlines()[0]}); expected one that AutoModelForDepthEstimation loads"
             ) from error
         found = kind or getattr(model.config, "depth_estimation_type", None) or _KINDS.get(model.config.model_type)
         if found not in ("relative", "metric"):
