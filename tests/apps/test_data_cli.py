@@ -75,7 +75,7 @@ def test_choices_are_those_of_the_library() -> None:
 # --------------------------------------------------------------------------------------------------------------------- validate
 def test_validate_says_what_was_looked_at(command, sound: Path) -> None:
     status, out, _ = command("data", "validate", "warehouse", sound, "--workers", 1)
-    assert status == 0 and "8 questions (train 6, val 2), 5 images, 5 with depth" in out and "no problem found" in out
+    assert status == 0 and "8 questions (train 6, val 2), 5 images, 5 relative depth maps" in out and "no problem found" in out
     assert "val 2" in command("data", "validate", "warehouse", sound, "--split", "val")[1]
 
 

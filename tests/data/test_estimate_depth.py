@@ -195,6 +195,18 @@ def test_models_that_are_not_there_or_do_not_say_what_they_are(models: dict[str,
     assert DepthEstimator(str(models["relative"]), kind="metric", device="cpu").kind == "metric"
 
 
+def test_the_command_writes_and_goes_on(models: dict[str, Path], images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from smolrgpt.apps import cli
+
+    arguments = ["data", "depth", str(images), str(tmp_path / "out"), "--model", str(models["metric"]), "--device", "cpu"]
+    for written in (4, 0):
+        with pytest.raises(SystemExit) as stop:
+            cli.main(arguments)
+        captured = capsys.readouterr()
+        assert (stop.value.code or 0, captured.out) == (0, "")
+        assert f"wrote {written} metric depth maps" in captured.err and "skipped 1: 1 x unreadable image" in captured.err
+
+
 @pytest.mark.parametrize(("layout", "folder"), [("osd", "images"), ("warehouse", "train/images")])
 def test_a_data_sets_reader_finds_the_maps(relative: DepthEstimator, tmp_path: Path, layout: str, folder: str) -> None:
     """The whole way: pictures -> maps -> the reader of that data set -> DepthMap with near = small."""

@@ -43,7 +43,7 @@ PROBLEMS: dict[str, str] = {
     "empty depth": "images; no pixel was measured",
     "constant depth": "images; one value everywhere says nothing",
     "corrupt mask": "masks; all questions about the image are left out",
-    "empty mask": "masks; the region has no features",
+    "empty mask": "masks; the region's features are zeros",
     "mask of another shape": "masks; the mask is stretched onto the picture",
 }
 #: Samples wait here until their image is opened, run lengths and objects together; a larger set is checked in parts of this size.
@@ -60,7 +60,7 @@ class Validation:
     problems: SkipLog
     num_questions: Counter[str] = field(default_factory=Counter)  # by split
     num_images: int = 0
-    num_with_depth: int = 0
+    num_depth: Counter[str] = field(default_factory=Counter)  # depth maps by kind: metric, relative, unreadable
     num_masks: int = 0
     num_scaled_masks: int = 0
 
@@ -71,16 +71,23 @@ class Validation:
             name: {"count": self.problems.counts[name], "means": PROBLEMS.get(name, "rows"), "examples": self.problems.examples[name]}
             for name in names
         }
-        numbers = {name: getattr(self, name) for name in ("num_images", "num_with_depth", "num_masks", "num_scaled_masks")}
-        return {"num_questions": dict(self.num_questions), **numbers, "num_problems": self.problems.total, "problems": found}
+        return {
+            "num_questions": dict(self.num_questions),
+            "num_images": self.num_images,
+            "num_depth": dict(self.num_depth),
+            "num_masks": self.num_masks,
+            "num_scaled_masks": self.num_scaled_masks,
+            "num_problems": self.problems.total,
+            "problems": found,
+        }
 
 
 @dataclass
 class _Checked:
-    """What one image added."""
+    """What one image added; ``depth``: the kind of its map, "unreadable", or None without one."""
 
     problems: SkipLog
-    with_depth: bool = False
+    depth: str | None = None
     num_masks: int = 0
     num_scaled_masks: int = 0
 
@@ -103,11 +110,11 @@ def validate(
             for checked in _run(check_image, images, workers):
                 result.problems.merge(checked.problems)
                 result.num_images += 1
-                result.num_with_depth += checked.with_depth
+                result.num_depth.update([checked.depth] if checked.depth else [])
                 result.num_masks += checked.num_masks
                 result.num_scaled_masks += checked.num_scaled_masks
                 bar.update()
-    if not result.num_with_depth:  # a set without depth is as its owners meant it
+    if not result.num_depth:  # a set without depth is as its owners meant it
         result.problems.counts.pop("no depth map", None)
         result.problems.examples.pop("no depth map", None)
     return result
@@ -215,7 +222,7 @@ def check_image(samples: Sequence[Sample]) -> _Checked:
         size = (image.height, image.width)
     except DataError as error:
         found.problems.add("unreadable image", str(error))
-    found.with_depth = _check_depth(samples[0], size, found.problems)
+    found.depth = _check_depth(samples[0], size, found.problems)
     named = functools.partial(_name, samples)
     for region in dict.fromkeys(region for sample in samples for region in sample.regions):
         found.num_masks += 1
@@ -224,19 +231,17 @@ def check_image(samples: Sequence[Sample]) -> _Checked:
     return found
 
 
-def _check_depth(sample: Sample, size: tuple[int, int] | None, problems: SkipLog) -> bool:
-    """Whether there is a map at all."""
-    if sample.depth is None:
-        problems.add("no depth map", f"{sample.image_key}: no depth map")
-        return False
+def _check_depth(sample: Sample, size: tuple[int, int] | None, problems: SkipLog) -> str | None:
+    """The map's kind, "unreadable", or None when there is no map."""
     name = str(sample.depth) if isinstance(sample.depth, Path) else f"depth of {sample.image_key}"
     try:
         depth = load_sample_depth(sample)
     except DataError as error:
         problems.add("unreadable depth", str(error))
-        return True
+        return "unreadable"
     if depth is None:
-        return False
+        problems.add("no depth map", f"{sample.image_key}: no depth map")
+        return None
     shape = depth.values.shape
     if size is not None and not same_aspect(shape, size):
         problems.add("depth of another shape", f"{name}: {shape[1]}x{shape[0]}, its image {size[1]}x{size[0]}")
@@ -245,7 +250,7 @@ def _check_depth(sample: Sample, size: tuple[int, int] | None, problems: SkipLog
         problems.add("empty depth", f"{name}: no pixel was measured")
     elif measured.min() == measured.max():
         problems.add("constant depth", f"{name}: {measured[0]:g} everywhere")
-    return True
+    return depth.kind
 
 
 def _check_mask(region: Region, size: tuple[int, int] | None, named: Callable[[Region], str], problems: SkipLog) -> None:
@@ -271,9 +276,10 @@ def _name(samples: Sequence[Sample], region: Region) -> str:
 def format_validation(result: Mapping[str, Any], name: str) -> str:
     """``Validation.to_dict`` as text; name: of the data set."""
     splits = ", ".join(f"{split} {number:,}" for split, number in result["num_questions"].items()) or "none"
+    depth = ", ".join(f"{number:,} {kind}" for kind, number in result["num_depth"].items()) or "no"
     lines = [
         f"{name}: {sum(result['num_questions'].values()):,} questions ({splits}), {result['num_images']:,} images, "
-        f"{result['num_with_depth']:,} with depth, {result['num_masks']:,} masks"
+        f"{depth} depth maps, {result['num_masks']:,} masks"
         + (f" ({result['num_scaled_masks']:,} at another scale than their image)" if result["num_scaled_masks"] else "")
     ]
     for problem, found in result["problems"].items():
