@@ -157,6 +157,17 @@ def test_readers_in_other_processes_change_nothing(relative: DepthEstimator, ima
     assert one == other and skips[0].counts == skips[1].counts
 
 
+def test_a_map_is_finer_than_bf16_and_depends_on_the_picture(models: dict[str, Path], images: Path, monkeypatch) -> None:
+    monkeypatch.setattr("smolrgpt.data.estimate_depth.best_dtype", lambda device: torch.bfloat16)
+    estimator = DepthEstimator(str(models["relative"]), device="cpu")
+    one, other = (predicted(estimator, images / name) for name in ("a.jpg", "b.png"))
+    assert estimator.dtype == torch.bfloat16 and one.shape == other.shape
+    assert np.abs(one - other).max() > 0.2 * np.ptp(one)
+    pixel_values = torch.zeros(1, 3, 28, 42)
+    raw = estimator.model(pixel_values=pixel_values.bfloat16()).predicted_depth
+    assert raw.dtype == torch.float32 and len(raw.unique()) > len(raw.bfloat16().unique()) * 4
+
+
 def test_encoding_keeps_what_the_format_can_hold() -> None:
     values = np.linspace(2, 7, 600, dtype=np.float32).reshape(20, 30)
     bright, dark = encode_relative(values, "bright"), encode_relative(values, "dark")

@@ -34,7 +34,9 @@ class Kind(StrEnum):
 
 
 Source = Annotated[str, typer.Argument(metavar="SOURCE", help="Which reader: the data set's name, such as warehouse.")]
-Root = Annotated[str, typer.Argument(metavar="ROOT", help="The data set's folder, or its hub id owner/name.")]
+Root = Annotated[
+    str, typer.Argument(metavar="ROOT", help="The data set's folder, or its hub id owner/name, of which all files are downloaded first.")
+]
 Splits = Annotated[
     list[str] | None, typer.Option("--split", help="A split; repeat it. By default all of a warehouse set, 'train' of another.")
 ]

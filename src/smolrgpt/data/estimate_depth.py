@@ -79,15 +79,17 @@ class DepthEstimator:
         if found not in ("relative", "metric"):
             raise DataError(f"{name}: a {model.config.model_type} model says neither 'relative' nor 'metric'; give the kind")
         self.kind: DepthKind = found
-        # metres come out of a few last layers, and bf16 has steps of 3 cm at 5 m; 8-bit relative maps have no finer steps than bf16
+        # bf16 has steps of 3 cm at 5 m, so metres are computed in float32 altogether
         self.dtype = best_dtype(self.device) if self.kind == "relative" else torch.float32
         self.model = model.to(self.device, self.dtype).eval()
+        if hasattr(self.model, "head"):  # its numbers are the map: in bf16 the near half of a map would have at most 128 levels
+            self.model.head.float().register_forward_pre_hook(lambda _, inputs: tuple(_float32(value) for value in inputs))
 
     @torch.inference_mode()
     def estimate(self, pixel_values: torch.Tensor, sizes: list[tuple[int, int]]) -> list[np.ndarray]:
         """(B, 3, h, w) to B float32 maps (height, width) of ``sizes``: metres, or inverse depth without a unit (near = large)."""
         outputs = self.model(pixel_values=pixel_values.to(self.device, self.dtype))
-        outputs.predicted_depth = outputs.predicted_depth.float()
+        outputs.predicted_depth = outputs.predicted_depth.float()  # also of a model without a head of its own
         maps = self.processor.post_process_depth_estimation(outputs, sizes)
         return [found["predicted_depth"].cpu().numpy() for found in maps]
 
@@ -129,6 +131,13 @@ def estimate_depth(
                 written += _write_map(item, values, estimator.kind, near, skips)
             bar.update(len(batch))
     return written
+
+
+def _float32(value: Any) -> Any:
+    """Tensors, also in lists, as float32."""
+    if isinstance(value, (list, tuple)):
+        return [_float32(part) for part in value]
+    return value.float() if isinstance(value, torch.Tensor) else value
 
 
 class _Pictures:
