@@ -282,8 +282,10 @@ def plot_statistics(splits: Mapping[str, Mapping[str, Any]], path: str | Path) -
     handles, labels = figure.axes[0].get_legend_handles_labels()
     top.axes[7].legend(handles, [f"{label}: {splits[label]['questions']:,} questions" for label in labels], loc="center left", fontsize=9)
     _plot_templates(bottom.subplots(), splits)
-    figure.savefig(path, dpi=110)
-    return Path(path)
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.writing{path.suffix}")
+    figure.savefig(temporary, dpi=110)
+    return temporary.replace(path)
 
 
 def _figure(size_inches: tuple[float, float]) -> Any:
