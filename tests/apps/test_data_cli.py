@@ -157,6 +157,14 @@ def test_depth_names_a_missing_model(command, sound: Path) -> None:
 
 def test_prepare_writes_what_was_read(command, sound: Path) -> None:
     prepared = pytest.importorskip("smolrgpt.data.prepared")
-    status, out, _ = command("data", "prepare", "warehouse", sound, sound / "prepared", "--split", "train", "--workers", 1)
-    assert (status, out) == (0, "")
-    assert [sample.id for sample in prepared.Prepared(sound / "prepared")] == [f"q{number}" for number in range(6)]
+    status, out, err = command("data", "prepare", "warehouse", sound, sound / "prepared", "--split", "train", "--split", "val")
+    assert (status, out) == (0, "") and "wrote 8 samples" in err
+    samples = prepared.Prepared(sound / "prepared")
+    assert [sample.id for sample in samples] == ["q0", "q1", "q2", "q3", "q4", "q5", "q7", "q8"]
+    assert all(sample.image.is_absolute() and sample.image.is_file() for sample in samples)
+
+
+def test_prepare_says_what_to_install(command, sound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    status, _, err = command("data", "prepare", "warehouse", sound, sound / "prepared")
+    assert status == 1 and "pip install 'smolrgpt[train]'" in err and not (sound / "prepared").exists()

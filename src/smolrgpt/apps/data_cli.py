@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import json
 import sys
@@ -54,25 +55,29 @@ def prepare(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the prepared set.")],
     split: Splits = None,
     option: Options = None,
-    workers: Workers = None,
 ) -> None:
     """Write a data set in the form that training reads fastest.
 
-    Rows are read once, checked and stored memory-mapped, so that no run holds them in memory.
+    Rows are read once and stored memory-mapped, so that no run holds them in memory; pictures stay where they are. An interrupted run goes
+    on where it stopped.
 
     \b
     smolrgpt data prepare warehouse data/warehouse prepared/warehouse-train --split train
     """
     from itertools import chain
 
+    if importlib.util.find_spec("datasets") is None:
+        raise ImportError("preparing needs more packages: pip install 'smolrgpt[train]'")
+    from smolrgpt.data.hub import local_folder
     from smolrgpt.data.loading import SkipLog
     from smolrgpt.data.prepared import prepare as write_prepared
 
     skips = SkipLog()
-    samples = chain.from_iterable(read_splits(source, root, split, option, skips).values())
-    write_prepared(samples, out, workers=workers)
+    folder = local_folder(root).resolve()  # recorded in OUT, which must be right from any folder
+    samples = chain.from_iterable(read_splits(source, str(folder), split, option, skips).values())
+    written = write_prepared(samples, out, root=folder, skips=skips)
     _report_skips(skips)
-    print(f"wrote {out}", file=sys.stderr)
+    print(f"wrote {len(written)} samples to {out}", file=sys.stderr)
 
 
 @app.command()
