@@ -21,6 +21,7 @@ from smolrgpt.data import regions as region_io
 from smolrgpt.data.collate import encode_question, prepare_image, region_tables
 from smolrgpt.data.depth import Polarity, depth_from_array, depth_from_picture, load_depth
 from smolrgpt.data.files import read_picture, to_rgb
+from smolrgpt.data.geometry import ASPECT_TOLERANCE, same_aspect
 from smolrgpt.data.loading import load_image, load_sample_depth
 from smolrgpt.data.schema import REGION_PLACEHOLDER, Camera, DataError, DepthMap, Region, Sample
 from smolrgpt.evaluation.extract import extract, infer_category
@@ -37,8 +38,6 @@ CameraLike = Camera | Sequence[float] | Mapping[str, float]
 MAX_NEW_TOKENS = 256
 #: Images encoded together by ``predict_samples``: enough to fill a GPU, few enough that the published model's maps (15 MB an image) fit.
 IMAGES_PER_STEP = 16
-#: Pictures whose sides' ratios differ by no more than this belong together (depth, masks and image of one scene).
-ASPECT_TOLERANCE = 0.01
 
 _MENTION = re.compile(r"<\s*region\s*(\d+)\s*>", re.IGNORECASE)
 _BROKEN_MENTION = re.compile(r"<\s*region\b[^<>]{0,20}>", re.IGNORECASE)
@@ -347,7 +346,7 @@ def as_camera(camera: CameraLike | None, image: Image.Image) -> Camera | None:
 
 
 def _check_depth(depth: DepthMap | None, image: Image.Image) -> None:
-    if depth is not None and not _same_shape(depth.values.shape, image):
+    if depth is not None and not same_aspect(depth.values.shape, (image.height, image.width)):
         height, width = depth.values.shape
         raise DataError(
             f"the depth map is {width}x{height}, the image {image.width}x{image.height}: the sides' ratios differ by more than "
@@ -358,18 +357,12 @@ def _check_depth(depth: DepthMap | None, image: Image.Image) -> None:
 def _check_region(name: str, region: Region, image: Image.Image) -> None:
     """Raises DataError for a region of another shape than the image, or an empty one."""
     height, width = region.size
-    if not _same_shape(region.size, image):
+    if not same_aspect(region.size, (image.height, image.width)):
         raise DataError(
             f"{name}: its mask is {width}x{height}, the image {image.width}x{image.height}; expected the whole image, at any scale"
         )
     if not region_io.to_mask(region).any():
         raise DataError(f"{name}: its mask is empty; expected at least one pixel inside")
-
-
-def _same_shape(size: tuple[int, ...], image: Image.Image) -> bool:
-    """Whether (height, width) has the image's aspect ratio, within the tolerance or the rounding to whole pixels of the smaller one."""
-    (h0, w0), (h1, w1) = sorted([tuple(size), (image.height, image.width)])
-    return abs(h0 - w0 * h1 / w1) <= max(1.0, ASPECT_TOLERANCE * h0) or abs(w0 - h0 * w1 / h1) <= max(1.0, ASPECT_TOLERANCE * w0)
 
 
 def _digest(array: np.ndarray) -> tuple[Any, ...]:

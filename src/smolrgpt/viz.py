@@ -31,26 +31,33 @@ def region_colour(index: int) -> tuple[int, int, int]:
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
+def ink_on(colour: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Black or white, whichever reads better on ``colour``."""
+    return (0, 0, 0) if np.dot(colour, (0.299, 0.587, 0.114)) > 125 else (255, 255, 255)
+
+
 def draw_regions(
     image: Image.Image,
     regions: Sequence[Region | np.ndarray],
     labels: Sequence[str] | None = None,
     depth: DepthMap | None = None,
     answer: str | Sequence[Mapping[str, Any]] | None = None,
+    tag_scale: float = 1.0,
 ) -> Image.Image:
     """An overlay of numbered, coloured regions.
 
     regions: run lengths or bool (H, W) masks, of any size with the image's proportions (others are stretched onto it); ``labels``: one
     per region, default "0", "1", .... depth: shown on the right, near is bright. answer: text below the picture, or a list of
     {question, answer, truth?, right?, regions?}: ``right`` True or False marks the answer, ``regions`` are the labels of the question's
-    ``<mask>`` in order (default: 0, 1, ...). Returns RGB, at least 640 pixels on the long side.
+    ``<mask>`` in order (default: 0, 1, ...). tag_scale: size of the numbers, above 1 for a picture that will be shown small.
+    Returns RGB, at least 640 pixels on the long side.
     Raises ValueError when labels and regions differ in number.
     """
     if labels is not None and len(labels) != len(regions):
         raise ValueError(f"{len(labels)} labels were given for {len(regions)} regions; expected one label per region")
     picture = _enlarged(image.convert("RGB"))
     masks = [_mask(region, picture.size) for region in regions]
-    panels = [_overlay(picture, masks, labels or [str(index) for index in range(len(masks))])]
+    panels = [_overlay(picture, masks, labels or [str(index) for index in range(len(masks))], tag_scale)]
     if depth is not None:
         panels.append(_outlined(depth_picture(depth).resize(picture.size, Image.Resampling.NEAREST), masks))
     width = sum(panel.width for panel in panels)
@@ -107,19 +114,19 @@ def _outlined(picture: Image.Image, masks: Sequence[np.ndarray]) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def _overlay(picture: Image.Image, masks: Sequence[np.ndarray], labels: Sequence[str]) -> Image.Image:
+def _overlay(picture: Image.Image, masks: Sequence[np.ndarray], labels: Sequence[str], tag_scale: float) -> Image.Image:
     pixels = np.array(picture, dtype=np.float32)
     for index, mask in enumerate(masks):
         pixels[mask] += _TINT * (np.array(region_colour(index), dtype=np.float32) - pixels[mask])
     tinted = _outlined(Image.fromarray(pixels.astype(np.uint8)), masks)
-    _draw_tags(tinted, masks, labels)
+    _draw_tags(tinted, masks, labels, tag_scale)
     return tinted
 
 
-def _draw_tags(picture: Image.Image, masks: Sequence[np.ndarray], labels: Sequence[str]) -> None:
+def _draw_tags(picture: Image.Image, masks: Sequence[np.ndarray], labels: Sequence[str], scale: float) -> None:
     """A tag on every region: its colour, a black and white rim and letters in the colour that contrasts, so that it reads on anything."""
     draw = ImageDraw.Draw(picture)
-    size = max(13, round(max(picture.size) / 55))
+    size = round(scale * max(13, round(max(picture.size) / 55)))
     font, pad = ImageFont.load_default(size), size * 0.25
     taken: list[tuple[float, float, float, float]] = []
     for index, (mask, label) in enumerate(zip(masks, labels, strict=True)):
@@ -133,8 +140,7 @@ def _draw_tags(picture: Image.Image, masks: Sequence[np.ndarray], labels: Sequen
         draw.rounded_rectangle((x - 2, y - 2, x + width + 2, y + height + 2), pad + 2, fill=(255, 255, 255))
         draw.rounded_rectangle((x - 1, y - 1, x + width + 1, y + height + 1), pad + 1, fill=(0, 0, 0))
         draw.rounded_rectangle((x, y, x + width, y + height), pad, fill=colour)
-        ink = (0, 0, 0) if np.dot(colour, (0.299, 0.587, 0.114)) > 125 else (255, 255, 255)
-        draw.text((x + width / 2, y + height / 2), label, fill=ink, font=font, anchor="mm")
+        draw.text((x + width / 2, y + height / 2), label, fill=ink_on(colour), font=font, anchor="mm")
 
 
 def _anchor(mask: np.ndarray) -> tuple[float, float]:
@@ -229,13 +235,7 @@ def plot_curve(rows: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
     measured = [row for row in rows if "S1" in row]
     if not measured:
         raise ValueError(f"none of the curve's {len(rows)} rows has an S1; expected at least one {{minutes, S1}}")
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("drawing the curve needs matplotlib: pip install matplotlib") from error
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = _figure((7, 4.2))
     axes = figure.subplots()
     minutes = [row["minutes"] for row in measured]
     for category in sorted({name for row in measured for name in row.get("accuracy", {})}):
@@ -253,3 +253,89 @@ def plot_curve(rows: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
     axes.legend(loc="best", fontsize=8)
     figure.savefig(path, dpi=130)
     return Path(path)
+
+
+def plot_statistics(splits: Mapping[str, Mapping[str, Any]], path: str | Path) -> Path:
+    """``data.stats.statistics`` of one or more splits side by side, as shares of each split in percent.
+
+    splits: name -> statistics. The file's ending chooses the format. Returns ``path``. Raises ValueError without splits and ImportError,
+    saying what to install, without matplotlib.
+    """
+    if not splits:
+        raise ValueError("no split to draw; expected at least one {split: statistics}")
+    figure = _figure((12, 11))
+    top, bottom = figure.subfigures(2, 1, height_ratios=(7, 4.4))
+    axes = top.subplots(3, 3).flat
+    panels = {
+        "categories": lambda found: found["categories"],
+        "regions in a question": lambda found: found["regions_per_question"],
+        "left_right: answer": lambda found: found["answers"].get("left_right", {}),
+        "count: answer": lambda found: found["answers"].get("count", {}),
+        "mcq: answered region": lambda found: found["answers"].get("mcq", {}),
+        "distance (m, from)": lambda found: _binned(found["distance"], "edges_m"),
+        "mask area (% of the image, from)": lambda found: _binned(found["mask_area"], "edges_percent"),
+    }
+    for title, select in panels.items():
+        _plot_shares(next(axes), {name: select(found) for name, found in splits.items()}, title)
+    for spare in axes:
+        spare.axis("off")
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    top.axes[7].legend(handles, [f"{label}: {splits[label]['questions']:,} questions" for label in labels], loc="center left", fontsize=9)
+    _plot_templates(bottom.subplots(), splits)
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.writing{path.suffix}")
+    figure.savefig(temporary, dpi=110)
+    return temporary.replace(path)
+
+
+def _figure(size_inches: tuple[float, float]) -> Any:
+    """A matplotlib figure that needs no display. Raises ImportError, saying what to install."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError("drawing this needs matplotlib: pip install matplotlib") from error
+    figure = Figure(figsize=size_inches, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _binned(found: Mapping[str, Any] | None, edges: str) -> dict[str, int]:
+    """{lower edge of the bin: number}."""
+    return {f"{edge:g}": count for edge, count in zip(found[edges], found["counts"], strict=False)} if found else {}
+
+
+def _plot_shares(axes: Any, counts: Mapping[str, Mapping[str, int]], title: str) -> None:
+    """Grouped bars, one group a value, one bar a split, in percent of the split."""
+    names = list(dict.fromkeys(name for found in counts.values() for name in found))
+    names = sorted(names, key=lambda name: float(name) if name.replace(".", "", 1).isdigit() else float("inf"))
+    width = 0.8 / len(counts)
+    for index, (split, found) in enumerate(counts.items()):
+        total = sum(found.values()) or 1
+        places = [place + (index - (len(counts) - 1) / 2) * width for place in range(len(names))]
+        axes.bar(places, [100 * found.get(name, 0) / total for name in names], width, label=split)
+    crowded = sum(map(len, names)) > 28
+    axes.set_xticks(range(len(names)), names, fontsize=8, rotation=40 if crowded else 0, ha="right" if crowded else "center")
+    axes.set_title(title, fontsize=10)
+    axes.set_ylabel("%", fontsize=8)
+    axes.grid(axis="y", alpha=0.3)
+    axes.set_axisbelow(True)
+    if not names:
+        axes.text(0.5, 0.5, "none", ha="center", transform=axes.transAxes, color="grey")
+        axes.set_yticks([])
+
+
+def _plot_templates(axes: Any, splits: Mapping[str, Mapping[str, Any]], number: int = 12, width: int = 105) -> None:
+    """The wordings that are most frequent in any split, in percent of each."""
+    shares = {name: {row["template"]: 100 * row["share"] for row in found["templates"]["top"]} for name, found in splits.items()}
+    largest = {text: max(found.get(text, 0) for found in shares.values()) for found in shares.values() for text in found}
+    texts = sorted(largest, key=lambda text: -largest[text])[:number]
+    height = 0.8 / len(splits)
+    for index, found in enumerate(shares.values()):
+        places = [place + (index - (len(splits) - 1) / 2) * height for place in range(len(texts))]
+        axes.barh(places, [found.get(text, 0) for text in texts], height)
+    axes.set_yticks(range(len(texts)), [text if len(text) <= width else text[: width - 3] + "..." for text in texts], fontsize=7)
+    axes.invert_yaxis()
+    axes.set_title("most frequent wordings (% of the split)", fontsize=10)
+    axes.grid(axis="x", alpha=0.3)
+    axes.set_axisbelow(True)

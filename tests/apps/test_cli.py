@@ -31,19 +31,6 @@ PREDICTIONS = [
 
 
 @pytest.fixture
-def command(capsys):
-    """``command(*arguments) -> (exit code, stdout, stderr)``, in this process."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stop:
-            cli.main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return int(stop.value.code or 0), captured.out, captured.err
-
-    return call
-
-
-@pytest.fixture
 def scene(tmp_path: Path) -> Path:
     """A folder with image.png (64x48), depth.png (16 bit) and mask.png."""
     random = np.random.default_rng(0)
@@ -74,7 +61,7 @@ def test_help_is_instant_and_imports_nothing_heavy() -> None:
     started = time.perf_counter()
     shown = subprocess.run([sys.executable, "-m", "smolrgpt", "--help"], capture_output=True, text=True, check=True).stdout
     assert time.perf_counter() - started < 5  # 0.1 s on an idle machine
-    assert all(name in shown for name in ("ask", "synth", "evaluate", "predict", "score", "train", "convert", "tour"))
+    assert all(name in shown for name in ("ask", "synth", "evaluate", "predict", "score", "train", "convert", "tour", "data"))
 
 
 @pytest.mark.parametrize("name", ["ask", "synth", "evaluate", "predict", "score", "train", "convert", "tour"])

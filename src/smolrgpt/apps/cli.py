@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from smolrgpt.apps import data_cli
+
 if TYPE_CHECKING:
     from smolrgpt.data.schema import Camera, Region
     from smolrgpt.predictor import Answer, Predictor
@@ -30,6 +32,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(data_cli.app, name="data")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Questions answered together.")]

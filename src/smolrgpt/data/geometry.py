@@ -10,6 +10,15 @@ import numpy as np
 
 from smolrgpt.data.schema import Camera, DataError
 
+#: Pictures whose sides' ratios differ by no more than this belong together (depth, masks and image of one scene).
+ASPECT_TOLERANCE = 0.01
+
+
+def same_aspect(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """Whether two (height, width) have the same ratio, within the tolerance or the rounding to whole pixels of the smaller one."""
+    (h0, w0), (h1, w1) = sorted([one, other])
+    return abs(h0 - w0 * h1 / w1) <= max(1.0, ASPECT_TOLERANCE * h0) or abs(w0 - h0 * w1 / h1) <= max(1.0, ASPECT_TOLERANCE * w0)
+
 
 def backproject(depth_m: np.ndarray, camera: Camera, mask: np.ndarray | None = None) -> np.ndarray:
     """(H, W) metres, NaN invalid, to (N, 3) float32 points of the valid pixels (inside ``mask`` (H, W) bool), in row-major order.

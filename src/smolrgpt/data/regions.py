@@ -110,6 +110,11 @@ def to_mask(region: Region) -> np.ndarray:
     return np.ascontiguousarray(coco.decode(to_rle(region)), dtype=bool)
 
 
+def area(region: Region) -> int:
+    """Pixels inside, read from the run lengths without unpacking them. Raises DataError when they are corrupt."""
+    return int(_check(region)[1::2].sum())
+
+
 def to_rle(region: Region) -> dict[str, Any]:
     """{"size": [H, W], "counts": str}, the official data sets' form (ready for JSON and for pycocotools)."""
     return {"size": list(region.size), "counts": region.counts}
@@ -127,8 +132,11 @@ def _from_runs(runs: list[Any], height: int, width: int) -> Region:
     return _region(coco.frPyObjects({"size": [height, width], "counts": runs}, height, width))
 
 
-def _check(region: Region) -> None:
-    """pycocotools leaves memory uninitialised when runs are too short and reads past an unfinished string, so look before it does."""
+def _check(region: Region) -> np.ndarray:
+    """The int64 runs, the first of them outside. Raises DataError when they are corrupt.
+
+    pycocotools leaves memory uninitialised when runs are too short and reads past an unfinished string, so look before it does.
+    """
     height, width = region.size
     runs = _run_lengths(region.counts)
     if runs is None or (runs < 0).any() or int(runs.sum()) != height * width:
@@ -136,6 +144,7 @@ def _check(region: Region) -> None:
         raise DataError(
             f"corrupt run lengths {region.counts[:24]!r}...: {found}; expected runs of {height} x {width} = {height * width} pixels"
         )
+    return runs
 
 
 def _run_lengths(counts: str) -> np.ndarray | None:

@@ -1,0 +1,289 @@
+"""Looks at every row and every file of a data set before a training does: what is broken, how often, and where first.
+
+A question's text and short answer are checked as the rows are read; then each image is opened once, with its depth map and all masks asked
+about, several at a time. Nothing found stops the rest.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import multiprocessing
+import os
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from smolrgpt.data.geometry import same_aspect
+from smolrgpt.data.loading import SkipLog, load_image, load_sample_depth
+from smolrgpt.data.regions import area
+from smolrgpt.data.schema import DataError, Region, Sample
+
+#: Problem -> what it counts and what becomes of it in training. First the readers' reasons.
+PROBLEMS: dict[str, str] = {
+    "unusable row": "rows; left out",
+    "damaged row": "rows; left out",
+    "missing image": "rows; left out",
+    "missing depth": "rows; left out",
+    "damaged file": "files; no later row of it can be read",
+    "duplicate id": "questions; answers could not be told apart in scoring",
+    "answer names no region": "questions; the answer mentions a [Region n] that the question does not have",
+    "wrong short answer": "questions; normalized_answer is not what its category says, and would be scored as it is",
+    "unreadable image": "images; all their questions are left out",
+    "unreadable depth": "images; all their questions are left out",
+    "no depth map": "images; seen without depth, though others of the set have it",
+    "depth of another shape": "images; the map is stretched onto the picture",
+    "empty depth": "images; no pixel was measured",
+    "constant depth": "images; one value everywhere says nothing",
+    "corrupt mask": "masks; all questions about the image are left out",
+    "empty mask": "masks; the region's features are zeros",
+    "mask of another shape": "masks; the mask is stretched onto the picture",
+}
+#: Samples wait here until their image is opened, run lengths and objects together; a larger set is checked in parts of this size.
+MAX_HELD_BYTES = 1 << 30
+_SAMPLE_BYTES = 1500  # paths are shared, texts and the objects around them are not
+
+_REGION_NAME = re.compile(r"\[region\s*(\d{1,6})\s*\]|\bregion\s*\[\s*(\d{1,6})\s*\]", re.IGNORECASE)
+
+
+@dataclass
+class Validation:
+    """What was looked at and what was found. ``num_scaled_masks`` have the image's shape at another size, which is no problem."""
+
+    problems: SkipLog
+    num_questions: Counter[str] = field(default_factory=Counter)  # by split
+    num_images: int = 0
+    num_depth: Counter[str] = field(default_factory=Counter)  # depth maps by kind: metric, relative, unreadable
+    num_masks: int = 0
+    num_scaled_masks: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values: the fields, and {problem: {count, means, examples}} in the order of ``PROBLEMS``."""
+        names = sorted(self.problems.counts, key=lambda name: list(PROBLEMS).index(name) if name in PROBLEMS else len(PROBLEMS))
+        found = {
+            name: {"count": self.problems.counts[name], "means": PROBLEMS.get(name, "rows"), "examples": self.problems.examples[name]}
+            for name in names
+        }
+        return {
+            "num_questions": dict(self.num_questions),
+            "num_images": self.num_images,
+            "num_depth": dict(self.num_depth),
+            "num_masks": self.num_masks,
+            "num_scaled_masks": self.num_scaled_masks,
+            "num_problems": self.problems.total,
+            "problems": found,
+        }
+
+
+@dataclass
+class _Checked:
+    """What one image added; ``depth``: the kind of its map, "unreadable", or None without one."""
+
+    problems: SkipLog
+    depth: str | None = None
+    num_masks: int = 0
+    num_scaled_masks: int = 0
+
+
+def validate(
+    splits: Mapping[str, Iterable[Sample]], problems: SkipLog | None = None, *, workers: int | None = None, progress: bool = True
+) -> Validation:
+    """Check every sample of every split.
+
+    splits: name -> samples, read as they are needed. problems: the log the readers count into, so that their skipped rows are in the
+    result; a DataError they raise ends that split only. workers: processes, by default one per core. An image of several splits is opened
+    once, as long as the samples fit into ``MAX_HELD_BYTES``.
+    """
+    result = Validation(SkipLog() if problems is None else problems)
+    rows = tqdm(_checked_rows(splits, result), desc="reading rows", unit="question", file=sys.stderr, disable=not progress)
+    with tqdm(total=0, desc="checking files", unit="image", file=sys.stderr, disable=not progress) as bar:
+        for images in _windows(rows):
+            bar.total += len(images)
+            bar.refresh()
+            for checked in _run(check_image, images, workers):
+                result.problems.merge(checked.problems)
+                result.num_images += 1
+                result.num_depth.update([checked.depth] if checked.depth else [])
+                result.num_masks += checked.num_masks
+                result.num_scaled_masks += checked.num_scaled_masks
+                bar.update()
+    if not result.num_depth:  # a set without depth is as its owners meant it
+        result.problems.counts.pop("no depth map", None)
+        result.problems.examples.pop("no depth map", None)
+    return result
+
+
+def _checked_rows(splits: Mapping[str, Iterable[Sample]], result: Validation) -> Iterator[Sample]:
+    for split, samples in splits.items():
+        seen: set[int] = set()  # hashes: a set of ten million texts would not fit beside the samples
+        try:
+            for sample in samples:
+                result.num_questions[split] += 1
+                check_text(sample, result.problems)
+                if hash(sample.id) in seen:
+                    result.problems.add("duplicate id", f"{split}: id {sample.id!r} occurs again")
+                seen.add(hash(sample.id))
+                yield sample
+        except DataError as error:
+            result.problems.add("damaged file", f"{split}: {error}")
+
+
+def _windows(samples: Iterable[Sample]) -> Iterator[list[list[Sample]]]:
+    """All samples as groups of one image each, as many groups at a time as may be held."""
+    groups: dict[str, list[Sample]] = {}
+    masks: dict[Region, Region] = {}  # questions share masks, which are nearly all of the memory
+    held = 0
+    for sample in samples:
+        held += _SAMPLE_BYTES + sum(len(region.counts) for region in sample.regions if region not in masks)
+        sample.regions = [masks.setdefault(region, region) for region in sample.regions]
+        groups.setdefault(sample.image_key, []).append(sample)
+        if held > MAX_HELD_BYTES:
+            yield list(groups.values())
+            groups, masks, held = {}, {}, 0
+    if groups:
+        yield list(groups.values())
+
+
+def _run(check: Callable[[list[Sample]], _Checked], images: list[list[Sample]], workers: int | None) -> Iterator[_Checked]:
+    """In order, so that the first example of a problem is always the same one."""
+    count = min(workers if workers is not None else os.cpu_count() or 1, max(1, len(images) // 8))
+    if count <= 1:
+        yield from map(check, images)
+        return
+    # not fork: the caller may hold torch's threads, which do not survive one
+    with multiprocessing.get_context("spawn").Pool(count) as pool:
+        yield from pool.imap(check, images, chunksize=4)
+
+
+# ------------------------------------------------------------------------------------------------------------------------- rows
+def check_text(sample: Sample, problems: SkipLog) -> None:
+    """The region numbers of the answer and the type and range of the short answer."""
+    named = {int(one or other) for one, other in _REGION_NAME.findall(sample.answer or "")}
+    outside = sorted(number for number in named if number >= len(sample.regions))
+    if outside:
+        problems.add(
+            "answer names no region",
+            f"sample {sample.id!r}: the answer names region {', '.join(map(str, outside))}; the question has {len(sample.regions)}, from 0",
+        )
+    rule = _SHORT_ANSWERS.get(sample.category or "")
+    expected = rule(sample.normalized_answer, len(sample.regions)) if rule else None
+    if expected:
+        problems.add(
+            "wrong short answer",
+            f"sample {sample.id!r} ({sample.category}): normalized_answer is {sample.normalized_answer!r}; expected {expected}",
+        )
+
+
+def _wrong_side(value: Any, num_regions: int) -> str | None:
+    return None if value in ("left", "right") else "'left' or 'right'"
+
+
+def _wrong_count(value: Any, num_regions: int) -> str | None:
+    return None if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else "an integer, at least 0"
+
+
+def _wrong_choice(value: Any, num_regions: int) -> str | None:
+    right = isinstance(value, str) and re.fullmatch(r"\d{1,6}", value) is not None and int(value) < num_regions
+    return None if right else f"a region number below {num_regions} as a string of digits"
+
+
+def _wrong_distance(value: Any, num_regions: int) -> str | None:
+    """Numbers as text are accepted: the published set has them."""
+    try:
+        metres = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        metres = math.nan
+    return None if 0 <= metres < math.inf else "metres, at least 0"
+
+
+#: Category -> (normalized_answer, number of regions) -> what was expected instead, None when it is right (the warehouse sets' rules).
+_SHORT_ANSWERS: dict[str, Callable[[Any, int], str | None]] = {
+    "left_right": _wrong_side,
+    "count": _wrong_count,
+    "mcq": _wrong_choice,
+    "distance": _wrong_distance,
+}
+
+
+# ------------------------------------------------------------------------------------------------------------------------ files
+def check_image(samples: Sequence[Sample]) -> _Checked:
+    """One picture, opened fully, its depth map and every mask that the samples (all about this picture) ask about."""
+    found = _Checked(SkipLog())
+    size = None
+    try:
+        image = load_image(samples[0])
+        size = (image.height, image.width)
+    except DataError as error:
+        found.problems.add("unreadable image", str(error))
+    found.depth = _check_depth(samples[0], size, found.problems)
+    named = functools.partial(_name, samples)
+    for region in dict.fromkeys(region for sample in samples for region in sample.regions):
+        found.num_masks += 1
+        found.num_scaled_masks += size is not None and region.size != size
+        _check_mask(region, size, named, found.problems)
+    return found
+
+
+def _check_depth(sample: Sample, size: tuple[int, int] | None, problems: SkipLog) -> str | None:
+    """The map's kind, "unreadable", or None when there is no map."""
+    name = str(sample.depth) if isinstance(sample.depth, Path) else f"depth of {sample.image_key}"
+    try:
+        depth = load_sample_depth(sample)
+    except DataError as error:
+        problems.add("unreadable depth", str(error))
+        return "unreadable"
+    if depth is None:
+        problems.add("no depth map", f"{sample.image_key}: no depth map")
+        return None
+    shape = depth.values.shape
+    if size is not None and not same_aspect(shape, size):
+        problems.add("depth of another shape", f"{name}: {shape[1]}x{shape[0]}, its image {size[1]}x{size[0]}")
+    measured = depth.values[np.isfinite(depth.values)]
+    if not measured.size:
+        problems.add("empty depth", f"{name}: no pixel was measured")
+    elif measured.min() == measured.max():
+        problems.add("constant depth", f"{name}: {measured[0]:g} everywhere")
+    return depth.kind
+
+
+def _check_mask(region: Region, size: tuple[int, int] | None, named: Callable[[Region], str], problems: SkipLog) -> None:
+    try:
+        pixels = area(region)
+    except DataError as error:
+        problems.add("corrupt mask", f"{named(region)}: {error}")
+        return
+    if not pixels:
+        problems.add("empty mask", f"{named(region)}: no pixel inside")
+    if size is not None and not same_aspect(region.size, size):
+        problems.add(
+            "mask of another shape", f"{named(region)}: {region.size[1]}x{region.size[0]}, the image {size[1]}x{size[0]} (width x height)"
+        )
+
+
+def _name(samples: Sequence[Sample], region: Region) -> str:
+    """The first question that asks about the region, and its place there."""
+    sample = next(sample for sample in samples if region in sample.regions)
+    return f"sample {sample.id!r}, region {sample.regions.index(region)} of {sample.image_key}"
+
+
+def format_validation(result: Mapping[str, Any], name: str) -> str:
+    """``Validation.to_dict`` as text; name: of the data set."""
+    splits = ", ".join(f"{split} {number:,}" for split, number in result["num_questions"].items()) or "none"
+    depth = ", ".join(f"{number:,} {kind}" for kind, number in result["num_depth"].items()) or "no"
+    lines = [
+        f"{name}: {sum(result['num_questions'].values()):,} questions ({splits}), {result['num_images']:,} images, "
+        f"{depth} depth maps, {result['num_masks']:,} masks"
+        + (f" ({result['num_scaled_masks']:,} at another scale than their image)" if result["num_scaled_masks"] else "")
+    ]
+    for problem, found in result["problems"].items():
+        lines.append(f"  {found['count']:>7,} x {problem} ({found['means']})")
+        lines += [f"              {example}" for example in found["examples"]]
+    total = result["num_problems"]
+    return "\n".join([*lines, f"{total:,} problems" if total else "no problem found"])
