@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import random
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM, SiglipConfig, SiglipModel
 
 from smolrgpt.data.collate import Collator
-from smolrgpt.data.mixture import group_by_image
+from smolrgpt.data.mixture import Mixture
 from smolrgpt.data.sources.warehouse import read_warehouse
 from smolrgpt.data.synthetic import write_dataset
 from smolrgpt.predictor import Predictor
@@ -75,6 +74,11 @@ def config(data, tmp_path, monkeypatch) -> Run:
     )
 
 
+def _groups(samples, questions_per_image):
+    mixture = Mixture({"all": samples}, {"all": 1.0}, questions_per_image)
+    return [[mixture[i] for i in group] for group in mixture.epoch(0)]
+
+
 def _weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors")
 
@@ -126,7 +130,7 @@ def test_eight_steps_of_one_image_are_one_step_of_eight(config, data):
     samples = read_warehouse(data, "train")
     spec = dataclasses.replace(config.model, config={**TINY, "geometry_loss_weight": 0.0})
     model, processor = trainer.build_model(spec, "eager", samples)
-    collator, groups = Collator(processor), group_by_image(samples, 2, random.Random(0))[:8]
+    collator, groups = Collator(processor), _groups(samples, 2)[:8]
     whole = collator(groups)
     parts = [collator([group]) for group in groups]
     count = sum(int((part["labels"] != -100).sum()) for part in parts)
@@ -144,7 +148,7 @@ def test_eight_steps_of_one_image_are_one_step_of_eight(config, data):
 def test_a_corrupt_image_is_counted_and_left_out(config, data, tmp_path):
     samples = read_warehouse(data, "train")
     _, processor = trainer.build_model(config.model, "eager", samples)
-    groups = group_by_image(samples, 4, random.Random(0))
+    groups = _groups(samples, 4)
     bad = tmp_path / "broken.png"
     bad.write_bytes(Path(samples[0].image).read_bytes()[:100])
     broken = [dataclasses.replace(sample, image=bad, image_key="broken") for sample in groups[0]]

@@ -1,0 +1,26 @@
+"""What a question asks, apart from what it asks about: one string for all questions of the same wording."""
+
+from __future__ import annotations
+
+import re
+
+#: Names of things in the warehouse sets, with the words that only say "this is a region"; longer forms first.
+_THING = re.compile(
+    r"\b(?:buffer (?:region|zone|area|mask)s?|(?:pallet|shelf|transporter) masks?|pallets?|transporters?|shelf|shelves|buffers?|objects?)\b"
+)
+_REGION = re.compile(r"<mask>(?:\s*<depth>)?|\[?\bregions? ?\[?\d+\]?")
+_LISTED = re.compile(r"(?:\bthe |\bthing )*<r>(?:(?:,| and|\s)+(?:the |thing )*<r>)*")
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_SPACE = re.compile(r"\s+")
+
+
+def template(question: str) -> str:
+    """The question in lower case with every list of regions as ``<r>``, every number as ``0`` and every thing as ``thing``.
+
+    >>> template("Among the pallet <mask>, the pallet <mask>, and the pallet <mask>, which object is leftmost?")
+    'among <r>, which thing is leftmost?'
+    """
+    text = question.lower().replace("<image>", " ")
+    text = _REGION.sub("<r>", text)
+    text = _NUMBER.sub("0", _THING.sub("thing", text))
+    return _SPACE.sub(" ", _LISTED.sub("<r>", text)).strip()
