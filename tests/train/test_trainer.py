@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny_run import SMALL, TINY
 from transformers import LlamaConfig, LlamaForCausalLM, SiglipConfig, SiglipModel
 
 from smolrgpt.data.collate import Collator
@@ -21,37 +22,12 @@ from smolrgpt.train.config import ModelSpec, Run, Stage, SyntheticData
 from smolrgpt.train.recipes import ALL, VISION, nano_blind
 from smolrgpt.train.tokenizer import train_tokenizer
 
-TINY = {
-    "vision_config": {
-        "model_type": "siglip_vision_model",
-        "hidden_size": 16,
-        "intermediate_size": 32,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "image_size": 32,
-        "patch_size": 8,
-        "vision_use_head": False,
-    },
-    "text_config": {
-        "model_type": "llama",
-        "hidden_size": 16,
-        "intermediate_size": 32,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 2,
-        "tie_word_embeddings": True,
-    },
-    "refiner_stages": 2,
-    "region_tokens": ["rgb", "depth", "geo"],
-    "geometry_loss_weight": 0.5,
-}
-
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("data")
     for split, scenes, seed in (("train", 3, 5), ("val", 1, 1_000_005)):
-        write_dataset(root, split, scenes, seed, "known", size=(96, 54), questions_per_scene=8, workers=1, progress=False)
+        write_dataset(root, split, scenes, seed, "known", questions_per_scene=8, **SMALL)
     return root
 
 

@@ -284,9 +284,9 @@ def _train_stage(
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)) if folder.exists() else None)
     for log in gather_object([trainer.skips]):
         skips.merge(log)
-    weights = trainer.accelerator.get_state_dict(trainer.model)
+    trained = trainer.whole_model()
     if state.is_main_process:
-        _save(trainer.model, processor, folder / "final", weights)
+        _save(trained, processor, folder / "final")
     state.wait_for_everyone()
 
 
@@ -453,7 +453,7 @@ class StageTrainer(Trainer):
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval") -> dict[str, float]:
         """Every process answers its share of the images; all then score all answers, and so decide alike."""
-        model = self._whole_model()
+        model = self.whole_model()
         predictor = Predictor(model.eval(), self._processor)
         with torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.args.bf16):
             predictions = gather_object(predict(predictor, self._share_of_validation(), progress=False))
@@ -473,21 +473,22 @@ class StageTrainer(Trainer):
         images = {key: place for place, key in enumerate(dict.fromkeys(sample.image_key for sample in self._validation))}
         return [s for s in self._validation if images[s.image_key] % self.args.world_size == self.args.process_index]
 
-    def _whole_model(self) -> SmolRGPTForConditionalGeneration:
-        """The model, or a copy put together of its shards: generation takes another number of passes in every process."""
+    def whole_model(self) -> SmolRGPTForConditionalGeneration:
+        """The model, or, when it is sharded, a copy put together in every process: generation takes another number of passes in each."""
         assert self.model is not None
         if not self.is_fsdp_enabled:
             return self.model  # type: ignore[return-value]
         weights = get_model_state_dict(self.model, options=StateDictOptions(full_state_dict=True))
         whole = SmolRGPTForConditionalGeneration._from_config(self.model.config, dtype=torch.float32)
         whole.load_state_dict(weights)
+        whole.generation_config = self.model.generation_config
         return whole.to(self.args.device)
 
 
-def _save(model: Any, processor: SmolRGPTProcessor, folder: Path, weights: dict[str, torch.Tensor] | None = None) -> None:
+def _save(model: Any, processor: SmolRGPTProcessor, folder: Path) -> None:
     """Write model and processor to a temporary name, then rename: a half-written model is never taken for a finished one."""
     temporary = folder.with_name(folder.name + ".partial")
-    model.save_pretrained(temporary, state_dict=weights)
+    model.save_pretrained(temporary)
     processor.save_pretrained(temporary)
     if folder.exists():
         shutil.rmtree(folder)
