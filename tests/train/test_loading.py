@@ -12,8 +12,12 @@ import tiny_run
 import torch
 
 from smolrgpt.data.collate import Collator
+from smolrgpt.data.prepared import prepare
+from smolrgpt.data.schema import DataError
+from smolrgpt.data.sources.warehouse import read_warehouse
 from smolrgpt.data.synthetic import write_dataset
 from smolrgpt.train import trainer
+from smolrgpt.train.config import FolderData
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +47,6 @@ def run(drawn, tmp_path, monkeypatch):
 
 def _unreadable(monkeypatch, images: int) -> None:
     """The first images of the training set cannot be read, in this process and in its workers."""
-    from smolrgpt.data.schema import DataError
-
     encode = Collator.encode_image
 
     def fails(self, sample, regions):
@@ -70,9 +72,20 @@ def test_what_workers_leave_out_is_counted_here(run, monkeypatch, caplog, worker
     assert "skipped 8: 8 x unreadable image" in caplog.text and "damaged" in caplog.text
 
 
+def test_prepared_sources_train_as_lists_do(run, drawn, tmp_path):
+    for split in ("train", "val"):
+        prepare(read_warehouse(drawn, split), tmp_path / "prepared" / split, root=drawn, progress=False)
+    folders = {"prepared": tmp_path / "prepared", "warehouse": drawn}
+    losses = [
+        run(reader, data=FolderData({"train": (reader, folder, "train"), "val": (reader, folder, "val")}, validation="val"))
+        for reader, folder in folders.items()
+    ]
+    assert losses[0] == losses[1]
+
+
 def test_nothing_readable_at_all_is_an_error_that_names_a_file(run, monkeypatch):
     _unreadable(monkeypatch, 999)
-    with pytest.raises(trainer.DataError, match="no image of the first 1000 questions can be read.*damaged"):
+    with pytest.raises(DataError, match="no image of the first 1000 questions can be read.*damaged"):
         run()
 
 

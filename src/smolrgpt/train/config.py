@@ -90,7 +90,10 @@ class SyntheticData:
 
 @dataclass(frozen=True)
 class FolderData:
-    """Real data sets: source name -> (reader name in ``data.sources.SOURCES``, folder, split)."""
+    """Real data sets: source name -> (reader name in ``data.sources.SOURCES``, folder, split).
+
+    The reader "prepared" opens what ``data.prepared.prepare`` wrote to <folder>/<split>, in place of reading everything into memory.
+    """
 
     sources: dict[str, tuple[str, Path, str]]
     validation: str = "validation"  # the source S1 is measured on

@@ -29,6 +29,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from smolrgpt.data.collate import Collator
 from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.mixture import EpochBatches, Group, Mixture
+from smolrgpt.data.prepared import Prepared
 from smolrgpt.data.schema import DataError, Sample
 from smolrgpt.data.sources import SOURCES
 from smolrgpt.data.sources.warehouse import read_warehouse
@@ -47,6 +48,8 @@ from smolrgpt.viz import plot_curve
 logger = logging.getLogger(__name__)
 CURVE_FILE = "curve.jsonl"
 
+#: Reader name in ``FolderData`` for the folder <root>/<split> written by ``data.prepared.prepare``.
+PREPARED = "prepared"
 #: Entry of a batch, taken out before the model sees it: the SkipLog of what was left out of the batch.
 SKIPS = "skips"
 #: How long processes wait for the first one to draw the data or for one another to validate; torch's own limits are for a single step.
@@ -121,7 +124,7 @@ def _claim_folder(config: Run, resume: bool) -> None:
     record.write_text(text)
 
 
-def load_sources(config: Run) -> dict[str, list[Sample]]:
+def load_sources(config: Run) -> dict[str, Sequence[Sample]]:
     """Source name -> samples. Synthetic data is drawn first if it is not there yet. ``validation`` is a fixed random draw."""
     if isinstance(config.data, SyntheticData):
         sources = _synthetic_sources(config.data)
@@ -133,17 +136,18 @@ def load_sources(config: Run) -> dict[str, list[Sample]]:
     return {**sources, "validation": drawn}
 
 
-def _folder_sources(data: FolderData, wanted: set[str]) -> dict[str, list[Sample]]:
-    sources = {}
-    for name in wanted | {data.validation}:
+def _folder_sources(data: FolderData, wanted: set[str]) -> dict[str, Sequence[Sample]]:
+    sources: dict[str, Sequence[Sample]] = {}
+    for name in sorted(wanted | {data.validation}):  # in the same order in every process
         reader, root, split = data.sources[name]
-        if reader not in SOURCES:
-            raise ValueError(f"source {name!r} wants the reader {reader!r}; available: {', '.join(SOURCES)}")
-        sources["validation" if name == data.validation else name] = SOURCES[reader](root, split)
+        if reader not in (PREPARED, *SOURCES):
+            raise ValueError(f"source {name!r} wants the reader {reader!r}; available: {', '.join((PREPARED, *SOURCES))}")
+        samples = Prepared(Path(root) / split) if reader == PREPARED else SOURCES[reader](root, split)
+        sources["validation" if name == data.validation else name] = samples
     return sources
 
 
-def _synthetic_sources(data: SyntheticData) -> dict[str, list[Sample]]:
+def _synthetic_sources(data: SyntheticData) -> dict[str, Sequence[Sample]]:
     from smolrgpt.data.synthetic import write_dataset
 
     # validation scenes take their own seed so that more training scenes never change them
@@ -242,7 +246,7 @@ def _train_stage(
     folder: Path,
     model: SmolRGPTForConditionalGeneration,
     processor: SmolRGPTProcessor,
-    sources: dict[str, list[Sample]],
+    sources: dict[str, Sequence[Sample]],
     collator: Collator,
     skips: SkipLog,
 ) -> None:
@@ -419,7 +423,7 @@ class StageTrainer(Trainer):
     ``skips`` counts what this process could not use.
     """
 
-    def __init__(self, *, stage: Stage, processor: SmolRGPTProcessor, validation: list[Sample], curve: Curve, **kwargs: Any):
+    def __init__(self, *, stage: Stage, processor: SmolRGPTProcessor, validation: Sequence[Sample], curve: Curve, **kwargs: Any):
         super().__init__(**kwargs, eval_dataset=[])
         self.skips = SkipLog()
         self._stage, self._processor, self._validation, self._curve = stage, processor, validation, curve
