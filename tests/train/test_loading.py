@@ -11,6 +11,7 @@ import pytest
 import tiny_run
 import torch
 
+from smolrgpt.data import collate
 from smolrgpt.data.collate import Collator
 from smolrgpt.data.prepared import prepare
 from smolrgpt.data.schema import DataError
@@ -61,6 +62,13 @@ def test_workers_change_nothing(run):
     assert run("here", dataloader_num_workers=0) == run("workers", dataloader_num_workers=2)
 
 
+def test_an_image_is_prepared_once_for_all_epochs(run, monkeypatch):
+    prepare_image, prepared = collate.prepare_image, []
+    monkeypatch.setattr(collate, "prepare_image", lambda *args: prepared.append(args) or prepare_image(*args))
+    run(cache_gb=1.0)
+    assert len(prepared) == 3, "seven steps are more than two epochs of three images"
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_what_workers_leave_out_is_counted_here(run, monkeypatch, caplog, workers):
     """Batches of one image, some of them unreadable: no step is lost, nothing is fatal, every question is counted."""
@@ -91,7 +99,7 @@ def test_nothing_readable_at_all_is_an_error_that_names_a_file(run, monkeypatch)
 
 def test_a_resumed_epoch_prepares_no_batch_twice(run, monkeypatch):
     """Interrupted after five of seven steps, with a checkpoint of the fourth: only the other three, of two batches each, are loaded."""
-    straight, training_step, collate, seen = run("straight"), trainer.StageTrainer.training_step, Collator.__call__, []
+    straight, training_step, call, seen = run("straight"), trainer.StageTrainer.training_step, Collator.__call__, []
 
     def interrupted(self, *args, **kwargs):
         if self.state.global_step == 5:
@@ -101,15 +109,15 @@ def test_a_resumed_epoch_prepares_no_batch_twice(run, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(trainer.StageTrainer, "training_step", interrupted)
         run("resumed")
-    monkeypatch.setattr(Collator, "__call__", lambda self, groups: seen.append(groups) or collate(self, groups))
+    monkeypatch.setattr(Collator, "__call__", lambda self, groups: seen.append(groups) or call(self, groups))
     assert run("resumed") == straight
     assert len(seen) == 6 + 1, "and one batch that the loader has ready when the run ends"
 
 
 def test_a_stage_balances_what_its_batches_show(run, monkeypatch):
-    collate, shown = Collator.__call__, []
+    call, shown = Collator.__call__, []
     monkeypatch.setattr(
-        Collator, "__call__", lambda self, groups: shown.extend(s.category for g in groups for s in g) or collate(self, groups)
+        Collator, "__call__", lambda self, groups: shown.extend(s.category for g in groups for s in g) or call(self, groups)
     )
     monkeypatch.setattr(trainer, "restyle", lambda samples, style: [s for i, s in enumerate(samples) if s.category != "count" or i < 8])
 
