@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 from pathlib import Path
@@ -37,9 +36,7 @@ def run(drawn, tmp_path, monkeypatch):
     monkeypatch.setattr(trainer, "predict", tiny_run.answer_truly)
 
     def train(name: str = "run", stage: dict | None = None, **fields) -> list[float]:
-        config = tiny_run.tiny_run(drawn, tmp_path / name)
-        stages = (dataclasses.replace(config.stages[0], **(stage or {})),)
-        trainer.run(dataclasses.replace(config, stages=stages, **fields))
+        trainer.run(tiny_run.tiny_run(drawn, tmp_path / name, stage, **fields))
         last = max((tmp_path / name / "1-fine-tune").glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
         return [row["loss"] for row in json.loads((last / "trainer_state.json").read_text())["log_history"] if "loss" in row]
 

@@ -1,6 +1,6 @@
 """A run of seconds, for tests in this process and, as a program, in several: ``torchrun tiny_run.py RUN.json...``
 
-Each file says {root, out, fields of the run, break_off: see ``_break_off``}; the runs are taken one after the other.
+Each file holds the arguments of ``tiny_run`` and perhaps break_off, those of ``_break_off``; the runs are taken one after the other.
 """
 
 from __future__ import annotations
@@ -52,9 +52,12 @@ TINY = {
 SMALL = {"size": (96, 54), "workers": 1, "progress": False}
 
 
-def tiny_run(root: Path, out: Path, **fields: Any) -> Run:
-    """Seven steps of four groups, three steps an epoch: no step is full, batches differ in size, and the run ends within an epoch."""
-    stage = Stage(
+def tiny_run(root: Path, out: Path, stage: dict[str, Any] | None = None, **fields: Any) -> Run:
+    """Seven steps of four groups, three steps an epoch: no step is full, batches differ in size, and the run ends within an epoch.
+
+    stage, fields: what is to be different in its stage and in the run.
+    """
+    only_stage = Stage(
         "fine-tune",
         ((r"vision_tower\.", None), (".", 1e-3)),
         {"train": 1.0},
@@ -70,7 +73,7 @@ def tiny_run(root: Path, out: Path, **fields: Any) -> Run:
         out=out,
         model=ModelSpec(config=TINY, processor={"region_labels": True}, vocab_size=400),
         data=SyntheticData(root=root, num_scenes=3, num_val_scenes=3, seed=5, questions_per_scene=8),
-        stages=(stage,),
+        stages=(dataclasses.replace(only_stage, **(stage or {})),),
         validation_questions=12,
         log_every=1,
     )

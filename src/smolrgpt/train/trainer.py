@@ -22,6 +22,7 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader, Dataset
 from transformers import AutoConfig, AutoModel, AutoTokenizer, EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
@@ -417,6 +418,15 @@ class _Clock(TrainerCallback):
             self.curve.add(step=state.global_step, event="stage ends")
 
 
+def _take_every_parameter_along(model: torch.nn.Module, args: Any, outputs: Any) -> None:
+    """Gives parameters that a batch does not use a gradient of zero: sharded, every process must reduce the same ones.
+
+    DDP finds the unused by itself. Layers that are sharded one by one are gathered no more at this point, but they are always used.
+    """
+    gathered = (p for p in model.parameters() if p.requires_grad and not isinstance(p, DTensor))
+    outputs.loss = outputs.loss + 0.0 * torch.stack([p.sum() for p in gathered]).sum()
+
+
 class StageTrainer(Trainer):
     """``Trainer`` with a stage's rates, batches by image, and a validation that generates answers and scores them with S1 (percent).
 
@@ -428,6 +438,8 @@ class StageTrainer(Trainer):
         self.skips = SkipLog()
         self._stage, self._processor, self._validation, self._curve = stage, processor, validation, curve
         self.add_callback(_Clock(curve))
+        if self.is_fsdp_enabled and self.model is not None:
+            self.model.register_forward_hook(_take_every_parameter_along)
 
     def create_optimizer(self, model=None) -> torch.optim.Optimizer:
         if self.optimizer is None:
