@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import random
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny_run import SMALL, TINY
 from transformers import LlamaConfig, LlamaForCausalLM, SiglipConfig, SiglipModel
 
 from smolrgpt.data.collate import Collator
-from smolrgpt.data.mixture import group_by_image
+from smolrgpt.data.mixture import Mixture
 from smolrgpt.data.sources.warehouse import read_warehouse
 from smolrgpt.data.synthetic import write_dataset
 from smolrgpt.predictor import Predictor
@@ -22,37 +22,12 @@ from smolrgpt.train.config import ModelSpec, Run, Stage, SyntheticData
 from smolrgpt.train.recipes import ALL, VISION, nano_blind
 from smolrgpt.train.tokenizer import train_tokenizer
 
-TINY = {
-    "vision_config": {
-        "model_type": "siglip_vision_model",
-        "hidden_size": 16,
-        "intermediate_size": 32,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "image_size": 32,
-        "patch_size": 8,
-        "vision_use_head": False,
-    },
-    "text_config": {
-        "model_type": "llama",
-        "hidden_size": 16,
-        "intermediate_size": 32,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 2,
-        "tie_word_embeddings": True,
-    },
-    "refiner_stages": 2,
-    "region_tokens": ["rgb", "depth", "geo"],
-    "geometry_loss_weight": 0.5,
-}
-
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("data")
     for split, scenes, seed in (("train", 3, 5), ("val", 1, 1_000_005)):
-        write_dataset(root, split, scenes, seed, "known", size=(96, 54), questions_per_scene=8, workers=1, progress=False)
+        write_dataset(root, split, scenes, seed, "known", questions_per_scene=8, **SMALL)
     return root
 
 
@@ -73,6 +48,11 @@ def config(data, tmp_path, monkeypatch) -> Run:
         ),
         validation_questions=4,
     )
+
+
+def _groups(samples, questions_per_image):
+    mixture = Mixture({"all": samples}, {"all": 1.0}, questions_per_image)
+    return [[mixture[i] for i in group] for group in mixture.epoch(0)]
 
 
 def _weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -126,7 +106,7 @@ def test_eight_steps_of_one_image_are_one_step_of_eight(config, data):
     samples = read_warehouse(data, "train")
     spec = dataclasses.replace(config.model, config={**TINY, "geometry_loss_weight": 0.0})
     model, processor = trainer.build_model(spec, "eager", samples)
-    collator, groups = Collator(processor), group_by_image(samples, 2, random.Random(0))[:8]
+    collator, groups = Collator(processor), _groups(samples, 2)[:8]
     whole = collator(groups)
     parts = [collator([group]) for group in groups]
     count = sum(int((part["labels"] != -100).sum()) for part in parts)
@@ -144,7 +124,7 @@ def test_eight_steps_of_one_image_are_one_step_of_eight(config, data):
 def test_a_corrupt_image_is_counted_and_left_out(config, data, tmp_path):
     samples = read_warehouse(data, "train")
     _, processor = trainer.build_model(config.model, "eager", samples)
-    groups = group_by_image(samples, 4, random.Random(0))
+    groups = _groups(samples, 4)
     bad = tmp_path / "broken.png"
     bad.write_bytes(Path(samples[0].image).read_bytes()[:100])
     broken = [dataclasses.replace(sample, image=bad, image_key="broken") for sample in groups[0]]

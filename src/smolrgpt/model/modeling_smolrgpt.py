@@ -776,7 +776,7 @@ class SmolRGPTForConditionalGeneration(SmolRGPTPreTrainedModel, GenerationMixin)
         count = labelled.sum()
         if num_items is None:
             return total / count.clamp(min=1), 1.0
-        num_items = torch.as_tensor(num_items, device=total.device)
+        num_items = torch.as_tensor(num_items, device=total.device).clamp(min=1)  # none at all: every image of a step was unreadable
         return total / num_items, count / num_items
 
     def _geometry_loss(self, region_embeds: dict[str, Tensor] | None, region_geometry: Tensor | None) -> Tensor | None:

@@ -14,7 +14,7 @@ then counts pallet by pallet.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from smolrgpt.data.schema import Sample
@@ -51,14 +51,22 @@ def _short(sample: Sample) -> str | None:
     return brief_metres(value) if isinstance(value, float) else str(value)
 
 
+def official_answer(sample: Sample) -> str | None:
+    """The data set's own."""
+    return sample.answer
+
+
 ANSWER_STYLES: dict[str, Callable[[Sample], str | None]] = {
-    "official": lambda sample: sample.answer,
+    "official": official_answer,
     "brief": brief_answer,
     "steps": stepwise_answer,
 }
 
 
-def restyle(samples: list[Sample], style: str) -> list[Sample]:
-    """The samples with their answers written in a style of ``ANSWER_STYLES``. Raises KeyError for another."""
+def restyle(samples: Sequence[Sample], style: str) -> Sequence[Sample]:
+    """The samples with their answers written in a style of ``ANSWER_STYLES``; the sequence itself where nothing changes.
+
+    Raises KeyError for another style.
+    """
     write = ANSWER_STYLES[style]
-    return [replace(sample, answer=write(sample)) for sample in samples]
+    return samples if write is official_answer else [replace(sample, answer=write(sample)) for sample in samples]

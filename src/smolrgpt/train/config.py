@@ -19,9 +19,13 @@ class Stage:
 
     rates: (regular expression searched in the parameter name, learning rate); first match wins, None freezes,
     a name that nothing matches is an error.
-    mixture: source name -> how many times its questions are seen per epoch (0.5: a random half).
+    mixture: source name -> how many times its questions are seen per epoch (0.5: a random half, another one every epoch).
+    temperature: above 1, sources are seen in shares closer to one another (``data.mixture.tempered``); None: as ``mixture`` says.
+    balance: within a source, equal shares for every "category", every "template" (wording), or one within the other, in this order;
+    no question more than ``balance_limit`` times as often as ``mixture`` says (``data.mixture.balanced``).
     max_steps: optimisation steps; when None, ``epochs`` decides.
-    images_per_step, questions_per_image: a step shows this many (image, question group) pairs.
+    images_per_step, questions_per_image: a step shows this many (image, question group) pairs, ``accumulation_steps`` times. However many
+    processes share the work, the step stays the same; each takes its part.
     early_stopping_patience: evaluations without a better S1 before the stage ends; None: run to the end.
     eval_every, save_every: steps between validations by S1 and between resumable checkpoints.
     """
@@ -29,6 +33,9 @@ class Stage:
     name: str
     rates: tuple[tuple[str, float | None], ...]
     mixture: dict[str, float]
+    temperature: float | None = None
+    balance: tuple[Literal["category", "template"], ...] = ()
+    balance_limit: float = 4.0
     epochs: float = 1.0
     max_steps: int | None = None
     images_per_step: int = 6
@@ -51,6 +58,13 @@ class Stage:
             raise ValueError(f"stage {self.name!r} freezes everything; give at least one pattern a learning rate")
         if not self.mixture or any(times <= 0 for times in self.mixture.values()):
             raise ValueError(f"stage {self.name!r}: mixture {self.mixture} must name at least one source, each with a positive weight")
+        if self.temperature is not None and self.temperature < 1:
+            raise ValueError(f"stage {self.name!r}: temperature is {self.temperature}; expected at least 1, or None")
+        if not set(self.balance) <= {"category", "template"} or self.balance_limit < 1:
+            raise ValueError(
+                f"stage {self.name!r}: balance {self.balance} with limit {self.balance_limit}; expected 'category' and 'template' only, "
+                "and a limit of at least 1"
+            )
         if self.max_steps is not None and self.max_steps < 1:
             raise ValueError(f"stage {self.name!r}: max_steps is {self.max_steps}; expected at least 1, or None")
         if self.early_stopping_patience is not None and self.eval_every is None:
@@ -76,7 +90,10 @@ class SyntheticData:
 
 @dataclass(frozen=True)
 class FolderData:
-    """Real data sets: source name -> (reader name in ``data.sources.SOURCES``, folder, split)."""
+    """Real data sets: source name -> (reader name in ``data.sources.SOURCES``, folder, split).
+
+    The reader "prepared" opens what ``data.prepared.prepare`` wrote to <folder>/<split>, in place of reading everything into memory.
+    """
 
     sources: dict[str, tuple[str, Path, str]]
     validation: str = "validation"  # the source S1 is measured on
@@ -107,6 +124,8 @@ class Run:
     cache_gb: float = 10.0  # of prepared images kept in memory; never more than 40 % of what the machine has
     attention: Literal["eager", "sdpa", "flash_attention_2"] | None = None  # None: eager on CPU (1.4 to 3x faster there), sdpa elsewhere
     gradient_checkpointing: bool = False
+    dataloader_num_workers: int = 0  # processes that prepare batches, for each training process; they share cache_gb between them
+    log_every: int = 50  # steps between records of the loss
     answer_style: Literal["official", "brief", "steps"] = "official"  # see train/answers.py
 
     def __post_init__(self) -> None:

@@ -5,23 +5,33 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
+import os
 import random
 import shutil
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from datetime import timedelta
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.tensor import DTensor
+from torch.utils.data import DataLoader, Dataset
 from transformers import AutoConfig, AutoModel, AutoTokenizer, EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
 from smolrgpt.data.collate import Collator
 from smolrgpt.data.loading import SkipLog
-from smolrgpt.data.mixture import Group, mix
-from smolrgpt.data.schema import Sample
+from smolrgpt.data.mixture import EpochBatches, Group, Mixture
+from smolrgpt.data.prepared import Prepared
+from smolrgpt.data.schema import DataError, Sample
 from smolrgpt.data.sources import read_source
 from smolrgpt.data.sources.warehouse import read_warehouse
 from smolrgpt.evaluation.predict import predict
@@ -39,39 +49,60 @@ from smolrgpt.viz import plot_curve
 logger = logging.getLogger(__name__)
 CURVE_FILE = "curve.jsonl"
 
+#: Reader name in ``FolderData`` for the folder <root>/<split> written by ``data.prepared.prepare``.
+PREPARED = "prepared"
+#: Entry of a batch, taken out before the model sees it: the SkipLog of what was left out of the batch.
+SKIPS = "skips"
+#: How long processes wait for the first one to draw the data or for one another to validate; torch's own limits are for a single step.
+_PATIENCE = timedelta(hours=6)
+
 
 def run(config: Run, resume: bool = True) -> Path:
     """Train every stage in order and return the folder of the finished model (``config.out/final``).
 
     With ``resume`` a finished stage is skipped and an interrupted one goes on from its last checkpoint, same order, rates and seeds.
+    Under ``torchrun`` or ``accelerate launch`` the processes share every step, and the first one writes.
     Raises ValueError when ``config.out`` holds a run of another configuration.
     """
-    _claim_folder(config, resume)
+    state = PartialState(cpu=not torch.accelerator.is_available(), timeout=_PATIENCE)
+    if state.is_main_process:
+        _claim_folder(config, resume)
+    state.wait_for_everyone()
     if not torch.accelerator.is_available():
         keep_freed_memory()
     sources = load_sources(config)
     set_seed(config.seed)
-    model, processor = build_model(config.model, _attention(config), [s for samples in sources.values() for s in samples])
-    collator = Collator(processor, skips=SkipLog(), cache_gb=min(config.cache_gb, 0.4 * memory_gb()))
-    for name, samples in sources.items():
-        if name != "validation":
-            collator.register(samples)
+    model, processor = build_model(config.model, _attention(config), chain.from_iterable(sources.values()))
+    collator = Collator(processor, cache_gb=_cache_gb(config))
+    if config.cache_gb > 0:
+        for name, samples in sources.items():
+            if name != "validation":
+                collator.register(samples)
+    skips = SkipLog()
     for index, stage in enumerate(config.stages):
         folder = config.out / f"{index + 1}-{stage.name}"
         if (folder / "final" / "config.json").exists():
             logger.info("stage %s is already finished in %s", stage.name, folder)
         else:
-            _train_stage(config, stage, folder, model, processor, sources, collator)
+            _train_stage(config, stage, folder, model, processor, sources, collator, skips)
         model = SmolRGPTForConditionalGeneration.from_pretrained(
             folder / "final", dtype=torch.float32, attn_implementation=_attention(config)
         )
-    if collator.skips.total:
-        logger.warning("skipped while training: %s", collator.skips.summary())
+    if skips.total:
+        logger.warning("skipped while training: %s", skips.summary())
     final = config.out / "final"
-    _save(model, processor, final)
-    (final / "run.json").write_text(config.to_json())
-    _draw_curve(config.out)
+    if state.is_main_process:
+        _save(model, processor, final)
+        (final / "run.json").write_text(config.to_json())
+        _draw_curve(config.out)
+    state.wait_for_everyone()
     return final
+
+
+def _cache_gb(config: Run) -> float:
+    """Of prepared images in this process; all processes of this machine and their workers together stay below 40 % of its memory."""
+    sharers = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) * max(1, config.dataloader_num_workers)
+    return min(config.cache_gb, 0.4 * memory_gb()) / sharers
 
 
 def _draw_curve(out: Path) -> None:
@@ -94,7 +125,7 @@ def _claim_folder(config: Run, resume: bool) -> None:
     record.write_text(text)
 
 
-def load_sources(config: Run) -> dict[str, list[Sample]]:
+def load_sources(config: Run) -> dict[str, Sequence[Sample]]:
     """Source name -> samples. Synthetic data is drawn first if it is not there yet. ``validation`` is a fixed random draw."""
     if isinstance(config.data, SyntheticData):
         sources = _synthetic_sources(config.data)
@@ -106,20 +137,22 @@ def load_sources(config: Run) -> dict[str, list[Sample]]:
     return {**sources, "validation": drawn}
 
 
-def _folder_sources(data: FolderData, wanted: set[str]) -> dict[str, list[Sample]]:
-    sources = {}
-    for name in wanted | {data.validation}:
+def _folder_sources(data: FolderData, wanted: set[str]) -> dict[str, Sequence[Sample]]:
+    sources: dict[str, Sequence[Sample]] = {}
+    for name in sorted(wanted | {data.validation}):  # in the same order in every process
         reader, root, split = data.sources[name]
-        sources["validation" if name == data.validation else name] = read_source(reader, root, split)
+        samples = Prepared(Path(root) / split) if reader == PREPARED else read_source(reader, root, split)
+        sources["validation" if name == data.validation else name] = samples
     return sources
 
 
-def _synthetic_sources(data: SyntheticData) -> dict[str, list[Sample]]:
+def _synthetic_sources(data: SyntheticData) -> dict[str, Sequence[Sample]]:
     from smolrgpt.data.synthetic import write_dataset
 
     # validation scenes take their own seed so that more training scenes never change them
-    for split, scenes, seed in (("train", data.num_scenes, data.seed), ("val", data.num_val_scenes, data.seed + 1_000_000)):
-        write_dataset(data.root, split, scenes, seed, data.layouts, questions_per_scene=data.questions_per_scene)
+    with PartialState().main_process_first():
+        for split, scenes, seed in (("train", data.num_scenes, data.seed), ("val", data.num_val_scenes, data.seed + 1_000_000)):
+            write_dataset(data.root, split, scenes, seed, data.layouts, questions_per_scene=data.questions_per_scene)
     names = {"train": "train", "warmup": "train_warmup", "captions": "train_captions"}
     sources = {name: _withhold_metric(data, split) for name, split in names.items()}
     return {**sources, "validation": read_warehouse(data.root, "val")}
@@ -142,7 +175,7 @@ def _attention(config: Run) -> str:
 
 
 def build_model(
-    spec: ModelSpec, attention: str | None, samples: Sequence[Sample]
+    spec: ModelSpec, attention: str | None, samples: Iterable[Sample]
 ) -> tuple[SmolRGPTForConditionalGeneration, SmolRGPTProcessor]:
     """The model a run starts from, in float32 (bf16 is autocast's business), and its processor."""
     if spec.path is not None:
@@ -212,48 +245,116 @@ def _train_stage(
     folder: Path,
     model: SmolRGPTForConditionalGeneration,
     processor: SmolRGPTProcessor,
-    sources: dict[str, list[Sample]],
+    sources: dict[str, Sequence[Sample]],
     collator: Collator,
+    skips: SkipLog,
 ) -> None:
-    groups = mix(sources, stage.mixture, stage.questions_per_image, config.seed)
-    logger.info("stage %s: %d groups of questions, %s", stage.name, len(groups), dict(stage.mixture))
+    state = PartialState()
+    args = _training_arguments(config, stage, folder, state.num_processes)
+    mixture = Mixture(
+        sources,
+        stage.mixture,
+        stage.questions_per_image,
+        temperature=stage.temperature,
+        balance=stage.balance,
+        balance_limit=stage.balance_limit,
+        seed=config.seed,
+    )
+    batches = EpochBatches(
+        mixture,
+        stage.images_per_step * stage.accumulation_steps,
+        accumulation=args.gradient_accumulation_steps,
+        processes=state.num_processes,
+    )
+    logger.info("stage %s: %d groups in %d steps an epoch, %s", stage.name, batches.num_groups, batches.num_steps, dict(stage.mixture))
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable()
     trainer = StageTrainer(
         model=model,
-        args=_training_arguments(config, stage, folder),
-        train_dataset=_Groups(groups),
-        data_collator=collator,
-        optimizers=(build_optimizer(model, stage.rates, stage.weight_decay), None),
+        args=args,
+        train_dataset=_Questions(batches),
+        data_collator=_Loading(collator, mixture),
+        stage=stage,
         processor=processor,
         validation=sources["validation"],
         curve=Curve(config.out / CURVE_FILE, stage.name),
     )
     if stage.early_stopping_patience is not None:
         trainer.add_callback(EarlyStoppingCallback(early_stopping_patience=stage.early_stopping_patience))
+    if state.is_main_process:
+        _remove_unfinished(folder)
+    state.wait_for_everyone()
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)) if folder.exists() else None)
-    _save(trainer.model, processor, folder / "final")
+    for log in gather_object([trainer.skips]):
+        skips.merge(log)
+    trained = trainer.whole_model()
+    if state.is_main_process:
+        _save(trained, processor, folder / "final")
+    state.wait_for_everyone()
 
 
-class _Groups(torch.utils.data.Dataset):
-    def __init__(self, groups: list[Group]):
-        self.groups = groups
+def _remove_unfinished(folder: Path) -> None:
+    """Checkpoints of a run that was killed while it wrote them: the state is written last."""
+    for checkpoint in folder.glob("checkpoint-*"):
+        try:
+            json.loads((checkpoint / "trainer_state.json").read_text())
+        except (OSError, ValueError):
+            logger.warning("%s was not written to its end; going on from the one before", checkpoint)
+            shutil.rmtree(checkpoint)
+
+
+class _Questions(Dataset):
+    """Groups of samples by the positions of their questions in a mixture."""
+
+    def __init__(self, batches: EpochBatches):
+        self.batches = batches
 
     def __len__(self) -> int:
-        return len(self.groups)
+        return len(self.batches.mixture)
 
-    def __getitem__(self, index: int) -> Group:
-        return self.groups[index]
+    def __getitem__(self, group: np.ndarray) -> Group:  # type: ignore[override]
+        return [self.batches.mixture[position] for position in group]
+
+    def set_epoch(self, epoch: int) -> None:
+        self.batches.set_epoch(epoch)  # accelerate reaches the data set wherever it has wrapped the batch sampler out of sight
 
 
-def _training_arguments(config: Run, stage: Stage, folder: Path) -> TrainingArguments:
+class _Loading:
+    """Collates the groups of a batch, perhaps in a worker; what had to be left out travels with the batch."""
+
+    def __init__(self, collator: Collator, samples: Sequence[Sample]):
+        self.collator, self.samples = collator, samples
+        self._nothing: dict[str, Any] = {}
+
+    def __call__(self, groups: Sequence[Group]) -> dict[str, Any]:
+        try:
+            batch = self.collator(groups)
+        except DataError:
+            batch = self._nothing = self._nothing or self._without_answers()
+        skips, self.collator.skips = self.collator.skips, SkipLog()
+        return {**batch, SKIPS: skips}
+
+    def _without_answers(self) -> dict[str, Any]:
+        """A batch that teaches nothing, for one whose images are all unreadable: every process must take part in every step."""
+        substitutes = Collator(self.collator.processor)
+        for sample in islice(self.samples, 1000):
+            try:
+                batch = substitutes([[sample]])
+            except DataError:
+                continue
+            return {**batch, "labels": torch.full_like(batch["labels"], -100)}
+        raise DataError(f"no image of the first 1000 questions can be read: {substitutes.skips.summary()}")
+
+
+def _training_arguments(config: Run, stage: Stage, folder: Path, processes: int) -> TrainingArguments:
+    accumulation = -(-stage.accumulation_steps // processes)
     on_cpu = not torch.accelerator.is_available()
     best: dict[str, Any] = {"load_best_model_at_end": True, "metric_for_best_model": "S1", "greater_is_better": True}
     validation = {} if stage.eval_every is None else {"eval_strategy": "steps", "eval_steps": stage.eval_every, **best}
     return TrainingArguments(
         output_dir=str(folder),
-        per_device_train_batch_size=stage.images_per_step,
-        gradient_accumulation_steps=stage.accumulation_steps,
+        per_device_train_batch_size=-(-stage.images_per_step * stage.accumulation_steps // (accumulation * processes)),
+        gradient_accumulation_steps=accumulation,
         num_train_epochs=stage.epochs,
         max_steps=stage.max_steps or -1,
         warmup_steps=stage.warmup_ratio,  # below 1: a share of all steps
@@ -266,11 +367,14 @@ def _training_arguments(config: Run, stage: Stage, folder: Path) -> TrainingArgu
         save_strategy="steps" if stage.save_every else "no",
         save_steps=stage.save_every or 500,
         save_total_limit=2,
-        logging_steps=50,
+        logging_steps=config.log_every,
         report_to="tensorboard" if importlib.util.find_spec("tensorboard") else "none",
         seed=config.seed,
         remove_unused_columns=False,
         dataloader_pin_memory=not on_cpu,
+        dataloader_num_workers=config.dataloader_num_workers,
+        ddp_find_unused_parameters=True,  # a batch of captions uses no region module
+        ddp_timeout=int(_PATIENCE.total_seconds()),
         **validation,
     )
 
@@ -304,34 +408,95 @@ class _Clock(TrainerCallback):
         self.curve = curve
 
     def on_save(self, args, state, control, **kwargs):
-        self.curve.add(step=state.global_step, event="checkpoint")
+        if state.is_world_process_zero:
+            self.curve.add(step=state.global_step, event="checkpoint")
 
     def on_train_end(self, args, state, control, **kwargs):
-        self.curve.add(step=state.global_step, event="stage ends")
+        if state.is_world_process_zero:
+            self.curve.add(step=state.global_step, event="stage ends")
+
+
+def _take_every_parameter_along(model: torch.nn.Module, args: Any, outputs: Any) -> None:
+    """Gives parameters that a batch does not use a gradient of zero: sharded, every process must reduce the same ones.
+
+    DDP finds the unused by itself. Layers that are sharded one by one are gathered no more at this point, but they are always used.
+    """
+    gathered = (p for p in model.parameters() if p.requires_grad and not isinstance(p, DTensor))
+    outputs.loss = outputs.loss + 0.0 * torch.stack([p.sum() for p in gathered]).sum()
 
 
 class StageTrainer(Trainer):
-    """``Trainer`` whose validation generates answers and scores them with S1 (percent)."""
+    """``Trainer`` with a stage's rates, batches by image, and a validation that generates answers and scores them with S1 (percent).
 
-    def __init__(self, *, processor: SmolRGPTProcessor, validation: list[Sample], curve: Curve, **kwargs: Any):
-        super().__init__(**kwargs, eval_dataset=_Groups([]))
-        self._processor, self._validation, self._curve = processor, validation, curve
+    ``skips`` counts what this process could not use.
+    """
+
+    def __init__(self, *, stage: Stage, processor: SmolRGPTProcessor, validation: Sequence[Sample], curve: Curve, **kwargs: Any):
+        super().__init__(**kwargs, eval_dataset=[])
+        self.skips = SkipLog()
+        self._stage, self._processor, self._validation, self._curve = stage, processor, validation, curve
         self.add_callback(_Clock(curve))
+        if self.is_fsdp_enabled and self.model is not None:
+            self.model.register_forward_hook(_take_every_parameter_along)
+
+    def create_optimizer(self, model=None) -> torch.optim.Optimizer:
+        if self.optimizer is None:
+            assert self.model is not None
+            self.optimizer = build_optimizer(self.model, self._stage.rates, self._stage.weight_decay)
+        return self.optimizer
+
+    def get_train_dataloader(self) -> DataLoader:
+        """The data set's own batches; accelerate deals them to the processes. A worker lives, with its cache, as long as the loader."""
+        args, questions = self.args, self.train_dataset
+        assert isinstance(questions, _Questions)
+        loader = DataLoader(
+            questions,
+            batch_sampler=questions.batches,  # type: ignore[arg-type]
+            collate_fn=self.data_collator,
+            num_workers=args.dataloader_num_workers,
+            persistent_workers=args.dataloader_num_workers > 0,
+            pin_memory=args.dataloader_pin_memory,
+        )
+        return self.accelerator.prepare(loader)
+
+    def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> tuple[list, Any]:
+        batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        for batch in batches:
+            self.skips.merge(batch.pop(SKIPS))
+        return batches, num_items
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval") -> dict[str, float]:
-        model = self.model
-        assert model is not None
+        """Every process answers its share of the images; all then score all answers, and so decide alike."""
+        model = self.whole_model()
         predictor = Predictor(model.eval(), self._processor)
         with torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.args.bf16):
-            predictions = predict(predictor, self._validation, progress=False)
+            predictions = gather_object(predict(predictor, self._share_of_validation(), progress=False))
         model.train()
         truth = [{"id": s.id, "category": s.category, "normalized_answer": s.normalized_answer} for s in self._validation]
         result = score(truth, predictions)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in {"S1": result["S1"], **result["accuracy"]}.items()}
-        self._curve.add(step=self.state.global_step, num_questions=result["num_questions"], S1=result["S1"], accuracy=result["accuracy"])
+        if self.is_world_process_zero():
+            self._curve.add(
+                step=self.state.global_step, num_questions=result["num_questions"], S1=result["S1"], accuracy=result["accuracy"]
+            )
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def _share_of_validation(self) -> list[Sample]:
+        images = {key: place for place, key in enumerate(dict.fromkeys(sample.image_key for sample in self._validation))}
+        return [s for s in self._validation if images[s.image_key] % self.args.world_size == self.args.process_index]
+
+    def whole_model(self) -> SmolRGPTForConditionalGeneration:
+        """The model, or, when it is sharded, a copy put together in every process: generation takes another number of passes in each."""
+        assert self.model is not None
+        if not self.is_fsdp_enabled:
+            return self.model  # type: ignore[return-value]
+        weights = get_model_state_dict(self.model, options=StateDictOptions(full_state_dict=True))
+        whole = SmolRGPTForConditionalGeneration._from_config(self.model.config, dtype=torch.float32)
+        whole.load_state_dict(weights)
+        whole.generation_config = self.model.generation_config
+        return whole.to(self.args.device)
 
 
 def _save(model: Any, processor: SmolRGPTProcessor, folder: Path) -> None:

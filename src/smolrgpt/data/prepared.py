@@ -1,0 +1,253 @@
+"""A data set as memory-mapped Arrow: read once from its source, opened in no time and hardly any memory ever after. Pictures stay files.
+
+<folder>/prepared.json        what is finished: root, and for every shard its samples and how much of the source it used up
+<folder>/shard-00000.arrow    columns as in FEATURES
+<folder>/part-00000/...       the same again, when parts of the source were prepared side by side
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, Features, List, Value, concatenate_datasets
+from datasets.arrow_writer import ArrowWriter
+from tqdm import tqdm
+
+from smolrgpt.data.loading import SkipLog
+from smolrgpt.data.regions import to_rle
+from smolrgpt.data.schema import Camera, DataError, Region, Sample
+
+logger = logging.getLogger(__name__)
+
+MANIFEST = "prepared.json"
+#: One column per field of Sample. Paths and keys below the root start with ``{root}/``; camera, normalised answer and metadata are JSON.
+FEATURES = Features(
+    {name: Value("string") for name in ("id", "image", "depth", "question", "answer", "category", "image_key")}
+    | {name: Value("string") for name in ("camera", "normalized_answer", "metadata")}
+    | {"regions": List({"size": List(Value("int32"), length=2), "counts": Value("string")})}
+)
+_ROOT = "{root}/"
+
+
+def prepare(
+    samples: Iterable[Sample],
+    out: Path | str,
+    *,
+    root: Path | str | None = None,
+    shard_samples: int = 20_000,
+    total: int | None = None,
+    skips: SkipLog | None = None,
+    progress: bool = True,
+) -> Prepared:
+    """Write samples, in order, as a data set in the folder ``out``, and open it.
+
+    ``samples`` is read once, shard by shard, so it may be a generator of any length; ``total`` is for the progress bar. Paths below
+    ``root`` are kept relative to it, so that a data set can move (``Prepared(out, root=...)``). Broken off, the same call goes on after
+    the last finished shard; finished, it only opens. Samples that cannot be kept (a picture in memory instead of a file, metadata that is
+    not JSON, text that is not Unicode) are counted in ``skips`` (logged when it is None).
+    Raises DataError when no sample is left, or when ``out`` was begun with another root, shard size or source.
+    """
+    out, log = Path(out), SkipLog() if skips is None else skips
+    manifest = _begin(out, {"root": None if root is None else str(root), "shard_samples": shard_samples})
+    if not manifest["complete"]:
+        _write_shards(samples, out, manifest, log, tqdm(total=total, unit="question", desc=out.name, disable=not progress))
+    if not sum(shard["samples"] for shard in manifest["shards"]):
+        raise DataError(f"{out}: none of the source's samples can be kept: {log.summary()}")
+    if skips is None and log.total:
+        logger.warning("%s: %s", out, log.summary())
+    _finish(out, {**manifest, "complete": True})
+    return Prepared(out)
+
+
+def prepare_parts(
+    parts: Sequence[Callable[[], Iterable[Sample]]], out: Path | str, *, processes: int, progress: bool = True, **options: Any
+) -> Prepared:
+    """``prepare`` for a source that comes in parts, such as files, ``processes`` at a time; the samples of part 0 come first, and so on.
+
+    parts: functions that a process can be sent, such as ``functools.partial(iter_released, root, name)``. options: of ``prepare``.
+    """
+    out = Path(out)
+    folders = [f"part-{index:05d}" for index in range(len(parts))]
+    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        done = pool.map(functools.partial(_prepare_part, options), parts, [out / folder for folder in folders])
+        for _ in tqdm(done, total=len(parts), unit="part", desc=out.name, disable=not progress):
+            pass
+    _finish(out, {"parts": folders, "complete": True})
+    return Prepared(out)
+
+
+class Prepared(Sequence[Sample]):
+    """The samples of a prepared folder; a Sample is built when it is asked for. ``root`` overrides where the pictures are.
+
+    Raises DataError when the folder is not one, or was not finished.
+    """
+
+    def __init__(self, folder: Path | str, root: Path | str | None = None):
+        self.folder = Path(folder)
+        shards = list(_shards(self.folder))
+        recorded = next(recorded for _, recorded in shards)
+        self.root = str(recorded if root is None else root)
+        self._table = concatenate_datasets([Dataset.from_file(str(path)) for path, _ in shards])
+        self._decode: dict[str, Callable[[Any], Any]] = {
+            "image": self._path,
+            "depth": self._path,
+            "image_key": self._below_root,
+            "camera": _camera,
+            "normalized_answer": json.loads,
+            "metadata": json.loads,
+            "regions": _regions,
+        }
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        row = self._table[int(index)]
+        return Sample(**{name: self._decode[name](value) if name in self._decode else value for name, value in row.items()})
+
+    def column(self, name: str) -> list[Any]:
+        """One field of every sample, without building the others. Raises KeyError for what is no field of Sample."""
+        decode = self._decode.get(name, _as_it_is)
+        return [decode(value) for chunk in self._table.data.column(name).chunks for value in chunk.to_pylist()]
+
+    def _below_root(self, text: str) -> str:
+        return f"{self.root}/{text.removeprefix(_ROOT)}" if text.startswith(_ROOT) else text
+
+    def _path(self, text: str | None) -> Path | None:
+        return None if text is None else Path(self._below_root(text))
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _camera(text: str) -> Camera | None:
+    fields = json.loads(text)
+    return None if fields is None else Camera(**fields)
+
+
+def _regions(values: list[dict[str, Any]]) -> list[Region]:
+    return [Region(tuple(value["size"]), value["counts"]) for value in values]
+
+
+def _row(sample: Sample, root: str | None) -> dict[str, Any]:
+    """Raises DataError, naming the sample, for what cannot be kept."""
+    if not isinstance(sample.image, Path) or not isinstance(sample.depth, (Path, type(None))):
+        raise DataError(f"sample {sample.id!r} holds its picture or depth itself; expected the path of a file")
+    try:
+        row = {
+            "id": sample.id,
+            "image": _relative(str(sample.image), root),
+            "depth": None if sample.depth is None else _relative(str(sample.depth), root),
+            "question": sample.question,
+            "answer": sample.answer,
+            "category": sample.category,
+            "image_key": _relative(sample.image_key, root),
+            "camera": json.dumps(None if sample.camera is None else asdict(sample.camera)),
+            "normalized_answer": json.dumps(sample.normalized_answer),
+            "metadata": json.dumps(sample.metadata),
+            "regions": [to_rle(region) for region in sample.regions],
+        }
+        "".join(value for value in row.values() if isinstance(value, str)).encode()
+        return row
+    except (TypeError, ValueError) as error:
+        raise DataError(f"sample {sample.id!r}: {error}; expected Unicode texts, and metadata that JSON can hold") from error
+
+
+def _relative(text: str, root: str | None) -> str:
+    return _ROOT + text.removeprefix(f"{root}/") if root is not None and text.startswith(f"{root}/") else text
+
+
+def _begin(out: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """What is finished of ``out``, perhaps nothing. Raises DataError when it was begun otherwise."""
+    if not (out / MANIFEST).exists():
+        return {**settings, "shards": [], "complete": False}
+    manifest = _read(out)
+    found = {name: manifest.get(name) for name in settings}
+    if found != settings:
+        raise DataError(f"{out} was begun with {found}, now it is {settings}; choose another folder, or remove this one")
+    return manifest
+
+
+def _write_shards(samples: Iterable[Sample], out: Path, manifest: dict[str, Any], skips: SkipLog, bar: tqdm) -> None:
+    """Append finished shards to the manifest, here and on disk, until the source is used up."""
+    out.mkdir(parents=True, exist_ok=True)
+    source = iter(samples)
+    for shard in manifest["shards"]:
+        found = _id_after(source, shard["used"], bar)
+        if found != shard["last_id"]:
+            raise DataError(
+                f"{out / shard['name']} ends with sample {shard['last_id']!r}, but the source has {found!r} there; it has changed since, "
+                "remove the folder and prepare it anew"
+            )
+    while chunk := list(islice(source, manifest["shard_samples"])):
+        name = f"shard-{len(manifest['shards']):05d}.arrow"
+        written = _write_shard(chunk, out / name, manifest["root"], skips)
+        manifest["shards"].append({"name": name, "samples": written, "used": len(chunk), "last_id": chunk[-1].id})
+        _finish(out, manifest)
+        bar.update(len(chunk))
+    bar.close()
+
+
+def _id_after(source: Iterator[Sample], count: int, bar: tqdm) -> str | None:
+    """The id of the last of ``count`` samples, which are passed over; None when there are none left."""
+    found = None
+    for sample in islice(source, count):
+        found = sample.id
+        bar.update()
+    return found
+
+
+def _write_shard(samples: Sequence[Sample], path: Path, root: str | None, skips: SkipLog) -> int:
+    """One shard, complete or not at all; returns how many samples it holds."""
+    partial, kept = path.with_name(path.name + ".partial"), 0
+    with ArrowWriter(features=FEATURES, path=str(partial)) as writer:
+        for sample in samples:
+            try:
+                writer.write(_row(sample, root))
+                kept += 1
+            except DataError as error:
+                skips.add("cannot be kept", str(error))
+        writer.finalize()
+    partial.rename(path)
+    return kept
+
+
+def _prepare_part(options: dict[str, Any], part: Callable[[], Iterable[Sample]], out: Path) -> None:
+    prepare(part(), out, progress=False, **options)
+
+
+def _finish(out: Path, manifest: dict[str, Any]) -> None:
+    partial = out / (MANIFEST + ".partial")
+    partial.write_text(json.dumps(manifest, indent=1))
+    partial.rename(out / MANIFEST)
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    try:
+        return json.loads((folder / MANIFEST).read_text())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder / MANIFEST} cannot be read ({error}); expected a folder written by prepare()") from error
+
+
+def _shards(folder: Path) -> Iterator[tuple[Path, str | None]]:
+    """Every shard that holds samples, and the root of its paths."""
+    manifest = _read(folder)
+    if not manifest["complete"]:
+        raise DataError(f"{folder} was not finished; prepare it again to go on")
+    for part in manifest.get("parts", []):
+        yield from _shards(folder / part)
+    for shard in manifest.get("shards", []):
+        if shard["samples"]:
+            yield folder / shard["name"], manifest["root"]

@@ -1,0 +1,182 @@
+"""Prepared samples are the samples: same fields, same order, also after a broken-off preparation, in parts, and in another place."""
+
+from __future__ import annotations
+
+import functools
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from smolrgpt.data.loading import SkipLog
+from smolrgpt.data.mixture import Mixture
+from smolrgpt.data.prepared import MANIFEST, Prepared, prepare, prepare_parts
+from smolrgpt.data.schema import Camera, DataError, Region, Sample
+from smolrgpt.data.sources.warehouse import read_warehouse
+
+
+def _samples(count: int, first: int = 0) -> list[Sample]:
+    return [
+        Sample(
+            id=f"q{i}",
+            image=Path(f"/data/images/{i // 3}.png"),
+            question="Is <mask> left of <mask>?",
+            regions=[Region((4, 6), "0" * (i % 5 + 1)), Region((1080, 1920), "ab`\\")],
+            depth=Path(f"/data/depths/{i // 3}.png") if i % 2 else None,
+            camera=Camera(500.5, 0.1 + 0.2, 3.0, 2.0, 6, 4) if i % 3 else None,
+            answer=None if i % 4 == 0 else "Ja – links\n",
+            normalized_answer=[None, "left", 3, 2.5][i % 4],
+            category=None if i % 7 == 0 else "left_right",
+            image_key=f"/data/train/{i // 3}.png",
+            metadata={"steps": "a", "centers_m": [[0.1, 2], [3.0, 4]], "none": None} if i % 2 else {},
+        )
+        for i in range(first, first + count)
+    ]
+
+
+def test_round_trip(tmp_path):
+    samples = _samples(25)
+    prepared = prepare(iter(samples), tmp_path / "out", root="/data", shard_samples=10, progress=False)
+    assert list(prepared) == samples and len(prepared) == 25 and prepared[-1] == samples[-1] and prepared[3:5] == samples[3:5]
+    assert [type(s.normalized_answer) for s in prepared] == [type(s.normalized_answer) for s in samples]
+    for name in ("id", "image", "depth", "question", "category", "image_key", "normalized_answer", "camera", "regions", "metadata"):
+        assert prepared.column(name) == [getattr(sample, name) for sample in samples], name
+    assert list(pickle.loads(pickle.dumps(prepared))) == samples, "for workers that are not forked"
+    with pytest.raises(IndexError):
+        prepared[25]
+
+
+_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | _TEXT, lambda x: st.lists(x) | st.dictionaries(_TEXT, x)
+)
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    text=_TEXT,
+    answer=st.none() | _TEXT,
+    value=st.none() | st.integers() | st.floats(allow_nan=False) | _TEXT,
+    metadata=st.dictionaries(_TEXT, _JSON),
+)
+def test_round_trip_of_anything(tmp_path_factory, text, answer, value, metadata):
+    sample = Sample("id" + text, Path("/a/b.png"), text.replace("<mask>", ""), answer=answer, normalized_answer=value, metadata=metadata)
+    assert list(prepare([sample], tmp_path_factory.mktemp("any") / "out", root="/a", progress=False)) == [sample]
+
+
+@pytest.mark.realdata
+def test_round_trip_of_official_rows(tmp_path, shared_path):
+    samples = read_warehouse(shared_path("samples/warehouse/mini"), "train")
+    root = shared_path("samples/warehouse/mini")
+    assert list(prepare(samples, tmp_path / "out", root=root, progress=False)) == samples
+
+
+def test_a_broken_off_preparation_goes_on_after_its_last_shard(tmp_path):
+    samples, read, out = _samples(25), [], tmp_path / "out"
+
+    def source(stop: int):
+        for index, sample in enumerate(samples):
+            if index == stop:
+                raise KeyboardInterrupt
+            read.append(index)
+            yield sample
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare(source(17), out, shard_samples=5, progress=False)
+    with pytest.raises(DataError, match="not finished"):
+        Prepared(out)
+    before = {path.name: path.stat().st_mtime_ns for path in out.glob("shard-*.arrow")}
+    assert sorted(before) == ["shard-00000.arrow", "shard-00001.arrow", "shard-00002.arrow"]
+    assert list(prepare(source(99), out, shard_samples=5, progress=False)) == samples
+    assert all((out / name).stat().st_mtime_ns == time for name, time in before.items()), "finished shards are left as they are"
+    read.clear()
+    assert list(prepare(source(99), out, shard_samples=5, progress=False)) == samples and not read, "a finished set is only opened"
+
+
+def test_another_source_or_other_settings_are_refused(tmp_path):
+    def broken_off():
+        yield from _samples(7)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare(broken_off(), tmp_path / "out", shard_samples=5, progress=False)
+    with pytest.raises(DataError, match="ends with sample 'q4', but the source has 'q5'"):
+        prepare(_samples(7, first=1), tmp_path / "out", shard_samples=5, progress=False)
+    with pytest.raises(DataError, match="was begun with"):
+        prepare(_samples(7), tmp_path / "out", shard_samples=6, progress=False)
+    with pytest.raises(DataError, match="expected a folder written by prepare"):
+        Prepared(tmp_path)
+
+
+def test_what_cannot_be_kept_is_counted(tmp_path):
+    good = _samples(3)
+    bad = [
+        Sample("picture", Image.new("RGB", (2, 2)), "?"),
+        Sample("set", Path("a.png"), "?", metadata={"x": {1}}),
+        Sample("surrogate", Path("a.png"), "\ud800"),
+    ]
+    skips = SkipLog()
+    assert list(prepare([bad[0], *good, *bad[1:]], tmp_path / "out", shard_samples=2, skips=skips, progress=False)) == good
+    assert skips.total == 3 and "sample 'picture' holds its picture" in skips.summary()
+    with pytest.raises(DataError, match="none of the source's samples"):
+        prepare(bad, tmp_path / "nothing", progress=False)
+
+
+def test_the_pictures_may_move(tmp_path):
+    prepare(_samples(3), tmp_path / "out", root="/data", progress=False)
+    assert "/data" not in json.dumps((tmp_path / "out" / "shard-00000.arrow").read_bytes().decode("latin-1"))
+    moved = Prepared(tmp_path / "out", root="/elsewhere")
+    assert moved[2].image == Path("/elsewhere/images/0.png") and moved[2].image_key == "/elsewhere/train/0.png"
+
+
+def test_parts_are_prepared_side_by_side_in_order(tmp_path):
+    parts = [functools.partial(_samples, 5, first) for first in (0, 5, 10)]
+    prepared = prepare_parts(parts, tmp_path / "out", processes=2, shard_samples=3, progress=False)
+    assert list(prepared) == _samples(15)
+    assert json.loads((tmp_path / "out" / MANIFEST).read_text())["parts"] == ["part-00000", "part-00001", "part-00002"]
+
+
+def test_a_mixture_takes_prepared_samples_as_it_takes_a_list(tmp_path):
+    samples = _samples(30)
+    prepared = prepare(samples, tmp_path / "out", progress=False)
+    options = {"weights": {"a": 1.5}, "questions_per_image": 2, "balance": ("category", "template")}
+    one, two = (Mixture({"a": source}, **options) for source in (samples, prepared))
+    assert [[one[i] for i in group] for group in one.epoch(1)] == [[two[i] for i in group] for group in two.epoch(1)]
+
+
+_MEASURE = """
+import resource, sys
+from smolrgpt.data.prepared import Prepared
+def resident_mb():
+    # all of it, and what no file backs
+    resident, shared = map(int, open("/proc/self/statm").read().split()[1:3])
+    return resident * resource.getpagesize() / 1e6, (resident - shared) * resource.getpagesize() / 1e6
+def open_and_look(folder):
+    prepared = Prepared(folder)
+    prepared[0], prepared[len(prepared) - 1], prepared[len(prepared) // 2]
+    return prepared
+small = open_and_look(sys.argv[1])
+before = resident_mb()
+large = open_and_look(sys.argv[2])
+print(len(small), len(large), *(now - then for now, then in zip(resident_mb(), before)))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
+def test_opening_costs_no_memory(tmp_path):
+    """100,000 rows more cost a process that opens them and reads three next to nothing, but for some pages of the files."""
+    few = _samples(1000)
+    prepare(few, tmp_path / "small", progress=False)
+    prepare((sample for _ in range(100) for sample in few), tmp_path / "large", progress=False)
+    size_mb = sum(path.stat().st_size for path in (tmp_path / "large").glob("*.arrow")) / 1e6
+    command = [sys.executable, "-c", _MEASURE, tmp_path / "small", tmp_path / "large"]
+    environment = {"PYTHONPATH": ":".join(entry for entry in sys.path if entry)}
+    small, large, resident_mb, own_mb = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.split()
+    assert (int(small), int(large)) == (1000, 100_000) and size_mb > 20
+    assert float(own_mb) < 3 and float(resident_mb) < size_mb / 2

@@ -1,0 +1,128 @@
+"""In workers, after a resume, past unreadable images: training sees what the plan says, and what it cannot see is counted."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+import tiny_run
+import torch
+
+from smolrgpt.data import collate
+from smolrgpt.data.collate import Collator
+from smolrgpt.data.prepared import prepare
+from smolrgpt.data.schema import DataError
+from smolrgpt.data.sources.warehouse import read_warehouse
+from smolrgpt.data.synthetic import write_dataset
+from smolrgpt.train import trainer
+from smolrgpt.train.config import FolderData
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("data")
+    for split, seed in (("train", 5), ("val", 1_000_005)):
+        write_dataset(root, split, 3, seed, "known", questions_per_scene=8, **tiny_run.SMALL)
+    return root
+
+
+@pytest.fixture
+def run(drawn, tmp_path, monkeypatch):
+    """Trains with changed fields of the stage and the run; the losses of all steps."""
+    monkeypatch.setattr("smolrgpt.data.synthetic.write_dataset", lambda *args, **kwargs: None)
+    monkeypatch.setattr(trainer, "best_dtype", lambda device: torch.float32)
+    monkeypatch.setattr(trainer, "predict", tiny_run.answer_truly)
+
+    def train(name: str = "run", stage: dict | None = None, **fields) -> list[float]:
+        trainer.run(tiny_run.tiny_run(drawn, tmp_path / name, stage, **fields))
+        last = max((tmp_path / name / "1-fine-tune").glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+        return [row["loss"] for row in json.loads((last / "trainer_state.json").read_text())["log_history"] if "loss" in row]
+
+    return train
+
+
+def _unreadable(monkeypatch, images: int) -> None:
+    """The first images of the training set cannot be read, in this process and in its workers."""
+    encode = Collator.encode_image
+
+    def fails(self, sample, regions):
+        if Path(sample.image).stem < f"{images:06d}":
+            raise DataError(f"{sample.image}: damaged")
+        return encode(self, sample, regions)
+
+    monkeypatch.setattr(Collator, "encode_image", fails)
+
+
+def test_workers_change_nothing(run):
+    assert run("here", dataloader_num_workers=0) == run("workers", dataloader_num_workers=2)
+
+
+def test_an_image_is_prepared_once_for_all_epochs(run, monkeypatch):
+    prepare_image, prepared = collate.prepare_image, []
+    monkeypatch.setattr(collate, "prepare_image", lambda *args: prepared.append(args) or prepare_image(*args))
+    run(cache_gb=1.0)
+    assert len(prepared) == 3, "seven steps are more than two epochs of three images"
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_workers_leave_out_is_counted_here(run, monkeypatch, caplog, workers):
+    """Batches of one image, some of them unreadable: no step is lost, nothing is fatal, every question is counted."""
+    _unreadable(monkeypatch, 1)
+    one_by_one = {"images_per_step": 1, "accumulation_steps": 1, "questions_per_image": 8, "max_steps": 3, "eval_every": None}
+    with caplog.at_level(logging.WARNING):
+        losses = run(stage={**one_by_one, "save_every": 1}, dataloader_num_workers=workers)
+    assert sorted(loss == 0 for loss in losses) == [False, False, True], "the unreadable one teaches nothing, the others do"
+    assert "skipped 8: 8 x unreadable image" in caplog.text and "damaged" in caplog.text
+
+
+def test_prepared_sources_train_as_lists_do(run, drawn, tmp_path):
+    for split in ("train", "val"):
+        prepare(read_warehouse(drawn, split), tmp_path / "prepared" / split, root=drawn, progress=False)
+    folders = {"prepared": tmp_path / "prepared", "warehouse": drawn}
+    losses = [
+        run(reader, data=FolderData({"train": (reader, folder, "train"), "val": (reader, folder, "val")}, validation="val"))
+        for reader, folder in folders.items()
+    ]
+    assert losses[0] == losses[1]
+
+
+def test_nothing_readable_at_all_is_an_error_that_names_a_file(run, monkeypatch):
+    _unreadable(monkeypatch, 999)
+    with pytest.raises(DataError, match="no image of the first 1000 questions can be read.*damaged"):
+        run()
+
+
+def test_a_resumed_epoch_prepares_no_batch_twice(run, monkeypatch):
+    """Interrupted after five of seven steps, with a checkpoint of the fourth: only the other three, of two batches each, are loaded."""
+    straight, training_step, call, seen = run("straight"), trainer.StageTrainer.training_step, Collator.__call__, []
+
+    def interrupted(self, *args, **kwargs):
+        if self.state.global_step == 5:
+            raise KeyboardInterrupt
+        return training_step(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(trainer.StageTrainer, "training_step", interrupted)
+        run("resumed")
+    monkeypatch.setattr(Collator, "__call__", lambda self, groups: seen.append(groups) or call(self, groups))
+    assert run("resumed") == straight
+    assert len(seen) == 6 + 1, "and one batch that the loader has ready when the run ends"
+
+
+def test_a_stage_balances_what_its_batches_show(run, monkeypatch):
+    call, shown = Collator.__call__, []
+    monkeypatch.setattr(
+        Collator, "__call__", lambda self, groups: shown.extend(s.category for g in groups for s in g) or call(self, groups)
+    )
+    monkeypatch.setattr(trainer, "restyle", lambda samples, style: [s for i, s in enumerate(samples) if s.category != "count" or i < 8])
+
+    def spread(name: str, **stage) -> int:
+        shown.clear()
+        run(name, stage={"max_steps": 2, "accumulation_steps": 1, "images_per_step": 100, **stage})
+        counts = {category: shown.count(category) for category in set(shown)}
+        return max(counts.values()) - min(counts.values())
+
+    assert spread("plain") > 3
+    assert spread("balanced", balance=("category",)) <= 1

@@ -1,0 +1,125 @@
+"""A run of seconds, for tests in this process and, as a program, in several: ``torchrun tiny_run.py RUN.json...``
+
+Each file holds the arguments of ``tiny_run`` and perhaps break_off, those of ``_break_off``; the runs are taken one after the other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import DistributedType
+
+from smolrgpt.data import synthetic
+from smolrgpt.data.schema import Sample
+from smolrgpt.data.synthetic import writer
+from smolrgpt.train import trainer
+from smolrgpt.train.config import ModelSpec, Run, Stage, SyntheticData
+
+TINY = {
+    "vision_config": {
+        "model_type": "siglip_vision_model",
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "image_size": 32,
+        "patch_size": 8,
+        "vision_use_head": False,
+    },
+    "text_config": {
+        "model_type": "llama",
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "tie_word_embeddings": True,
+    },
+    "refiner_stages": 2,
+    "region_tokens": ["rgb", "depth", "geo"],
+    "geometry_loss_weight": 0.5,
+}
+SMALL = {"size": (96, 54), "workers": 1, "progress": False}
+
+
+def tiny_run(root: Path, out: Path, stage: dict[str, Any] | None = None, **fields: Any) -> Run:
+    """Seven steps of four groups, three steps an epoch: no step is full, batches differ in size, and the run ends within an epoch.
+
+    stage, fields: what is to be different in its stage and in the run.
+    """
+    only_stage = Stage(
+        "fine-tune",
+        ((r"vision_tower\.", None), (".", 1e-3)),
+        {"train": 1.0},
+        max_steps=7,
+        images_per_step=2,
+        accumulation_steps=2,
+        questions_per_image=3,
+        eval_every=2,
+        save_every=2,
+    )
+    run = Run(
+        name="tiny",
+        out=out,
+        model=ModelSpec(config=TINY, processor={"region_labels": True}, vocab_size=400),
+        data=SyntheticData(root=root, num_scenes=3, num_val_scenes=3, seed=5, questions_per_scene=8),
+        stages=(dataclasses.replace(only_stage, **(stage or {})),),
+        validation_questions=12,
+        log_every=1,
+    )
+    return dataclasses.replace(run, **fields)
+
+
+def answer_truly(predictor: Any, samples: list[Sample], **options: Any) -> list[dict[str, Any]]:
+    """Stands for a perfect model: S1 is 100 when, and only when, every validation question was asked and its answer came home."""
+    return [{"id": s.id, "normalized_answer": s.normalized_answer} for s in samples]
+
+
+def _prepare_process() -> None:
+    """Small pictures, float32, perfect answers: what the fixtures of the tests do to their own process."""
+    synthetic.write_dataset = functools.partial(writer.write_dataset, **SMALL)
+    trainer.best_dtype = lambda device: torch.float32
+    trainer.predict = answer_truly
+
+
+def _break_off(step: int, rank: int | None) -> None:
+    """In the step after this many, one process dies as by kill -9, or (None) all are interrupted."""
+    training_step = trainer.StageTrainer.training_step
+
+    def breaks(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.state.global_step == step and rank is None:
+            trainer.StageTrainer.training_step = training_step
+            raise KeyboardInterrupt
+        if self.state.global_step == step and self.args.process_index == rank:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return training_step(self, *args, **kwargs)
+
+    trainer.StageTrainer.training_step = breaks
+
+
+def _let_accelerate_shard_on_cpu() -> None:
+    """accelerate shards on every kind of device but the CPU, where torch can as well: call gloo's processes such devices."""
+    torch.distributed.init_process_group("gloo")
+    PartialState._prepare_backend = lambda *args, **kwargs: ("gloo", DistributedType.MULTI_GPU)
+
+
+if __name__ == "__main__":
+    _prepare_process()
+    if os.environ.get("ACCELERATE_USE_FSDP"):
+        _let_accelerate_shard_on_cpu()
+    for path in sys.argv[1:]:
+        fields = json.loads(Path(path).read_text())
+        if break_off := fields.pop("break_off", None):
+            _break_off(*break_off)
+        with contextlib.suppress(KeyboardInterrupt):
+            trainer.run(tiny_run(Path(fields.pop("root")), Path(fields.pop("out")), **fields))
