@@ -110,6 +110,27 @@ def to_mask(region: Region) -> np.ndarray:
     return np.ascontiguousarray(coco.decode(to_rle(region)), dtype=bool)
 
 
+def to_patch(region: Region) -> tuple[np.ndarray, int, int, int, int]:
+    """``to_mask`` cut to the rows and columns that hold something, at the cost of that part alone: (bool (h, w), top, left, H, W).
+
+    (h, w) is (0, 0) for an empty mask. This is what ``SmolRGPTImageProcessor.preprocess_image`` takes for a mask. Raises DataError when the
+    run lengths are corrupt.
+    """
+    height, width = region.size
+    ends = np.cumsum(_check(region))
+    starts, ends = ends[0 : 2 * (len(ends) // 2) : 2], ends[1::2]  # of the runs that are set
+    starts, ends = starts[ends > starts], ends[ends > starts]
+    if not starts.size:
+        return np.zeros((0, 0), dtype=bool), 0, 0, height, width
+    left, right = int(starts[0] // height), int((ends[-1] - 1) // height) + 1
+    crosses = (starts // height != (ends - 1) // height).any()  # from one column's foot to the next one's head
+    top, bottom = (0, height) if crosses else (int((starts % height).min()), int(((ends - 1) % height).max()) + 1)
+    borders = np.stack([starts, ends], axis=1).reshape(-1)
+    lengths = np.diff(borders, prepend=left * height, append=right * height)
+    columns = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths).reshape(right - left, height)
+    return columns.T[top:bottom], top, left, height, width
+
+
 def to_rle(region: Region) -> dict[str, Any]:
     """{"size": [H, W], "counts": str}, the official data sets' form (ready for JSON and for pycocotools)."""
     return {"size": list(region.size), "counts": region.counts}
@@ -127,8 +148,11 @@ def _from_runs(runs: list[Any], height: int, width: int) -> Region:
     return _region(coco.frPyObjects({"size": [height, width], "counts": runs}, height, width))
 
 
-def _check(region: Region) -> None:
-    """pycocotools leaves memory uninitialised when runs are too short and reads past an unfinished string, so look before it does."""
+def _check(region: Region) -> np.ndarray:
+    """Its runs, int64, the first one unset. Raises DataError when they are not its pixels.
+
+    pycocotools leaves memory uninitialised when runs are too short and reads past an unfinished string, so look before it does.
+    """
     height, width = region.size
     runs = _run_lengths(region.counts)
     if runs is None or (runs < 0).any() or int(runs.sum()) != height * width:
@@ -136,6 +160,7 @@ def _check(region: Region) -> None:
         raise DataError(
             f"corrupt run lengths {region.counts[:24]!r}...: {found}; expected runs of {height} x {width} = {height * width} pixels"
         )
+    return runs
 
 
 def _run_lengths(counts: str) -> np.ndarray | None:
