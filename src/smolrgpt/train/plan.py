@@ -327,7 +327,7 @@ def _plan_stage(
         "flops": flops_per_step * steps,
         "hours": {count: flops_per_step * steps / flops_per_second / count / 3600 for count in gpus},
         "memory_bytes": {
-            count: _memory(total, trainable, low + slope * (math.ceil(stage.images_per_step / count) - few), count) for count in gpus
+            count: memory(total, trainable, low + slope * (math.ceil(stage.images_per_step / count) - few), count) for count in gpus
         },
         "disk_bytes": WEIGHT_BYTES * total * (1 + saves) + STATE_BYTES * trainable * saves,
     }
@@ -339,7 +339,7 @@ def _tokens(config: SmolRGPTConfig, epoch: Epoch, blind: bool) -> float:
     return (0 if blind else config.num_image_tokens) + TURN_TOKENS + epoch.question_tokens + epoch.answer_tokens + each * epoch.regions
 
 
-def _memory(total: int, trainable: int, activations: float, gpus: int) -> dict[str, dict[str, int]]:
+def memory(total: int, trainable: int, activations: float, gpus: int) -> dict[str, dict[str, int]]:
     """Bytes on each GPU. With several, DDP keeps a second copy of the gradients in its buckets; FSDP keeps a share of everything but
     activations (and, for a moment, one gathered layer). The libraries' own gigabyte or two are not in it.
     """
