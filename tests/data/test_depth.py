@@ -55,6 +55,14 @@ def test_sixteen_bit_is_millimetres_and_zero_is_invalid(tmp_path: Path) -> None:
     np.testing.assert_allclose(load_depth(tmp_path / "d.png", scale_m=1 / 5000).values[0, 2], 0.2, rtol=1e-6)
 
 
+@pytest.mark.parametrize("scale_m", [None, 1 / 5000, 1e-40, 1e40])
+def test_large_sixteen_bit_maps_mean_what_small_ones_do(scale_m: float | None) -> None:
+    """They go through a table of all values; every value is in this map, some twice."""
+    values = np.arange(300 * 300, dtype=np.uint32).astype(np.uint16).reshape(300, 300)
+    rows = np.concatenate([depth_from_array(row[None], scale_m=scale_m).values for row in values])
+    np.testing.assert_array_equal(depth_from_array(values, scale_m=scale_m).values, rows)
+
+
 @pytest.mark.parametrize("suffix", [".npy", ".tiff"])
 def test_floats_are_metres_and_nonsense_is_nan(tmp_path: Path, suffix: str) -> None:
     values = np.array([[1.5, np.nan, np.inf], [-1, 0, 20]], np.float32)

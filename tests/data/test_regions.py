@@ -12,10 +12,29 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from smolrgpt.data.regions import from_box, from_file, from_mask, from_polygon, from_rle, rle_unchecked, to_mask, to_rle
+from smolrgpt.data.regions import from_box, from_file, from_mask, from_polygon, from_rle, rle_unchecked, to_mask, to_patch, to_rle
 from smolrgpt.data.schema import DataError, Region
+from smolrgpt.model.image_processing_smolrgpt import SmolRGPTImageProcessor
 
-MASKS = hnp.arrays(bool, st.tuples(st.integers(1, 40), st.integers(1, 40))).filter(np.any)
+SIZES = st.tuples(st.integers(1, 40), st.integers(1, 40))
+MASKS = hnp.arrays(bool, SIZES).filter(np.any)
+
+
+@st.composite
+def boxes_in_frames(draw: st.DrawFn) -> np.ndarray:
+    """Up to three boxes in a frame, overlapping or apart: what regions look like, and never what independent pixels do."""
+    height, width = draw(SIZES)
+    mask = np.zeros((height, width), bool)
+    for _ in range(draw(st.integers(0, 3))):
+        top, left = draw(st.integers(0, height - 1)), draw(st.integers(0, width - 1))
+        mask[top : draw(st.integers(top + 1, height)), left : draw(st.integers(left + 1, width))] = True
+    return mask
+
+
+#: Empty, full, single pixels, runs that go from one column's foot to the next one's head, and everything between.
+ANY_MASK = st.one_of(
+    boxes_in_frames(), hnp.arrays(bool, SIZES), SIZES.map(lambda size: np.ones(size, bool)), SIZES.map(lambda size: np.zeros(size, bool))
+)
 
 
 @settings(max_examples=60, deadline=None)
@@ -25,6 +44,36 @@ def test_mask_and_run_lengths_are_inverse(mask: np.ndarray) -> None:
     assert region.size == mask.shape
     np.testing.assert_array_equal(to_mask(region), mask)
     assert from_rle(to_rle(region)) == region
+
+
+def _region_of(mask: np.ndarray) -> Region:
+    """``from_mask`` for empty masks too, which data sets ship."""
+    changes = np.flatnonzero(np.diff(mask.ravel(order="F"), prepend=False))
+    runs = np.diff(np.concatenate(([0], changes, [mask.size]))).tolist()
+    return from_rle({"size": list(mask.shape), "counts": runs})
+
+
+@settings(max_examples=200, deadline=None)
+@given(ANY_MASK)
+def test_a_patch_is_the_mask_without_its_empty_border(mask: np.ndarray) -> None:
+    pixels, top, left, height, width = to_patch(_region_of(mask))
+    assert (height, width) == mask.shape
+    whole = np.zeros_like(mask)
+    whole[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
+    np.testing.assert_array_equal(whole, mask)
+    assert pixels.shape == (0, 0) or all(edge.any() for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]))
+
+
+@settings(max_examples=200, deadline=None)
+@given(ANY_MASK, st.integers(1, 17), st.sampled_from(["area", "bilinear"]), st.sampled_from([None, "metric", "relative"]))
+def test_a_region_prepared_from_its_runs_is_the_one_prepared_from_its_mask(mask, grid, resize, kind) -> None:
+    processor = SmolRGPTImageProcessor(size=8, grid_size=grid, mask_resize=resize)
+    depth = np.random.default_rng(0).uniform(0.2, 1.0, (13, 11)).astype(np.float32) if kind else None
+    picture, camera = Image.new("RGB", (9, 7)), (9.0, 9.0, 4.0, 3.0, 9, 7)
+    masks = processor.preprocess_image(picture, depth, kind, [mask, mask], camera)
+    patches = processor.preprocess_image(picture, depth, kind, [to_patch(_region_of(mask))] * 2, camera)
+    np.testing.assert_array_equal(patches["region_geometry"], masks["region_geometry"])
+    np.testing.assert_allclose(patches["region_masks"], masks["region_masks"], atol=1e-6)
 
 
 @settings(max_examples=60, deadline=None)
@@ -42,10 +91,11 @@ def test_a_damaged_string_is_an_error_or_a_mask_of_the_same_size(mask: np.ndarra
     counts = from_mask(mask).counts
     place %= len(counts)
     damaged = Region(mask.shape, counts[:place] + chr(code) + counts[place + 1 :])
-    try:
-        assert to_mask(damaged).shape == mask.shape
-    except DataError as error:
-        assert "corrupt run lengths" in str(error)
+    for decode, size in ((to_mask, lambda found: found.shape), (to_patch, lambda found: found[3:])):
+        try:
+            assert size(decode(damaged)) == mask.shape
+        except DataError as error:
+            assert "corrupt run lengths" in str(error)
 
 
 @settings(max_examples=60, deadline=None)

@@ -384,6 +384,12 @@ def train(
     resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on with an interrupted run in OUT.")] = True,
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Override any setting; repeat it.")] = None,
     show: Annotated[bool, typer.Option("--show", help="Print the resolved settings as JSON and stop.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what the run costs (parameters, FLOPs, memory, hours, disk) and stop; needs no data.")
+    ] = False,
+    flops: Annotated[float, typer.Option(help="With --dry-run: sustained FLOP/s of one GPU.")] = 4e14,
+    gpus: Annotated[str, typer.Option(help="With --dry-run: numbers of GPUs, separated by commas.")] = "1,2,4,8",
+    as_json: Json = False,
 ) -> None:
     """Train a model by a recipe.
 
@@ -391,6 +397,7 @@ def train(
 
     \b
     smolrgpt train nano --quick
+    smolrgpt train paper --dry-run --gpus 2,8 --flops 3e14
     smolrgpt train paper --stage fine-tune --data-root data --set stages.0.images_per_step=16
     """
     from smolrgpt.train.config import override
@@ -407,6 +414,12 @@ def train(
     config = override(config, settings or [])
     if show:
         print(config.to_json())
+        return
+    if dry_run:
+        from smolrgpt.train.plan import plan, table
+
+        cost = plan(config, flops, [int(count) for count in _numbers(gpus, f"--gpus {gpus}")], progress=sys.stderr.isatty())
+        print(json.dumps(cost) if as_json else table(cost))
         return
     if importlib.util.find_spec("accelerate") is None:  # say so before the data is drawn
         raise ImportError("training needs more packages: pip install 'smolrgpt[train]'")

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from smolrgpt.data.loading import SkipLog, load_image, load_sample_depth
-from smolrgpt.data.regions import to_mask
+from smolrgpt.data.regions import to_patch
 from smolrgpt.data.schema import Camera, DataError, DepthMap, Region, Sample
 
 
@@ -33,7 +33,7 @@ def prepare_image(
         image,
         None if depth is None else depth.values,
         None if depth is None else depth.kind,
-        [to_mask(region) for region in regions],
+        [to_patch(region) for region in regions],
         None if camera is None else (camera.fx, camera.fy, camera.cx, camera.cy, camera.width, camera.height),
     )
 

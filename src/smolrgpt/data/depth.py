@@ -22,6 +22,7 @@ Polarity = Literal["dark", "bright"]
 
 #: Metres per unit of integer depth; the convention of RGB-D cameras (PrimeSense, RealSense, Kinect, Redwood).
 MILLIMETRE = 1e-3
+_ALL_16_BIT = np.arange(1 << 16, dtype=np.uint16)
 
 
 def load_depth(path: Path | str, *, near: Polarity = "dark", kind: DepthKind | None = None, scale_m: float | None = None) -> DepthMap:
@@ -82,6 +83,12 @@ def _metric(values: np.ndarray, scale_m: float | None) -> np.ndarray:
         scale_m = 1.0 if values.dtype.kind == "f" else MILLIMETRE
     if not (np.isfinite(scale_m) and scale_m > 0):
         raise DataError(f"scale_m is {scale_m}; expected metres per unit, > 0")
+    if values.dtype == np.uint16 and values.size > _ALL_16_BIT.size:
+        return _metres(_ALL_16_BIT, scale_m)[values]  # a picture has millions of pixels, a table fewer entries
+    return _metres(values, scale_m)
+
+
+def _metres(values: np.ndarray, scale_m: float) -> np.ndarray:
     with np.errstate(over="ignore", invalid="ignore"):
         metres = (values.astype(np.float64) * scale_m).astype(np.float32)
         return np.where(np.isfinite(metres) & (metres > 0), metres, np.float32(np.nan))

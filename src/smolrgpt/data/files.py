@@ -29,7 +29,7 @@ def read_picture(path: Path | str) -> Image.Image:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit in decoded() is the rule, and it is an error
             opened = Image.open(path)
         with opened as picture:
-            return decoded(picture)
+            return decoded(picture, in_place=True)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
     except Image.DecompressionBombError as error:
@@ -38,14 +38,20 @@ def read_picture(path: Path | str) -> Image.Image:
         raise DataError(f"{path}: {_damaged(error)}") from error
 
 
-def decoded(picture: Image.Image) -> Image.Image:
-    """The picture's pixels, upright; for pictures a caller opened himself. Raises DataError as ``read_picture`` does, without a name."""
+def decoded(picture: Image.Image, in_place: bool = False) -> Image.Image:
+    """The picture's pixels, upright, as a copy; for pictures a caller opened himself, who may give his own away with ``in_place``.
+
+    Raises DataError as ``read_picture`` does, without a name.
+    """
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and picture.width * picture.height > limit:
         raise DataError(_too_large(f"{picture.width}x{picture.height} pixels, more than the limit of {limit}"))
     try:
         picture.load()
-        return ImageOps.exif_transpose(picture)
+        if not in_place:
+            return ImageOps.exif_transpose(picture)
+        ImageOps.exif_transpose(picture, in_place=True)
+        return picture
     except _DAMAGE as error:
         raise DataError(_damaged(error)) from error
 

@@ -115,6 +115,27 @@ def area(region: Region) -> int:
     return int(_check(region)[1::2].sum())
 
 
+def to_patch(region: Region) -> tuple[np.ndarray, int, int, int, int]:
+    """``to_mask`` cut to the rows and columns that hold something, at the cost of that part alone: (bool (h, w), top, left, H, W).
+
+    (h, w) is (0, 0) for an empty mask. This is what ``SmolRGPTImageProcessor.preprocess_image`` takes for a mask. Raises DataError when the
+    run lengths are corrupt.
+    """
+    height, width = region.size
+    ends = np.cumsum(_check(region))
+    starts, ends = ends[0 : 2 * (len(ends) // 2) : 2], ends[1::2]  # of the runs that are set
+    starts, ends = starts[ends > starts], ends[ends > starts]
+    if not starts.size:
+        return np.zeros((0, 0), dtype=bool), 0, 0, height, width
+    left, right = int(starts[0] // height), int((ends[-1] - 1) // height) + 1
+    crosses = (starts // height != (ends - 1) // height).any()  # from one column's foot to the next one's head
+    top, bottom = (0, height) if crosses else (int((starts % height).min()), int(((ends - 1) % height).max()) + 1)
+    borders = np.stack([starts, ends], axis=1).reshape(-1)
+    lengths = np.diff(borders, prepend=left * height, append=right * height)
+    columns = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths).reshape(right - left, height)
+    return columns.T[top:bottom], top, left, height, width
+
+
 def to_rle(region: Region) -> dict[str, Any]:
     """{"size": [H, W], "counts": str}, the official data sets' form (ready for JSON and for pycocotools)."""
     return {"size": list(region.size), "counts": region.counts}

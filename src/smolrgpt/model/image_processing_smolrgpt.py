@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -19,9 +19,6 @@ from .configuration_smolrgpt import METRES_PER_UNIT, REGION_GEOMETRY_FEATURES
 
 #: (fx, fy, cx, cy, width, height): a pinhole camera in pixels of a picture of (height, width).
 CameraTuple = tuple[float, float, float, float, int, int]
-#: (top, bottom, left, right), half open.
-Bounds = tuple[int, int, int, int]
-
 #: Metric depth is squeezed by log(1 + z) / log(1 + FAR_M): 1 at 50 m, the far end of the largest warehouse halls.
 FAR_M = 50.0
 #: "inverse" is HALF_M / (HALF_M + z): one half at 2 m, the near end of the scenes.
@@ -103,9 +100,9 @@ def check_depth(depth: Any, kind: str | None) -> np.ndarray | None:
 def resize_depth(depth: np.ndarray, size: int) -> np.ndarray:
     """(h, w) -> (size, size), bilinear over the measured pixels only; NaN where less than half of the weight was measured."""
     valid = ~np.isnan(depth)
-    filled = _resize(np.where(valid, depth, np.float32(0)), size)
     if valid.all():
-        return filled
+        return _resize(depth, size)
+    filled = _resize(np.where(valid, depth, np.float32(0)), size)
     weight = _resize(valid.astype(np.float32), size)
     return np.where(weight >= 0.5, filled / np.maximum(weight, 0.5), np.float32(np.nan))
 
@@ -115,22 +112,36 @@ def _resize(values: np.ndarray, size: int) -> np.ndarray:
 
 
 # ----------------------------------------------------------------------------------------------------------------------- masks
-def check_mask(mask: Any) -> np.ndarray:
-    """A mask as bool (H, W); integer masks count as set where not 0. Raises ValueError for anything else."""
+class MaskPatch(NamedTuple):
+    """A mask cut to the rows and columns it occupies, so that nothing after it looks at a whole picture of zeros.
+
+    pixels: bool (h, w), empty for an empty mask; top, left: where pixels[0, 0] lies; height, width: H, W of the whole mask.
+    """
+
+    pixels: np.ndarray
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+def check_mask(mask: Any) -> MaskPatch:
+    """A mask (H, W), bool or integers set where not 0, or the five fields of a ``MaskPatch``. Raises ValueError for anything else."""
+    if isinstance(mask, tuple) and len(mask) == len(MaskPatch._fields):
+        return MaskPatch(*mask)
     mask = np.asarray(mask)
     if mask.ndim != 2 or mask.size == 0 or not (mask.dtype == np.bool_ or np.issubdtype(mask.dtype, np.integer)):
         raise ValueError(f"a region mask is {mask.dtype} {mask.shape}; expected bool (height, width)")
-    return mask if mask.dtype == np.bool_ else mask != 0
+    return _cut(mask if mask.dtype == np.bool_ else mask != 0)
 
 
-def mask_bounds(mask: np.ndarray) -> Bounds | None:
-    """The tightest rows and columns around the set pixels, or None for an empty mask."""
+def _cut(mask: np.ndarray) -> MaskPatch:
     rows = np.flatnonzero(mask.any(axis=1))
-    if rows.size == 0:
-        return None
-    top, bottom = int(rows[0]), int(rows[-1]) + 1
-    columns = np.flatnonzero(mask[top:bottom].any(axis=0))
-    return top, bottom, int(columns[0]), int(columns[-1]) + 1
+    band = mask[rows[0] : rows[-1] + 1] if rows.size else mask[:0]
+    columns = np.flatnonzero(band.any(axis=0))
+    if not columns.size:
+        return MaskPatch(mask[:0, :0], 0, 0, *mask.shape)
+    return MaskPatch(band[:, columns[0] : columns[-1] + 1], int(rows[0]), int(columns[0]), *mask.shape)
 
 
 @lru_cache(maxsize=64)
@@ -151,43 +162,44 @@ def _bilinear_taps(length: int, grid: int) -> tuple[np.ndarray, np.ndarray]:
     return np.stack([low, np.minimum(low + 1, length - 1)]), np.stack([1 - fraction, fraction])
 
 
-def _resize_area(mask: np.ndarray, grid: int, bounds: Bounds) -> np.ndarray:
-    top, bottom, left, right = bounds
-    height, width = mask.shape
-    cells_y = slice(top * grid // height, -(-bottom * grid // height))
-    cells_x = slice(left * grid // width, -(-right * grid // width))
-    pixels = mask[top:bottom, left:right].astype(np.float32)
-    rows = _area_weights(height, grid)[cells_y, top:bottom]
-    columns = _area_weights(width, grid)[cells_x, left:right]
+def _resize_area(mask: MaskPatch, grid: int) -> np.ndarray:
+    bottom, right = mask.top + mask.pixels.shape[0], mask.left + mask.pixels.shape[1]
+    cells_y = slice(mask.top * grid // mask.height, -(-bottom * grid // mask.height))
+    cells_x = slice(mask.left * grid // mask.width, -(-right * grid // mask.width))
+    share_y = _area_weights(mask.height, grid)[cells_y, mask.top : bottom]
+    share_x = _area_weights(mask.width, grid)[cells_x, mask.left : right]
     coverage = np.zeros((grid, grid), dtype=np.float32)
-    coverage[cells_y, cells_x] = rows @ (pixels @ columns.T)
+    coverage[cells_y, cells_x] = share_y @ (mask.pixels.astype(np.float32) @ share_x.T)
     return np.minimum(coverage, 1.0, out=coverage)
 
 
-def _resize_bilinear(mask: np.ndarray, grid: int, bounds: Bounds) -> np.ndarray:
-    (rows, row_weights), (columns, column_weights) = _bilinear_taps(mask.shape[0], grid), _bilinear_taps(mask.shape[1], grid)
-    taps = mask[rows.reshape(-1)][:, columns.reshape(-1)].reshape(2, grid, 2, grid)
+def _resize_bilinear(mask: MaskPatch, grid: int) -> np.ndarray:
+    rows, row_weights = _taps_inside(mask.height, grid, mask.top, mask.pixels.shape[0])
+    columns, column_weights = _taps_inside(mask.width, grid, mask.left, mask.pixels.shape[1])
+    taps = mask.pixels[rows.reshape(-1)][:, columns.reshape(-1)].reshape(2, grid, 2, grid)
     return np.einsum("ayx,ay->yx", np.einsum("aybx,bx->ayx", taps, column_weights), row_weights)
 
 
-#: name -> function (mask bool (H, W), G, bounds) -> (G, G) float32 in [0, 1].
+def _taps_inside(length: int, grid: int, start: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """``_bilinear_taps`` of a line of which only pixels start to start + count are kept; the others are zero, so their weight is."""
+    taps, weights = _bilinear_taps(length, grid)
+    return np.clip(taps - start, 0, count - 1), np.where((taps >= start) & (taps < start + count), weights, np.float32(0))
+
+
+#: name -> function (mask that is not empty, G) -> (G, G) float32 in [0, 1].
 #:   area      the exact share of each cell that the mask covers: the smallest region keeps its weight and its place
 #:   bilinear  point samples, what the released program does; a small region can vanish
-MASK_RESIZES: dict[str, Callable[[np.ndarray, int, Bounds], np.ndarray]] = {"area": _resize_area, "bilinear": _resize_bilinear}
+MASK_RESIZES: dict[str, Callable[[MaskPatch, int], np.ndarray]] = {"area": _resize_area, "bilinear": _resize_bilinear}
 
 
 # -------------------------------------------------------------------------------------------------------------------- geometry
 def region_geometry(
-    mask: np.ndarray,
-    depth: np.ndarray | None = None,
-    kind: str | None = None,
-    camera: CameraTuple | None = None,
-    bounds: Bounds | None = None,
+    mask: np.ndarray | MaskPatch, depth: np.ndarray | None = None, kind: str | None = None, camera: CameraTuple | None = None
 ) -> np.ndarray:
     """What can be measured of one region: float32 (F,), named by ``REGION_GEOMETRY_FEATURES``.
 
-    mask: bool (H, W); depth: float32 (h, w) of the same picture at any size, NaN = not measured; camera: intrinsics, likewise at any size;
-    bounds: ``mask_bounds(mask)`` if already known.
+    mask: see ``check_mask``; depth: float32 (h, w) of the same picture at any size, NaN = not measured; camera: intrinsics, likewise at
+    any size.
 
     * box (centre, size), centroid, square root of the area: fractions of the picture mapped from [0, 1] to [-1, 1]
     * depth quantiles: relative [0, 1] or log(1 + m) / log(51), mapped to [-1, 1]; spread q95 - q05: relative, or metres / 10
@@ -198,38 +210,36 @@ def region_geometry(
     outside the quartiles of the region's depth are left out: mask borders pick up the background. An empty mask gives zeros.
     """
     values = dict.fromkeys(REGION_GEOMETRY_FEATURES, 0.0)
-    bounds = bounds or mask_bounds(mask)
-    if bounds is not None:
-        rows, columns = _sample_pixels(mask, bounds)
-        values |= _outline_features(mask, bounds, rows, columns)
+    patch = check_mask(mask)
+    if patch.pixels.size:
+        rows, columns = _sample_pixels(patch)
+        values |= _outline_features(patch, rows, columns)
         if depth is not None:
-            values |= _depth_features(mask.shape, rows, columns, depth, kind, camera)
+            values |= _depth_features((patch.height, patch.width), rows, columns, depth, kind, camera)
     return np.array([values[name] for name in REGION_GEOMETRY_FEATURES], dtype=np.float32)
 
 
-def _sample_pixels(mask: np.ndarray, bounds: Bounds) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns of the set pixels on a regular lattice inside the bounds, ``MAX_REGION_PIXELS`` at most."""
-    top, bottom, left, right = bounds
-    step = max(1, math.ceil(math.sqrt((bottom - top) * (right - left) / MAX_REGION_PIXELS)))
+def _sample_pixels(mask: MaskPatch) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns, of the whole mask, of the set pixels on a regular lattice over the patch, ``MAX_REGION_PIXELS`` at most."""
+    step = max(1, math.ceil(math.sqrt(mask.pixels.size / MAX_REGION_PIXELS)))
     while True:
         start = step // 2
-        rows, columns = np.nonzero(mask[top + start : bottom : step, left + start : right : step])
+        rows, columns = np.nonzero(mask.pixels[start::step, start::step])
         if rows.size or step == 1:
-            return rows * step + (top + start), columns * step + (left + start)
+            return rows * step + (mask.top + start), columns * step + (mask.left + start)
         step //= 2  # a thin shape may fall between the lattice points
 
 
-def _outline_features(mask: np.ndarray, bounds: Bounds, rows: np.ndarray, columns: np.ndarray) -> dict[str, float]:
-    (height, width), (top, bottom, left, right) = mask.shape, bounds
-    area = np.count_nonzero(mask[top:bottom, left:right])
+def _outline_features(mask: MaskPatch, rows: np.ndarray, columns: np.ndarray) -> dict[str, float]:
+    box_height, box_width = mask.pixels.shape
     fractions = {
-        "box_cx": (left + right) / 2 / width,
-        "box_cy": (top + bottom) / 2 / height,
-        "box_w": (right - left) / width,
-        "box_h": (bottom - top) / height,
-        "centroid_x": (columns.mean() + 0.5) / width,
-        "centroid_y": (rows.mean() + 0.5) / height,
-        "sqrt_area": math.sqrt(area / (height * width)),
+        "box_cx": (mask.left + box_width / 2) / mask.width,
+        "box_cy": (mask.top + box_height / 2) / mask.height,
+        "box_w": box_width / mask.width,
+        "box_h": box_height / mask.height,
+        "centroid_x": (columns.mean() + 0.5) / mask.width,
+        "centroid_y": (rows.mean() + 0.5) / mask.height,
+        "sqrt_area": math.sqrt(np.count_nonzero(mask.pixels) / (mask.height * mask.width)),
     }
     return {name: 2.0 * float(value) - 1.0 for name, value in fractions.items()}
 
@@ -328,19 +338,18 @@ class SmolRGPTImageProcessor(BaseImageProcessor):
         image: Image.Image | np.ndarray,
         depth: np.ndarray | None = None,
         depth_kind: str | None = None,
-        masks: Sequence[np.ndarray] = (),
+        masks: Sequence[np.ndarray | MaskPatch] = (),
         camera: CameraTuple | None = None,
     ) -> dict[str, np.ndarray]:
         """One image -> pixel_values, depth_values (3, S, S), region_masks (R, G, G), region_geometry (R, F), all float32.
 
-        image: 8-bit picture; depth: float (h, w), NaN = not measured, near = small, any size; masks: bool (H, W) each, any size, all of the
-        whole picture; camera: (fx, fy, cx, cy, width, height). Raises ValueError for other types and shapes.
+        image: 8-bit picture; depth: float (h, w), NaN = not measured, near = small, any size; masks: see ``check_mask``, any size, all of
+        the whole picture; camera: (fx, fy, cx, cy, width, height). Raises ValueError for other types and shapes.
         """
         checked = check_depth(depth, depth_kind)
-        masks = [check_mask(mask) for mask in masks]
-        bounds = [mask_bounds(mask) for mask in masks]
-        coverage = [self.resize_mask(mask, bound) for mask, bound in zip(masks, bounds, strict=True)]
-        geometry = [region_geometry(mask, checked, depth_kind, camera, bound) for mask, bound in zip(masks, bounds, strict=True)]
+        patches = [check_mask(mask) for mask in masks]
+        coverage = [self.resize_mask(patch) for patch in patches]
+        geometry = [region_geometry(patch, checked, depth_kind, camera) for patch in patches]
         return {
             "pixel_values": self.encode_picture(image),
             "depth_values": self.encode_depth(checked, depth_kind),
@@ -350,8 +359,9 @@ class SmolRGPTImageProcessor(BaseImageProcessor):
 
     def encode_picture(self, image: Image.Image | np.ndarray) -> np.ndarray:
         """An 8-bit picture, any mode -> (3, S, S) float32, [-1, 1] with the default mean and std. Transparency is dropped."""
-        picture = _to_picture(image).convert("RGB").resize((self.size, self.size), Image.Resampling.BILINEAR)
-        pixels = np.asarray(picture, dtype=np.float32).transpose(2, 0, 1)
+        picture = _to_picture(image)
+        rgb = picture if picture.mode == "RGB" else picture.convert("RGB")  # which would copy
+        pixels = np.asarray(rgb.resize((self.size, self.size), Image.Resampling.BILINEAR), dtype=np.float32).transpose(2, 0, 1)
         return np.ascontiguousarray((pixels / 255.0 - self.image_mean) / self.image_std, dtype=np.float32)
 
     def encode_depth(self, depth: np.ndarray | None, kind: str | None) -> np.ndarray:
@@ -361,12 +371,12 @@ class SmolRGPTImageProcessor(BaseImageProcessor):
             return np.zeros((3, self.size, self.size), dtype=np.float32)
         return (DEPTH_ENCODINGS[self.depth_encoding](resized, kind) * 2.0 - 1.0).astype(np.float32)
 
-    def resize_mask(self, mask: np.ndarray, bounds: Bounds | None = None) -> np.ndarray:
-        """bool (H, W) -> (G, G) float32 coverage in [0, 1]; zeros for an empty mask."""
-        bounds = bounds or mask_bounds(mask)
-        if bounds is None:
+    def resize_mask(self, mask: np.ndarray | MaskPatch) -> np.ndarray:
+        """A mask, see ``check_mask`` -> (G, G) float32 coverage in [0, 1]; zeros for an empty mask."""
+        patch = check_mask(mask)
+        if not patch.pixels.size:
             return np.zeros((self.grid_size, self.grid_size), dtype=np.float32)
-        return MASK_RESIZES[self.mask_resize](mask, self.grid_size, bounds)
+        return MASK_RESIZES[self.mask_resize](patch, self.grid_size)
 
     def preprocess(self, images: Any, return_tensors: str | None = None, **kwargs: Any) -> BatchFeature:
         """The library's entry point: pictures only -> ``pixel_values`` (I, 3, S, S)."""

@@ -1,0 +1,392 @@
+"""What a run will cost, before any of it: parameters, tokens, FLOPs, memory, hours and disk, without weights and without data.
+
+One optimisation step of the real modules runs on fake tensors, which have shapes and no storage: torch counts its FLOPs, and the storages
+that would be alive give its memory. Frozen parts count as autograd treats them. The language model reads each question in a row of its own,
+of mean length (training packs short questions into longer rows); attention counts the full square; early stopping is not foreseen.
+"""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+from tqdm import tqdm
+from transformers import AutoConfig
+from transformers.initialization import no_init_weights
+
+from smolrgpt.model import REGION_GEOMETRY_FEATURES, SmolRGPTConfig, SmolRGPTForConditionalGeneration
+from smolrgpt.train.config import ModelSpec, Run, Stage, SyntheticData
+from smolrgpt.train.optim import apply_rates
+from smolrgpt.train.tokenizer import NUM_REGION_NAMES
+
+#: Sustained FLOP/s of one GPU where none are given: two fifths of the 9.9e14 that an H100 is sold with (bf16, dense).
+FLOPS_PER_SECOND = 4e14
+GPU_COUNTS = (1, 2, 4, 8)
+#: ``<|im_start|>user\n ... <|im_end|>\n<|im_start|>assistant\n ... <|im_end|>\n``
+TURN_TOKENS = 10
+#: Bytes a parameter: float32 weights and gradients, and the two moments of AdamW. Autocast's bf16 copies count as activations.
+WEIGHT_BYTES, GRADIENT_BYTES, STATE_BYTES = 4, 4, 8
+#: ``TrainingArguments.save_total_limit`` of the trainer.
+KEPT_CHECKPOINTS = 2
+#: The backbones that an ``SmolRGPTConfig`` without arguments describes: known here without asking anyone for their configuration.
+PUBLISHED_BACKBONES = ("google/siglip2-base-patch16-256", "HuggingFaceTB/SmolLM2-360M-Instruct")
+#: Images of the two steps that memory is read from: it is a constant and a share an image.
+PROBE_IMAGES = (4, 8)
+
+
+@dataclass(frozen=True)
+class SourceFacts:
+    """How much a data set holds. question_tokens, answer_tokens, regions: mean of a question; regions and turns are not in the tokens."""
+
+    questions: int
+    images: int
+    question_tokens: float
+    answer_tokens: float
+    regions: float
+
+
+#: Reader name -> its data set as published. Counts: the data sets' own pages and the paper (OSD: 1.07 M single questions of the 110
+#: thousand entries its authors re-packed). Tokens: words, digits and punctuation marks of real rows, split as SmolLM2's tokenizer does
+#: before it looks words up, so at least that many: 170 of the warehouse, weighted by its categories; 8 of OSD; 2 captions.
+PUBLISHED: dict[str, SourceFacts] = {
+    "llava_cc3m": SourceFacts(580_491, 580_491, 9.0, 16.0, 0.0),
+    "osd": SourceFacts(1_070_000, 110_000, 18.9, 14.8, 1.9),
+    "warehouse": SourceFacts(499_083, 78_209, 18.4, 39.4, 6.3),
+}
+#: Source of the synthetic set -> questions a question of the main file, tokens by nano's tokenizer and regions: means of 60 scenes, seed 1,
+#: answers in steps. Captions: one a scene.
+SYNTHETIC: dict[str, tuple[float, float, float, float]] = {
+    "train": (1.0, 21.3, 28.4, 5.2),
+    "warmup": (0.75, 11.3, 11.3, 2.3),
+    "captions": (0.0, 4.7, 59.6, 0.0),
+}
+
+
+def source_facts(run: Run) -> dict[str, SourceFacts]:
+    """Source name of the run's mixtures -> what it holds. Raises ValueError for a reader whose data set has no published size."""
+    if isinstance(run.data, SyntheticData):
+        scenes, each = run.data.num_scenes, run.data.questions_per_scene
+        return {name: SourceFacts(scenes * max(1, round(share * each)), scenes, *means) for name, (share, *means) in SYNTHETIC.items()}
+    readers = {name: reader for name, (reader, _, _) in run.data.sources.items() if any(name in stage.mixture for stage in run.stages)}
+    unknown = sorted(set(readers.values()) - set(PUBLISHED))
+    if unknown:
+        raise ValueError(f"the size of the data set {unknown[0]!r} is not known before it is read; known: {', '.join(PUBLISHED)}")
+    return {name: PUBLISHED[reader] for name, reader in readers.items()}
+
+
+@dataclass(frozen=True)
+class StepShape:
+    """A step's sizes: images, questions of each, and of a mean question its words' tokens, answer tokens and regions."""
+
+    images: int
+    questions_per_image: int
+    question_tokens: int
+    answer_tokens: int
+    regions: int
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """A stage's mixture, once: groups are (image, questions) pairs; the rest are means over its questions."""
+
+    groups: int
+    questions: int
+    question_tokens: float
+    answer_tokens: float
+    regions: float
+
+    def shape(self, images: int) -> StepShape:
+        """A step of this many groups."""
+        each = max(1, round(self.questions / self.groups))
+        return StepShape(images, each, *(round(mean) for mean in (self.question_tokens, self.answer_tokens, self.regions)))
+
+
+def epoch_of(stage: Stage, facts: dict[str, SourceFacts]) -> Epoch:
+    """Raises ValueError naming the sources that exist when the mixture names another."""
+    missing = sorted(set(stage.mixture) - set(facts))
+    if missing:
+        raise ValueError(f"stage {stage.name!r} names source {missing[0]!r}; known: {', '.join(sorted(facts))}")
+    seen = {name: times * facts[name].questions for name, times in stage.mixture.items()}
+    questions = sum(seen.values())
+    means = [
+        sum(count * getattr(facts[name], field) for name, count in seen.items()) / questions
+        for field in ("question_tokens", "answer_tokens", "regions")
+    ]
+    groups = sum(times * _groups(facts[name], stage.questions_per_image) for name, times in stage.mixture.items())
+    return Epoch(round(groups), round(questions), *means)
+
+
+def _groups(facts: SourceFacts, questions_per_image: int) -> int:
+    """As many as there are questions when each is alone; else every image's questions are cut into groups, the last one short."""
+    if questions_per_image == 1:
+        return facts.questions
+    return facts.images * math.ceil(facts.questions / facts.images / questions_per_image)
+
+
+# ----------------------------------------------------------------------------------------------------------------------- model
+def model_config(spec: ModelSpec) -> SmolRGPTConfig:
+    """The configuration ``trainer.build_model`` arrives at, without a tokenizer: exact for the published backbones, an upper bound on the
+    vocabulary where a tokenizer is still to be learned. Raises ValueError when other backbones' configurations cannot be had.
+    """
+    if spec.path is not None:
+        return SmolRGPTConfig.from_pretrained(spec.path)
+    arguments = dict(spec.config)
+    kinds = list(arguments.get("region_tokens", ("rgb", "depth")))
+    named = arguments.get("region_fusion") == "name"
+    if spec.backbones is None:  # a learned vocabulary begins with the placeholders and always has the names
+        text = dict(arguments["text_config"])
+        first, size = 3, spec.vocab_size + NUM_REGION_NAMES
+    else:
+        arguments["vision_config"], text = _backbone_configs(spec.backbones)
+        first = text["vocab_size"]
+        size = first + 1 + len(kinds) + (NUM_REGION_NAMES if named else 0)
+    if named:
+        arguments["region_name_token_ids"] = list(range(size - NUM_REGION_NAMES, size))
+    arguments["text_config"] = {**text, "vocab_size": size, "pad_token_id": 2, "bos_token_id": 1, "eos_token_id": 2}
+    ids = {kind: first + 1 + i for i, kind in enumerate(kinds)}
+    return SmolRGPTConfig(**{"image_token_id": first, **arguments}, region_token_ids=ids)
+
+
+def _backbone_configs(backbones: tuple[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    if backbones == PUBLISHED_BACKBONES:
+        published = SmolRGPTConfig()
+        text = published.text_config.to_dict()
+        return published.vision_config.to_dict(), {**text, "vocab_size": published.image_token_id}
+    try:
+        vision, text_config = (AutoConfig.from_pretrained(name) for name in backbones)
+    except OSError as error:
+        raise ValueError(f"the configuration of {' or '.join(backbones)} is not here: {error}") from error
+    return getattr(vision, "vision_config", vision).to_dict(), text_config.to_dict()
+
+
+def fake_model(config: SmolRGPTConfig) -> SmolRGPTForConditionalGeneration:
+    """The model with shapes and no storage, in training mode. Call it inside ``FakeTensorMode``."""
+    with no_init_weights():  # initial values would be computed from values
+        model = SmolRGPTForConditionalGeneration._from_config(config, dtype=torch.float32, attn_implementation="sdpa")
+    model.tie_weights()
+    return model.train()  # type: ignore[no-any-return]
+
+
+def step_loss(model: SmolRGPTForConditionalGeneration, shape: StepShape, blind: bool = False) -> Tensor:
+    """The training loss of a step of this shape on empty inputs, through the model's own modules, with no look at any value."""
+    config, inner = model.config, model.model
+    count, num_regions = shape.images * shape.questions_per_image, shape.regions if config.region_tokens else 0
+    named = config.region_fusion == "name"
+    words = TURN_TOKENS + shape.question_tokens + shape.answer_tokens + (num_regions if named else 0)
+    embeds = model.get_input_embeddings()(torch.zeros(count, words, dtype=torch.long))  # (Q, T, D)
+    losses = []
+    if not blind:
+        picture = torch.empty(shape.images, 3, config.vision_config.image_size, config.vision_config.image_size)
+        features = inner.encode_images(picture, picture, with_maps=num_regions > 0)
+        prompt = [features.image_embeds.repeat_interleave(shape.questions_per_image, 0)]
+        if num_regions:
+            vectors = _region_vectors(model, features.region_maps, shape)
+            regions = [vector.unflatten(0, (count, num_regions)) for vector in vectors.values()]  # (Q, R, D) each
+            if named:
+                embeds = torch.cat([embeds[:, :num_regions] + sum(regions), embeds[:, num_regions:]], dim=1)
+            else:
+                prompt += regions
+            heads = getattr(model, "geometry_heads", {})
+            losses = [heads[kind](vectors[kind]).float().square().mean() for kind in heads]
+        embeds = torch.cat([*prompt, embeds], dim=1)
+    hidden = inner.language_model(inputs_embeds=embeds, use_cache=False).last_hidden_state
+    logits = model.lm_head(hidden[:, -(shape.answer_tokens + 2) :].flatten(0, 1)).float()  # (labelled, vocabulary)
+    targets = torch.zeros(len(logits), dtype=torch.long)
+    return functional.cross_entropy(logits, targets, reduction="sum") / len(logits) + sum(losses)
+
+
+def _region_vectors(model: SmolRGPTForConditionalGeneration, maps: dict[str, Tensor], shape: StepShape) -> dict[str, Tensor]:
+    """Kind -> (N, D): the pooled and the geometry vectors; pairs go to the geometry, one a region, as names stand side by side."""
+    config, inner, each = model.config, model.model, shape.questions_per_image * shape.regions
+    vectors = {kind: torch.bmm(torch.empty(shape.images, each, grid.shape[1], dtype=grid.dtype), grid) for kind, grid in maps.items()}
+    vectors = {kind: vector.flatten(0, 1) for kind, vector in vectors.items()}
+    if config.region_norm:
+        vectors = {kind: inner.region_norms[kind](vector) for kind, vector in vectors.items()}
+    if "geo" in config.region_tokens:
+        geometry = torch.empty(shape.images * each, len(REGION_GEOMETRY_FEATURES))
+        vectors["geo"] = inner.geometry_embedder(geometry)
+        if config.pair_geometry:
+            vectors["geo"] = vectors["geo"] + inner.pair_embedder(geometry, geometry)
+    return vectors
+
+
+# ------------------------------------------------------------------------------------------------------------------- measuring
+class LiveMemory(TorchDispatchMode):
+    """Bytes of the storages made inside that are alive at once: now, and at most. What ``known`` holds does not count."""
+
+    def __init__(self, known: Iterable[Tensor]):
+        super().__init__()
+        self.now = self.peak = 0
+        self._seen = weakref.WeakSet(tensor.untyped_storage() for tensor in known)
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        result = function(*arguments, **(keywords or {}))
+        for storage in (leaf.untyped_storage() for leaf in tree_leaves(result) if isinstance(leaf, Tensor)):
+            if storage not in self._seen:
+                self._seen.add(storage)
+                self._add(storage.nbytes())
+                weakref.finalize(storage, self._add, -storage.nbytes())
+        return result
+
+    def _add(self, num_bytes: int) -> None:
+        self.now += num_bytes
+        self.peak = max(self.peak, self.now)
+
+
+def measure_step(model: SmolRGPTForConditionalGeneration, shape: StepShape, blind: bool, bf16: bool = True) -> tuple[int, int]:
+    """FLOPs of a step, forward and backward, and the most bytes alive in it besides weights and their gradients."""
+    attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    counted = {
+        attention: lambda query, key, value, *_, out_shape=None, **__: sdpa_flop_count(query, key, value),
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: lambda grad, query, key, value, *_, out_shape=None, **__: (
+            sdpa_backward_flop_count(grad, query, key, value)
+        ),
+    }
+    hooks = [p.register_post_accumulate_grad_hook(_drop_gradient) for p in model.parameters() if p.requires_grad]
+    flops, memory = FlopCounterMode(display=False, custom_mapping=counted), LiveMemory([*model.parameters(), *model.buffers()])
+    with flops, memory:  # in this order: the counter takes operations apart, which would hold their pieces alive
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            loss = step_loss(model, shape, blind)
+        loss.backward()
+    for hook in hooks:
+        hook.remove()
+    return flops.get_total_flops(), memory.peak
+
+
+def _drop_gradient(parameter: Tensor) -> None:
+    parameter.grad = None  # counted apart, all of them
+
+
+# ------------------------------------------------------------------------------------------------------------------------ plan
+def plan(run: Run, flops_per_second: float = FLOPS_PER_SECOND, gpus: Sequence[int] = GPU_COUNTS, progress: bool = True) -> dict[str, Any]:
+    """The run's cost, per stage, as plain numbers: FLOPs, bytes, hours. ``flops_per_second``: sustained, of one GPU.
+
+    A step's images are divided among the GPUs. Raises ValueError where the size of model or data is not known, or an argument is not > 0.
+    """
+    if flops_per_second <= 0 or not gpus or min(gpus) < 1:
+        raise ValueError(f"flops {flops_per_second:g} and GPU counts {list(gpus)}; expected > 0 and at least 1 each")
+    facts, config = source_facts(run), model_config(run.model)
+    blind = run.model.processor.get("num_image_tokens") == 0
+    stages = []
+    with FakeTensorMode():
+        model = fake_model(config)
+        if run.gradient_checkpointing:
+            model.gradient_checkpointing_enable()
+        for stage in tqdm(run.stages, desc="stages", disable=not progress):
+            stages.append(_plan_stage(stage, model, epoch_of(stage, facts), blind, flops_per_second, gpus))
+    weights = WEIGHT_BYTES * stages[0]["parameters"]
+    return {
+        "run": run.name,
+        "flops_per_second_per_gpu": flops_per_second,
+        "stages": stages,
+        "flops": sum(stage["flops"] for stage in stages),
+        "hours": {count: sum(stage["hours"][count] for stage in stages) for count in gpus},
+        "disk_bytes": weights + sum(stage["disk_bytes"] for stage in stages),  # the finished model is written once more
+    }
+
+
+def _plan_stage(
+    stage: Stage, model: SmolRGPTForConditionalGeneration, epoch: Epoch, blind: bool, flops_per_second: float, gpus: Sequence[int]
+) -> dict[str, Any]:
+    released = apply_rates(model, stage.rates)
+    sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
+    total, trainable = sum(sizes.values()), sum(sizes[name] for name in released)
+    few, many = PROBE_IMAGES
+    (_, low), (flops_many, high) = (measure_step(model, epoch.shape(images), blind) for images in PROBE_IMAGES)
+    slope = (high - low) / (many - few)
+    groups_per_step = stage.images_per_step * stage.accumulation_steps
+    steps_per_epoch = math.ceil(epoch.groups / groups_per_step)
+    steps = stage.max_steps or math.ceil(stage.epochs * steps_per_epoch)
+    flops_per_step = round(flops_many / many * groups_per_step)
+    tokens = _tokens(model.config, epoch, blind)
+    questions_per_step = groups_per_step * epoch.questions / epoch.groups
+    saves = min(KEPT_CHECKPOINTS, steps // stage.save_every) if stage.save_every else 0
+    return {
+        "name": stage.name,
+        "parameters": total,
+        "trainable": trainable,
+        "frozen": total - trainable,
+        "questions": epoch.questions,
+        "questions_per_step": questions_per_step,
+        "tokens_per_question": tokens,
+        "tokens_per_step": tokens * questions_per_step,
+        "steps_per_epoch": steps_per_epoch,
+        "steps": steps,
+        "flops_per_step": flops_per_step,
+        "flops_per_epoch": flops_per_step * steps_per_epoch,
+        "flops": flops_per_step * steps,
+        "hours": {count: flops_per_step * steps / flops_per_second / count / 3600 for count in gpus},
+        "memory_bytes": {
+            count: memory(total, trainable, low + slope * (math.ceil(stage.images_per_step / count) - few), count) for count in gpus
+        },
+        "disk_bytes": WEIGHT_BYTES * total * (1 + saves) + STATE_BYTES * trainable * saves,
+    }
+
+
+def _tokens(config: SmolRGPTConfig, epoch: Epoch, blind: bool) -> float:
+    """Mean tokens of a question with its answer, as the language model reads them."""
+    each = 1 if config.region_fusion == "name" and config.region_tokens else len(config.region_tokens)
+    return (0 if blind else config.num_image_tokens) + TURN_TOKENS + epoch.question_tokens + epoch.answer_tokens + each * epoch.regions
+
+
+def memory(total: int, trainable: int, activations: float, gpus: int) -> dict[str, dict[str, int]]:
+    """Bytes on each GPU. With several, DDP keeps a second copy of the gradients in its buckets; FSDP keeps a share of everything but
+    activations (and, for a moment, one gathered layer). The libraries' own gigabyte or two are not in it.
+    """
+    parts = {"weights": WEIGHT_BYTES * total, "gradients": GRADIENT_BYTES * trainable, "optimizer": STATE_BYTES * trainable}
+    ddp = {**parts, "gradients": parts["gradients"] * (2 if gpus > 1 else 1)}
+    fsdp = {name: math.ceil(size / gpus) for name, size in parts.items()}
+    return {
+        name: {**sizes, "activations": round(activations), "total": sum(sizes.values()) + round(activations)}
+        for name, sizes in (("ddp", ddp), ("fsdp", fsdp))
+    }
+
+
+# ----------------------------------------------------------------------------------------------------------------------- table
+def table(result: dict[str, Any]) -> str:
+    """The plan as text."""
+    stages = result["stages"]
+    rows: list[tuple[str, list[str]]] = [
+        ("trainable parameters, M", [f"{stage['trainable'] / 1e6:.2f}" for stage in stages]),
+        ("frozen parameters, M", [f"{stage['frozen'] / 1e6:.2f}" for stage in stages]),
+        ("questions an epoch", [f"{stage['questions']:,}" for stage in stages]),
+        ("questions a step", [f"{stage['questions_per_step']:.1f}" for stage in stages]),
+        ("tokens a question", [f"{stage['tokens_per_question']:.0f}" for stage in stages]),
+        ("tokens a step", [f"{stage['tokens_per_step']:,.0f}" for stage in stages]),
+        ("TFLOPs a step", [f"{stage['flops_per_step'] / 1e12:.3g}" for stage in stages]),
+        ("TFLOPs an epoch", [f"{stage['flops_per_epoch'] / 1e12:,.0f}" for stage in stages]),
+        ("steps an epoch", [f"{stage['steps_per_epoch']:,}" for stage in stages]),
+        ("steps", [f"{stage['steps']:,}" for stage in stages]),
+        ("disk, GB", [_gigabytes(stage["disk_bytes"]) for stage in stages]),
+    ]
+    for count in result["hours"]:
+        gpus = f"{count} GPU" + "s" * (count > 1)
+        rows.append((f"{gpus}: hours", [f"{stage['hours'][count]:.3g}" for stage in stages]))
+        for kind in ("ddp", "fsdp")[: 1 if count == 1 else 2]:
+            parts = [stage["memory_bytes"][count][kind] for stage in stages]
+            label = f"{gpus}: GB each" + (f", {kind.upper()}" if count > 1 else "")
+            rows.append((label, [_gigabytes(part["total"]) for part in parts]))
+            if count == 1:
+                rows += [(f"    {name}", [_gigabytes(part[name]) for part in parts]) for name in parts[0] if name != "total"]
+            else:
+                rows.append(("    of it activations", [_gigabytes(part["activations"]) for part in parts]))
+    lines = [f"{result['run']}: {stages[0]['parameters'] / 1e6:.1f} M parameters"]
+    lines += [f"{'':<28}" + "".join(f"{stage['name']:>18}" for stage in stages)]
+    lines += [f"{label:<28}" + "".join(f"{cell:>18}" for cell in cells) for label, cells in rows]
+    hours = ", ".join(f"{value:.3g} h on {count}" for count, value in result["hours"].items())
+    lines += [f"all stages: {result['flops']:.3g} FLOPs, {hours} GPUs at {result['flops_per_second_per_gpu']:.2g} FLOP/s each"]
+    return "\n".join([*lines, f"disk: {_gigabytes(result['disk_bytes'])} GB for checkpoints, stages and the finished model"])
+
+
+def _gigabytes(num_bytes: float) -> str:
+    return f"{num_bytes / 1e9:.2f}"
