@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from smolrgpt.apps.cli import main
 from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.schema import DataError
 from smolrgpt.data.sources import read_source, unpack
@@ -145,7 +147,10 @@ def test_packed_sets_say_how_to_unpack_them_and_the_way_works(tmp_path: Path) ->
     with pytest.raises(DataError, match="unpack") as raised:
         read_source("warehouse", tmp_path, "train")
     pack(tmp_path / "train" / "depths" / "chunk_000.tar.gz", {"a_depth.png": b""})
-    exec(str(raised.value).split('python -c "')[1].rstrip('"'), {})
+    arguments = shlex.split(str(raised.value).split("smolrgpt ")[1])
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 0
     (sample,) = read_source("warehouse", tmp_path, "train")
     assert sample.depth == tmp_path / "train" / "depths" / "a_depth.png"
     sample.depth.unlink()

@@ -52,20 +52,18 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 def prepare(
     source: Source,
     root: Root,
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the prepared set.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the prepared set; each split becomes a folder in it.")],
     split: Splits = None,
     option: Options = None,
 ) -> None:
     """Write a data set in the form that training reads fastest.
 
     Rows are read once and stored memory-mapped, so that no run holds them in memory; pictures stay where they are. An interrupted run goes
-    on where it stopped.
+    on where it stopped. The recipes paper and full look for DATA_ROOT/prepared/SOURCE.
 
     \b
-    smolrgpt data prepare warehouse data/warehouse prepared/warehouse-train --split train
+    smolrgpt data prepare warehouse data/warehouse data/prepared/warehouse --split train
     """
-    from itertools import chain
-
     if importlib.util.find_spec("datasets") is None:
         raise ImportError("preparing needs more packages: pip install 'smolrgpt[train]'")
     from smolrgpt.data.hub import local_folder
@@ -74,10 +72,32 @@ def prepare(
 
     skips = SkipLog()
     folder = local_folder(root).resolve()  # recorded in OUT, which must be right from any folder
-    samples = chain.from_iterable(read_splits(source, str(folder), split, option, skips).values())
-    written = write_prepared(samples, out, root=folder, skips=skips)
+    for name, samples in read_splits(source, str(folder), split, option, skips).items():
+        written = write_prepared(samples, out / name, root=folder, skips=skips)
+        print(f"wrote {len(written)} samples to {out / name}", file=sys.stderr)
     _report_skips(skips)
-    print(f"wrote {len(written)} samples to {out}", file=sys.stderr)
+
+
+@app.command()
+def unpack(
+    root: Annotated[Path, typer.Argument(metavar="ROOT", help="A folder with archives in it, or in its images/ and depths/.")],
+    split: Annotated[list[str] | None, typer.Option("--split", help="Folders of ROOT to unpack instead; repeat it.")] = None,
+) -> None:
+    """Unpack the .tar and .tar.gz archives a data set ships its pictures in.
+
+    Every file is checked for its size and none may leave the folder. An interrupted run goes on where it stopped; the archives stay.
+
+    \b
+    smolrgpt data unpack data/warehouse --split train --split test
+    """
+    from smolrgpt.data.loading import SkipLog
+    from smolrgpt.data.sources import unpack as unpack_archives
+
+    skips = SkipLog()
+    for name in split or [""]:
+        print(f"wrote {unpack_archives(root, name, skips=skips)} files to {root / name}", file=sys.stderr)
+    _report_skips(skips)
+    raise typer.Exit(1 if skips.total else 0)
 
 
 @app.command()

@@ -238,7 +238,7 @@ def _read(folder: Path) -> dict[str, Any]:
     try:
         return json.loads((folder / MANIFEST).read_text())
     except (OSError, ValueError) as error:
-        raise DataError(f"{folder / MANIFEST} cannot be read ({error}); expected a folder written by prepare()") from error
+        raise DataError(f"{folder / MANIFEST} cannot be read ({error}); expected a folder that 'smolrgpt data prepare' wrote") from error
 
 
 def _shards(folder: Path) -> Iterator[tuple[Path, str | None]]:

@@ -71,9 +71,16 @@ class Stage:
             raise ValueError(f"stage {self.name!r}: early stopping follows S1, so eval_every must be set")
 
 
+#: Reader name in ``FolderData`` for the folder <root>/<split> written by ``data.prepared.prepare``.
+PREPARED = "prepared"
+
+
 @dataclass(frozen=True)
 class SyntheticData:
-    """A training set drawn by the project's own generator; made once under ``root`` and reused while these values stay the same."""
+    """A training set drawn by the project's own generator; made once under ``root`` and reused while these values stay the same.
+
+    Its sources: "train", "warmup" and "captions", and "train_relative", the first without metric depth and camera in any image.
+    """
 
     root: Path
     num_scenes: int = 6000

@@ -11,6 +11,7 @@ import math
 import weakref
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ from transformers import AutoConfig
 from transformers.initialization import no_init_weights
 
 from smolrgpt.model import REGION_GEOMETRY_FEATURES, SmolRGPTConfig, SmolRGPTForConditionalGeneration
-from smolrgpt.train.config import ModelSpec, Run, Stage, SyntheticData
+from smolrgpt.train.config import PREPARED, ModelSpec, Run, Stage, SyntheticData
 from smolrgpt.train.optim import apply_rates
 from smolrgpt.train.tokenizer import NUM_REGION_NAMES
 
@@ -55,9 +56,10 @@ class SourceFacts:
     regions: float
 
 
-#: Reader name -> its data set as published. Counts: the data sets' own pages and the paper (OSD: 1.07 M single questions of the 110
-#: thousand entries its authors re-packed). Tokens: words, digits and punctuation marks of real rows, split as SmolLM2's tokenizer does
-#: before it looks words up, so at least that many: 170 of the warehouse, weighted by its categories; 8 of OSD; 2 captions.
+#: Data set, by the name of its reader or of its prepared folder -> what was published. Counts: the data sets' own pages and the paper (OSD:
+#: 1.07 M single questions of the 110 thousand entries its authors re-packed). Tokens: words, digits and punctuation marks of real rows, as
+#: SmolLM2's tokenizer splits them before it looks words up, so at least that many: 170 of the warehouse, weighted by its categories; 8 of OSD;
+#: 2 captions.
 PUBLISHED: dict[str, SourceFacts] = {
     "llava_cc3m": SourceFacts(580_491, 580_491, 9.0, 16.0, 0.0),
     "osd": SourceFacts(1_070_000, 110_000, 18.9, 14.8, 1.9),
@@ -70,18 +72,20 @@ SYNTHETIC: dict[str, tuple[float, float, float, float]] = {
     "warmup": (0.75, 11.3, 11.3, 2.3),
     "captions": (0.0, 4.7, 59.6, 0.0),
 }
+SYNTHETIC["train_relative"] = SYNTHETIC["train"]
 
 
 def source_facts(run: Run) -> dict[str, SourceFacts]:
-    """Source name of the run's mixtures -> what it holds. Raises ValueError for a reader whose data set has no published size."""
+    """Source name of the run's mixtures -> what it holds. Raises ValueError for a data set without a published size."""
     if isinstance(run.data, SyntheticData):
         scenes, each = run.data.num_scenes, run.data.questions_per_scene
         return {name: SourceFacts(scenes * max(1, round(share * each)), scenes, *means) for name, (share, *means) in SYNTHETIC.items()}
-    readers = {name: reader for name, (reader, _, _) in run.data.sources.items() if any(name in stage.mixture for stage in run.stages)}
-    unknown = sorted(set(readers.values()) - set(PUBLISHED))
+    wanted = {name for stage in run.stages for name in stage.mixture} & set(run.data.sources)
+    sets = {name: (reader, Path(root).name)[reader == PREPARED] for name, (reader, root, _) in run.data.sources.items() if name in wanted}
+    unknown = sorted(set(sets.values()) - set(PUBLISHED))
     if unknown:
         raise ValueError(f"the size of the data set {unknown[0]!r} is not known before it is read; known: {', '.join(PUBLISHED)}")
-    return {name: PUBLISHED[reader] for name, reader in readers.items()}
+    return {name: PUBLISHED[known] for name, known in sets.items()}
 
 
 @dataclass(frozen=True)

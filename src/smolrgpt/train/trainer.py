@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from itertools import chain, islice
+from itertools import chain, islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ from smolrgpt.precision import best_dtype
 from smolrgpt.predictor import Predictor
 from smolrgpt.train.allocator import keep_freed_memory, memory_gb
 from smolrgpt.train.answers import restyle
-from smolrgpt.train.config import FolderData, ModelSpec, Run, Stage, SyntheticData
+from smolrgpt.train.config import PREPARED, FolderData, ModelSpec, Run, Stage, SyntheticData
 from smolrgpt.train.optim import build_optimizer
 from smolrgpt.train.tokenizer import add_region_names, train_tokenizer
 from smolrgpt.viz import plot_curve
@@ -49,8 +49,14 @@ from smolrgpt.viz import plot_curve
 logger = logging.getLogger(__name__)
 CURVE_FILE = "curve.jsonl"
 
-#: Reader name in ``FolderData`` for the folder <root>/<split> written by ``data.prepared.prepare``.
-PREPARED = "prepared"
+#: Source of a synthetic set -> its split, and the share of images without metric depth (None: as the set says).
+SYNTHETIC_SOURCES: dict[str, tuple[str, float | None]] = {
+    "train": ("train", None),
+    "warmup": ("train_warmup", None),
+    "captions": ("train_captions", None),
+    "train_relative": ("train", 1.0),
+}
+
 #: Entry of a batch, taken out before the model sees it: the SkipLog of what was left out of the batch.
 SKIPS = "skips"
 #: How long processes wait for the first one to draw the data or for one another to validate; torch's own limits are for a single step.
@@ -72,19 +78,18 @@ def run(config: Run, resume: bool = True) -> Path:
         keep_freed_memory()
     sources = load_sources(config)
     set_seed(config.seed)
-    model, processor = build_model(config.model, _attention(config), chain.from_iterable(sources.values()))
+    folders = [config.out / f"{index + 1}-{stage.name}" for index, stage in enumerate(config.stages)]
+    finished = sum(1 for _ in takewhile(lambda folder: (folder / "final" / "config.json").exists(), folders))
+    start = replace(config.model, path=folders[finished - 1] / "final") if finished else config.model
+    model, processor = build_model(start, _attention(config), chain.from_iterable(sources.values()))
     collator = Collator(processor, cache_gb=_cache_gb(config))
     if config.cache_gb > 0:
         for name, samples in sources.items():
             if name != "validation":
                 collator.register(samples)
     skips = SkipLog()
-    for index, stage in enumerate(config.stages):
-        folder = config.out / f"{index + 1}-{stage.name}"
-        if (folder / "final" / "config.json").exists():
-            logger.info("stage %s is already finished in %s", stage.name, folder)
-        else:
-            _train_stage(config, stage, folder, model, processor, sources, collator, skips)
+    for stage, folder in list(zip(config.stages, folders, strict=True))[finished:]:
+        _train_stage(config, stage, folder, model, processor, sources, collator, skips)
         model = SmolRGPTForConditionalGeneration.from_pretrained(
             folder / "final", dtype=torch.float32, attn_implementation=_attention(config)
         )
@@ -127,10 +132,9 @@ def _claim_folder(config: Run, resume: bool) -> None:
 
 def load_sources(config: Run) -> dict[str, Sequence[Sample]]:
     """Source name -> samples. Synthetic data is drawn first if it is not there yet. ``validation`` is a fixed random draw."""
-    if isinstance(config.data, SyntheticData):
-        sources = _synthetic_sources(config.data)
-    else:
-        sources = _folder_sources(config.data, {name for stage in config.stages for name in stage.mixture})
+    wanted = {name for stage in config.stages for name in stage.mixture}
+    data = config.data
+    sources = _synthetic_sources(data, wanted) if isinstance(data, SyntheticData) else _folder_sources(data, wanted)
     sources = {name: samples if name == "validation" else restyle(samples, config.answer_style) for name, samples in sources.items()}
     validation = sources["validation"]
     drawn = random.Random(0).sample(validation, min(config.validation_questions, len(validation)))  # the same for every seed of a run
@@ -146,26 +150,26 @@ def _folder_sources(data: FolderData, wanted: set[str]) -> dict[str, Sequence[Sa
     return sources
 
 
-def _synthetic_sources(data: SyntheticData) -> dict[str, Sequence[Sample]]:
+def _synthetic_sources(data: SyntheticData, wanted: set[str]) -> dict[str, Sequence[Sample]]:
     from smolrgpt.data.synthetic import write_dataset
 
     # validation scenes take their own seed so that more training scenes never change them
     with PartialState().main_process_first():
         for split, scenes, seed in (("train", data.num_scenes, data.seed), ("val", data.num_val_scenes, data.seed + 1_000_000)):
             write_dataset(data.root, split, scenes, seed, data.layouts, questions_per_scene=data.questions_per_scene)
-    names = {"train": "train", "warmup": "train_warmup", "captions": "train_captions"}
-    sources = {name: _withhold_metric(data, split) for name, split in names.items()}
+    sources = {name: _withhold_metric(data, *SYNTHETIC_SOURCES[name]) for name in SYNTHETIC_SOURCES if name in wanted}
     return {**sources, "validation": read_warehouse(data.root, "val")}
 
 
-def _withhold_metric(data: SyntheticData, split: str) -> list[Sample]:
-    """Metric depth and camera, except for a fixed share of the images, which show what a data set without them shows."""
+def _withhold_metric(data: SyntheticData, split: str, fraction: float | None) -> list[Sample]:
+    """Metric depth and camera, except for a share of the images, which show what a data set without them shows."""
+    fraction = data.relative_depth_fraction if fraction is None else fraction
     metric = read_warehouse(data.root, split, depth="metric", folder="train")
-    if data.relative_depth_fraction == 0:
+    if fraction == 0:
         return metric
     relative = read_warehouse(data.root, split, depth="relative", folder="train")
     return [
-        replace(r, camera=None) if zlib.crc32(m.image_key.encode()) % 1000 < 1000 * data.relative_depth_fraction else m
+        replace(r, camera=None) if zlib.crc32(m.image_key.encode()) % 1000 < 1000 * fraction else m
         for m, r in zip(metric, relative, strict=True)
     ]
 

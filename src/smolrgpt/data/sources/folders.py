@@ -34,7 +34,7 @@ def packed_in(folder: Path) -> list[Path]:
 
 def unpack_hint(folder: Path) -> str:
     """How to unpack what lies in ``folder`` (that of a split, or a whole root)."""
-    return f'unpack the archives first: python -c "from smolrgpt.data.sources import unpack; unpack({str(folder)!r})"'
+    return f"unpack the archives first: smolrgpt data unpack '{folder}'"
 
 
 class Pictures:
