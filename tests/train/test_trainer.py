@@ -6,6 +6,7 @@ import dataclasses
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -15,6 +16,7 @@ from smolrgpt.data.collate import Collator
 from smolrgpt.data.mixture import group_by_image
 from smolrgpt.data.sources.warehouse import read_warehouse
 from smolrgpt.data.synthetic import write_dataset
+from smolrgpt.model import SmolRGPTImageProcessor
 from smolrgpt.predictor import Predictor
 from smolrgpt.train import recipes, trainer
 from smolrgpt.train.bundle import bundle
@@ -194,6 +196,7 @@ def test_pretrained_backbones_are_loaded_whole(tmp_path):
     siglip = SiglipModel(SiglipConfig(vision_config={**small, "image_size": 32, "patch_size": 8}, text_config={**small, "vocab_size": 50}))
     llama = LlamaForCausalLM(text)
     siglip.save_pretrained(tmp_path / "vision")
+    SmolRGPTImageProcessor(image_mean=[0.4, 0.5, 0.6], image_std=0.25).save_pretrained(tmp_path / "vision")
     llama.save_pretrained(tmp_path / "text")
     words.save_pretrained(tmp_path / "text")
     found = recipes.full().model
@@ -207,4 +210,10 @@ def test_pretrained_backbones_are_loaded_whole(tmp_path):
     for name, value in llama.model.state_dict().items():
         assert torch.equal(model.model.language_model.state_dict()[name][: len(value)], value), name
     assert model.config.text_config.vocab_size == len(processor.tokenizer) > 270
+    colour = np.array([0, 128, 255], dtype=np.uint8)
+    pixels = processor.image_processor.encode_picture(np.tile(colour, (5, 5, 1)))
+    np.testing.assert_allclose(pixels[:, 3, 3], (colour / 255 - [0.4, 0.5, 0.6]) / 0.25, atol=1e-5)
+    (tmp_path / "vision" / "preprocessor_config.json").unlink()
+    with pytest.raises(ValueError, match=r"vision.*normalised"):
+        trainer.build_model(spec, "eager", [])
     assert processor.tokenizer.convert_ids_to_tokens(model.config.region_name_token_ids[:2]) == ["[Region 0]", "[Region 1]"]
