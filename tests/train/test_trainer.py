@@ -21,7 +21,8 @@ from smolrgpt.predictor import Predictor
 from smolrgpt.train import recipes, trainer
 from smolrgpt.train.bundle import bundle
 from smolrgpt.train.config import ModelSpec, Run, Stage, SyntheticData
-from smolrgpt.train.recipes import ALL, VISION, nano_blind
+from smolrgpt.train.lora import ADAPTERS
+from smolrgpt.train.recipes import ALL, LANGUAGE, VISION, nano_blind
 from smolrgpt.train.tokenizer import train_tokenizer
 
 TINY = {
@@ -77,6 +78,14 @@ def config(data, tmp_path, monkeypatch) -> Run:
     )
 
 
+def with_adapters(run: Run) -> Run:
+    """The same run on the pretrained-like part of the recipes: named regions, the language model frozen but for adapters."""
+    named = {**TINY, "region_fusion": "name", "pair_geometry": True}
+    model = dataclasses.replace(run.model, config=named, lora={"r": 2, "lora_alpha": 4})
+    rates = ((ADAPTERS, 1e-3), (LANGUAGE, None), (ALL, 1e-3))
+    return dataclasses.replace(run, model=model, stages=tuple(dataclasses.replace(stage, rates=rates) for stage in run.stages))
+
+
 def _weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors")
 
@@ -98,7 +107,9 @@ def test_stages_hand_over_freeze_score_and_save(config, data, tmp_path):
     Predictor.from_pretrained(bundled).predict_samples(read_warehouse(data, "val")[:1])
 
 
-def test_an_interrupted_run_ends_with_the_same_weights(config, tmp_path, monkeypatch):
+@pytest.mark.parametrize("adapted", [False, True])
+def test_an_interrupted_run_ends_with_the_same_weights(adapted, config, tmp_path, monkeypatch):
+    config = with_adapters(config) if adapted else config
     straight = trainer.run(dataclasses.replace(config, out=tmp_path / "straight"))
     calls, collate = [], Collator.__call__
 
@@ -113,7 +124,8 @@ def test_an_interrupted_run_ends_with_the_same_weights(config, tmp_path, monkeyp
         trainer.run(config)
     resumed = trainer.run(config)
     one, two = _weights(straight), _weights(resumed)
-    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert not [name for name in one if not torch.equal(one[name], two[name])]
+    assert not any("lora" in name or "base_layer" in name for name in one), "adapters are merged"
 
 
 def test_another_configuration_in_the_same_folder_is_refused(config):

@@ -33,6 +33,7 @@ from smolrgpt.predictor import Predictor
 from smolrgpt.train.allocator import keep_freed_memory, memory_gb
 from smolrgpt.train.answers import restyle
 from smolrgpt.train.config import FolderData, ModelSpec, Run, Stage, SyntheticData
+from smolrgpt.train.lora import add_adapters, merge
 from smolrgpt.train.optim import build_optimizer
 from smolrgpt.train.tokenizer import add_region_names, train_tokenizer
 from smolrgpt.viz import plot_curve
@@ -215,6 +216,7 @@ def _train_stage(
 ) -> None:
     groups = mix(sources, stage.mixture, stage.questions_per_image, config.seed)
     logger.info("stage %s: %d groups of questions, %s", stage.name, len(groups), dict(stage.mixture))
+    adapted = None if config.model.lora is None else add_adapters(model, config.model.lora, config.seed)
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable()
     trainer = StageTrainer(
@@ -230,7 +232,7 @@ def _train_stage(
     if stage.early_stopping_patience is not None:
         trainer.add_callback(EarlyStoppingCallback(early_stopping_patience=stage.early_stopping_patience))
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)) if folder.exists() else None)
-    _save(trainer.model, processor, folder / "final")
+    _save(trainer.model if adapted is None else merge(adapted), processor, folder / "final")
 
 
 class _Groups(torch.utils.data.Dataset):
