@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import random
 from pathlib import Path
 
@@ -126,6 +127,24 @@ def test_an_interrupted_run_ends_with_the_same_weights(adapted, config, tmp_path
     one, two = _weights(straight), _weights(resumed)
     assert not [name for name in one if not torch.equal(one[name], two[name])]
     assert not any("lora" in name or "base_layer" in name for name in one), "adapters are merged"
+
+
+def test_watching_for_failures_changes_no_weight(config, tmp_path):
+    stages = tuple(dataclasses.replace(stage, eval_every=None) for stage in config.stages)
+    watched, plain = (
+        trainer.run(dataclasses.replace(config, out=tmp_path / str(on), stages=stages, signatures=on)) for on in (True, False)
+    )
+    one, two = _weights(watched), _weights(plain)
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    logs = [
+        json.loads((final.parent / "2-fine-tune/checkpoint-4/trainer_state.json").read_text())["log_history"] for final in (watched, plain)
+    ]
+    assert [row["train_loss"] for row in logs[0] if "train_loss" in row] == [row["train_loss"] for row in logs[1] if "train_loss" in row]
+    rows = trainer.read_curve(watched.parent / trainer.CURVE_FILE)
+    measured = {(row["stage"], row["step"]): row["signatures"] for row in rows if "signatures" in row}
+    assert list(measured) == [("align", 0), ("align", 2), ("fine-tune", 0), ("fine-tune", 4)]
+    assert {"validation", "text_loss"} <= measured["fine-tune", 4].keys()
+    assert not any("signatures" in row for row in trainer.read_curve(plain.parent / trainer.CURVE_FILE))
 
 
 def test_another_configuration_in_the_same_folder_is_refused(config):

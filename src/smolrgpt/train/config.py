@@ -113,6 +113,7 @@ class Run:
     attention: Literal["eager", "sdpa", "flash_attention_2"] | None = None  # None: eager on CPU (1.4 to 3x faster there), sdpa elsewhere
     gradient_checkpointing: bool = False
     answer_style: Literal["official", "brief", "steps"] = "official"  # see train/answers.py
+    signatures: bool = True  # watch for depth ignored, overfitting and language forgotten; see train/signatures.py
 
     def __post_init__(self) -> None:
         names = [stage.name for stage in self.stages]

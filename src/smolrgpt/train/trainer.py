@@ -35,6 +35,7 @@ from smolrgpt.train.answers import restyle
 from smolrgpt.train.config import FolderData, ModelSpec, Run, Stage, SyntheticData
 from smolrgpt.train.lora import add_adapters, merge
 from smolrgpt.train.optim import build_optimizer
+from smolrgpt.train.signatures import SignatureWatch
 from smolrgpt.train.tokenizer import add_region_names, train_tokenizer
 from smolrgpt.viz import plot_curve
 
@@ -219,6 +220,7 @@ def _train_stage(
     adapted = None if config.model.lora is None else add_adapters(model, config.model.lora, config.seed)
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable()
+    curve = Curve(config.out / CURVE_FILE, stage.name)
     trainer = StageTrainer(
         model=model,
         args=_training_arguments(config, stage, folder),
@@ -227,8 +229,11 @@ def _train_stage(
         optimizers=(build_optimizer(model, stage.rates, stage.weight_decay), None),
         processor=processor,
         validation=sources["validation"],
-        curve=Curve(config.out / CURVE_FILE, stage.name),
+        curve=curve,
     )
+    if config.signatures:
+        shown = [sources[name] for name, times in stage.mixture.items() if times >= 1]
+        trainer.add_callback(SignatureWatch(processor, restyle(sources["validation"], config.answer_style), shown, curve))
     if stage.early_stopping_patience is not None:
         trainer.add_callback(EarlyStoppingCallback(early_stopping_patience=stage.early_stopping_patience))
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)) if folder.exists() else None)
@@ -286,6 +291,11 @@ class Curve:
     @property
     def minutes(self) -> float:
         return self.before + (time.monotonic() - self.started) / 60
+
+    def first(self, signature: str) -> float | None:
+        """The first value of a signature in the whole run."""
+        measured = (row["signatures"] for row in read_curve(self.path) if signature in row.get("signatures", {}))
+        return next((found[signature] for found in measured), None)
 
     def add(self, **row: Any) -> None:
         with self.path.open("a") as file:
