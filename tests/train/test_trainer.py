@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -15,11 +17,13 @@ from smolrgpt.data.collate import Collator
 from smolrgpt.data.mixture import Mixture
 from smolrgpt.data.sources.warehouse import read_warehouse
 from smolrgpt.data.synthetic import write_dataset
+from smolrgpt.model import SmolRGPTImageProcessor
 from smolrgpt.predictor import Predictor
 from smolrgpt.train import recipes, trainer
 from smolrgpt.train.bundle import bundle
 from smolrgpt.train.config import ModelSpec, Run, Stage, SyntheticData
-from smolrgpt.train.recipes import ALL, VISION, nano_blind
+from smolrgpt.train.lora import ADAPTERS
+from smolrgpt.train.recipes import ALL, LANGUAGE, VISION, nano_blind
 from smolrgpt.train.tokenizer import train_tokenizer
 
 
@@ -55,6 +59,14 @@ def _groups(samples, questions_per_image):
     return [[mixture[i] for i in group] for group in mixture.epoch(0)]
 
 
+def with_adapters(run: Run) -> Run:
+    """The same run on the pretrained-like part of the recipes: named regions, the language model frozen but for adapters."""
+    named = {**TINY, "region_fusion": "name", "pair_geometry": True}
+    model = dataclasses.replace(run.model, config=named, lora={"r": 2, "lora_alpha": 4})
+    rates = ((ADAPTERS, 1e-3), (LANGUAGE, None), (ALL, 1e-3))
+    return dataclasses.replace(run, model=model, stages=tuple(dataclasses.replace(stage, rates=rates) for stage in run.stages))
+
+
 def _weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors")
 
@@ -76,7 +88,9 @@ def test_stages_hand_over_freeze_score_and_save(config, data, tmp_path):
     Predictor.from_pretrained(bundled).predict_samples(read_warehouse(data, "val")[:1])
 
 
-def test_an_interrupted_run_ends_with_the_same_weights(config, tmp_path, monkeypatch):
+@pytest.mark.parametrize("adapted", [False, True])
+def test_an_interrupted_run_ends_with_the_same_weights(adapted, config, tmp_path, monkeypatch):
+    config = with_adapters(config) if adapted else config
     straight = trainer.run(dataclasses.replace(config, out=tmp_path / "straight"))
     calls, collate = [], Collator.__call__
 
@@ -91,7 +105,26 @@ def test_an_interrupted_run_ends_with_the_same_weights(config, tmp_path, monkeyp
         trainer.run(config)
     resumed = trainer.run(config)
     one, two = _weights(straight), _weights(resumed)
+    assert not [name for name in one if not torch.equal(one[name], two[name])]
+    assert not any("lora" in name or "base_layer" in name for name in one), "adapters are merged"
+
+
+def test_watching_for_failures_changes_no_weight(config, tmp_path):
+    stages = tuple(dataclasses.replace(stage, eval_every=None) for stage in config.stages)
+    watched, plain = (
+        trainer.run(dataclasses.replace(config, out=tmp_path / str(on), stages=stages, signatures=on)) for on in (True, False)
+    )
+    one, two = _weights(watched), _weights(plain)
     assert all(torch.equal(one[name], two[name]) for name in one)
+    logs = [
+        json.loads((final.parent / "2-fine-tune/checkpoint-4/trainer_state.json").read_text())["log_history"] for final in (watched, plain)
+    ]
+    assert [row["train_loss"] for row in logs[0] if "train_loss" in row] == [row["train_loss"] for row in logs[1] if "train_loss" in row]
+    rows = trainer.read_curve(watched.parent / trainer.CURVE_FILE)
+    measured = {(row["stage"], row["step"]): row["signatures"] for row in rows if "signatures" in row}
+    assert list(measured) == [("align", 0), ("align", 2), ("fine-tune", 0), ("fine-tune", 4)]
+    assert {"validation", "text_loss"} <= measured["fine-tune", 4].keys()
+    assert not any("signatures" in row for row in trainer.read_curve(plain.parent / trainer.CURVE_FILE))
 
 
 def test_another_configuration_in_the_same_folder_is_refused(config):
@@ -174,6 +207,7 @@ def test_pretrained_backbones_are_loaded_whole(tmp_path):
     siglip = SiglipModel(SiglipConfig(vision_config={**small, "image_size": 32, "patch_size": 8}, text_config={**small, "vocab_size": 50}))
     llama = LlamaForCausalLM(text)
     siglip.save_pretrained(tmp_path / "vision")
+    SmolRGPTImageProcessor(image_mean=[0.4, 0.5, 0.6], image_std=0.25).save_pretrained(tmp_path / "vision")
     llama.save_pretrained(tmp_path / "text")
     words.save_pretrained(tmp_path / "text")
     found = recipes.full().model
@@ -187,4 +221,10 @@ def test_pretrained_backbones_are_loaded_whole(tmp_path):
     for name, value in llama.model.state_dict().items():
         assert torch.equal(model.model.language_model.state_dict()[name][: len(value)], value), name
     assert model.config.text_config.vocab_size == len(processor.tokenizer) > 270
+    colour = np.array([0, 128, 255], dtype=np.uint8)
+    pixels = processor.image_processor.encode_picture(np.tile(colour, (5, 5, 1)))
+    np.testing.assert_allclose(pixels[:, 3, 3], (colour / 255 - [0.4, 0.5, 0.6]) / 0.25, atol=1e-5)
+    (tmp_path / "vision" / "preprocessor_config.json").unlink()
+    with pytest.raises(ValueError, match=r"vision.*normalised"):
+        trainer.build_model(spec, "eager", [])
     assert processor.tokenizer.convert_ids_to_tokens(model.config.region_name_token_ids[:2]) == ["[Region 0]", "[Region 1]"]

@@ -62,8 +62,8 @@ def _encode_minmax_log(depth: np.ndarray, kind: str) -> np.ndarray:
     return np.stack([np.nan_to_num(minmax, nan=1.0), np.nan_to_num(absolute, nan=1.0), measured])
 
 
-#: name -> function (depth float32 (S, S) with NaN and at least one measurement, kind) -> (3, S, S) in [0, 1], later mapped to [-1, 1].
-#: A pixel without measurement counts as infinitely far (1, for "inverse" 0). An image without depth is all zeros *after* the mapping.
+#: name -> function (depth float32 (S, S) with NaN and at least one measurement, kind) -> (3, S, S) in [0, 1], later normalised like RGB.
+#: A pixel without measurement counts as infinitely far (1, for "inverse" 0). An image without depth is all zeros *after* that.
 #:   minmax      the published one: per-image min-max in all three channels
 #:   log         log(1 + metres) / log(51); relative depth as it is
 #:   inverse     2 / (2 + metres), near = 1; relative depth as 1 - depth
@@ -307,7 +307,7 @@ class SmolRGPTImageProcessor(BaseImageProcessor):
 
     size: side S of the square the picture and depth are stretched to (as released; regions are stretched alike).
     grid_size: side G of the refined feature map. mask_resize: a name of ``MASK_RESIZES``. depth_encoding: a name of ``DEPTH_ENCODINGS``.
-    image_mean, image_std: applied to RGB in [0, 1], the same for all channels (SigLIP: 0.5).
+    image_mean, image_std: of the vision tower, applied to RGB and to encoded depth in [0, 1], one for all channels (SigLIP: 0.5) or three.
     """
 
     model_input_names = ["pixel_values", "depth_values", "region_masks", "region_geometry"]
@@ -319,8 +319,8 @@ class SmolRGPTImageProcessor(BaseImageProcessor):
         grid_size: int = 64,
         mask_resize: str = "area",
         depth_encoding: str = "minmax",
-        image_mean: float = 0.5,
-        image_std: float = 0.5,
+        image_mean: float | Sequence[float] = 0.5,
+        image_std: float | Sequence[float] = 0.5,
         **kwargs: Any,
     ):
         kwargs.pop("image_processor_type", None)
@@ -329,6 +329,9 @@ class SmolRGPTImageProcessor(BaseImageProcessor):
         self.grid_size = grid_size
         self.mask_resize, self.depth_encoding = mask_resize, depth_encoding
         self.image_mean, self.image_std = image_mean, image_std
+        for name, values in (("image_mean", image_mean), ("image_std", image_std)):
+            if np.shape(values) not in ((), (1,), (3,)):
+                raise ValueError(f"{name} is {values}; expected one number, or one for each of the three channels")
         for name, value, known in (("mask_resize", mask_resize, MASK_RESIZES), ("depth_encoding", depth_encoding, DEPTH_ENCODINGS)):
             if value not in known:
                 raise ValueError(f"{name} is {value!r}; expected one of {', '.join(known)}")
@@ -362,14 +365,19 @@ class SmolRGPTImageProcessor(BaseImageProcessor):
         picture = _to_picture(image)
         rgb = picture if picture.mode == "RGB" else picture.convert("RGB")  # which would copy
         pixels = np.asarray(rgb.resize((self.size, self.size), Image.Resampling.BILINEAR), dtype=np.float32).transpose(2, 0, 1)
-        return np.ascontiguousarray((pixels / 255.0 - self.image_mean) / self.image_std, dtype=np.float32)
+        return np.ascontiguousarray(self._normalise(pixels / 255.0), dtype=np.float32)
+
+    def _normalise(self, channels: np.ndarray) -> np.ndarray:
+        """(3, S, S) in [0, 1] -> what the vision tower was trained on."""
+        mean, std = (np.reshape(np.asarray(values, dtype=np.float32), (-1, 1, 1)) for values in (self.image_mean, self.image_std))
+        return (channels - mean) / std
 
     def encode_depth(self, depth: np.ndarray | None, kind: str | None) -> np.ndarray:
-        """Checked depth (h, w) -> (3, S, S) float32 in [-1, 1]; zeros without depth."""
+        """Checked depth (h, w) -> (3, S, S) float32, [-1, 1] with the default mean and std; zeros without depth."""
         resized = None if depth is None else resize_depth(depth, self.size)
         if resized is None or kind is None or np.isnan(resized).all():
             return np.zeros((3, self.size, self.size), dtype=np.float32)
-        return (DEPTH_ENCODINGS[self.depth_encoding](resized, kind) * 2.0 - 1.0).astype(np.float32)
+        return self._normalise(DEPTH_ENCODINGS[self.depth_encoding](resized, kind)).astype(np.float32)
 
     def resize_mask(self, mask: np.ndarray | MaskPatch) -> np.ndarray:
         """A mask, see ``check_mask`` -> (G, G) float32 coverage in [0, 1]; zeros for an empty mask."""

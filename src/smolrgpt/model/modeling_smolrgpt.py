@@ -7,17 +7,19 @@ P image tokens, G side of the map that regions pool from, C vision width, D text
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import AutoModel, GenerationMixin, PreTrainedModel
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, GenerationMixin, PreTrainedModel
 from transformers import initialization as init
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutputWithPast, ModelOutput
 from transformers.modeling_utils import slice_logits_to_keep
+from transformers.utils import logging
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_smolrgpt import METRES_PER_UNIT, REGION_GEOMETRY_FEATURES, SmolRGPTConfig
@@ -38,6 +40,11 @@ QUESTION_INPUTS = ("image_index", "region_index")
 NAME_INPUTS = ("region_embeds", "region_index")
 #: What only a pass over the rows as they are can give.
 MORE_OUTPUTS = ("output_hidden_states", "output_attentions", "use_cache")
+
+#: What a vision checkpoint may hold beyond the tower: its pooling head and mask token, and the text side of a SigLIP pair.
+DROPPED_VISION_WEIGHTS = re.compile(r"^(head|text_model)\.|^logit_(scale|bias)$|^embeddings\.mask_token$")
+#: What a language checkpoint may hold beyond the model: buffers that older releases saved.
+DROPPED_TEXT_WEIGHTS = re.compile(r"rotary_emb\.inv_freq$")
 
 POOL_EPSILON = 1e-8  # of the released program: an empty mask pools to zero
 REFINER_NORM_EPSILON = 1e-6  # of the released program
@@ -665,6 +672,62 @@ def default_image_index(num_questions: int, num_images: int, device: torch.devic
     raise ValueError(f"{num_questions} questions and {num_images} images: pass image_index to say which question is about which image")
 
 
+def load_backbone(auto_class: Any, name: str, config: Any, dropped: re.Pattern[str]) -> PreTrainedModel:
+    """A pretrained part in float32. Raises ValueError naming every weight that is missing, misshapen, or neither used nor `dropped`."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # the library would list what is dropped; what is wrong is raised below
+    try:
+        model, found = auto_class.from_pretrained(name, config=config, dtype=torch.float32, output_loading_info=True)
+    finally:
+        logging.set_verbosity(verbosity)
+    faults = {kind: sorted(map(str, found[f"{kind}_keys"])) for kind in ("missing", "mismatched", "unexpected")}
+    faults["unexpected"] = [key for key in faults["unexpected"] if not dropped.search(key)]
+    if any(faults.values()):
+        listed = "; ".join(f"{kind}: {', '.join(keys)}" for kind, keys in faults.items() if keys)
+        raise ValueError(f"{name} does not fit a {type(model).__name__}: {listed}; give a checkpoint that holds the whole model")
+    return model
+
+
+def input_rows(language: PreTrainedModel) -> Tensor:
+    """Word embeddings (V, D)."""
+    return language.get_input_embeddings().weight  # type: ignore[return-value]
+
+
+def join_configs(tower: PreTrainedModel, language: PreTrainedModel, changes: dict[str, Any]) -> dict[str, Any]:
+    """Fields of the `SmolRGPTConfig` that two backbones make, with changes; those of the backbones are changes to their own fields."""
+    vision = {**tower.config.to_dict(), **changes.get("vision_config", {})}
+    text = {**language.config.to_dict(), **changes.get("text_config", {})}
+    text["vocab_size"] = max(len(input_rows(language)), text["vocab_size"])
+    text["initializer_range"] = float(input_rows(language).std())  # what stands among words starts at their measured scale
+    tied = {"tie_word_embeddings": language.config.tie_word_embeddings}
+    return {**tied, **changes, "vision_config": vision, "text_config": text}
+
+
+def fit_tower(tower: PreTrainedModel, target: PreTrainedModel) -> dict[str, Tensor]:
+    """The tower's weights for `target`, the same without what is dropped; where its images have another size, position embeddings are
+    resampled as the tower itself would.
+    """
+    like, side = target.state_dict(), target.config.image_size
+    state = {name: value for name, value in tower.state_dict().items() if name in like or not DROPPED_VISION_WEIGHTS.search(name)}
+    for name, value in state.items():
+        if "position_embedding" in name and value.shape != like[name].shape:
+            patches = value.new_empty(1, *like[name].shape[-2:])  # only its shape is looked at
+            state[name] = tower.embeddings.interpolate_pos_encoding(patches, side, side).view_as(like[name])  # type: ignore[operator, union-attr]
+    return state
+
+
+def append_rows(old: Tensor, count: int) -> Tensor:
+    """(V, D) -> (count, D): old rows as they are; new ones drawn from the normal distribution with the old rows' mean and covariance.
+
+    Drawn without touching the global random state, so that whatever else is initialised does not depend on the vocabulary.
+    """
+    if count == len(old):
+        return old
+    centred = old - old.mean(0)
+    mixing = torch.randn(count - len(old), len(old), generator=torch.Generator().manual_seed(0)) / len(old) ** 0.5
+    return torch.cat([old, old.mean(0) + mixing.to(old) @ centred])  # a normal mixture of centred rows has their covariance
+
+
 class SmolRGPTForConditionalGeneration(SmolRGPTPreTrainedModel, GenerationMixin):
     """SmolRGPT with its language model head: `forward` for training, `generate` for answers."""
 
@@ -680,6 +743,36 @@ class SmolRGPTForConditionalGeneration(SmolRGPTPreTrainedModel, GenerationMixin)
         self.post_init()
         # a placeholder in an answer would have no feature
         self.generation_config.suppress_tokens = sorted(config.placeholder_token_ids.values())
+
+    @classmethod
+    @torch.no_grad()
+    def from_backbones(
+        cls, vision: str, text: str, *, attn_implementation: str | None = None, **config: Any
+    ) -> SmolRGPTForConditionalGeneration:
+        """A model whose vision tower and language model are pretrained and whose own modules are new, in float32.
+
+        Args:
+            vision: hub id or folder of a SigLIP or SigLIP2 pair or tower of fixed resolution, or of a Dinov2 tower. Its pooling head, mask
+                token and text side are left behind.
+            text: hub id or folder of a causal language model of the Llama family, tied head or not.
+            config: fields of `SmolRGPTConfig`. `vision_config` and `text_config` are changes to the backbones' own: another `image_size`
+                resamples the position embeddings once; a larger `vocab_size` appends rows (see `append_rows`), a smaller one is not obeyed.
+        Raises ValueError naming each weight that a checkpoint lacks or that the model has no place for.
+        """
+        found = AutoConfig.from_pretrained(vision)
+        found = getattr(found, "vision_config", found)
+        if hasattr(found, "vision_use_head"):
+            found.vision_use_head = False
+        tower = load_backbone(AutoModel, vision, found, DROPPED_VISION_WEIGHTS)
+        language = load_backbone(AutoModelForCausalLM, text, AutoConfig.from_pretrained(text), DROPPED_TEXT_WEIGHTS)
+        joined = SmolRGPTConfig(**join_configs(tower, language, config))
+        model = cls._from_config(joined, dtype=torch.float32, attn_implementation=attn_implementation)
+        model.model.vision_tower.load_state_dict(fit_tower(tower, model.model.vision_tower))
+        rows = {"embed_tokens.weight": append_rows(input_rows(language), joined.text_config.vocab_size)}
+        model.model.language_model.load_state_dict({**language.base_model.state_dict(), **rows})
+        if not joined.tie_word_embeddings:
+            model.lm_head.weight.copy_(append_rows(language.lm_head.weight, joined.text_config.vocab_size))
+        return model
 
     def get_output_embeddings(self) -> nn.Module:
         return self.lm_head

@@ -108,13 +108,18 @@ class FolderData:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Where the model starts: nothing (``config`` arguments), pretrained ``backbones`` (vision, text), or a saved ``path``."""
+    """Where the model starts: nothing (``config`` arguments), pretrained ``backbones`` (vision, text), or a saved ``path``.
+
+    lora: fields of ``peft.LoraConfig``, such as {"r": 16, "lora_alpha": 32}: each stage then trains low-rank adapters on the language model
+    and merges them at its end; the stages' rates decide what learns beside them. None: no adapters.
+    """
 
     config: dict[str, Any] = field(default_factory=dict)
     processor: dict[str, Any] = field(default_factory=dict)
     backbones: tuple[str, str] | None = None
     path: Path | None = None
     vocab_size: int = 1024  # of the tokenizer trained on the data, when nothing pretrained brings one
+    lora: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -134,6 +139,7 @@ class Run:
     dataloader_num_workers: int = 0  # processes that prepare batches, for each training process; they share cache_gb between them
     log_every: int = 50  # steps between records of the loss
     answer_style: Literal["official", "brief", "steps"] = "official"  # see train/answers.py
+    signatures: bool = True  # watch for depth ignored, overfitting and language forgotten; see train/signatures.py
 
     def __post_init__(self) -> None:
         names = [stage.name for stage in self.stages]

@@ -57,9 +57,9 @@ class SourceFacts:
 
 
 #: Data set, by the name of its reader or of its prepared folder -> what was published. Counts: the data sets' own pages and the paper (OSD:
-#: 1.07 M single questions of the 110 thousand entries its authors re-packed). Tokens: words, digits and punctuation marks of real rows, as
-#: SmolLM2's tokenizer splits them before it looks words up, so at least that many: 170 of the warehouse, weighted by its categories; 8 of OSD;
-#: 2 captions.
+#: 1.07 M single questions of the 110 thousand entries its authors re-packed). Tokens: words, digits and punctuation of real rows (170 of
+#: the warehouse, weighted by its categories; 8 of OSD; 2 captions), split as SmolLM2's tokenizer does before it looks words up, so at least
+#: that many.
 PUBLISHED: dict[str, SourceFacts] = {
     "llava_cc3m": SourceFacts(580_491, 580_491, 9.0, 16.0, 0.0),
     "osd": SourceFacts(1_070_000, 110_000, 18.9, 14.8, 1.9),

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from smolrgpt.train.config import FolderData, ModelSpec, Run, Stage, SyntheticData
+from smolrgpt.train.lora import ADAPTERS
 
-VISION, RGB_CONNECTOR, CONNECTORS, REFINERS, ALL = r"vision_tower\.", r"\.rgb_connector\.", r"_connector\.", r"_refiner\.", r"."
+VISION, LANGUAGE = r"vision_tower\.", r"language_model\."
+RGB_CONNECTOR, CONNECTORS, REFINERS, ALL = r"\.rgb_connector\.", r"_connector\.", r"_refiner\.", r"."
 
 #: Modules that the published model does not have.
 OURS = r"geometry_|pair_embedder\.|region_norms\."
@@ -196,7 +198,7 @@ def full(**options: Any) -> Run:
     """The published curriculum and size with what measuring nano found (docs/experiments.md); not yet trained at this size.
 
     A step shows as many questions as the published one, about fewer images: six each, what the warehouse has (captions: one). The loader
-    makes those 5.7 times as fast as one by one (benchmarks/loader.py), and the encoder runs once for all six.
+    makes those 5.8 times as fast as one by one (benchmarks/loader.py), and the encoder runs once for all six.
     """
     run = paper(**{"out": Path("runs/full"), **options})
     model = dataclasses.replace(run.model, config=_DESIGN, processor=_NANO_PROCESSOR)
@@ -211,10 +213,63 @@ def full(**options: Any) -> Run:
     return dataclasses.replace(run, name="full", model=model, stages=tuple(changed(stage) for stage in run.stages))
 
 
+def smollm2_135m(out: Path | None = None, data_root: Path | None = None, quick: bool = False, seed: int = 0) -> Run:
+    """A pretrained ViT-S/14 and SmolLM2-135M-Instruct (``make real-weights``) on the synthetic warehouse, with what measuring
+    nano found; not yet trained at this length.
+
+    224 pixels are 16 x 16 patches, so 64 image tokens. The tower stays as it is; the language model joins once our modules speak to it.
+    """
+
+    def stage(name: str, rates: Any, mixture: dict[str, float], steps: int, validations: int = 0) -> Stage:
+        every = max(1, steps // max(1, validations))
+        return Stage(name, rates, mixture, max_steps=steps, images_per_step=5, eval_every=every if validations else None, save_every=every)
+
+    return Run(
+        name="smollm2-135m",
+        out=out or Path("runs/smollm2-135m-quick" if quick else "runs/smollm2-135m"),
+        model=ModelSpec(
+            backbones=("weights/vit-s14", "weights/smollm2-135m-instruct"),
+            config={**_DESIGN, "vision_config": {"image_size": 224}},
+            processor=_NANO_PROCESSOR,
+        ),
+        data=nano(data_root=data_root, quick=quick).data,
+        stages=(
+            stage("align", ((VISION, None), (LANGUAGE, None), (ALL, 1e-3)), {"captions": 1.0}, 40 if quick else 300),
+            stage("warm-up", ((VISION, None), (LANGUAGE, 1e-4), (ALL, 5e-4)), {"warmup": 1.0, "captions": 0.1}, 300 if quick else 2000),
+            stage(
+                "fine-tune",
+                ((VISION, None), (LANGUAGE, 1e-4), (ALL, 3e-4)),
+                {"train": 1.0, "warmup": 0.3},
+                800 if quick else 6000,
+                validations=4 if quick else 6,
+            ),
+        ),
+        answer_style="steps",
+        seed=seed,
+    )
+
+
+def smollm2_135m_lora(**options: Any) -> Run:
+    """``smollm2-135m`` with the language model frozen but for low-rank adapters, merged after every stage."""
+    run = smollm2_135m(**options)
+    adapters = ((ADAPTERS, 3e-4), (LANGUAGE, None))
+    stages = tuple(
+        dataclasses.replace(
+            stage, rates=tuple(pair for rate in stage.rates for pair in (adapters if rate[0] == LANGUAGE and rate[1] else (rate,)))
+        )
+        for stage in run.stages
+    )
+    model = dataclasses.replace(run.model, lora={"r": 16, "lora_alpha": 32})
+    out = run.out.with_name(run.out.name.replace("smollm2-135m", "smollm2-135m-lora"))
+    return dataclasses.replace(run, name="smollm2-135m-lora", out=options.get("out", out), model=model, stages=stages)
+
+
 RECIPES: dict[str, Callable[..., Run]] = {
     "nano": nano,
     "nano-published": nano_published,
     "nano-blind": nano_blind,
     "paper": paper,
     "full": full,
+    "smollm2-135m": smollm2_135m,
+    "smollm2-135m-lora": smollm2_135m_lora,
 }

@@ -24,7 +24,7 @@ from accelerate.utils import gather_object
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader, Dataset
-from transformers import AutoConfig, AutoModel, AutoTokenizer, EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers import AutoTokenizer, EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
 from smolrgpt.data.collate import Collator
@@ -37,12 +37,15 @@ from smolrgpt.data.sources.warehouse import read_warehouse
 from smolrgpt.evaluation.predict import predict
 from smolrgpt.evaluation.score import score
 from smolrgpt.model import SmolRGPTConfig, SmolRGPTForConditionalGeneration, SmolRGPTImageProcessor, SmolRGPTProcessor
+from smolrgpt.model.processing_smolrgpt import IMAGE_TOKEN, REGION_TOKENS
 from smolrgpt.precision import best_dtype
 from smolrgpt.predictor import Predictor
 from smolrgpt.train.allocator import keep_freed_memory, memory_gb
 from smolrgpt.train.answers import restyle
 from smolrgpt.train.config import PREPARED, FolderData, ModelSpec, Run, Stage, SyntheticData
+from smolrgpt.train.lora import add_adapters, merge
 from smolrgpt.train.optim import build_optimizer
+from smolrgpt.train.signatures import SignatureWatch
 from smolrgpt.train.tokenizer import add_region_names, train_tokenizer
 from smolrgpt.viz import plot_curve
 
@@ -185,42 +188,49 @@ def build_model(
     if spec.path is not None:
         model = SmolRGPTForConditionalGeneration.from_pretrained(spec.path, dtype=torch.float32, attn_implementation=attention)
         return model, SmolRGPTProcessor.from_pretrained(spec.path)
-    arguments: dict[str, Any] = dict(spec.config)
     if spec.backbones is not None:
-        vision, text = (AutoConfig.from_pretrained(name) for name in spec.backbones)
-        arguments |= {"vision_config": getattr(vision, "vision_config", vision), "text_config": text}
         tokenizer = AutoTokenizer.from_pretrained(spec.backbones[1], padding_side="left")
     else:
         tokenizer = train_tokenizer((text for s in samples for text in (s.question, s.answer or "")), spec.vocab_size)
-    tokens = {"rgb": "<mask_rgb>", "depth": "<mask_depth>", "geo": "<mask_geo>"}
-    kinds = tuple(arguments.get("region_tokens", ("rgb", "depth")))
-    tokenizer.add_special_tokens({"additional_special_tokens": ["<|image|>", *(tokens[kind] for kind in kinds)]})
-    if arguments.get("region_fusion") == "name":
-        arguments["region_name_token_ids"] = add_region_names(tokenizer)
-    text_config = arguments.setdefault("text_config", {})
-    ids: dict[str, Any] = {
-        "pad_token_id": tokenizer.pad_token_id,
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-    }
-    sized = {"vocab_size": len(tokenizer), **ids}
-    if isinstance(text_config, dict):
-        arguments["text_config"] = {**text_config, **sized}
-    else:
-        text_config.update(sized)
-    config = SmolRGPTConfig(
-        **{"image_token_id": tokenizer.convert_tokens_to_ids("<|image|>"), **ids, **arguments},
-        region_token_ids={kind: int(tokenizer.convert_tokens_to_ids(tokens[kind])) for kind in kinds},  # type: ignore[arg-type]
-    )
-    model = SmolRGPTForConditionalGeneration._from_config(config, dtype=torch.float32, attn_implementation=attention)
+    arguments = {**spec.config, **_vocabulary(tokenizer, spec.config)}
     if spec.backbones is not None:
-        _load_backbones(model, spec.backbones)
+        model = SmolRGPTForConditionalGeneration.from_backbones(*spec.backbones, attn_implementation=attention, **arguments)
+        return model, build_processor(model.config, tokenizer, {**_normalisation(spec.backbones[0]), **spec.processor})
+    config = SmolRGPTConfig(**arguments)
+    model = SmolRGPTForConditionalGeneration._from_config(config, dtype=torch.float32, attn_implementation=attention)
     return model, build_processor(config, tokenizer, spec.processor)
+
+
+def _vocabulary(tokenizer: Any, config: dict[str, Any]) -> dict[str, Any]:
+    """Make the words a model needs tokens of ``tokenizer``; returns the configuration's fields that say which those are."""
+    kinds = tuple(config.get("region_tokens", ("rgb", "depth")))
+    tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE_TOKEN, *(REGION_TOKENS[kind] for kind in kinds)]})
+    names = {"region_name_token_ids": add_region_names(tokenizer)} if config.get("region_fusion") == "name" else {}
+    ids = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
+    return {
+        "image_token_id": int(tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)),
+        "region_token_ids": {kind: int(tokenizer.convert_tokens_to_ids(REGION_TOKENS[kind])) for kind in kinds},
+        "text_config": {**config.get("text_config", {}), "vocab_size": len(tokenizer), **ids},
+        **names,
+        **ids,
+    }
+
+
+def _normalisation(vision: str) -> dict[str, Any]:
+    """The mean and deviation of RGB in [0, 1] that a pretrained tower was trained with."""
+    try:
+        found, _ = SmolRGPTImageProcessor.get_image_processor_dict(vision)
+    except OSError as error:
+        raise ValueError(
+            f"{vision} has no preprocessor_config.json, so how its pictures are normalised is unknown; "
+            "save one there, for example with AutoImageProcessor.save_pretrained"
+        ) from error
+    return {name: found[name] for name in ("image_mean", "image_std")}
 
 
 def build_processor(config: SmolRGPTConfig, tokenizer: Any, options: dict[str, Any]) -> SmolRGPTProcessor:
     """The processor that fits a model: grid and token counts follow from the configuration, ``options`` set the rest."""
-    image_options = {k: options[k] for k in ("mask_resize", "depth_encoding") if k in options}
+    image_options = {k: options[k] for k in ("mask_resize", "depth_encoding", "image_mean", "image_std") if k in options}
     text_options = {k: v for k, v in options.items() if k not in image_options}
     image_processor = SmolRGPTImageProcessor(size=config.vision_config.image_size, grid_size=config.grid_size, **image_options)
     defaults = {
@@ -229,18 +239,6 @@ def build_processor(config: SmolRGPTConfig, tokenizer: Any, options: dict[str, A
         "region_fusion": config.region_fusion,
     }
     return SmolRGPTProcessor(image_processor, tokenizer, **{**defaults, **text_options})
-
-
-def _load_backbones(model: SmolRGPTForConditionalGeneration, backbones: tuple[str, str]) -> None:
-    """Copy pretrained weights in; the vocabulary's new rows keep their fresh values."""
-    vision, text = (AutoModel.from_pretrained(name, dtype=torch.float32) for name in backbones)
-    model.model.vision_tower.load_state_dict(getattr(vision, "vision_model", vision).state_dict(), strict=False)
-    state = text.state_dict()
-    old = state.pop("embed_tokens.weight")
-    model.model.language_model.load_state_dict(state, strict=False)
-    with torch.no_grad():
-        rows: torch.Tensor = model.get_input_embeddings().weight  # type: ignore[assignment]
-        rows[: old.shape[0]] = old
 
 
 def _train_stage(
@@ -271,8 +269,10 @@ def _train_stage(
         processes=state.num_processes,
     )
     logger.info("stage %s: %d groups in %d steps an epoch, %s", stage.name, batches.num_groups, batches.num_steps, dict(stage.mixture))
+    adapted = None if config.model.lora is None else add_adapters(model, config.model.lora, config.seed)
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable()
+    curve = Curve(config.out / CURVE_FILE, stage.name)
     trainer = StageTrainer(
         model=model,
         args=args,
@@ -281,8 +281,13 @@ def _train_stage(
         stage=stage,
         processor=processor,
         validation=sources["validation"],
-        curve=Curve(config.out / CURVE_FILE, stage.name),
+        curve=curve,
     )
+    if adapted is not None and trainer.is_fsdp_enabled:
+        raise ValueError("low-rank adapters cannot be merged from the shards of FSDP; train this run with DDP, or leave lora out")
+    if config.signatures:
+        shown = [sources[name] for name, times in stage.mixture.items() if times >= 1]
+        trainer.add_callback(SignatureWatch(processor, restyle(sources["validation"], config.answer_style), shown, curve))
     if stage.early_stopping_patience is not None:
         trainer.add_callback(EarlyStoppingCallback(early_stopping_patience=stage.early_stopping_patience))
     if state.is_main_process:
@@ -291,7 +296,7 @@ def _train_stage(
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)) if folder.exists() else None)
     for log in gather_object([trainer.skips]):
         skips.merge(log)
-    trained = trainer.whole_model()
+    trained = trainer.whole_model() if adapted is None else merge(adapted)
     if state.is_main_process:
         _save(trained, processor, folder / "final")
     state.wait_for_everyone()
@@ -394,6 +399,11 @@ class Curve:
     @property
     def minutes(self) -> float:
         return self.before + (time.monotonic() - self.started) / 60
+
+    def first(self, signature: str) -> float | None:
+        """The first value of a signature in the whole run."""
+        measured = (row["signatures"] for row in read_curve(self.path) if signature in row.get("signatures", {}))
+        return next((found[signature] for found in measured), None)
 
     def add(self, **row: Any) -> None:
         with self.path.open("a") as file:

@@ -1,0 +1,197 @@
+"""Three ways in which training goes wrong while its loss looks well, measured at every validation and at both ends of every stage.
+
+    depth_permuted    validation loss with another picture's depth, over the loss with the true one. At 1 depth says nothing to the model.
+    validation        validation loss over the loss on training questions of the same categories. Above 1 the model learns by heart.
+    perplexity        perplexity on five paragraphs of plain English, over what it was before the run. Above 1 language is being forgotten.
+
+All are ratios of losses on fixed samples (perplexity: of its exponential), without drawing a random number, so a run is the same with and
+without them. What cannot be measured is left out: depth without depth in the sample or the model, perplexity of a model that cannot read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import random
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+
+from smolrgpt.data.collate import Collator
+from smolrgpt.data.loading import DEPTH_NEAR
+from smolrgpt.data.schema import DataError, Sample
+
+logger = logging.getLogger(__name__)
+
+#: Questions of a sample, and how many are read together.
+NUM_QUESTIONS, QUESTIONS_PER_BATCH = 32, 8
+#: Questions of a training source that are looked through for some of the right categories.
+CANDIDATES = 1000
+#: A model reads English when its loss is below this share of an even guess over the vocabulary (SmolLM2-135M: 0.3, random weights: 1).
+READS_BELOW = 0.5
+
+#: Signature -> when it fires, given the ratio; and what to say. The first is judged at the end of a stage only: depth is learned late.
+DEPTH_IGNORED_BELOW, OVERFITTING_ABOVE, FORGOTTEN_ABOVE = 1.01, 1.5, 2.0
+_ADVICE = {
+    "depth_permuted": "depth is ignored: another picture's depth map costs only %+.1f %% of the validation loss; is depth read right?",
+    "validation": "overfitting: the loss is %+.0f %% on validation questions compared to training ones; train shorter, or on more data",
+    "perplexity": "language is being forgotten: perplexity on plain English is %+.0f %% of what it was; lower the language model's rate",
+}
+
+
+def fired(ratios: Mapping[str, float], stage_ends: bool) -> list[str]:
+    """The warnings that these ratios deserve."""
+    found = {
+        "depth_permuted": stage_ends and ratios.get("depth_permuted", math.inf) < DEPTH_IGNORED_BELOW,
+        "validation": ratios.get("validation", 0.0) > OVERFITTING_ABOVE,
+        "perplexity": ratios.get("perplexity", 0.0) > FORGOTTEN_ABOVE,
+    }
+    return [_ADVICE[name] % (100 * (ratios[name] - 1)) for name, is_so in found.items() if is_so]
+
+
+# --------------------------------------------------------------------------------------------------------------------- samples
+def candidates(sources: Sequence[Sequence[Sample]]) -> list[Sample]:
+    """A fixed draw of samples from each source, which may be far larger than memory."""
+    picks = ((source, random.Random(0).sample(range(len(source)), min(CANDIDATES, len(source)))) for source in sources)
+    return [source[i] for source, indices in picks for i in indices]
+
+
+def alike(wanted: Sequence[Sample], samples: Sequence[Sample]) -> list[Sample]:
+    """As many of ``samples`` with the categories of ``wanted``, a fixed draw; fewer where a category runs out."""
+    by_category: dict[str | None, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        if sample.answer is not None:
+            by_category[sample.category].append(sample)
+    drawn, count = random.Random(0), Counter(sample.category for sample in wanted)
+    return [sample for name, pool in sorted(by_category.items(), key=str) for sample in drawn.sample(pool, min(count[name], len(pool)))]
+
+
+def permute_depth(samples: Sequence[Sample]) -> list[Sample]:
+    """Every sample with the depth of the next picture; empty when there are not two pictures with depth. Cameras stay with the picture."""
+    first = {sample.image_key: sample for sample in samples if sample.depth is not None}
+    if len(first) < 2:
+        return []
+    keys = list(first)
+    other = {key: first[keys[(i + 1) % len(keys)]] for i, key in enumerate(keys)}
+    return [
+        dataclasses.replace(
+            sample,
+            depth=other[sample.image_key].depth,
+            image_key=f"{sample.image_key} with the depth of {other[sample.image_key].image_key}",
+            metadata={**sample.metadata, DEPTH_NEAR: other[sample.image_key].metadata.get(DEPTH_NEAR, "dark")},
+        )
+        for sample in samples
+        if sample.image_key in other
+    ]
+
+
+def plain_english() -> list[str]:
+    """Five paragraphs of eight sentences, written for this project."""
+    return files("smolrgpt.train").joinpath("plain_english.txt").read_text(encoding="utf-8").splitlines()
+
+
+def text_batch(tokenizer: Any, texts: Sequence[str]) -> dict[str, torch.Tensor]:
+    """Texts -> input_ids, attention_mask, labels (Q, T) int64, left padded; special tokens written in them are plain text.
+
+    The first token of a text has no label: nothing but padding stands before it.
+    """
+    rows = [tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids for text in texts]
+    length = max(map(len, rows))
+    ids = torch.tensor([[0] * (length - len(row)) + row for row in rows])
+    mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in rows])
+    return {"input_ids": ids, "attention_mask": mask, "labels": ids.masked_fill(mask.cumsum(1) < 2, -100)}
+
+
+# --------------------------------------------------------------------------------------------------------------------- measure
+@torch.no_grad()
+def mean_loss(model: Any, batches: Sequence[Mapping[str, torch.Tensor]], bf16: bool) -> float:
+    """Nats per answered token over all batches, in eval mode; the model's mode is put back."""
+    was_training, total, count = model.training, 0.0, 0
+    model.eval()
+    for batch in batches:
+        inputs = {name: tensor.to(model.device) for name, tensor in batch.items()}
+        tokens = int((inputs["labels"][:, 1:] != -100).sum())
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
+            total += float(model(**inputs).loss) * tokens
+        count += tokens
+    model.train(was_training)
+    return total / max(1, count)
+
+
+class SignatureWatch(TrainerCallback):
+    """Measures the signatures of one stage, writes them to the curve as {"signatures": {name: ratio, ...}} and warns when one fires.
+
+    processor: of the model; validation: samples with answers in the style that is trained; training: the sources of which every question is
+    shown; curve: the run's, whose first measured perplexity is what later ones are compared to.
+    """
+
+    def __init__(self, processor: Any, validation: Sequence[Sample], training: Sequence[Sequence[Sample]], curve: Any):
+        self.curve, self._last_step = curve, None
+        self._said: set[str] = set()
+        self._collator = Collator(processor)
+        pool = [sample for sample in validation if sample.depth is not None] or list(validation)
+        asked = random.Random(0).sample(pool, min(NUM_QUESTIONS, len(pool)))
+        self._samples = {"validation": asked, "training": alike(asked, candidates(training))}
+        if {"depth", "geo"} & set(processor.region_tokens):
+            self._samples["permuted"] = permute_depth(asked)
+        self._text = [text_batch(processor.tokenizer, [text]) for text in plain_english()]
+        self._batches: dict[str, list[dict[str, Any]]] = {}
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self._measure(args, state, kwargs["model"])
+
+    def on_evaluate(self, args, state, control, **kwargs):
+        self._measure(args, state, kwargs["model"])
+
+    def on_train_end(self, args, state, control, **kwargs):
+        self._measure(args, state, kwargs["model"], stage_ends=True)
+
+    def measure(self, model: Any, bf16: bool) -> dict[str, float]:
+        """Losses in nats and ratios, by name; only those that can be measured."""
+        loss = {name: mean_loss(model, self._prepared(name), bf16) for name in self._samples if self._prepared(name)}
+        found = {f"{name}_loss": value for name, value in loss.items()}
+        for name, (above, below) in {"depth_permuted": ("permuted", "validation"), "validation": ("validation", "training")}.items():
+            if loss.get(above) and loss.get(below):
+                found[name] = loss[above] / loss[below]
+        return {**found, **self._language(model, bf16)}
+
+    def _language(self, model: Any, bf16: bool) -> dict[str, float]:
+        """The text's loss and its perplexity over the run's first one; nothing for a model that could not read before the run."""
+        before = self.curve.first("text_loss")
+        text_loss = mean_loss(model, self._text, bf16)
+        if (before or text_loss) > READS_BELOW * math.log(model.config.text_config.vocab_size):
+            return {"text_loss": text_loss}
+        return {"text_loss": text_loss, "perplexity": math.exp(text_loss - (before or text_loss))}
+
+    def _prepared(self, name: str) -> list[dict[str, Any]]:
+        if name not in self._batches:
+            samples = sorted(self._samples[name], key=lambda sample: sample.image_key)  # an image's questions share a batch
+            chunks = [samples[i : i + QUESTIONS_PER_BATCH] for i in range(0, len(samples), QUESTIONS_PER_BATCH)]
+            self._batches[name] = [batch for chunk in chunks if (batch := self._collate(chunk)) is not None]
+        return self._batches[name]
+
+    def _collate(self, samples: list[Sample]) -> dict[str, Any] | None:
+        """A batch without what only training reads; None, counted, when none of these questions can be used."""
+        try:
+            batch = self._collator([samples])
+        except DataError as error:
+            logger.warning("left out of the signatures: %s", error)
+            return None
+        return {name: tensor for name, tensor in batch.items() if not name.startswith("pair_")}
+
+    def _measure(self, args: Any, state: Any, model: Any, stage_ends: bool = False) -> None:
+        if state.global_step != self._last_step:
+            self._found = self.measure(model, args.bf16)
+            if state.is_world_process_zero:  # every process measures the same, as each must take part in every pass of a sharded model
+                self.curve.add(step=state.global_step, signatures={name: round(value, 4) for name, value in self._found.items()})
+            self._last_step = state.global_step
+        for warning in fired(self._found, stage_ends):
+            message = f"stage {self.curve.stage}, step {state.global_step}: {warning}"
+            if message not in self._said and state.is_world_process_zero:
+                logger.warning(message)
+            self._said.add(message)

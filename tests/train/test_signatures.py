@@ -1,0 +1,152 @@
+"""Each signature is seen where it is there, left out where it cannot be measured, and watching changes nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from smolrgpt.data.regions import from_box
+from smolrgpt.data.schema import Camera, DepthMap, Sample
+from smolrgpt.model import SmolRGPTForConditionalGeneration, SmolRGPTProcessor
+from smolrgpt.train import signatures
+from smolrgpt.train.signatures import SignatureWatch, alike, fired, mean_loss, permute_depth, plain_english, text_batch
+from smolrgpt.train.trainer import Curve, read_curve
+
+
+def _sample(number: int, image: int = 0, depth: bool = True, category: str = "distance", **changes) -> Sample:
+    picture = Image.fromarray(np.full((24, 32, 3), 20 * image, dtype=np.uint8))
+    metres = DepthMap(np.full((24, 32), 1.0 + image, dtype=np.float32), "metric") if depth else None
+    fields = {
+        "id": f"q{number}",
+        "image": picture,
+        "question": "How far is <mask>?",
+        "regions": [from_box((2, 2, 20, 18), 24, 32)],
+        "depth": metres,
+        "camera": Camera(20.0, 20.0, 16.0, 12.0, 32, 24),
+        "answer": f"It is {1 + image}.0 meters away.",
+        "category": category,
+        "image_key": f"picture {image}",
+    }
+    return Sample(**{**fields, **changes})
+
+
+@pytest.fixture
+def tiny(tiny_checkpoint):
+    model = SmolRGPTForConditionalGeneration.from_pretrained(tiny_checkpoint, dtype=torch.float32, attn_implementation="eager")
+    return model.eval(), SmolRGPTProcessor.from_pretrained(tiny_checkpoint)
+
+
+@pytest.fixture
+def watch(tiny, tmp_path):
+    def build(validation, training=()):
+        return SignatureWatch(tiny[1], validation, [list(training)], Curve(tmp_path / "curve.jsonl", "stage"))
+
+    return build
+
+
+def test_every_picture_gets_the_depth_of_another_and_keeps_the_rest():
+    samples = [_sample(i, image=i // 2) for i in range(6)] + [_sample(6, image=3, depth=False)]
+    permuted = permute_depth(samples)
+    assert [s.id for s in permuted] == [s.id for s in samples[:6]]
+    for before, after in zip(samples, permuted, strict=False):
+        assert after.depth is not before.depth and after.image is before.image and after.camera == before.camera
+    assert len({s.image_key for s in permuted}) == 3, "questions about one picture stay together"
+    assert permute_depth(samples[:2]) == [], "one picture has no other"
+
+
+def test_training_questions_are_of_the_same_categories():
+    wanted = [_sample(i, category=c) for i, c in enumerate(["count", "count", "mcq"])]
+    training = [_sample(i, category=c) for i, c in enumerate(["count"] * 5 + ["left_right"] * 3)] + [
+        _sample(9, category="mcq", answer=None)
+    ]
+    assert [s.category for s in alike(wanted, training)] == ["count", "count"]
+
+
+def test_the_loss_is_the_mean_over_tokens_however_they_are_batched(tiny):
+    model, processor = tiny
+    texts = plain_english()
+    assert len(texts) == 5 and all(text.count(".") >= 7 for text in texts)
+    model.train()
+    apart = mean_loss(model, [text_batch(processor.tokenizer, [text[:90]]) for text in texts], bf16=False)
+    assert model.training, "the mode is put back"
+    assert apart == pytest.approx(mean_loss(model, [text_batch(processor.tokenizer, [text[:90] for text in texts])], bf16=False), rel=1e-5)
+
+
+def test_a_model_that_looks_at_depth_shows_it_and_one_that_does_not_is_found_out(tiny, watch):
+    model, _ = tiny
+    samples = [_sample(i, image=i) for i in range(6)]
+    found = watch(samples).measure(model, bf16=False)
+    assert found["permuted_loss"] != found["validation_loss"]
+    assert found["depth_permuted"] == found["permuted_loss"] / found["validation_loss"]
+    with torch.no_grad():
+        model.model.geometry_embedder.norm.weight.zero_()
+        model.model.depth_connector.proj.weight.zero_()
+    blind = watch(samples).measure(model, bf16=False)
+    assert blind["depth_permuted"] == pytest.approx(1.0, abs=1e-6)
+    assert any("depth is ignored" in warning for warning in fired(blind, stage_ends=True))
+    assert not fired(blind, stage_ends=False), "depth is learned late"
+
+
+def test_what_cannot_be_measured_is_left_out(tiny, watch):
+    model, _ = tiny
+    found = watch([_sample(i, image=i, depth=False) for i in range(3)]).measure(model, bf16=False)
+    assert not {"depth_permuted", "validation", "perplexity"} & found.keys(), "no depth, no training questions, random weights do not read"
+    assert found["text_loss"] > signatures.READS_BELOW * math.log(model.config.text_config.vocab_size)
+
+
+def test_forgetting_is_measured_from_the_first_perplexity_of_the_run(tiny, watch, monkeypatch):
+    model, _ = tiny
+    monkeypatch.setattr(signatures, "READS_BELOW", math.inf)  # as if these random weights could read
+    watching = watch([_sample(0)])
+    before = watching.measure(model, bf16=False)
+    assert before["perplexity"] == 1.0
+    watching.curve.add(step=0, signatures={"text_loss": before["text_loss"] - math.log(3)})
+    after = watching.measure(model, bf16=False)
+    assert after["perplexity"] == pytest.approx(3.0) and "forgotten" in fired(after, stage_ends=False)[0]
+
+
+def test_learning_by_heart_is_seen(tiny, watch):
+    model, processor = tiny
+    training = [_sample(i, image=i, answer=f"It is {i}{i} meters.") for i in range(4)]
+    validation = [_sample(i, image=i + 4, answer=f"{i}{i} meters it is.") for i in range(4)]
+    watching = watch(validation, training)
+    batch = watching._prepared("training")[0]
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    for _ in range(30):
+        model(**batch).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    found = watching.measure(model, bf16=False)
+    assert found["validation"] == found["validation_loss"] / found["training_loss"] > signatures.OVERFITTING_ABOVE
+    assert "overfitting" in fired(found, stage_ends=False)[0]
+
+
+def test_an_unreadable_picture_is_left_out_not_fatal(tiny, watch, tmp_path, caplog):
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    found = watch([dataclasses.replace(_sample(0), image=tmp_path / "broken.png")]).measure(tiny[0], bf16=False)
+    assert "validation_loss" not in found
+    assert "broken.png" in caplog.text
+
+
+def test_rows_of_the_curve_are_plain_numbers(tiny, watch):
+    watching = watch([_sample(i, image=i) for i in range(3)])
+    watching._measure(_Arguments, _State, tiny[0])
+    watching._measure(_Arguments, _State, tiny[0], stage_ends=True)
+    rows = read_curve(watching.curve.path)
+    assert len(rows) == 1, "the same step is measured once"
+    assert json.dumps(rows[0]["signatures"]) and rows[0]["step"] == 7 and "S1" not in rows[0] and "event" not in rows[0]
+
+
+class _Arguments:
+    bf16 = False
+
+
+class _State:
+    global_step = 7
+    is_world_process_zero = True
