@@ -110,7 +110,7 @@ def test_another_source_or_other_settings_are_refused(tmp_path):
         prepare(_samples(7, first=1), tmp_path / "out", shard_samples=5, progress=False)
     with pytest.raises(DataError, match="was begun with"):
         prepare(_samples(7), tmp_path / "out", shard_samples=6, progress=False)
-    with pytest.raises(DataError, match="expected a folder written by prepare"):
+    with pytest.raises(DataError, match="expected a folder that 'smolrgpt data prepare' wrote"):
         Prepared(tmp_path)
 
 

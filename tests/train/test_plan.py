@@ -9,13 +9,14 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import LlamaConfig, LlamaForCausalLM, SiglipConfig, SiglipModel
+from transformers import Dinov2Config, LlamaConfig, LlamaForCausalLM, SiglipConfig, SiglipModel
 
 from smolrgpt.model import REGION_GEOMETRY_FEATURES, SmolRGPTConfig, SmolRGPTForConditionalGeneration
 from smolrgpt.train import plan as planning
 from smolrgpt.train import recipes, trainer
 from smolrgpt.train.config import ModelSpec
 from smolrgpt.train.optim import apply_rates
+from smolrgpt.train.real_weights import VIT_CONFIG
 from smolrgpt.train.tokenizer import NUM_REGION_NAMES, SPECIAL_TOKENS, train_tokenizer
 
 WIDE = {
@@ -30,6 +31,11 @@ WIDE = {
 DESIGNS = {
     "published": {"region_tokens": ["rgb", "depth"]},
     "ours": {**recipes.full().model.config, "region_name_token_ids": list(range(450, 482))},
+}
+SMOLLM2_135M = {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9} | {
+    "num_key_value_heads": 3,
+    "vocab_size": 49152,
+    "tie_word_embeddings": True,
 }
 SHAPE = planning.StepShape(images=6, questions_per_image=2, question_tokens=20, answer_tokens=12, regions=3)
 
@@ -101,6 +107,7 @@ def test_parameters_are_those_of_the_model_that_is_built(tmp_path) -> None:
     small = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     siglip = SiglipConfig(vision_config={**small, "image_size": 32, "patch_size": 8}, text_config={**small, "vocab_size": 50})
     SiglipModel(siglip).save_pretrained(tmp_path / "vision")
+    (tmp_path / "vision" / "preprocessor_config.json").write_text(json.dumps({"image_mean": [0.5] * 3, "image_std": [0.5] * 3}))
     run = recipes.full()
     found = run.model
     backbones = (str(tmp_path / "vision"), str(tmp_path / "text"))
@@ -120,7 +127,10 @@ def test_parameters_are_those_of_the_model_that_is_built(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("name", recipes.RECIPES)
-def test_every_recipe_has_a_model_and_an_epoch(name: str) -> None:
+def test_every_recipe_has_a_model_and_an_epoch(name: str, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Dinov2Config(**VIT_CONFIG).save_pretrained("weights/vit-s14")  # what make real-weights would bring, without the weights
+    LlamaConfig(**SMOLLM2_135M).save_pretrained("weights/smollm2-135m-instruct")
     run = recipes.RECIPES[name]()
     with FakeTensorMode():
         total = sum(p.numel() for p in planning.fake_model(planning.model_config(run.model)).parameters())

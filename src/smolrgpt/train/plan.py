@@ -151,7 +151,10 @@ def model_config(spec: ModelSpec) -> SmolRGPTConfig:
         text = dict(arguments["text_config"])
         first, size = 3, spec.vocab_size + NUM_REGION_NAMES
     else:
-        arguments["vision_config"], text = _backbone_configs(spec.backbones)
+        vision, text = _backbone_configs(spec.backbones)
+        arguments["vision_config"] = {**vision, **arguments.get("vision_config", {})}
+        arguments.setdefault("tie_word_embeddings", text["tie_word_embeddings"])
+        text = {**text, **arguments.get("text_config", {})}
         first = text["vocab_size"]
         size = first + 1 + len(kinds) + (NUM_REGION_NAMES if named else 0)
     if named:
