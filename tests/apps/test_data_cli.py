@@ -101,7 +101,7 @@ def test_validate_counts_every_problem_and_goes_on(command, sound: Path) -> None
         (["warehouse", "nowhere"], "nowhere: no such folder; expected the folder of a dataset, or the hub id owner/name"),
         (["warehouse", "owner/name"], "the hub's dataset of that name is not on this disk and could not be fetched"),
         (["warehouse", "SOUND", "--split", "test"], "splits found in"),
-        (["warehouse", "SOUND", "--option", "colour=red"], "--option colour: warehouse has no such option; expected one of depth, folder"),
+        (["warehouse", "SOUND", "--option", "colour=red"], "warehouse has no option 'colour'; expected one of depth, folder"),
         (["warehouse", "SOUND", "--option", "colour"], "expected NAME=VALUE"),
         (["warehouse", "EMPTY"], "no split there"),
     ],

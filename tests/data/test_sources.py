@@ -253,7 +253,7 @@ def test_every_reader_says_what_is_missing(tmp_path: Path) -> None:
     for name in SOURCES:
         with pytest.raises(DataError, match=r"nope.*expected|nope.*splits found"):
             read_source(name, tmp_path / "nope", "train")
-    with pytest.raises(DataError, match="available: warehouse, llava_cc3m, osd, spatial_bench, released, coco, label_studio"):
+    with pytest.raises(DataError, match="expected one of warehouse, llava_cc3m, osd, spatial_bench, released, coco, label_studio"):
         read_source("osf", tmp_path, "train")
     with pytest.raises(DataError, match="holds no image"):
         read_source("osd", tmp_path, "train")

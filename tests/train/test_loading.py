@@ -12,7 +12,7 @@ import torch
 
 from smolrgpt.data import collate
 from smolrgpt.data.collate import Collator
-from smolrgpt.data.prepared import prepare
+from smolrgpt.data.prepared import Prepared
 from smolrgpt.data.schema import DataError
 from smolrgpt.data.sources.warehouse import read_warehouse
 from smolrgpt.data.synthetic import write_dataset
@@ -78,14 +78,14 @@ def test_what_workers_leave_out_is_counted_here(run, monkeypatch, caplog, worker
 
 
 def test_prepared_sources_train_as_lists_do(run, drawn, tmp_path):
-    for split in ("train", "val"):
-        prepare(read_warehouse(drawn, split), tmp_path / "prepared" / split, root=drawn, progress=False)
-    folders = {"prepared": tmp_path / "prepared", "warehouse": drawn}
+    """The first run prepares them, the next one opens what it finds."""
+    sources = {"train": ("warehouse", drawn, "train"), "val": ("warehouse", drawn, "val")}
     losses = [
-        run(reader, data=FolderData({"train": (reader, folder, "train"), "val": (reader, folder, "val")}, validation="val"))
-        for reader, folder in folders.items()
+        run(name, data=FolderData(sources, validation="val", prepared=folder))
+        for name, folder in {"read": None, "prepared": tmp_path / "prepared", "found": tmp_path / "prepared"}.items()
     ]
-    assert losses[0] == losses[1]
+    assert losses[0] == losses[1] == losses[2]
+    assert len(Prepared(tmp_path / "prepared" / drawn.name / "train")) == len(read_warehouse(drawn, "train"))
 
 
 def test_nothing_readable_at_all_is_an_error_that_names_a_file(run, monkeypatch):

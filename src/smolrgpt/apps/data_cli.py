@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import inspect
 import json
 import sys
 from collections.abc import Iterable
@@ -59,7 +58,7 @@ def prepare(
     """Write a data set in the form that training reads fastest.
 
     Rows are read once and stored memory-mapped, so that no run holds them in memory; pictures stay where they are. An interrupted run goes
-    on where it stopped. The recipes paper and full look for DATA_ROOT/prepared/SOURCE.
+    on where it stopped. Training with the recipes paper and full does this by itself, in DATA_ROOT/prepared.
 
     \b
     smolrgpt data prepare warehouse data/warehouse data/prepared/warehouse --split train
@@ -224,21 +223,14 @@ def read_splits(source: str, root: str, splits: list[str] | None, options: list[
     """Split -> its samples, most of them read as they are needed. Raises DataError for an unknown source, root, split or option."""
     from smolrgpt.data.hub import local_folder
     from smolrgpt.data.schema import DataError
-    from smolrgpt.data.sources import SOURCES
+    from smolrgpt.data.sources import iter_source
     from smolrgpt.data.sources.warehouse import available_splits
 
-    if source not in SOURCES:
-        raise DataError(f"no data set {source!r}; expected one of {', '.join(SOURCES)}")
-    folder = local_folder(root)
-    given = _parse_options(options or [])
-    known = [name for name in inspect.signature(SOURCES[source]).parameters if name not in ("root", "split", "skips")]
-    unknown = [name for name in given if name not in known]
-    if unknown:
-        raise DataError(f"--option {unknown[0]}: {source} has no such option; expected one of {', '.join(known) or 'none'}")
+    folder, given = local_folder(root), _parse_options(options or [])
     names = splits or (available_splits(folder) if source == "warehouse" else ["train"])
     if not names:
         raise DataError(f"{folder}: no split there; expected SPLIT.json beside SPLIT/images/")
-    return {name: SOURCES[source](folder, name, skips=skips, **given) for name in names}
+    return {name: iter_source(source, folder, name, skips=skips, **given) for name in names}
 
 
 def _parse_options(texts: list[str]) -> dict[str, Any]:

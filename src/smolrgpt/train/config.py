@@ -71,10 +71,6 @@ class Stage:
             raise ValueError(f"stage {self.name!r}: early stopping follows S1, so eval_every must be set")
 
 
-#: Reader name in ``FolderData`` for the folder <root>/<split> written by ``data.prepared.prepare``.
-PREPARED = "prepared"
-
-
 @dataclass(frozen=True)
 class SyntheticData:
     """A training set drawn by the project's own generator; made once under ``root`` and reused while these values stay the same.
@@ -99,11 +95,13 @@ class SyntheticData:
 class FolderData:
     """Real data sets: source name -> (reader name in ``data.sources.SOURCES``, folder, split).
 
-    The reader "prepared" opens what ``data.prepared.prepare`` wrote to <folder>/<split>, in place of reading everything into memory.
+    prepared: where each set is kept memory-mapped, as <prepared>/<name of its folder>/<split>; what ``data.prepared.prepare`` has not
+    written or finished there is written before the run. None: rows are read into memory, which is simpler for small sets.
     """
 
     sources: dict[str, tuple[str, Path, str]]
     validation: str = "validation"  # the source S1 is measured on
+    prepared: Path | None = None
 
 
 @dataclass(frozen=True)

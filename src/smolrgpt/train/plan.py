@@ -11,7 +11,6 @@ import math
 import weakref
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,7 +25,7 @@ from transformers import AutoConfig
 from transformers.initialization import no_init_weights
 
 from smolrgpt.model import REGION_GEOMETRY_FEATURES, SmolRGPTConfig, SmolRGPTForConditionalGeneration
-from smolrgpt.train.config import PREPARED, ModelSpec, Run, Stage, SyntheticData
+from smolrgpt.train.config import ModelSpec, Run, Stage, SyntheticData
 from smolrgpt.train.optim import apply_rates
 from smolrgpt.train.tokenizer import NUM_REGION_NAMES
 
@@ -56,7 +55,7 @@ class SourceFacts:
     regions: float
 
 
-#: Data set, by the name of its reader or of its prepared folder -> what was published. Counts: the data sets' own pages and the paper (OSD:
+#: Data set, by the name of its reader -> what was published. Counts: the data sets' own pages and the paper (OSD:
 #: 1.07 M single questions of the 110 thousand entries its authors re-packed). Tokens: words, digits and punctuation of real rows (170 of
 #: the warehouse, weighted by its categories; 8 of OSD; 2 captions), split as SmolLM2's tokenizer does before it looks words up, so at least
 #: that many.
@@ -81,11 +80,11 @@ def source_facts(run: Run) -> dict[str, SourceFacts]:
         scenes, each = run.data.num_scenes, run.data.questions_per_scene
         return {name: SourceFacts(scenes * max(1, round(share * each)), scenes, *means) for name, (share, *means) in SYNTHETIC.items()}
     wanted = {name for stage in run.stages for name in stage.mixture} & set(run.data.sources)
-    sets = {name: (reader, Path(root).name)[reader == PREPARED] for name, (reader, root, _) in run.data.sources.items() if name in wanted}
-    unknown = sorted(set(sets.values()) - set(PUBLISHED))
+    readers = {name: reader for name, (reader, _, _) in run.data.sources.items() if name in wanted}
+    unknown = sorted(set(readers.values()) - set(PUBLISHED))
     if unknown:
         raise ValueError(f"the size of the data set {unknown[0]!r} is not known before it is read; known: {', '.join(PUBLISHED)}")
-    return {name: PUBLISHED[known] for name, known in sets.items()}
+    return {name: PUBLISHED[reader] for name, reader in readers.items()}
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ _NANO_PROCESSOR: dict[str, Any] = {"mask_resize": "area", "depth_encoding": "min
 
 
 def nano(out: Path | None = None, data_root: Path | None = None, quick: bool = False, seed: int = 0) -> Run:
-    """The bundled model: alignment, warm-up and fine-tuning on the synthetic warehouse; ``quick`` is the same in a sixth of the steps."""
+    """The bundled model: alignment, warm-up, fine-tuning and polishing on the synthetic warehouse; ``quick`` is the first three, short."""
     rate = 8e-4 if quick else 5e-4  # measured; at 2e-3 a model of this size stays at chance
 
     def stage(name: str, rates: Any, mixture: dict[str, float], steps: int, validations: int = 0) -> Stage:
@@ -138,7 +138,8 @@ def nano_blind(**options: Any) -> Run:
 def paper(out: Path | None = None, data_root: Path | None = None, stage: str | None = None, seed: int = 0) -> Run:
     """The published curriculum (arXiv 2509.15490, rates as released): SigLIP2-base and SmolLM2-360M on captions, OSD, the warehouse.
 
-    The training sets lie in DATA_ROOT/prepared, written by ``smolrgpt data prepare``: as lists they are more than a machine holds.
+    The sets lie in DATA_ROOT/llava_cc3m, osd and warehouse (docs/train-on-real-data.md). As lists they are more than a machine holds, so a
+    run first prepares what is not yet in DATA_ROOT/prepared.
     """
     root = data_root or Path("data")
     stages: tuple[Stage, ...] = (
@@ -182,11 +183,12 @@ def paper(out: Path | None = None, data_root: Path | None = None, stage: str | N
         model=ModelSpec(backbones=("google/siglip2-base-patch16-256", "HuggingFaceTB/SmolLM2-360M-Instruct")),
         data=FolderData(
             sources={
-                "captions": ("prepared", root / "prepared" / "llava_cc3m", "train"),
-                "osd": ("prepared", root / "prepared" / "osd", "train"),
-                "warehouse": ("prepared", root / "prepared" / "warehouse", "train"),
+                "captions": ("llava_cc3m", root / "llava_cc3m", "train"),
+                "osd": ("osd", root / "osd", "train"),
+                "warehouse": ("warehouse", root / "warehouse", "train"),
                 "validation": ("warehouse", root / "warehouse", "val"),
-            }
+            },
+            prepared=root / "prepared",
         ),
         stages=stages,
         seed=seed,

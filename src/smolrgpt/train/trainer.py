@@ -30,9 +30,9 @@ from transformers.trainer_utils import get_last_checkpoint
 from smolrgpt.data.collate import Collator
 from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.mixture import EpochBatches, Group, Mixture
-from smolrgpt.data.prepared import Prepared
+from smolrgpt.data.prepared import Prepared, prepare
 from smolrgpt.data.schema import DataError, Sample
-from smolrgpt.data.sources import read_source
+from smolrgpt.data.sources import iter_source, read_source
 from smolrgpt.data.sources.warehouse import read_warehouse
 from smolrgpt.evaluation.predict import predict
 from smolrgpt.evaluation.score import score
@@ -42,7 +42,7 @@ from smolrgpt.precision import best_dtype
 from smolrgpt.predictor import Predictor
 from smolrgpt.train.allocator import keep_freed_memory, memory_gb
 from smolrgpt.train.answers import restyle
-from smolrgpt.train.config import PREPARED, FolderData, ModelSpec, Run, Stage, SyntheticData
+from smolrgpt.train.config import FolderData, ModelSpec, Run, Stage, SyntheticData
 from smolrgpt.train.lora import add_adapters, merge
 from smolrgpt.train.optim import build_optimizer
 from smolrgpt.train.signatures import SignatureWatch
@@ -148,9 +148,24 @@ def _folder_sources(data: FolderData, wanted: set[str]) -> dict[str, Sequence[Sa
     sources: dict[str, Sequence[Sample]] = {}
     for name in sorted(wanted | {data.validation}):  # in the same order in every process
         reader, root, split = data.sources[name]
-        samples = Prepared(Path(root) / split) if reader == PREPARED else read_source(reader, root, split)
+        if data.prepared is None:
+            samples: Sequence[Sample] = read_source(reader, root, split)
+        else:
+            samples = _memory_mapped(Path(data.prepared) / Path(root).name / split, reader, Path(root).resolve(), split)
         sources["validation" if name == data.validation else name] = samples
     return sources
+
+
+def _memory_mapped(folder: Path, reader: str, root: Path, split: str) -> Prepared:
+    """The set in ``folder``, which the first process finishes, or begins, if need be."""
+    state = PartialState()
+    if state.is_main_process:
+        skips = SkipLog()
+        prepare(iter_source(reader, root, split, skips=skips), folder, root=root, skips=skips)
+        if skips.total:
+            logger.warning("%s: %s", folder, skips.summary())
+    state.wait_for_everyone()
+    return Prepared(folder)
 
 
 def _synthetic_sources(data: SyntheticData, wanted: set[str]) -> dict[str, Sequence[Sample]]:

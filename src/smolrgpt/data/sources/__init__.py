@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,15 +31,23 @@ SOURCES: dict[str, Callable[..., Iterator[Sample]]] = {
 }
 
 
-def read_source(name: str, root: Path | str, split: str, *, skips: SkipLog | None = None, **options: Any) -> list[Sample]:
-    """All usable questions of a split of the data set ``name`` (of ``SOURCES``), in file order; opens no image.
+def iter_source(name: str, root: Path | str, split: str, *, skips: SkipLog, **options: Any) -> Iterator[Sample]:
+    """The usable questions of a split of the data set ``name`` (of ``SOURCES``), in file order, read as they are needed; opens no image.
 
-    Rows that cannot be used are counted in ``skips`` (logged when it is None). Raises DataError for an unknown name, a split that is not
-    there, and when no row is usable.
+    Rows that cannot be used are counted in ``skips``. Raises DataError for an unknown name or option and a split that is not there.
     """
     if name not in SOURCES:
-        raise DataError(f"there is no reader {name!r}; available: {', '.join(SOURCES)}")
-    samples = gather(f"{name} {root} {split}", lambda log: SOURCES[name](root, split, skips=log, **options), skips)
+        raise DataError(f"there is no data set {name!r}; expected one of {', '.join(SOURCES)}")
+    known = [option for option in inspect.signature(SOURCES[name]).parameters if option not in ("root", "split", "skips")]
+    for option in options:
+        if option not in known:
+            raise DataError(f"{name} has no option {option!r}; expected one of {', '.join(known) or 'none'}")
+    return SOURCES[name](root, split, skips=skips, **options)
+
+
+def read_source(name: str, root: Path | str, split: str, *, skips: SkipLog | None = None, **options: Any) -> list[Sample]:
+    """All of ``iter_source`` as a list. What was left out is logged when ``skips`` is None. Raises DataError also when no row is usable."""
+    samples = gather(f"{name} {root} {split}", lambda log: iter_source(name, root, split, skips=log, **options), skips)
     if not samples:
         raise DataError(f"{name} {root} {split}: the split has no rows; expected at least one question")
     return samples
