@@ -138,7 +138,7 @@ def nano_blind(**options: Any) -> Run:
 def paper(out: Path | None = None, data_root: Path | None = None, stage: str | None = None, seed: int = 0) -> Run:
     """The published curriculum (arXiv 2509.15490, rates as released): SigLIP2-base and SmolLM2-360M on captions, OSD, the warehouse.
 
-    The sets lie in DATA_ROOT/llava_cc3m, osd and warehouse (docs/train-on-real-data.md). As lists they are more than a machine holds, so a
+    The sets lie in DATA_ROOT/llava_cc3m, osd and warehouse (docs/train-on-real-data.md). They are more than memory holds, so a
     run first prepares what is not yet in DATA_ROOT/prepared.
     """
     root = data_root or Path("data")
