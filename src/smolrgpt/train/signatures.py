@@ -35,7 +35,8 @@ CANDIDATES = 1000
 #: A model reads English when its loss is below this share of an even guess over the vocabulary (SmolLM2-135M: 0.3, random weights: 1).
 READS_BELOW = 0.5
 
-#: Signature -> when it fires, given the ratio; and what to say. The first is judged at the end of a stage only: depth is learned late.
+#: Signature -> when it fires, given the ratio; and what to say. The first is judged only at the end of a stage, and only of one that shows
+#: depth: it is learned late.
 DEPTH_IGNORED_BELOW, OVERFITTING_ABOVE, FORGOTTEN_ABOVE = 1.01, 1.5, 2.0
 _ADVICE = {
     "depth_permuted": "depth is ignored: another picture's depth map costs only %+.1f %% of the validation loss; is depth read right?",
@@ -136,7 +137,9 @@ class SignatureWatch(TrainerCallback):
         self._collator = Collator(processor)
         pool = [sample for sample in validation if sample.depth is not None] or list(validation)
         asked = random.Random(0).sample(pool, min(NUM_QUESTIONS, len(pool)))
-        self._samples = {"validation": asked, "training": alike(asked, candidates(training))}
+        shown = candidates(training)
+        self._teaches_depth = any(sample.depth is not None for sample in shown)
+        self._samples = {"validation": asked, "training": alike(asked, shown)}
         if {"depth", "geo"} & set(processor.region_tokens):
             self._samples["permuted"] = permute_depth(asked)
         self._text = [text_batch(processor.tokenizer, [text]) for text in plain_english()]
@@ -190,7 +193,7 @@ class SignatureWatch(TrainerCallback):
             if state.is_world_process_zero:  # every process measures the same, as each must take part in every pass of a sharded model
                 self.curve.add(step=state.global_step, signatures={name: round(value, 4) for name, value in self._found.items()})
             self._last_step = state.global_step
-        for warning in fired(self._found, stage_ends):
+        for warning in fired(self._found, stage_ends and self._teaches_depth):
             message = f"stage {self.curve.stage}, step {state.global_step}: {warning}"
             if message not in self._said and state.is_world_process_zero:
                 logger.warning(message)
