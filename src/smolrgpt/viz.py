@@ -192,7 +192,7 @@ def _caption_texts(answer: str | Sequence[Mapping[str, Any]], size: int) -> list
         return [(line, _INK, 0) for line in answer.splitlines()]
     texts: list[tuple[str, tuple[int, int, int], int]] = []
     for number, row in enumerate(answer, 1):
-        verdict, colour = ("", _INK) if row.get("right") is None else ("right: ", _RIGHT) if row["right"] else ("wrong: ", _WRONG)
+        verdict, colour = ("", _INK) if row.get("right") is None else ("correct: ", _RIGHT) if row["right"] else ("wrong: ", _WRONG)
         truth = f"   (truth: {row['truth']})" if row.get("truth") is not None else ""
         question = number_regions(row["question"], row.get("regions"))
         texts += [(f"{number}. {question}", _INK, 0), (f"{verdict}{row['answer']}{truth}", colour, 2 * size)]

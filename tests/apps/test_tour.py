@@ -41,7 +41,7 @@ def test_the_tour_runs(tiny_checkpoint: Path, tmp_path: Path, capsys, monkeypatc
     shown = capsys.readouterr().out
     assert "SEED=5" in shown and "S1" in shown and "on 8 questions" in shown and str(tmp_path / "out" / "demo.png") in shown
     assert (tmp_path / "out" / "demo.png").stat().st_size > 10_000
-    assert sum(line.endswith(("right", "WRONG")) for line in shown.splitlines()) == tour.NUM_SHOWN
+    assert sum(line.endswith(("correct", "WRONG")) for line in shown.splitlines()) == tour.NUM_SHOWN
 
 
 def test_a_seed_that_is_no_number_is_bad_usage(capsys, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import Dinov2Config, Dinov2Model, LlamaConfig, LlamaForCausalLM, SiglipConfig, SiglipModel
 
-from smolrgpt.model import SmolRGPTForConditionalGeneration
+from smolrgpt.model import SmolRGPTForConditionalGeneration, SmolRGPTImageProcessor, SmolRGPTProcessor
 from smolrgpt.model.modeling_smolrgpt import append_rows
+from smolrgpt.predictor import Predictor
+from smolrgpt.train.tokenizer import train_tokenizer
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
 FIELDS = {"refiner_stages": 1, "image_token_id": 50, "region_token_ids": {"rgb": 51, "depth": 52}, "text_config": {"vocab_size": 53}}
@@ -122,3 +125,20 @@ def test_new_rows_are_distributed_like_the_old_ones_and_draw_no_randomness():
     torch.testing.assert_close(new.mean(0), old.mean(0), rtol=0, atol=0.1)
     torch.testing.assert_close(new.T.cov(), old.T.cov(), rtol=0.1, atol=0.2)
     assert append_rows(old, 4000) is old
+
+
+@pytest.mark.parametrize("fields", [{}, {"region_fusion": "name", "region_tokens": ["rgb", "depth", "geo"]}], ids=["published", "names"])
+def test_model_and_processor_of_two_backbones_agree_on_every_added_token(vision, tmp_path, fields):
+    words = train_tokenizer(["Which pallet is left of the other?"], 300)
+    words.save_pretrained(tmp_path / "text")
+    _llama(tmp_path / "text", vocab_size=len(words))
+    SmolRGPTImageProcessor(image_mean=[0.4, 0.5, 0.6], image_std=0.25).save_pretrained(tmp_path / "vision")
+    folders = str(tmp_path / "vision"), str(tmp_path / "text")
+    model = SmolRGPTForConditionalGeneration.from_backbones(*folders, refiner_stages=1, **fields).eval()
+    processor = SmolRGPTProcessor.from_backbones(*folders, model.config)
+    assert model.get_input_embeddings().num_embeddings == len(processor.tokenizer)
+    assert model.config.region_token_ids == processor.region_token_ids and model.config.image_token_id == processor.image_token_id
+    assert processor.image_processor.image_mean == [0.4, 0.5, 0.6]
+    picture = np.zeros((20, 30, 3), dtype=np.uint8)
+    answer = Predictor(model, processor).ask(picture, "Is <region 0> left of <region 1>?", regions=[(1, 1, 9, 9), (12, 3, 25, 15)])
+    assert isinstance(answer.answer, str)

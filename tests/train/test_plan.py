@@ -12,12 +12,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import Dinov2Config, LlamaConfig, LlamaForCausalLM, SiglipConfig, SiglipModel
 
 from smolrgpt.model import REGION_GEOMETRY_FEATURES, SmolRGPTConfig, SmolRGPTForConditionalGeneration
+from smolrgpt.model.processing_smolrgpt import NUM_REGION_NAMES
 from smolrgpt.train import plan as planning
 from smolrgpt.train import recipes, trainer
 from smolrgpt.train.config import ModelSpec
 from smolrgpt.train.optim import apply_rates
 from smolrgpt.train.real_weights import VIT_CONFIG
-from smolrgpt.train.tokenizer import NUM_REGION_NAMES, SPECIAL_TOKENS, train_tokenizer
+from smolrgpt.train.tokenizer import SPECIAL_TOKENS, train_tokenizer
 
 WIDE = {
     "vision_config": {"model_type": "siglip_vision_model", "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from smolrgpt.model.processing_smolrgpt import REGION_NAME
-from smolrgpt.train.tokenizer import NUM_REGION_NAMES, SPECIAL_TOKENS, train_tokenizer
+from smolrgpt.model.processing_smolrgpt import NUM_REGION_NAMES, REGION_NAME
+from smolrgpt.train.tokenizer import SPECIAL_TOKENS, train_tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -144,14 +144,14 @@ def format_table(rows: Sequence[Row], width: int) -> str:
     lines = ["  ".join(["    " + "question".ljust(room), *(t.ljust(c) for (t, _), c in zip(_cells(rows), columns, strict=True))])]
     for number, row in enumerate(rows, 1):
         first, *rest = textwrap.wrap(row.question, room)
-        cells = (row.answer, row.truth, "right" if row.right else "WRONG")
+        cells = (row.answer, row.truth, "correct" if row.right else "WRONG")
         lines.append("  ".join([f"{number:2}  " + first.ljust(room), *(t.ljust(c) for t, c in zip(cells, columns, strict=True))]).rstrip())
         lines += ["    " + line for line in rest]
     return "\n".join(lines)
 
 
 def _cells(rows: Sequence[Row]) -> list[tuple[str, list[str]]]:
-    return [("answer", [row.answer for row in rows]), ("truth", [row.truth for row in rows]), ("", ["right" for _ in rows])]
+    return [("answer", [row.answer for row in rows]), ("truth", [row.truth for row in rows]), ("", ["correct" for _ in rows])]
 
 
 def main() -> None:

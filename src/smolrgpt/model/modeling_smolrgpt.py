@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, GenerationMixin, PreTrainedModel
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, GenerationMixin, PreTrainedModel
 from transformers import initialization as init
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutputWithPast, ModelOutput
@@ -23,6 +23,7 @@ from transformers.utils import logging
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_smolrgpt import METRES_PER_UNIT, REGION_GEOMETRY_FEATURES, SmolRGPTConfig
+from .processing_smolrgpt import extend_vocabulary
 
 #: Tensors that belong to the batch's images and regions, not to one question: never repeated for beams, dropped once the prompt is read.
 IMAGE_INPUTS = (
@@ -757,8 +758,11 @@ class SmolRGPTForConditionalGeneration(SmolRGPTPreTrainedModel, GenerationMixin)
             text: hub id or folder of a causal language model of the Llama family, tied head or not.
             config: fields of `SmolRGPTConfig`. `vision_config` and `text_config` are changes to the backbones' own: another `image_size`
                 resamples the position embeddings once; a larger `vocab_size` appends rows (see `append_rows`), a smaller one is not obeyed.
+                Without an `image_token_id` the vocabulary is extended as `text`'s tokenizer is (see `SmolRGPTProcessor.from_backbones`).
         Raises ValueError naming each weight that a checkpoint lacks or that the model has no place for.
         """
+        if "image_token_id" not in config:
+            config = extend_vocabulary(AutoTokenizer.from_pretrained(text), config)
         found = AutoConfig.from_pretrained(vision)
         found = getattr(found, "vision_config", found)
         if hasattr(found, "vision_use_head"):

@@ -7,17 +7,20 @@ F geometry features.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from tokenizers import AddedToken
+from transformers import AutoTokenizer
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.image_utils import load_image
 from transformers.processing_utils import ProcessorMixin
 
-from .image_processing_smolrgpt import CameraTuple
+from .configuration_smolrgpt import SmolRGPTConfig
+from .image_processing_smolrgpt import CameraTuple, SmolRGPTImageProcessor
 
 #: How a question spells one region, and the image marker data sets put in front (dropped: the processor places the image tokens).
 REGION_PLACEHOLDER = "<mask>"
@@ -26,6 +29,8 @@ IMAGE_PLACEHOLDERS = ("<image>\n", "\n<image>", "<image>")
 IMAGE_TOKEN = "<|image|>"
 #: How answers name a question's regions, counted from 0.
 REGION_NAME = "[Region {}]"
+#: Regions with a name of one token, ``[Region 0]`` on: twice as many as any official question has.
+NUM_REGION_NAMES = 32
 REGION_TOKENS = {"rgb": "<mask_rgb>", "depth": "<mask_depth>", "geo": "<mask_geo>"}
 TURN_START, TURN_END = "<|im_start|>", "<|im_end|>"
 IGNORE_INDEX = -100
@@ -39,6 +44,32 @@ CHAT_TEMPLATE = (
     "{% for part in message['content'] %}{% if part['type'] == 'image' %}<|image|>{% else %}{{ part['text'] }}{% endif %}{% endfor %}"
     "{% endif %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+
+
+def add_region_names(tokenizer: Any) -> list[int]:
+    """Make ``[Region 0]``, ``[Region 1]``, ... words of any tokenizer, where they are not yet; returns their ids."""
+    names = [REGION_NAME.format(i) for i in range(NUM_REGION_NAMES)]
+    tokenizer.add_tokens([AddedToken(name, normalized=False) for name in names])
+    return [int(i) for i in tokenizer.convert_tokens_to_ids(names)]
+
+
+def extend_vocabulary(tokenizer: Any, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Make tokens of ``tokenizer`` of what a model with these `SmolRGPTConfig` fields reads: placeholders first, then region names.
+
+    Returns the fields with those that say which ids they are and how many there are in all.
+    """
+    kinds = tuple(config.get("region_tokens", ("rgb", "depth")))
+    tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE_TOKEN, *(REGION_TOKENS[kind] for kind in kinds)]})
+    names = {"region_name_token_ids": add_region_names(tokenizer)} if config.get("region_fusion") == "name" else {}
+    ids = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
+    return {
+        **config,
+        "image_token_id": int(tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)),
+        "region_token_ids": {kind: int(tokenizer.convert_tokens_to_ids(REGION_TOKENS[kind])) for kind in kinds},
+        "text_config": {**config.get("text_config", {}), "vocab_size": len(tokenizer), **ids},
+        **names,
+        **ids,
+    }
 
 
 class SmolRGPTProcessor(ProcessorMixin):
@@ -78,6 +109,39 @@ class SmolRGPTProcessor(ProcessorMixin):
         names = itertools.takewhile(self._has_token, map(REGION_NAME.format, itertools.count()))
         self.num_region_names = sum(1 for _ in names) if region_fusion == "name" else None
         self._segments: dict[str, list[int]] = {}
+
+    @classmethod
+    def for_model(cls, config: SmolRGPTConfig, tokenizer: Any, **options: Any) -> SmolRGPTProcessor:
+        """The processor that fits a model: sizes and token counts follow from its configuration, options set the rest.
+
+        options: arguments of `SmolRGPTProcessor`, and of `SmolRGPTImageProcessor` mask_resize, depth_encoding, image_mean, image_std.
+        """
+        image_options = {k: options.pop(k) for k in ("mask_resize", "depth_encoding", "image_mean", "image_std") if k in options}
+        image_processor = SmolRGPTImageProcessor(size=config.vision_config.image_size, grid_size=config.grid_size, **image_options)
+        defaults = {
+            "region_tokens": tuple(config.region_tokens),
+            "num_image_tokens": config.num_image_tokens,
+            "region_fusion": config.region_fusion,
+        }
+        return cls(image_processor, tokenizer, **{**defaults, **options})
+
+    @classmethod
+    def from_backbones(cls, vision: str, text: str, config: SmolRGPTConfig, **options: Any) -> SmolRGPTProcessor:
+        """The processor of a model made by `SmolRGPTForConditionalGeneration.from_backbones`: the language model's tokenizer with the
+        placeholders added, pictures normalised as the tower was trained with. vision, text: as given there; options: see `for_model`.
+
+        Raises ValueError when the tower's folder does not say how it normalises.
+        """
+        tokenizer = AutoTokenizer.from_pretrained(text, padding_side="left")
+        extend_vocabulary(tokenizer, {"region_tokens": config.region_tokens, "region_fusion": config.region_fusion})
+        try:
+            found, _ = SmolRGPTImageProcessor.get_image_processor_dict(vision)
+        except OSError as error:
+            raise ValueError(
+                f"{vision} has no preprocessor_config.json, so how its pictures are normalised is unknown; "
+                "save one there, for example with AutoImageProcessor.save_pretrained"
+            ) from error
+        return cls.for_model(config, tokenizer, **{"image_mean": found["image_mean"], "image_std": found["image_std"], **options})
 
     def _has_token(self, token: str) -> bool:
         index = self.tokenizer.convert_tokens_to_ids(token)

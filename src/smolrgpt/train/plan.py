@@ -25,9 +25,9 @@ from transformers import AutoConfig
 from transformers.initialization import no_init_weights
 
 from smolrgpt.model import REGION_GEOMETRY_FEATURES, SmolRGPTConfig, SmolRGPTForConditionalGeneration
+from smolrgpt.model.processing_smolrgpt import NUM_REGION_NAMES
 from smolrgpt.train.config import ModelSpec, Run, Stage, SyntheticData
 from smolrgpt.train.optim import apply_rates
-from smolrgpt.train.tokenizer import NUM_REGION_NAMES
 
 #: Sustained FLOP/s of one GPU where none are given: two fifths of the 9.9e14 that an H100 is sold with (bf16, dense).
 FLOPS_PER_SECOND = 4e14

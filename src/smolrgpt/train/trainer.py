@@ -24,7 +24,7 @@ from accelerate.utils import gather_object
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader, Dataset
-from transformers import AutoTokenizer, EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
 from smolrgpt.data.collate import Collator
@@ -36,8 +36,8 @@ from smolrgpt.data.sources import iter_source, read_source
 from smolrgpt.data.sources.warehouse import read_warehouse
 from smolrgpt.evaluation.predict import predict
 from smolrgpt.evaluation.score import score
-from smolrgpt.model import SmolRGPTConfig, SmolRGPTForConditionalGeneration, SmolRGPTImageProcessor, SmolRGPTProcessor
-from smolrgpt.model.processing_smolrgpt import IMAGE_TOKEN, REGION_TOKENS
+from smolrgpt.model import SmolRGPTConfig, SmolRGPTForConditionalGeneration, SmolRGPTProcessor
+from smolrgpt.model.processing_smolrgpt import extend_vocabulary
 from smolrgpt.precision import best_dtype
 from smolrgpt.predictor import Predictor
 from smolrgpt.train.allocator import keep_freed_memory, memory_gb
@@ -46,7 +46,7 @@ from smolrgpt.train.config import FolderData, ModelSpec, Run, Stage, SyntheticDa
 from smolrgpt.train.lora import add_adapters, merge
 from smolrgpt.train.optim import build_optimizer
 from smolrgpt.train.signatures import SignatureWatch
-from smolrgpt.train.tokenizer import add_region_names, train_tokenizer
+from smolrgpt.train.tokenizer import train_tokenizer
 from smolrgpt.viz import plot_curve
 
 logger = logging.getLogger(__name__)
@@ -204,56 +204,12 @@ def build_model(
         model = SmolRGPTForConditionalGeneration.from_pretrained(spec.path, dtype=torch.float32, attn_implementation=attention)
         return model, SmolRGPTProcessor.from_pretrained(spec.path)
     if spec.backbones is not None:
-        tokenizer = AutoTokenizer.from_pretrained(spec.backbones[1], padding_side="left")
-    else:
-        tokenizer = train_tokenizer((text for s in samples for text in (s.question, s.answer or "")), spec.vocab_size)
-    arguments = {**spec.config, **_vocabulary(tokenizer, spec.config)}
-    if spec.backbones is not None:
-        model = SmolRGPTForConditionalGeneration.from_backbones(*spec.backbones, attn_implementation=attention, **arguments)
-        return model, build_processor(model.config, tokenizer, {**_normalisation(spec.backbones[0]), **spec.processor})
-    config = SmolRGPTConfig(**arguments)
+        model = SmolRGPTForConditionalGeneration.from_backbones(*spec.backbones, attn_implementation=attention, **spec.config)
+        return model, SmolRGPTProcessor.from_backbones(*spec.backbones, model.config, **spec.processor)
+    tokenizer = train_tokenizer((text for s in samples for text in (s.question, s.answer or "")), spec.vocab_size)
+    config = SmolRGPTConfig(**extend_vocabulary(tokenizer, spec.config))
     model = SmolRGPTForConditionalGeneration._from_config(config, dtype=torch.float32, attn_implementation=attention)
-    return model, build_processor(config, tokenizer, spec.processor)
-
-
-def _vocabulary(tokenizer: Any, config: dict[str, Any]) -> dict[str, Any]:
-    """Make the words a model needs tokens of ``tokenizer``; returns the configuration's fields that say which those are."""
-    kinds = tuple(config.get("region_tokens", ("rgb", "depth")))
-    tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE_TOKEN, *(REGION_TOKENS[kind] for kind in kinds)]})
-    names = {"region_name_token_ids": add_region_names(tokenizer)} if config.get("region_fusion") == "name" else {}
-    ids = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
-    return {
-        "image_token_id": int(tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)),
-        "region_token_ids": {kind: int(tokenizer.convert_tokens_to_ids(REGION_TOKENS[kind])) for kind in kinds},
-        "text_config": {**config.get("text_config", {}), "vocab_size": len(tokenizer), **ids},
-        **names,
-        **ids,
-    }
-
-
-def _normalisation(vision: str) -> dict[str, Any]:
-    """The mean and deviation of RGB in [0, 1] that a pretrained tower was trained with."""
-    try:
-        found, _ = SmolRGPTImageProcessor.get_image_processor_dict(vision)
-    except OSError as error:
-        raise ValueError(
-            f"{vision} has no preprocessor_config.json, so how its pictures are normalised is unknown; "
-            "save one there, for example with AutoImageProcessor.save_pretrained"
-        ) from error
-    return {name: found[name] for name in ("image_mean", "image_std")}
-
-
-def build_processor(config: SmolRGPTConfig, tokenizer: Any, options: dict[str, Any]) -> SmolRGPTProcessor:
-    """The processor that fits a model: grid and token counts follow from the configuration, ``options`` set the rest."""
-    image_options = {k: options[k] for k in ("mask_resize", "depth_encoding", "image_mean", "image_std") if k in options}
-    text_options = {k: v for k, v in options.items() if k not in image_options}
-    image_processor = SmolRGPTImageProcessor(size=config.vision_config.image_size, grid_size=config.grid_size, **image_options)
-    defaults = {
-        "region_tokens": tuple(config.region_tokens),
-        "num_image_tokens": config.num_image_tokens,
-        "region_fusion": config.region_fusion,
-    }
-    return SmolRGPTProcessor(image_processor, tokenizer, **{**defaults, **text_options})
+    return model, SmolRGPTProcessor.for_model(config, tokenizer, **spec.processor)
 
 
 def _train_stage(
