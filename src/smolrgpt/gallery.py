@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from smolrgpt.data.loading import SkipLog, load_image, load_sample_depth
-from smolrgpt.data.schema import DataError, Sample
+from smolrgpt.data.schema import DataError, Packed, Sample
 from smolrgpt.viz import draw_regions, ink_on, number_regions, region_colour
 
 #: Pictures are shrunk to this long side before regions are drawn, so that outlines stay visible.
@@ -175,7 +175,7 @@ def _article(card: Card) -> str:
     pictures = _figure(card.picture, f"picture {sample.id}") + (_figure(card.depth, f"depth {sample.id}") if card.depth else "")
     short = "" if sample.normalized_answer is None else f'<span class="short">{html.escape(str(sample.normalized_answer))}</span>'
     answer = f'<p class="answer">{_with_chips(sample.answer)} {short}</p>' if sample.answer or short else '<p class="note">no answer</p>'
-    name = html.escape(sample.image.name) if isinstance(sample.image, Path) else ""
+    name = html.escape(sample.image.name) if isinstance(sample.image, (Path, Packed)) else ""
     about = f"<b>{html.escape(sample.category or 'no category')}</b> {name} <code>{html.escape(sample.id)}</code>"
     return (
         f'<article><div class="pictures">{pictures}</div><div class="text"><p class="about">{about}</p>'

@@ -23,12 +23,12 @@ from smolrgpt.data.depth import Polarity, depth_from_array, depth_from_picture, 
 from smolrgpt.data.files import read_picture, to_rgb
 from smolrgpt.data.geometry import ASPECT_TOLERANCE, same_aspect
 from smolrgpt.data.loading import load_image, load_sample_depth
-from smolrgpt.data.schema import REGION_PLACEHOLDER, Camera, DataError, DepthMap, Region, Sample
+from smolrgpt.data.schema import REGION_PLACEHOLDER, Camera, DataError, DepthMap, Packed, Region, Sample
 from smolrgpt.evaluation.extract import extract, infer_category
 from smolrgpt.precision import best_dtype
 
-ImageLike = Path | str | Image.Image | np.ndarray
-DepthLike = Path | str | Image.Image | np.ndarray | DepthMap
+ImageLike = Path | Packed | str | Image.Image | np.ndarray
+DepthLike = Path | Packed | str | Image.Image | np.ndarray | DepthMap
 #: A box (x0, y0, x1, y1) in pixels, a mask array (H, W), a mask picture, COCO run lengths or a Region.
 RegionLike = Region | Sequence[float] | np.ndarray | Path | str | Mapping[str, Any]
 #: A Camera, or fx, fy, cx, cy in pixels of the image.

@@ -1,22 +1,24 @@
-"""Prepared samples are the samples: same fields, same order, also after a broken-off preparation, in parts, and in another place."""
+"""Prepared samples are the samples: same fields, same order, also after a broken-off preparation, packed, and in another place."""
 
 from __future__ import annotations
 
-import functools
 import json
 import pickle
+import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from smolrgpt.data.loading import SkipLog
+from smolrgpt.data.loading import SkipLog, load_image, load_sample_depth
 from smolrgpt.data.mixture import Mixture
-from smolrgpt.data.prepared import MANIFEST, Prepared, prepare, prepare_parts
+from smolrgpt.data.prepared import Prepared, prepare
 from smolrgpt.data.schema import Camera, DataError, Region, Sample
 from smolrgpt.data.sources.warehouse import read_warehouse
 
@@ -135,11 +137,62 @@ def test_the_pictures_may_move(tmp_path):
     assert moved[2].image == Path("/elsewhere/images/0.png") and moved[2].image_key == "/elsewhere/train/0.png"
 
 
-def test_parts_are_prepared_side_by_side_in_order(tmp_path):
-    parts = [functools.partial(_samples, 5, first) for first in (0, 5, 10)]
-    prepared = prepare_parts(parts, tmp_path / "out", processes=2, shard_samples=3, progress=False)
-    assert list(prepared) == _samples(15)
-    assert json.loads((tmp_path / "out" / MANIFEST).read_text())["parts"] == ["part-00000", "part-00001", "part-00002"]
+@pytest.fixture
+def pictures(tmp_path) -> list[Sample]:
+    """Six questions about three pictures in turn, one of them without depth; a seventh whose picture is not there."""
+    samples = []
+    for i in range(7):
+        image, depth = (tmp_path / "data" / name / f"{i % 3 if i < 6 else 'lost'}.png" for name in ("images", "depths"))
+        for path, mode in ((image, "RGB"), (depth, "L")):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if i < 3:
+                Image.new(mode, (6 + i, 4), 9 * i if mode == "L" else (9 * i, 0, 0)).save(path)
+        samples.append(Sample(id=f"q{i}", image=image, depth=None if i % 3 == 1 else depth, question="What is this?"))
+    return samples
+
+
+def test_packed_pictures_are_the_pictures_each_once(pictures, tmp_path):
+    skips = SkipLog()
+    packed = prepare(pictures, tmp_path / "out", root=tmp_path / "data", pack=True, shard_samples=2, skips=skips, progress=False)
+    assert skips.total == 1 and "lost.png: no such file" in skips.summary()
+    for found, sample in zip(packed, pictures, strict=False):
+        assert (found.id, found.image_key) == (sample.id, sample.image_key)
+        assert load_image(found).tobytes() == load_image(sample).tobytes()
+        depths = load_sample_depth(found), load_sample_depth(sample)
+        assert depths == (None, None) if sample.depth is None else np.array_equal(depths[0].values, depths[1].values)
+    names = []
+    for path in sorted((tmp_path / "out").glob("*.tar")):
+        with tarfile.open(path) as archive:
+            names += archive.getnames()
+    assert names == ["00000000.rgb.png", "00000000.depth.png", "00000001.rgb.png", "00000002.rgb.png", "00000002.depth.png"]
+    shutil.rmtree(tmp_path / "data")
+    (tmp_path / "out").rename(tmp_path / "moved")
+    assert load_image(Prepared(tmp_path / "moved")[5]).size == (8, 4), "neither the files nor the place are needed any more"
+
+
+def test_packing_that_was_broken_off_goes_on_without_packing_twice(pictures, tmp_path):
+    def broken_off():
+        yield from pictures[:5]
+        raise KeyboardInterrupt
+
+    whole = prepare(pictures, tmp_path / "whole", pack=True, shard_samples=2, progress=False)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(broken_off(), tmp_path / "out", pack=True, shard_samples=2, progress=False)
+    resumed = prepare(pictures, tmp_path / "out", pack=True, shard_samples=2, progress=False)
+    for one, two in zip(whole, resumed, strict=True):
+        assert one.image.name == two.image.name and load_image(one).tobytes() == load_image(two).tobytes()
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(path.name for path in (tmp_path / "whole").iterdir())
+
+
+def test_an_archive_cut_short_is_named(pictures, tmp_path):
+    packed = prepare(pictures[:1], tmp_path / "out", pack=True, progress=False)
+    archive = tmp_path / "out" / "pictures-00000.tar"
+    archive.write_bytes(archive.read_bytes()[: packed[0].image.offset + 20])
+    with pytest.raises(DataError, match=r"pictures-00000.tar/00000000.rgb.png: the archive ends \d+ bytes too early"):
+        load_image(packed[0])
+    archive.unlink()
+    with pytest.raises(DataError, match=r"00000000.depth.png: the archive cannot be read"):
+        load_sample_depth(packed[0])
 
 
 def test_a_mixture_takes_prepared_samples_as_it_takes_a_list(tmp_path):

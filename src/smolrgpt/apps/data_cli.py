@@ -54,11 +54,14 @@ def prepare(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the prepared set; each split becomes a folder in it.")],
     split: Splits = None,
     option: Options = None,
+    pack: Annotated[
+        bool, typer.Option("--pack", help="Copy pictures and depth maps into a few .tar files beside the rows, for object stores.")
+    ] = False,
 ) -> None:
     """Write a data set in the form that training reads fastest.
 
-    Rows are read once and stored memory-mapped, so that no run holds them in memory; pictures stay where they are. An interrupted run goes
-    on where it stopped. Training with the recipes paper and full does this by itself, in DATA_ROOT/prepared.
+    Rows are read once and stored memory-mapped, so that no run holds them in memory; pictures stay where they are, unless packed. An
+    interrupted run goes on where it stopped. Training with the recipes paper and full does this by itself, in DATA_ROOT/prepared.
 
     \b
     smolrgpt data prepare warehouse data/warehouse data/prepared/warehouse --split train
@@ -72,7 +75,7 @@ def prepare(
     skips = SkipLog()
     folder = local_folder(root).resolve()  # recorded in OUT, which must be right from any folder
     for name, samples in read_splits(source, str(folder), split, option, skips).items():
-        written = write_prepared(samples, out / name, root=folder, skips=skips)
+        written = write_prepared(samples, out / name, root=folder, pack=pack, skips=skips)
         print(f"wrote {len(written)} samples to {out / name}", file=sys.stderr)
     _report_skips(skips)
 

@@ -15,8 +15,8 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from smolrgpt.data.files import read_picture
-from smolrgpt.data.schema import DataError, DepthKind, DepthMap
+from smolrgpt.data.files import open_file, read_picture
+from smolrgpt.data.schema import DataError, DepthKind, DepthMap, Packed
 
 Polarity = Literal["dark", "bright"]
 
@@ -25,13 +25,15 @@ MILLIMETRE = 1e-3
 _ALL_16_BIT = np.arange(1 << 16, dtype=np.uint16)
 
 
-def load_depth(path: Path | str, *, near: Polarity = "dark", kind: DepthKind | None = None, scale_m: float | None = None) -> DepthMap:
+def load_depth(
+    path: Path | Packed | str, *, near: Polarity = "dark", kind: DepthKind | None = None, scale_m: float | None = None
+) -> DepthMap:
     """Read a depth file; arguments as in ``depth_from_array``. Raises DataError naming the file."""
-    path = Path(path)
+    suffix = Path(str(path)).suffix.lower()
     try:
-        if path.suffix.lower() == ".npy":
+        if suffix == ".npy":
             return depth_from_array(_read_npy(path), near=near, kind=kind, scale_m=scale_m)
-        if path.suffix.lower() == ".exr":
+        if suffix == ".exr":
             raise DataError("EXR is not read directly; save it as .npy or 32-bit float TIFF in metres")
         return depth_from_picture(read_picture(path), near=near, kind=kind, scale_m=scale_m)
     except DataError as error:
@@ -112,8 +114,11 @@ def _two_dimensional(values: np.ndarray) -> np.ndarray:
     return values
 
 
-def _read_npy(path: Path) -> np.ndarray:
+def _read_npy(path: Path | Packed | str) -> np.ndarray:
     try:
-        return np.asarray(np.load(path, allow_pickle=False))
+        with open_file(path) as file:
+            return np.asarray(np.load(file, allow_pickle=False))
+    except DataError:
+        raise
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{path}: cannot read this array ({error}); expected a .npy file of shape (H, W) in metres") from error

@@ -2,36 +2,52 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import warnings
 import zlib
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image, ImageOps
 
-from smolrgpt.data.schema import DataError
+from smolrgpt.data.schema import DataError, Packed
 
 #: What Pillow's decoders raise on damaged files (``UnidentifiedImageError`` is an OSError, so is a truncated PNG or JPEG).
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, struct.error, zlib.error, MemoryError)
 
 
-def read_picture(path: Path | str) -> Image.Image:
+def open_file(source: Path | Packed | str) -> BinaryIO:
+    """The bytes of a file, also of one in an archive. Raises DataError naming it when it is not there."""
+    if not isinstance(source, Packed):
+        if not Path(source).is_file():
+            raise DataError(f"{source}: no such file")
+        return open(source, "rb")
+    try:
+        with open(source.archive, "rb") as archive:
+            archive.seek(source.offset)
+            found = archive.read(source.size)
+    except OSError as error:
+        raise DataError(f"{source}: the archive cannot be read ({error})") from error
+    if len(found) < source.size:
+        raise DataError(f"{source}: the archive ends {source.size - len(found)} bytes too early; copy it again")
+    return io.BytesIO(found)
+
+
+def read_picture(path: Path | Packed | str) -> Image.Image:
     """Open and fully decode the first frame of a picture, turned upright by its EXIF orientation.
 
     Depth maps and masks go through the same function, so what belongs together turns together. The mode is the file's own.
     Raises DataError naming the file when it is absent, truncated, no picture or larger than ``Image.MAX_IMAGE_PIXELS``.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise DataError(f"{path}: no such file")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit in decoded() is the rule, and it is an error
-            opened = Image.open(path)
-        with opened as picture:
+        with open_file(path) as file:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit in decoded() is the rule, and it is an error
+                picture = Image.open(file)
             return decoded(picture, in_place=True)
     except DataError as error:
-        raise DataError(f"{path}: {error}") from error
+        raise error if str(path) in str(error) else DataError(f"{path}: {error}") from error
     except Image.DecompressionBombError as error:
         raise DataError(f"{path}: {_too_large(str(error))}") from error
     except _DAMAGE as error:

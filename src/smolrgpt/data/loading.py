@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from PIL import Image
 
@@ -73,7 +72,7 @@ def load_image(sample: Sample) -> Image.Image:
             return to_rgb(read_picture(sample.image))
         return to_rgb(decoded(sample.image))
     except DataError as error:
-        name = str(sample.image) if isinstance(sample.image, Path) else f"image of sample {sample.id!r}"
+        name = str(sample.image) if not isinstance(sample.image, Image.Image) else f"image of sample {sample.id!r}"
         raise error if name in str(error) else DataError(f"{name}: {error}") from error
 
 

@@ -1,19 +1,20 @@
-"""A data set as memory-mapped Arrow: read once from its source, opened in no time and hardly any memory ever after. Pictures stay files.
+"""A data set as memory-mapped Arrow: read once from its source, opened in no time and hardly any memory ever after.
 
 <folder>/prepared.json        what is finished: root, and for every shard its samples and how much of the source it used up
 <folder>/shard-00000.arrow    columns as in FEATURES
-<folder>/part-00000/...       the same again, when parts of the source were prepared side by side
+<folder>/pictures-00000.tar   with ``pack``: pictures and depth maps first met in this shard, side by side and named as WebDataset does,
+                              00000000.rgb.png and 00000000.depth.png; else they stay the files they are
 """
 
 from __future__ import annotations
 
-import functools
+import io
 import json
 import logging
-import multiprocessing
+import tarfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,20 +23,22 @@ from datasets import Dataset, Features, List, Value, concatenate_datasets
 from datasets.arrow_writer import ArrowWriter
 from tqdm import tqdm
 
+from smolrgpt.data.files import open_file
 from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.regions import to_rle
-from smolrgpt.data.schema import Camera, DataError, Region, Sample
+from smolrgpt.data.schema import Camera, DataError, Packed, Region, Sample
 
 logger = logging.getLogger(__name__)
 
 MANIFEST = "prepared.json"
-#: One column per field of Sample. Paths and keys below the root start with ``{root}/``; camera, normalised answer and metadata are JSON.
+#: One column per field of Sample. Paths and keys below the root start with ``{root}/``, a packed file is
+#: ``{pack}/archive:offset:size:name``; camera, normalised answer and metadata are JSON.
 FEATURES = Features(
     {name: Value("string") for name in ("id", "image", "depth", "question", "answer", "category", "image_key")}
     | {name: Value("string") for name in ("camera", "normalized_answer", "metadata")}
     | {"regions": List({"size": List(Value("int32"), length=2), "counts": Value("string")})}
 )
-_ROOT = "{root}/"
+_ROOT, _PACK = "{root}/", "{pack}/"
 
 
 def prepare(
@@ -43,6 +46,7 @@ def prepare(
     out: Path | str,
     *,
     root: Path | str | None = None,
+    pack: bool = False,
     shard_samples: int = 20_000,
     total: int | None = None,
     skips: SkipLog | None = None,
@@ -51,13 +55,15 @@ def prepare(
     """Write samples, in order, as a data set in the folder ``out``, and open it.
 
     ``samples`` is read once, shard by shard, so it may be a generator of any length; ``total`` is for the progress bar. Paths below
-    ``root`` are kept relative to it, so that a data set can move (``Prepared(out, root=...)``). Broken off, the same call goes on after
-    the last finished shard; finished, it only opens. Samples that cannot be kept (a picture in memory instead of a file, metadata that is
-    not JSON, text that is not Unicode) are counted in ``skips`` (logged when it is None).
+    ``root`` are kept relative to it, so that a data set can move (``Prepared(out, root=...)``). With ``pack`` pictures and depth maps are
+    copied, each once, into archives beside the rows: a few large files for object stores and shared disks. Broken off, the same call goes
+    on after the last finished shard; finished, it only opens. Samples that cannot be kept (a picture in memory instead of a file, a file
+    that is not there to be packed, metadata that is not JSON, text that is not Unicode) are counted in ``skips`` (logged when it is None).
     Raises DataError when no sample is left, or when ``out`` was begun with another root, shard size or source.
     """
     out, log = Path(out), SkipLog() if skips is None else skips
-    manifest = _begin(out, {"root": None if root is None else str(root), "shard_samples": shard_samples})
+    packed = {"pack": True} if pack else {}
+    manifest = _begin(out, {"root": None if root is None else str(root), "shard_samples": shard_samples, **packed})
     if not manifest["complete"]:
         _write_shards(samples, out, manifest, log, tqdm(total=total, unit="question", desc=out.name, disable=not progress))
     if not sum(shard["samples"] for shard in manifest["shards"]):
@@ -65,23 +71,6 @@ def prepare(
     if skips is None and log.total:
         logger.warning("%s: %s", out, log.summary())
     _finish(out, {**manifest, "complete": True})
-    return Prepared(out)
-
-
-def prepare_parts(
-    parts: Sequence[Callable[[], Iterable[Sample]]], out: Path | str, *, processes: int, progress: bool = True, **options: Any
-) -> Prepared:
-    """``prepare`` for a source that comes in parts, such as files, ``processes`` at a time; the samples of part 0 come first, and so on.
-
-    parts: functions that a process can be sent, such as ``functools.partial(iter_released, root, name)``. options: of ``prepare``.
-    """
-    out = Path(out)
-    folders = [f"part-{index:05d}" for index in range(len(parts))]
-    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        done = pool.map(functools.partial(_prepare_part, options), parts, [out / folder for folder in folders])
-        for _ in tqdm(done, total=len(parts), unit="part", desc=out.name, disable=not progress):
-            pass
-    _finish(out, {"parts": folders, "complete": True})
     return Prepared(out)
 
 
@@ -98,8 +87,8 @@ class Prepared(Sequence[Sample]):
         self.root = str(recorded if root is None else root)
         self._table = concatenate_datasets([Dataset.from_file(str(path)) for path, _ in shards])
         self._decode: dict[str, Callable[[Any], Any]] = {
-            "image": self._path,
-            "depth": self._path,
+            "image": self._file,
+            "depth": self._file,
             "image_key": self._below_root,
             "camera": _camera,
             "normalized_answer": json.loads,
@@ -124,8 +113,15 @@ class Prepared(Sequence[Sample]):
     def _below_root(self, text: str) -> str:
         return f"{self.root}/{text.removeprefix(_ROOT)}" if text.startswith(_ROOT) else text
 
-    def _path(self, text: str | None) -> Path | None:
-        return None if text is None else Path(self._below_root(text))
+    def _file(self, text: str | None) -> Path | Packed | None:
+        if text is None or not text.startswith(_PACK):
+            return None if text is None else Path(self._below_root(text))
+        return _packed(text, self.folder)
+
+
+def _packed(text: str, folder: Path) -> Packed:
+    archive, offset, size, name = text.removeprefix(_PACK).rsplit(":", 3)
+    return Packed(folder / archive, name, int(offset), int(size))
 
 
 def _as_it_is(value: Any) -> Any:
@@ -143,13 +139,11 @@ def _regions(values: list[dict[str, Any]]) -> list[Region]:
 
 def _row(sample: Sample, root: str | None) -> dict[str, Any]:
     """Raises DataError, naming the sample, for what cannot be kept."""
-    if not isinstance(sample.image, Path) or not isinstance(sample.depth, (Path, type(None))):
-        raise DataError(f"sample {sample.id!r} holds its picture or depth itself; expected the path of a file")
     try:
         row = {
             "id": sample.id,
-            "image": _relative(str(sample.image), root),
-            "depth": None if sample.depth is None else _relative(str(sample.depth), root),
+            "image": _place(sample, sample.image, root),
+            "depth": None if sample.depth is None else _place(sample, sample.depth, root),
             "question": sample.question,
             "answer": sample.answer,
             "category": sample.category,
@@ -163,6 +157,14 @@ def _row(sample: Sample, root: str | None) -> dict[str, Any]:
         return row
     except (TypeError, ValueError) as error:
         raise DataError(f"sample {sample.id!r}: {error}; expected Unicode texts, and metadata that JSON can hold") from error
+
+
+def _place(sample: Sample, file: Any, root: str | None) -> str:
+    if isinstance(file, Packed):
+        return f"{_PACK}{file.archive}:{file.offset}:{file.size}:{file.name}"
+    if not isinstance(file, Path):
+        raise DataError(f"sample {sample.id!r} holds its picture or depth itself; expected the path of a file")
+    return _relative(str(file), root)
 
 
 def _relative(text: str, root: str | None) -> str:
@@ -191,13 +193,78 @@ def _write_shards(samples: Iterable[Sample], out: Path, manifest: dict[str, Any]
                 f"{out / shard['name']} ends with sample {shard['last_id']!r}, but the source has {found!r} there; it has changed since, "
                 "remove the folder and prepare it anew"
             )
+    known = _packed_before(out, manifest) if manifest.get("pack") else None
     while chunk := list(islice(source, manifest["shard_samples"])):
-        name = f"shard-{len(manifest['shards']):05d}.arrow"
-        written = _write_shard(chunk, out / name, manifest["root"], skips)
+        number = len(manifest["shards"])
+        name = f"shard-{number:05d}.arrow"
+        with nullcontext() if known is None else _pack(out / f"pictures-{number:05d}.tar", manifest["root"], known) as pack:
+            written = _write_shard(chunk, out / name, manifest["root"], skips, pack)
+        (out / (name + ".partial")).rename(out / name)
         manifest["shards"].append({"name": name, "samples": written, "used": len(chunk), "last_id": chunk[-1].id})
         _finish(out, manifest)
         bar.update(len(chunk))
     bar.close()
+
+
+def _packed_before(out: Path, manifest: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Image key below the root -> where picture and depth of the finished shards were packed."""
+    known: dict[str, tuple[Any, Any]] = {}
+    for shard in manifest["shards"]:
+        table = Dataset.from_file(str(out / shard["name"])).data
+        keys, *files = (table.column(name).to_pylist() for name in ("image_key", "image", "depth"))
+        known.update(zip(keys, zip(*([text and _packed(text, Path()) for text in texts] for texts in files), strict=True), strict=True))
+    return known
+
+
+@contextmanager
+def _pack(path: Path, root: str | None, known: dict[str, tuple[Any, Any]]) -> Iterator[_Pack]:
+    """An archive to add to: complete or not at all, and not there when nothing is new."""
+    partial, before = path.with_name(path.name + ".partial"), len(known)
+    with tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as archive:
+        yield _Pack(path.name, root, known, archive)
+    if len(known) > before:
+        partial.rename(path)
+    else:
+        partial.unlink()
+
+
+@dataclass(frozen=True)
+class _Pack:
+    """An archive that is being written, and where it and those before it hold the files of an image key."""
+
+    name: str
+    root: str | None
+    known: dict[str, tuple[Any, Any]]
+    archive: tarfile.TarFile
+
+    def add(self, sample: Sample) -> Sample:
+        """The sample with its files in an archive. Raises DataError when they cannot be read."""
+        key = _relative(sample.image_key, self.root)
+        if key not in self.known:
+            number = len(self.known)
+            picture, depth = (_contents(file) for file in (sample.image, sample.depth))  # both, before either is written
+            self.known[key] = self._write(f"{number:08d}.rgb", picture), self._write(f"{number:08d}.depth", depth)
+        image, depth = self.known[key]
+        return replace(sample, image=image, depth=depth)
+
+    def _write(self, stem: str, contents: tuple[str, bytes] | None) -> Packed | None:
+        if contents is None:
+            return None
+        entry = tarfile.TarInfo(stem + contents[0])
+        entry.size = len(contents[1])
+        offset = self.archive.offset + tarfile.BLOCKSIZE  # after the header, one block for a name this short
+        self.archive.addfile(entry, io.BytesIO(contents[1]))
+        return Packed(Path(self.name), entry.name, offset, entry.size)
+
+
+def _contents(file: Any) -> tuple[str, bytes] | None:
+    """A file's suffix and bytes."""
+    if file is None:
+        return None
+    if not isinstance(file, Path):
+        raise DataError("a picture or depth map in memory cannot be packed; expected the path of a file")
+    with open_file(file) as opened:
+        return file.suffix, opened.read()
 
 
 def _id_after(source: Iterator[Sample], count: int, bar: tqdm) -> str | None:
@@ -209,23 +276,18 @@ def _id_after(source: Iterator[Sample], count: int, bar: tqdm) -> str | None:
     return found
 
 
-def _write_shard(samples: Sequence[Sample], path: Path, root: str | None, skips: SkipLog) -> int:
-    """One shard, complete or not at all; returns how many samples it holds."""
-    partial, kept = path.with_name(path.name + ".partial"), 0
-    with ArrowWriter(features=FEATURES, path=str(partial)) as writer:
+def _write_shard(samples: Sequence[Sample], path: Path, root: str | None, skips: SkipLog, pack: _Pack | None) -> int:
+    """The rows of one shard, under a temporary name; returns how many there are."""
+    kept = 0
+    with ArrowWriter(features=FEATURES, path=str(path) + ".partial") as writer:
         for sample in samples:
             try:
-                writer.write(_row(sample, root))
+                writer.write(_row(sample if pack is None else pack.add(sample), root))
                 kept += 1
             except DataError as error:
                 skips.add("cannot be kept", str(error))
         writer.finalize()
-    partial.rename(path)
     return kept
-
-
-def _prepare_part(options: dict[str, Any], part: Callable[[], Iterable[Sample]], out: Path) -> None:
-    prepare(part(), out, progress=False, **options)
 
 
 def _finish(out: Path, manifest: dict[str, Any]) -> None:
@@ -246,8 +308,6 @@ def _shards(folder: Path) -> Iterator[tuple[Path, str | None]]:
     manifest = _read(folder)
     if not manifest["complete"]:
         raise DataError(f"{folder} was not finished; prepare it again to go on")
-    for part in manifest.get("parts", []):
-        yield from _shards(folder / part)
-    for shard in manifest.get("shards", []):
+    for shard in manifest["shards"]:
         if shard["samples"]:
             yield folder / shard["name"], manifest["root"]

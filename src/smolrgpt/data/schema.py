@@ -1,4 +1,4 @@
-"""The nouns every part of the project shares: Sample, Region, DepthMap, Camera.
+"""The nouns every part of the project shares: Sample, Region, DepthMap, Camera, Packed.
 
 Nothing here imports torch or opens a file. Legend: H W height and width in pixels.
 """
@@ -59,6 +59,19 @@ class DepthMap:
 
 
 @dataclass(frozen=True)
+class Packed:
+    """A file inside an uncompressed tar archive: ``size`` bytes from ``offset`` on; ``name`` is what the archive calls it."""
+
+    archive: Path
+    name: str
+    offset: int
+    size: int
+
+    def __str__(self) -> str:
+        return f"{self.archive}/{self.name}"
+
+
+@dataclass(frozen=True)
 class Region:
     """A mask as COCO compressed run lengths (column-major), the form data sets ship and the cheapest to keep.
 
@@ -73,16 +86,16 @@ class Region:
 class Sample:
     """One question about one image.
 
-    image, depth: a path (opened when used) or the data itself. ``question`` holds one ``<mask>`` per entry of ``regions``, in order;
+    image, depth: a file (opened when used) or the data itself. ``question`` holds one ``<mask>`` per entry of ``regions``, in order;
     the same region may occur twice. ``answer`` is the full text, ``normalized_answer`` the data set's short form; both None at test time.
     ``image_key`` is equal for samples of the same image (and depth): they are encoded once.
     """
 
     id: str
-    image: Path | Image.Image
+    image: Path | Packed | Image.Image
     question: str
     regions: list[Region] = field(default_factory=list)
-    depth: Path | DepthMap | None = None
+    depth: Path | Packed | DepthMap | None = None
     camera: Camera | None = None
     answer: str | None = None
     normalized_answer: str | int | float | None = None
@@ -97,4 +110,4 @@ class Sample:
                 f"sample {self.id!r}: the question has {found} {REGION_PLACEHOLDER} but {len(self.regions)} regions were given; "
                 "expected one region per placeholder, in order"
             )
-        self.image_key = self.image_key or (str(self.image) if isinstance(self.image, Path) else self.id)
+        self.image_key = self.image_key or (str(self.image) if isinstance(self.image, (Path, Packed)) else self.id)
