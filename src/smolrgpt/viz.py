@@ -228,7 +228,7 @@ def _wrap(text: str, font: Any, width: float) -> list[str]:
 #: Ratios that ``train/signatures.py`` measures -> what the picture calls them.
 SIGNATURES = {
     "depth_permuted": "loss with another picture's depth / with the true one",
-    "validation": "validation loss / training loss",
+    "validation_rise": "validation loss / its lowest, while the training loss falls",
     "perplexity": "perplexity of English / before the run",
 }
 

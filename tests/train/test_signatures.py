@@ -91,12 +91,15 @@ def test_a_model_that_looks_at_depth_shows_it_and_one_that_does_not_is_found_out
     assert blind["depth_permuted"] == pytest.approx(1.0, abs=1e-6)
     assert any("depth is ignored" in warning for warning in fired(blind, stage_ends=True))
     assert not fired(blind, stage_ends=False), "depth is learned late"
+    assert not fired(blind, stage_validates=False, stage_ends=True), "a stage of captions is no failure"
 
 
 def test_what_cannot_be_measured_is_left_out(tiny, watch):
     model, _ = tiny
     found = watch([_sample(i, image=i, depth=False) for i in range(3)]).measure(model, bf16=False)
-    assert not {"depth_permuted", "validation", "perplexity"} & found.keys(), "no depth, no training questions, random weights do not read"
+    assert not {"depth_permuted", "validation_rise", "perplexity"} & found.keys(), (
+        "no depth, no training questions, random weights do not read"
+    )
     assert found["text_loss"] > signatures.READS_BELOW * math.log(model.config.text_config.vocab_size)
 
 
@@ -108,7 +111,7 @@ def test_forgetting_is_measured_from_the_first_perplexity_of_the_run(tiny, watch
     assert before["perplexity"] == 1.0
     watching.curve.add(step=0, signatures={"text_loss": before["text_loss"] - math.log(3)})
     after = watching.measure(model, bf16=False)
-    assert after["perplexity"] == pytest.approx(3.0) and "forgotten" in fired(after, stage_ends=False)[0]
+    assert after["perplexity"] == pytest.approx(3.0) and "forgotten" in fired(after)[0]
 
 
 def test_learning_by_heart_is_seen(tiny, watch):
@@ -116,15 +119,19 @@ def test_learning_by_heart_is_seen(tiny, watch):
     training = [_sample(i, image=i, answer=f"It is {i}{i} meters.") for i in range(4)]
     validation = [_sample(i, image=i + 4, answer=f"{i}{i} meters it is.") for i in range(4)]
     watching = watch(validation, training)
-    batch = watching._prepared("training")[0]
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
-    for _ in range(30):
-        model(**batch).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    found = watching.measure(model, bf16=False)
-    assert found["validation"] == found["validation_loss"] / found["training_loss"] > signatures.OVERFITTING_ABOVE
-    assert "overfitting" in fired(found, stage_ends=False)[0]
+    rises = []
+    for step in range(4):
+        found = watching.measure(model, bf16=False)
+        watching.curve.add(step=step, signatures=found)
+        rises.append(found["validation_rise"])
+        batch = watching._prepared("training" if step else "validation")[0]  # learns what is asked, then something else by heart
+        for _ in range(30):
+            model(**batch).loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    assert rises[:2] == [1.0, 1.0] and rises[-1] > signatures.OVERFITTING_ABOVE
+    assert "overfitting" in fired(found)[0] and not fired(found, stage_validates=False)
 
 
 def test_an_unreadable_picture_is_left_out_not_fatal(tiny, watch, tmp_path, caplog):

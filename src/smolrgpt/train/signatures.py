@@ -1,11 +1,13 @@
 """Three ways in which training goes wrong while its loss looks well, measured at every validation and at both ends of every stage.
 
     depth_permuted    validation loss with another picture's depth, over the loss with the true one. At 1 depth says nothing to the model.
-    validation        validation loss over the loss on training questions of the same categories. Above 1 the model learns by heart.
+    validation_rise   validation loss over its lowest in this stage, when the loss on training questions has fallen since; else 1. Above 1
+                      the model learns by heart.
     perplexity        perplexity on five paragraphs of plain English, over what it was before the run. Above 1 language is being forgotten.
 
 All are ratios of losses on fixed samples (perplexity: of its exponential), without drawing a random number, so a run is the same with and
 without them. What cannot be measured is left out: depth without depth in the sample or the model, perplexity of a model that cannot read.
+The first two are judged in stages that validate: others teach something else, and their validation loss says little.
 """
 
 from __future__ import annotations
@@ -35,21 +37,20 @@ CANDIDATES = 1000
 #: A model reads English when its loss is below this share of an even guess over the vocabulary (SmolLM2-135M: 0.3, random weights: 1).
 READS_BELOW = 0.5
 
-#: Signature -> when it fires, given the ratio; and what to say. The first is judged only at the end of a stage, and only of one that shows
-#: depth: it is learned late.
-DEPTH_IGNORED_BELOW, OVERFITTING_ABOVE, FORGOTTEN_ABOVE = 1.01, 1.5, 2.0
+#: When a ratio fires. That depth is ignored is said at the end of a stage only: it is learned late.
+DEPTH_IGNORED_BELOW, OVERFITTING_ABOVE, FORGOTTEN_ABOVE = 1.01, 1.05, 2.0
 _ADVICE = {
     "depth_permuted": "depth is ignored: another picture's depth map costs only %+.1f %% of the validation loss; is depth read right?",
-    "validation": "overfitting: the loss is %+.0f %% on validation questions compared to training ones; train shorter, or on more data",
+    "validation_rise": "overfitting: the validation loss is %+.0f %% above its lowest, the training loss not; train shorter, on more data",
     "perplexity": "language is being forgotten: perplexity on plain English is %+.0f %% of what it was; lower the language model's rate",
 }
 
 
-def fired(ratios: Mapping[str, float], stage_ends: bool) -> list[str]:
+def fired(ratios: Mapping[str, float], stage_validates: bool = True, stage_ends: bool = False) -> list[str]:
     """The warnings that these ratios deserve."""
     found = {
-        "depth_permuted": stage_ends and ratios.get("depth_permuted", math.inf) < DEPTH_IGNORED_BELOW,
-        "validation": ratios.get("validation", 0.0) > OVERFITTING_ABOVE,
+        "depth_permuted": stage_validates and stage_ends and ratios.get("depth_permuted", math.inf) < DEPTH_IGNORED_BELOW,
+        "validation_rise": stage_validates and ratios.get("validation_rise", 0.0) > OVERFITTING_ABOVE,
         "perplexity": ratios.get("perplexity", 0.0) > FORGOTTEN_ABOVE,
     }
     return [_ADVICE[name] % (100 * (ratios[name] - 1)) for name, is_so in found.items() if is_so]
@@ -128,18 +129,19 @@ class SignatureWatch(TrainerCallback):
     """Measures the signatures of one stage, writes them to the curve as {"signatures": {name: ratio, ...}} and warns when one fires.
 
     processor: of the model; validation: samples with answers in the style that is trained; training: the sources of which every question is
-    shown; curve: the run's, whose first measured perplexity is what later ones are compared to.
+    shown; curve: the run's, with the earlier measurements that later ones are compared to; stage_validates: whether the stage is judged by
+    its validation loss.
     """
 
-    def __init__(self, processor: Any, validation: Sequence[Sample], training: Sequence[Sequence[Sample]], curve: Any):
-        self.curve, self._last_step = curve, None
+    def __init__(
+        self, processor: Any, validation: Sequence[Sample], training: Sequence[Sequence[Sample]], curve: Any, stage_validates: bool = True
+    ):
+        self.curve, self.stage_validates, self._last_step = curve, stage_validates, None
         self._said: set[str] = set()
         self._collator = Collator(processor)
         pool = [sample for sample in validation if sample.depth is not None] or list(validation)
         asked = random.Random(0).sample(pool, min(NUM_QUESTIONS, len(pool)))
-        shown = candidates(training)
-        self._teaches_depth = any(sample.depth is not None for sample in shown)
-        self._samples = {"validation": asked, "training": alike(asked, shown)}
+        self._samples = {"validation": asked, "training": alike(asked, candidates(training))}
         if {"depth", "geo"} & set(processor.region_tokens):
             self._samples["permuted"] = permute_depth(asked)
         self._text = [text_batch(processor.tokenizer, [text]) for text in plain_english()]
@@ -158,14 +160,19 @@ class SignatureWatch(TrainerCallback):
         """Losses in nats and ratios, by name; only those that can be measured."""
         loss = {name: mean_loss(model, self._prepared(name), bf16) for name in self._samples if self._prepared(name)}
         found = {f"{name}_loss": value for name, value in loss.items()}
-        for name, (above, below) in {"depth_permuted": ("permuted", "validation"), "validation": ("validation", "training")}.items():
-            if loss.get(above) and loss.get(below):
-                found[name] = loss[above] / loss[below]
+        if loss.get("permuted") and loss.get("validation"):
+            found["depth_permuted"] = loss["permuted"] / loss["validation"]
+        if loss.get("validation") and loss.get("training"):
+            found["validation_rise"] = self._rise(found)
         return {**found, **self._language(model, bf16)}
+
+    def _rise(self, found: Mapping[str, float]) -> float:
+        lowest = min([found, *self.curve.signatures("validation_rise", this_stage=True)], key=lambda row: row["validation_loss"])
+        return found["validation_loss"] / lowest["validation_loss"] if found["training_loss"] < lowest["training_loss"] else 1.0
 
     def _language(self, model: Any, bf16: bool) -> dict[str, float]:
         """The text's loss and its perplexity over the run's first one; nothing for a model that could not read before the run."""
-        before = self.curve.first("text_loss")
+        before = next((row["text_loss"] for row in self.curve.signatures("text_loss")), None)
         text_loss = mean_loss(model, self._text, bf16)
         if (before or text_loss) > READS_BELOW * math.log(model.config.text_config.vocab_size):
             return {"text_loss": text_loss}
@@ -193,7 +200,7 @@ class SignatureWatch(TrainerCallback):
             if state.is_world_process_zero:  # every process measures the same, as each must take part in every pass of a sharded model
                 self.curve.add(step=state.global_step, signatures={name: round(value, 4) for name, value in self._found.items()})
             self._last_step = state.global_step
-        for warning in fired(self._found, stage_ends and self._teaches_depth):
+        for warning in fired(self._found, self.stage_validates, stage_ends):
             message = f"stage {self.curve.stage}, step {state.global_step}: {warning}"
             if message not in self._said and state.is_world_process_zero:
                 logger.warning(message)

@@ -258,7 +258,8 @@ def _train_stage(
         raise ValueError("low-rank adapters cannot be merged from the shards of FSDP; train this run with DDP, or leave lora out")
     if config.signatures:
         shown = [sources[name] for name, times in stage.mixture.items() if times >= 1]
-        trainer.add_callback(SignatureWatch(processor, restyle(sources["validation"], config.answer_style), shown, curve))
+        asked = restyle(sources["validation"], config.answer_style)
+        trainer.add_callback(SignatureWatch(processor, asked, shown, curve, stage_validates=stage.eval_every is not None))
     if stage.early_stopping_patience is not None:
         trainer.add_callback(EarlyStoppingCallback(early_stopping_patience=stage.early_stopping_patience))
     if state.is_main_process:
@@ -371,10 +372,10 @@ class Curve:
     def minutes(self) -> float:
         return self.before + (time.monotonic() - self.started) / 60
 
-    def first(self, signature: str) -> float | None:
-        """The first value of a signature in the whole run."""
-        measured = (row["signatures"] for row in read_curve(self.path) if signature in row.get("signatures", {}))
-        return next((found[signature] for found in measured), None)
+    def signatures(self, name: str, this_stage: bool = False) -> list[dict[str, float]]:
+        """What was measured so far (see ``train/signatures.py``) together with the signature ``name``."""
+        rows = [row for row in read_curve(self.path) if name in row.get("signatures", {})]
+        return [row["signatures"] for row in rows if row["stage"] == self.stage or not this_stage]
 
     def add(self, **row: Any) -> None:
         with self.path.open("a") as file:
