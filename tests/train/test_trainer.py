@@ -123,7 +123,7 @@ def test_watching_for_failures_changes_no_weight(config, tmp_path):
     rows = trainer.read_curve(watched.parent / trainer.CURVE_FILE)
     measured = {(row["stage"], row["step"]): row["signatures"] for row in rows if "signatures" in row}
     assert list(measured) == [("align", 0), ("align", 2), ("fine-tune", 0), ("fine-tune", 4)]
-    assert {"validation", "text_loss"} <= measured["fine-tune", 4].keys()
+    assert {"validation_rise", "text_loss"} <= measured["fine-tune", 4].keys()
     assert not any("signatures" in row for row in trainer.read_curve(plain.parent / trainer.CURVE_FILE))
 
 
