@@ -9,10 +9,7 @@ import os
 logger = logging.getLogger(__name__)
 
 # option numbers of mallopt(3), from malloc.h
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
-#: Larger tensors do go back: they are too few to cost time, and keeping them leaves holes that a large model never fills (3x its need was
-#: seen). The most that glibc allows.
-_LARGE = 2**25
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
 
 
 def keep_freed_memory() -> bool:
@@ -25,7 +22,7 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError):
         return False
-    agreed = all(mallopt(option, value) for option, value in ((_MMAP_THRESHOLD, _LARGE), (_TRIM_THRESHOLD, 2**31 - 1), (_TOP_PAD, 2**28)))
+    agreed = all(mallopt(option, value) for option, value in ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, 2**31 - 1), (_TOP_PAD, 2**28)))
     logger.debug("freed memory is kept: %s", agreed)
     return agreed
 
