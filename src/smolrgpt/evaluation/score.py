@@ -108,9 +108,9 @@ def score(truth: Iterable[Mapping[str, Any]], predictions: Iterable[Mapping[str,
 
     Raises DataError when the truth is unusable, and under ``strict`` on any of these: missing, extra or repeated ids, unreadable answers.
     """
-    problems = _Problems()
-    known = _by_id(truth, "truth", problems)
-    given = _by_id(predictions, "predictions", problems)
+    problems = Problems()
+    known = rows_by_id(truth, "truth", problems)
+    given = rows_by_id(predictions, "predictions", problems)
     for row_id in given:
         if row_id not in known:
             problems.add("extra", row_id, "predicted, but not in the truth: ignored")
@@ -132,14 +132,12 @@ def score(truth: Iterable[Mapping[str, Any]], predictions: Iterable[Mapping[str,
             numbers[category].append((expected, parsed))
     if not totals:
         raise DataError(f"the truth holds no row of {', '.join(CATEGORIES)}; expected rows with id, category and normalized_answer")
-    if strict and problems.counts:
-        first = problems.listed[0]
-        raise DataError(f"{problems.summary()}; first: {first['id']}: {first['reason']}. Without --strict such rows count as wrong")
+    problems.refuse(strict)
     return _result(totals, correct, numbers, problems)
 
 
 def _result(
-    totals: Counter[str], correct: Counter[str], numbers: dict[str, list[tuple[float, float]]], problems: _Problems
+    totals: Counter[str], correct: Counter[str], numbers: dict[str, list[tuple[float, float]]], problems: Problems
 ) -> dict[str, Any]:
     present = [category for category in CATEGORIES if totals[category]]
     accuracy = {category: 100.0 * correct[category] / totals[category] for category in present}
@@ -150,8 +148,8 @@ def _result(
         "num_correct": sum(correct.values()),
         "by_category": {name: {"num_questions": totals[name], "num_correct": correct[name]} for name in present},
         "error_rates": {
-            "count": _mean([abs(p - g) / max(1, g) for g, p in numbers["count"]]),
-            "distance": _mean([abs(p - g) / (g + ERROR_EPSILON) for g, p in numbers["distance"]]),
+            "count": mean([abs(p - g) / max(1, g) for g, p in numbers["count"]]),
+            "distance": mean([abs(p - g) / (g + ERROR_EPSILON) for g, p in numbers["distance"]]),
         },
         "distance": {
             "including_zero_truth": distance_details(numbers["distance"]),
@@ -164,11 +162,11 @@ def _result(
 
 def distance_details(pairs: list[tuple[float, float]]) -> dict[str, float | int | None]:
     """abs_rel, rmse in metres and a1 in percent over (truth, prediction) pairs in metres; None where there is no pair."""
-    rmse = _mean([(p - g) ** 2 for g, p in pairs])
-    a1 = _mean([float(_ratio(g, p) < A1_RATIO) for g, p in pairs])
+    rmse = mean([(p - g) ** 2 for g, p in pairs])
+    a1 = mean([float(_ratio(g, p) < A1_RATIO) for g, p in pairs])
     return {
         "num_rows": len(pairs),
-        "abs_rel": _mean([abs(p - g) / (g + ERROR_EPSILON) for g, p in pairs]),
+        "abs_rel": mean([abs(p - g) / (g + ERROR_EPSILON) for g, p in pairs]),
         "rmse": None if rmse is None else math.sqrt(rmse),
         "a1": None if a1 is None else 100.0 * a1,
     }
@@ -182,11 +180,12 @@ def _ratio(truth: float, prediction: float) -> float:
     return max(prediction / truth, truth / prediction)
 
 
-def _mean(values: list[float]) -> float | None:
+def mean(values: list[float]) -> float | None:
+    """None of no values."""
     return sum(values) / len(values) if values else None
 
 
-class _Problems:
+class Problems:
     """Counts every problem and keeps the first few."""
 
     def __init__(self) -> None:
@@ -201,8 +200,14 @@ class _Problems:
     def summary(self) -> str:
         return ", ".join(f"{number} {kind}" for kind, number in sorted(self.counts.items()))
 
+    def refuse(self, strict: bool) -> None:
+        """Raises DataError under ``strict`` when there is any problem."""
+        if strict and self.counts:
+            first = self.listed[0]
+            raise DataError(f"{self.summary()}; first: {first['id']}: {first['reason']}. Without --strict such rows count as wrong")
 
-def _by_id(rows: Iterable[Mapping[str, Any]], name: str, problems: _Problems) -> dict[str, Mapping[str, Any]]:
+
+def rows_by_id(rows: Iterable[Mapping[str, Any]], name: str, problems: Problems) -> dict[str, Mapping[str, Any]]:
     """Rows by id; of rows with the same id the last one counts, as in the official script."""
     table: dict[str, Mapping[str, Any]] = {}
     for index, row in enumerate(rows):
@@ -225,7 +230,7 @@ def _parse_truth(row_id: str, category: str, value: Any) -> Any:
         raise DataError(f"truth of {row_id}: normalized_answer {value!r} is no answer of {category} ({error}); {hint}") from None
 
 
-def _parse_prediction(row_id: str, category: str, row: Mapping[str, Any] | None, problems: _Problems) -> Any:
+def _parse_prediction(row_id: str, category: str, row: Mapping[str, Any] | None, problems: Problems) -> Any:
     """The readable answer, or None after noting what is wrong with it."""
     if row is None:
         problems.add("missing", row_id, "not predicted: counted as wrong")
