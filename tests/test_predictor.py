@@ -12,7 +12,7 @@ from PIL import Image
 import smolrgpt
 from smolrgpt.data.regions import from_box, from_mask, from_rle
 from smolrgpt.data.schema import DataError, DepthMap, Region, Sample
-from smolrgpt.predictor import Answer, Predictor, _read_answer, bundled_checkpoint, read_mentions, resolve_checkpoint
+from smolrgpt.predictor import Answer, Predictor, _renumbered, bundled_checkpoint, read_mentions, resolve_checkpoint
 
 SIZE = (64, 48)  # width, height
 BOXES = [(2, 3, 20, 30), (30, 5, 60, 40), (5, 31, 50, 47)]
@@ -111,9 +111,9 @@ def test_questions_without_regions(predictor: Predictor) -> None:
 def test_answers_use_the_askers_numbers() -> None:
     question, numbers = read_mentions("Which of <region 4>, <Region 2> and <region 0> is closest?", 5)
     assert (question, numbers) == ("Which of <mask>, <mask> and <mask> is closest?", [4, 2, 0])
-    found = _read_answer(question, "The pallet [Region 1] is the closest to the shelf [Region 0].", None, 0.0, numbers)
+    found = _renumbered(Answer("The pallet [Region 1] is the closest to the shelf [Region 0].", "1", "mcq", 0.0, 1.0), numbers)
     assert (found.answer, found.normalized_answer) == ("The pallet [Region 2] is the closest to the shelf [Region 4].", "2")
-    count = _read_answer("How many are in <mask>?", "2", None, 0.0, [4, 3, 1])
+    count = _renumbered(Answer("2", 2, "count", 0.0, 1.0), [4, 3, 1])
     assert count.normalized_answer == 2, "a count is no region number"
 
 

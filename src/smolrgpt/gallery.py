@@ -158,7 +158,7 @@ def page(cards: Sequence[Card], title: str, skips: SkipLog | None = None) -> str
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{html.escape(title)}</title>
-<style>{_STYLE}</style>
+<style>{STYLE}</style>
 </head>
 <body>
 <header><h1>{html.escape(title)}</h1><p>{len(cards)} samples</p>{left_out}</header>
@@ -172,18 +172,18 @@ def page(cards: Sequence[Card], title: str, skips: SkipLog | None = None) -> str
 
 def _article(card: Card) -> str:
     sample = card.sample
-    pictures = _figure(card.picture, f"picture {sample.id}") + (_figure(card.depth, f"depth {sample.id}") if card.depth else "")
+    pictures = figure(card.picture, f"picture {sample.id}") + (figure(card.depth, f"depth {sample.id}") if card.depth else "")
     short = "" if sample.normalized_answer is None else f'<span class="short">{html.escape(str(sample.normalized_answer))}</span>'
-    answer = f'<p class="answer">{_with_chips(sample.answer)} {short}</p>' if sample.answer or short else '<p class="note">no answer</p>'
+    answer = f'<p class="answer">{with_chips(sample.answer)} {short}</p>' if sample.answer or short else '<p class="note">no answer</p>'
     name = html.escape(sample.image.name) if isinstance(sample.image, (Path, Packed)) else ""
     about = f"<b>{html.escape(sample.category or 'no category')}</b> {name} <code>{html.escape(sample.id)}</code>"
     return (
         f'<article><div class="pictures">{pictures}</div><div class="text"><p class="about">{about}</p>'
-        f"<p>{_with_chips(number_regions(sample.question))}</p>{answer}</div></article>"
+        f"<p>{with_chips(number_regions(sample.question))}</p>{answer}</div></article>"
     )
 
 
-def _with_chips(text: str | None) -> str:
+def with_chips(text: str | None) -> str:
     """Escaped, with every [Region i] as its number on the colour it has in the picture."""
     return _REGION_NAME.sub(lambda found: _chip(int(found.group(1))), html.escape(text or ""))
 
@@ -193,7 +193,7 @@ def _chip(index: int) -> str:
     return f'<span class="chip" style="background:rgb{colour};color:rgb{ink_on(colour)}">{index}</span>'
 
 
-def _figure(picture: Image.Image, description: str) -> str:
+def figure(picture: Image.Image, description: str) -> str:
     buffer = io.BytesIO()
     picture.save(buffer, format="JPEG", quality=_JPEG_QUALITY, optimize=True)
     data = base64.b64encode(buffer.getvalue()).decode("ascii")
@@ -201,7 +201,7 @@ def _figure(picture: Image.Image, description: str) -> str:
     return f'<img alt="{html.escape(description)}" {size} loading="lazy" src="data:image/jpeg;base64,{data}">'
 
 
-_STYLE = """
+STYLE = """
 :root { color-scheme: light dark; --paper: #f4f4f2; --card: #fff; --ink: #1d1d1f; --soft: #66666b; --line: #ddd; --good: #146c3a; }
 @media (prefers-color-scheme: dark) {
   :root { --paper: #121214; --card: #1d1d20; --ink: #ececee; --soft: #a0a0a6; --line: #333338; --good: #6ad29a; }

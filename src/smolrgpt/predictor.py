@@ -6,16 +6,19 @@ Legend: I images, N regions of all images, Q questions, P image tokens, D text w
 from __future__ import annotations
 
 import hashlib
+import itertools
+import math
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
+from transformers import LogitsProcessorList
 
 from smolrgpt.data import regions as region_io
 from smolrgpt.data.collate import encode_question, prepare_image, region_tables
@@ -24,7 +27,9 @@ from smolrgpt.data.files import read_picture, to_rgb
 from smolrgpt.data.geometry import ASPECT_TOLERANCE, same_aspect
 from smolrgpt.data.loading import load_image, load_sample_depth
 from smolrgpt.data.schema import REGION_PLACEHOLDER, Camera, DataError, DepthMap, Packed, Region, Sample
+from smolrgpt.decoding import ANSWER_ONLY, FIELD_SEPARATOR, AnswerField, ChosenProbabilities, FieldVocabulary, field_pattern
 from smolrgpt.evaluation.extract import extract, infer_category
+from smolrgpt.model.processing_smolrgpt import TURN_END
 from smolrgpt.precision import best_dtype
 
 ImageLike = Path | Packed | str | Image.Image | np.ndarray
@@ -47,14 +52,15 @@ _ANSWERED_REGION = re.compile(r"\[Region (\d+)\]", re.IGNORECASE)
 @dataclass(frozen=True)
 class Answer:
     """answer: the text; normalized_answer: 'left' | 'right', an int count, a region number as a digit string, metres, or None when no rule
-    reads it; category: left_right, count, mcq, distance or other; seconds: wall time, shared evenly by questions answered together.
-    Region numbers are the asker's own.
+    reads it; category: left_right, count, mcq, distance or other; seconds: wall time, shared evenly by questions answered together;
+    confidence: 0 to 1, how probable the model found the whole text. Region numbers are the asker's own.
     """
 
     answer: str
     normalized_answer: str | int | float | None
     category: str
     seconds: float
+    confidence: float
 
 
 @dataclass
@@ -70,6 +76,26 @@ class _Features:
     pooled: dict[Region, dict[str, torch.Tensor]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class _Question:
+    """A question to the model: ``text`` with one ``<mask>`` per region, and what kind of answer it wants."""
+
+    text: str
+    category: str
+    regions: list[Region]
+
+    def prompt(self, explain: bool) -> str:
+        return self.text if explain else f"{self.text} {ANSWER_ONLY}"
+
+
+class _Said(NamedTuple):
+    """What the model wrote, how probable it found that (0 to 1), and the part of it that is the normalised answer, where that is marked."""
+
+    text: str
+    confidence: float
+    field: str | None
+
+
 class Predictor:
     """A model and its processor, ready to answer.
 
@@ -79,6 +105,8 @@ class Predictor:
 
     def __init__(self, model: Any, processor: Any, max_new_tokens: int = MAX_NEW_TOKENS):
         self.model, self.processor, self.max_new_tokens = model, processor, max_new_tokens
+        self._end = processor.tokenizer.convert_tokens_to_ids(TURN_END)
+        self._vocabulary = FieldVocabulary(processor.tokenizer, self._end) if processor.answer_field else None
         self._last: _Features | None = None
 
     @classmethod
@@ -116,9 +144,10 @@ class Predictor:
         regions: Sequence[RegionLike] = (),
         camera: CameraLike | None = None,
         depth_near: Polarity = "dark",
+        explain: bool = True,
     ) -> Answer:
         """Answer one question; see ``ask_many``."""
-        return self.ask_many(image, [question], depth, regions, camera, depth_near)[0]
+        return self.ask_many(image, [question], depth, regions, camera, depth_near, explain)[0]
 
     def ask_many(
         self,
@@ -128,12 +157,14 @@ class Predictor:
         regions: Sequence[RegionLike] = (),
         camera: CameraLike | None = None,
         depth_near: Polarity = "dark",
+        explain: bool = True,
     ) -> list[Answer]:
         """Answer several questions about one image, which is encoded once; asking again about the same content reuses it.
 
         A question mentions regions as ``<region 0>``, ``<region 1>``, ... (places in ``regions``), or as one plain ``<mask>`` per region,
         in order.
         depth: near = small; ``depth_near="bright"`` turns a relative map round. It may have another size than the image, not another shape.
+        explain: False asks for the result only, which takes a few tokens and is less often right where it has to be worked out.
         Raises ValueError when questions and regions do not fit, DataError for unreadable or unfitting files.
         """
         if not questions:
@@ -147,10 +178,11 @@ class Predictor:
         for number, region in enumerate(table):
             _check_region(f"region {number}", region, picture)
         features = self._encode_once(picture, as_depth(depth, depth_near), as_camera(camera, picture))
-        texts = [(text, [table[number] for number in numbers]) for text, numbers in mentions]
-        answers = self._answer_about(features, texts)
-        seconds = (time.perf_counter() - started) / len(answers)
-        return [_read_answer(text, answer, None, seconds, numbers) for (text, numbers), answer in zip(mentions, answers, strict=True)]
+        asked = [_Question(text, infer_category(text), [table[number] for number in numbers]) for text, numbers in mentions]
+        said = self._answer_about(features, asked, explain)
+        seconds = (time.perf_counter() - started) / len(said)
+        answers = map(_read_answer, asked, said, itertools.repeat(seconds))
+        return [_renumbered(answer, numbers) for answer, (_, numbers) in zip(answers, mentions, strict=True)]
 
     def _encode_once(self, image: Image.Image, depth: DepthMap | None, camera: Camera | None) -> _Features:
         """The image's features, from memory when the last call was about the same content. Raises DataError when the depth does not fit."""
@@ -160,16 +192,16 @@ class Predictor:
             self._last = _Features(key, image, depth, camera)
         return self._last
 
-    def _answer_about(self, features: _Features, texts: list[tuple[str, list[Region]]]) -> list[str]:
-        table = list(dict.fromkeys(region for _, used in texts for region in used))
+    def _answer_about(self, features: _Features, questions: list[_Question], explain: bool) -> list[_Said]:
+        table = list(dict.fromkeys(region for question in questions for region in question.regions))
         row = {region: i for i, region in enumerate(table)}
-        encoded = [self.processor.encode_text(text, len(used)) for text, used in texts]
+        encoded = [self.processor.encode_text(question.prompt(explain), len(question.regions)) for question in questions]
         batch = dict(self.processor.collate([], encoded, [], []))
         if self.processor.is_blind:
-            return self._generate(batch, {})
-        batch["image_index"] = torch.zeros(len(texts), dtype=torch.long)
-        batch["region_index"] = _pad_rows([[row[region] for region in used] for _, used in texts])
-        return self._generate(batch, self._pool(features, table))
+            return self._generate(batch, {}, questions, explain)
+        batch["image_index"] = torch.zeros(len(questions), dtype=torch.long)
+        batch["region_index"] = _pad_rows([[row[region] for region in question.regions] for question in questions])
+        return self._generate(batch, self._pool(features, table), questions, explain)
 
     @torch.inference_mode()
     def _pool(self, features: _Features, table: list[Region]) -> dict[str, Any]:
@@ -190,30 +222,31 @@ class Predictor:
         return {"image_embeds": features.image_embeds, "region_embeds": vectors or None}
 
     # --------------------------------------------------------------------------------------------------------------- many images
-    def predict_samples(self, samples: Sequence[Sample], batch_size: int = 32) -> list[Answer]:
+    def predict_samples(self, samples: Sequence[Sample], batch_size: int = 32, explain: bool = True) -> list[Answer]:
         """One answer per sample, in order. Samples of the same ``image_key`` share one encoding; ``batch_size`` are answered together.
 
-        Raises DataError for an image, depth map or mask that cannot be used.
+        explain: as in ``ask_many``. Raises DataError for an image, depth map or mask that cannot be used.
         """
         answers: dict[int, Answer] = {}
         for chunk in _chunks(samples, 4 * batch_size):
             started = time.perf_counter()
-            texts = self._predict_chunk([samples[i] for i in chunk], batch_size)
+            asked = [samples[i] for i in chunk]
+            questions = [_Question(s.question, s.category or infer_category(s.question), s.regions) for s in asked]
+            said = self._predict_chunk(asked, questions, batch_size, explain)
             seconds = (time.perf_counter() - started) / len(chunk)
-            for i, text in zip(chunk, texts, strict=True):
-                answers[i] = _read_answer(samples[i].question, text, samples[i].category, seconds)
+            answers |= zip(chunk, map(_read_answer, questions, said, itertools.repeat(seconds)), strict=False)
         return [answers[i] for i in range(len(samples))]
 
-    def _predict_chunk(self, samples: list[Sample], batch_size: int) -> list[str]:
+    def _predict_chunk(self, samples: list[Sample], questions: list[_Question], batch_size: int, explain: bool) -> list[_Said]:
         tables = region_tables(samples)
         order = {key: i for i, key in enumerate(tables)}
         batch = self.processor.collate(
             self._prepare_images(samples, tables),
-            [encode_question(self.processor, sample) for sample in samples],
+            [encode_question(self.processor, replace(s, question=q.prompt(explain))) for s, q in zip(samples, questions, strict=True)],
             [order[s.image_key] for s in samples],
             [[tables[s.image_key][region] for region in s.regions] for s in samples],
         )
-        return self._generate(dict(batch), self._encode(batch), batch_size)
+        return self._generate(dict(batch), self._encode(batch), questions, explain, batch_size)
 
     def _prepare_images(self, samples: list[Sample], tables: dict[str, dict[Region, int]]) -> list[dict[str, np.ndarray]]:
         """The processor's arrays of each image in ``tables``; a blind model needs none."""
@@ -236,28 +269,41 @@ class Predictor:
         return {"image_embeds": features.image_embeds, "region_embeds": features.region_embeds or None}
 
     @torch.inference_mode()
-    def _generate(self, batch: dict[str, torch.Tensor], features: dict[str, Any], batch_size: int = 32) -> list[str]:
+    def _generate(
+        self, batch: dict[str, torch.Tensor], features: dict[str, Any], questions: list[_Question], explain: bool, batch_size: int = 32
+    ) -> list[_Said]:
         """Greedy answers to every row of a batch. Rows of like length go together, so that little is spent on padding."""
         lengths = batch["attention_mask"].sum(1)
         order = lengths.argsort(descending=True, stable=True)
-        answers: list[str] = [""] * len(lengths)
-        stop = self.processor.tokenizer.convert_tokens_to_ids("<|im_end|>")
+        said: dict[int, _Said] = {}
         pad = self.processor.tokenizer.pad_token_id
         for rows in order.split(batch_size):
             length = int(lengths[rows].max())
             inputs = {name: batch[name][rows][:, -length:] for name in ("input_ids", "attention_mask")}
             inputs |= {name: batch[name][rows] for name in ("image_index", "region_index") if name in batch}
+            chosen = ChosenProbabilities()
             outputs = self.model.generate(
                 **{name: tensor.to(self.model.device) for name, tensor in inputs.items()},
                 **features,
                 do_sample=False,
                 max_new_tokens=self.max_new_tokens,
-                eos_token_id=stop,
-                pad_token_id=stop if pad is None else pad,
+                eos_token_id=self._end,
+                pad_token_id=self._end if pad is None else pad,
+                logits_processor=LogitsProcessorList([*self._fields([questions[row] for row in rows.tolist()], length, explain), chosen]),
             )
-            for row, ids in zip(rows.tolist(), outputs[:, length:].tolist(), strict=True):
-                answers[row] = self.processor.post_process(ids)
-        return answers
+            probabilities = torch.stack(chosen.steps, dim=1).tolist()  # (Q, T)
+            for row, ids, log_probabilities in zip(rows.tolist(), outputs[:, length:].tolist(), probabilities, strict=True):
+                num_tokens = ids.index(self._end) + 1 if self._end in ids else len(ids)
+                text, confidence = self.processor.post_process(ids), math.exp(min(0.0, sum(log_probabilities[:num_tokens])))
+                said[row] = _Said(text, confidence, text.rpartition(FIELD_SEPARATOR)[2] if self._vocabulary else None)
+        return [said[row] for row in range(len(questions))]
+
+    def _fields(self, questions: list[_Question], prompt_length: int, explain: bool) -> list[AnswerField]:
+        """What keeps these rows' answer fields readable; nothing for a model that writes no field."""
+        if self._vocabulary is None:
+            return []
+        patterns = [field_pattern(question.category, len(question.regions)) for question in questions]
+        return [AnswerField(self._vocabulary, patterns, prompt_length, self.max_new_tokens, at_once=not explain)]
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(array).to(self.model.device)
@@ -405,15 +451,21 @@ def _how_to_mention(num_regions: int) -> str:
     return f"write regions as <region NUMBER>, {_available(num_regions)}"
 
 
-def _read_answer(question: str, text: str, category: str | None, seconds: float, numbers: Sequence[int] | None = None) -> Answer:
-    """The model numbers regions by mention; ``numbers`` gives each mention's number in the asker's counting (None: the same)."""
-    category = category or infer_category(question)
-    normalized = extract(question, text, category)
-    if numbers is not None:
-        text = _ANSWERED_REGION.sub(lambda match: f"[Region {_renumber(match[1], numbers)}]", text)
-        if category == "mcq" and isinstance(normalized, str):
-            normalized = _renumber(normalized, numbers)
-    return Answer(text, normalized, category, seconds)
+def _read_answer(question: _Question, said: _Said, seconds: float) -> Answer:
+    """The answer in the model's own counting: regions in order of mention."""
+    short = None if said.field is None else extract(question.text, said.field, question.category)
+    if short is None:
+        short = extract(question.text, said.text, question.category)
+    return Answer(said.text, short, question.category, seconds, said.confidence)
+
+
+def _renumbered(answer: Answer, numbers: Sequence[int]) -> Answer:
+    """The answer in the asker's counting; ``numbers``: each mention's number there."""
+    text = _ANSWERED_REGION.sub(lambda match: f"[Region {_renumber(match[1], numbers)}]", answer.answer)
+    short = answer.normalized_answer
+    if answer.category == "mcq" and isinstance(short, str):
+        short = _renumber(short, numbers)
+    return replace(answer, answer=text, normalized_answer=short)
 
 
 def _renumber(mention: str, numbers: Sequence[int]) -> str:

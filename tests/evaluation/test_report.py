@@ -9,8 +9,9 @@ from types import SimpleNamespace
 import pytest
 
 from smolrgpt.data.schema import DataError, Region, Sample
+from smolrgpt.evaluation.markdown import render_report
 from smolrgpt.evaluation.predict import predict
-from smolrgpt.evaluation.report import evaluate, render_report
+from smolrgpt.evaluation.report import evaluate
 from smolrgpt.evaluation.score import read_rows, score
 
 REGION = Region((4, 4), "`0P1")
@@ -29,7 +30,10 @@ class Parrot:
         self.calls.append([sample.id for sample in samples])
         if bad := [sample for sample in samples if sample.image == Path("bad.png")]:
             raise DataError(f"{bad[0].image}: truncated")
-        return [SimpleNamespace(answer=s.answer, normalized_answer=s.normalized_answer, category=s.category, seconds=0.01) for s in samples]
+        return [
+            SimpleNamespace(answer=s.answer, normalized_answer=s.normalized_answer, category=s.category, seconds=0.01, confidence=0.5)
+            for s in samples
+        ]
 
 
 def _samples(num_images: int = 3, bad: int | None = None) -> list[Sample]:
@@ -100,11 +104,11 @@ def test_evaluate_writes_the_result_and_the_page(tmp_path: Path) -> None:
     assert result["by_layout"]["open"] == {"S1": 100.0, "accuracy": dict.fromkeys(result["accuracy"], 100.0), "num_questions": 8}
     assert {name: group["num_questions"] for name, group in result["by_num_regions"].items()} == {"2": 6, "3 to 5": 6}
     folder = tmp_path / "new" / "folder"
-    assert sorted(path.name for path in folder.iterdir()) == ["predictions.json", "report.md", "results.json"]
+    assert sorted(path.name for path in folder.iterdir()) == ["predictions.json", "report.html", "report.md", "results.json"]
     assert json.loads((folder / "results.json").read_text()) == result
     page = (folder / "report.md").read_text()
     assert page.startswith("# parrot: S1 100.00")
-    for text in ("SmolRGPT, published", "90.68", "Another data set", "By layout", "| aisles | 4 |", "Worst distances"):
+    for text in ("SmolRGPT, published", "90.68", "Another data set", "By layout", "| aisles | 4 |", "Confidence", "Environment"):
         assert text in page
 
 
@@ -129,5 +133,5 @@ def test_data_without_answers_cannot_be_evaluated() -> None:
     samples = _samples()
     for sample in samples:
         sample.normalized_answer = None
-    with pytest.raises(DataError, match="no sample has a normalized_answer"):
+    with pytest.raises(DataError, match="no sample has an answer"):
         evaluate(Parrot(), samples, progress=False)

@@ -9,6 +9,7 @@ import dataclasses
 import importlib.util
 import json
 import logging
+import shlex
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ from smolrgpt.apps import data_cli
 
 if TYPE_CHECKING:
     from smolrgpt.data.schema import Camera, Region
+    from smolrgpt.evaluation.extractors import Extractor
     from smolrgpt.predictor import Answer, Predictor
 
 app = typer.Typer(
@@ -48,6 +50,13 @@ class Near(StrEnum):
     bright = "bright"
 
 
+class BenchmarkChoice(StrEnum):
+    """What a data set is, and how it is scored."""
+
+    warehouse = "warehouse"
+    spatial = "spatial"
+
+
 class DepthChoice(StrEnum):
     """Which depth maps of a data set to use."""
 
@@ -58,7 +67,18 @@ class DepthChoice(StrEnum):
 
 
 ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="'nano' (bundled), a folder, or a hub id owner/name.")]
-DataRoot = Annotated[Path, typer.Argument(metavar="DATA", help="Folder in the warehouse layout: SPLIT.json beside SPLIT/images/.")]
+DataRoot = Annotated[Path, typer.Argument(metavar="DATA", help="Folder of the set; of the warehouse: SPLIT.json beside SPLIT/images/.")]
+Extractors = Annotated[
+    list[str] | None,
+    typer.Option("--extractor", help="What reads the short answers: self (default), rules, llm. Repeat to compare; the first one decides."),
+]
+EndpointUrl = Annotated[
+    str | None, typer.Option(metavar="URL", help="OpenAI-compatible endpoint of the llm; the key is in OPENAI_API_KEY.")
+]
+EndpointModel = Annotated[str | None, typer.Option(metavar="NAME", help="Its model.")]
+BenchmarkUse = Annotated[
+    BenchmarkChoice, typer.Option("--benchmark", help="warehouse: four accuracies and S1; spatial: SpatialRGPT-Bench, by its groups.")
+]
 DepthUse = Annotated[DepthChoice, typer.Option("--depth", help="Depth maps to use; auto: metric where there are any, else relative.")]
 
 
@@ -269,28 +289,71 @@ def evaluate(
     data: DataRoot,
     split: Split = None,
     depth: DepthUse = DepthChoice.auto,
+    benchmark: BenchmarkUse = BenchmarkChoice.warehouse,
     limit: Limit = None,
     batch_size: BatchSize = 32,
-    out: Annotated[Path | None, typer.Option(help="Write predictions.json, results.json and report.md here; resumes there.")] = None,
+    extractor: Extractors = None,
+    endpoint: EndpointUrl = None,
+    endpoint_model: EndpointModel = None,
+    beside: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=RESULTS.JSON", help="Show another result of the same data next to this one; repeat it."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write report.html, report.md, results.json and predictions.json here; an interrupted run resumes there."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Score a model on a data set.
 
-    Predicts, extracts, scores and reports S1 and the accuracy of each category.
+    Predicts, extracts, scores and reports S1 and the accuracy of each category, with intervals, groups, calibration and the worst answers.
 
     \b
     smolrgpt evaluate nano data/val --limit 500 --out runs/evaluation
+    smolrgpt evaluate nano data/val --extractor self --extractor rules
+    smolrgpt evaluate nano data/SpatialRGPT-Bench --benchmark spatial
     smolrgpt evaluate rules-visible data/val     # sets of 'smolrgpt synth': rules on what the camera sees; rules-truth: on the scene
     """
     from smolrgpt.evaluation import report
     from smolrgpt.evaluation.rules import FACTS, RulesPredictor
 
     samples_of = _existing(data)
+    readers = _extractors(extractor, endpoint, endpoint_model, out)
+    others = dict(_named(text) for text in beside or [])
     predictor = RulesPredictor(model) if model in FACTS else load_predictor(model)
-    result = report.evaluate(predictor, samples_of, out, split=split, depth=depth.value, limit=limit, batch_size=batch_size, name=model)
+    result = report.evaluate(
+        predictor,
+        samples_of,
+        out,
+        benchmark=benchmark.value,
+        split=split,
+        depth=depth.value,
+        limit=limit,
+        batch_size=batch_size,
+        name=model,
+        extractors=readers,
+        beside=others,
+        command=shlex.join(["smolrgpt", *sys.argv[1:]]),
+    )
     _print_result(result, as_json)
     if out is not None:
-        print(f"wrote {out / 'report.md'}", file=sys.stderr)
+        print(f"wrote {out / ('report.html' if benchmark is BenchmarkChoice.warehouse else 'report.md')}", file=sys.stderr)
+
+
+def _named(text: str) -> tuple[str, str]:
+    name, separator, path = text.partition("=")
+    if not (name and separator and path):
+        raise ValueError(f"--beside {text}: expected NAME=PATH of a results.json")
+    return name, path
+
+
+def _extractors(names: list[str] | None, url: str | None, model: str | None, out: Path | None) -> dict[str, Extractor]:
+    """The back ends by name; the model endpoint keeps its replies in OUT, so that they are asked for once."""
+    from smolrgpt.evaluation.extractors import make_extractors
+
+    llm = {"url": url, "model": model, "cache": None if out is None else out / "replies"}
+    return make_extractors(names or ["self"], {"llm": {name: value for name, value in llm.items() if value is not None}})
 
 
 @app.command()
@@ -321,6 +384,7 @@ def predict(
 def score(
     truth: Annotated[Path, typer.Option(help="Rows with id, category, normalized_answer: JSON or JSON lines, e.g. the official val.json.")],
     predictions: Annotated[Path, typer.Option(help="Rows with id and normalized_answer, or id, question and answer (the text).")],
+    benchmark: BenchmarkUse = BenchmarkChoice.warehouse,
     strict: Annotated[bool, typer.Option("--strict", help="Missing, extra or unreadable answers are an error instead of wrong.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -328,7 +392,13 @@ def score(
 
     \b
     smolrgpt score --truth data/val/val.json --predictions predictions.json --json
+    smolrgpt score --truth SpatialRGPT-Bench_v1.jsonl --predictions answers.jsonl --benchmark spatial
     """
+    if benchmark is BenchmarkChoice.spatial:
+        from smolrgpt.evaluation import spatial_bench
+
+        answers = spatial_bench.score(spatial_bench.read_truth(truth), spatial_bench.read_predictions(predictions), strict)
+        return _print_result(answers, as_json)
     from smolrgpt.evaluation.score import read_rows
     from smolrgpt.evaluation.score import score as score_rows
 
@@ -357,13 +427,18 @@ def _print_result(result: Mapping[str, Any], as_json: bool) -> None:
 
 
 def format_result(result: Mapping[str, Any]) -> str:
-    """The result of ``evaluation.score`` as a few lines of text."""
+    """The result of ``evaluation.score`` or ``evaluation.spatial_bench`` as a few lines of text."""
+    width = max(map(len, result["accuracy"]))
     rows = [
-        f"  {name:<12} {accuracy:6.2f} %   {counts['num_correct']} of {counts['num_questions']}"
+        f"  {name:<{width}} {accuracy:6.2f} %   {counts['num_correct']} of {counts['num_questions']}"
         for name, accuracy in result["accuracy"].items()
         for counts in [result["by_category"][name]]
     ]
-    return "\n".join([f"S1 {result['S1']:.2f} on {result['num_questions']} questions", *rows])
+    means = [f"{name} {result[name]:.2f}" for name in ("S1", "qualitative", "quantitative") if result.get(name) is not None]
+    extractors = [
+        f"  read by {name}: S1 {one['S1']:.2f}, {one['num_unreadable']} unreadable" for name, one in result.get("extractors", {}).items()
+    ]
+    return "\n".join([f"{', '.join(means)} on {result['num_questions']} questions", *rows, *extractors])
 
 
 def _existing(folder: Path) -> Path:

@@ -19,12 +19,13 @@ Row = dict[str, Any]
 
 
 class AnswerLike(Protocol):
-    """What a predictor returns for a sample; ``seconds`` is the time this answer took."""
+    """What a predictor returns for a sample; ``seconds`` is the time this answer took, ``confidence`` is 0 to 1."""
 
     answer: str
     normalized_answer: str | int | float | None
     category: str
     seconds: float
+    confidence: float
 
 
 class SamplePredictor(Protocol):
@@ -42,7 +43,7 @@ def predict(
     resume: bool = True,
     run_id: str = "",
 ) -> list[Row]:
-    """Answer every sample; rows {id, question, category, answer, normalized_answer, seconds} in the order of ``samples``.
+    """Answer every sample; rows {id, question, category, answer, normalized_answer, confidence, seconds} in the order of ``samples``.
 
     Questions about the same image go together, about ``batch_size`` at a time. A sample that cannot be loaded gets an empty answer and
     an ``error`` and is counted in a warning. With ``out_path`` every batch is written to ``<out_path>.partial`` as it is done; ``resume``
@@ -93,18 +94,20 @@ def _answer(predictor: SamplePredictor, samples: list[Sample], batch_size: int, 
             middle = len(samples) // 2
             return [row for half in (samples[:middle], samples[middle:]) for row in _answer(predictor, half, batch_size, skips)]
         skips.add("cannot be loaded", str(error))
-        return [(samples[0], _row(samples[0], "", None, samples[0].category, 0.0) | {"error": str(error)})]
-    return [(s, _row(s, a.answer, a.normalized_answer, a.category, a.seconds)) for s, a in zip(samples, answers, strict=True)]
+        failed = {"category": samples[0].category, "answer": "", "normalized_answer": None, "confidence": 0.0, "seconds": 0.0}
+        return [(samples[0], {"id": samples[0].id, "question": samples[0].question, **failed, "error": str(error)})]
+    return [(sample, _row(sample, answer)) for sample, answer in zip(samples, answers, strict=True)]
 
 
-def _row(sample: Sample, answer: str, normalized: str | int | float | None, category: str | None, seconds: float) -> Row:
+def _row(sample: Sample, answer: AnswerLike) -> Row:
     return {
         "id": sample.id,
         "question": sample.question,
-        "category": category,
-        "answer": answer,
-        "normalized_answer": normalized,
-        "seconds": round(seconds, 4),
+        "category": answer.category,
+        "answer": answer.answer,
+        "normalized_answer": answer.normalized_answer,
+        "confidence": round(answer.confidence, 4),
+        "seconds": round(answer.seconds, 4),
     }
 
 

@@ -26,6 +26,7 @@ class RuleAnswer:
     normalized_answer: str | int | float
     category: str
     seconds: float
+    confidence: float = 1.0
 
 
 class RulesPredictor:

@@ -87,6 +87,15 @@ def _near(truth: float, prediction: float) -> bool:
 _RULES: dict[str, Callable[[Any, Any], bool]] = {"left_right": _equal, "count": _equal, "mcq": _equal, "distance": _near}
 
 
+def parse_answer(category: str, value: Any) -> Any:
+    """A normalised answer of one of ``CATEGORIES`` as it is compared; None when it is no answer of that category."""
+    try:
+        parsed = None if value is None else _PARSERS[category](value)
+    except ValueError:
+        return None
+    return None if category == "left_right" and parsed not in ("left", "right") else parsed
+
+
 def score_row(category: str, truth: Any, pred: Any) -> bool:
     """Whether one normalised answer is right. An unreadable prediction is wrong; an unreadable truth or category raises ValueError."""
     if category not in _PARSERS:
@@ -240,11 +249,8 @@ def _parse_prediction(row_id: str, category: str, row: Mapping[str, Any] | None,
         reason = row.get("error") or f"no normalized_answer from {str(row.get('answer', ''))[:80]!r}"
         problems.add("unparsable", row_id, f"{category}: {reason}")
         return None
-    try:
-        parsed = _PARSERS[category](value)
-    except ValueError:
-        parsed = None
-    if parsed is None or (category == "left_right" and parsed not in ("left", "right")):
+    parsed = parse_answer(category, value)
+    if parsed is None:
         problems.add("unparsable", row_id, f"{category}: {str(value)[:80]!r} is no answer of this category")
     return parsed
 

@@ -71,8 +71,11 @@ _VERDICT = re.compile(r"\b(not )?(yes|yeah|true|correct|indeed|no|nope|false|inc
 _POSITIVE = {"yes", "yeah", "true", "correct", "indeed"}
 _NEGATION = re.compile(r"\bnot\b|n't\b|\bneither\b|\bno\b")
 _NAME = re.compile(r"<(\d+)>")
-#: "<0>: the red box", "<0> is the table": says what a region is, nothing about how it compares.
-_DEFINES = re.compile(r"[\s\-•]*<\d+>\s*(?::|(?:is|are|refers to|contains|highlights|encompasses|shows)\b)")
+#: "<0>: the red box", "<0> is the table": says what a region is, nothing about how it compares ("<0> is the taller one" does).
+_COMPARES = "|".join(dict.fromkeys("|".join(RELATIONS.values()).split("|")))
+_DEFINES = re.compile(
+    rf"[\s\-•]*<\d+>\s*(?::|(?:refers to|contains|highlights|encompasses|shows)\b|(?:is|are) (?:an?|the) (?!(?:{_COMPARES})\b))"
+)
 
 
 def parse_length(answer: str) -> float | None:

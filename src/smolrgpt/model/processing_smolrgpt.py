@@ -81,6 +81,7 @@ class SmolRGPTProcessor(ProcessorMixin):
     region_tokens: which tokens stand for a region, in this order (of "rgb", "depth", "geo"; may be empty). region_labels: write
     ``[Region i]``, the form answers use, before each region's tokens (i counts the question's regions from 0). num_image_tokens: P, 0 for a
     blind model. region_fusion: "tokens", or "name" to write a region as ``[Region i]`` alone, the word that carries its features then.
+    answer_field: the model was taught to end what it says with ": ", the normalised answer and nothing else.
     Raises ValueError when the tokenizer lacks a token that is needed.
     """
 
@@ -92,6 +93,7 @@ class SmolRGPTProcessor(ProcessorMixin):
         region_labels: bool = False,
         num_image_tokens: int = 64,
         region_fusion: str = "tokens",
+        answer_field: bool = False,
         chat_template: str | None = None,
     ):
         super().__init__(image_processor, tokenizer, chat_template=chat_template or CHAT_TEMPLATE)
@@ -100,7 +102,7 @@ class SmolRGPTProcessor(ProcessorMixin):
             raise ValueError(f"region_tokens has {unknown}; expected names of {list(REGION_TOKENS)}")
         if region_fusion not in ("tokens", "name"):
             raise ValueError(f"region_fusion is {region_fusion!r}; expected 'tokens' or 'name'")
-        self.region_fusion = region_fusion
+        self.region_fusion, self.answer_field = region_fusion, answer_field
         self.region_tokens, self.region_labels, self.num_image_tokens = tuple(region_tokens), region_labels, num_image_tokens
         self.image_token = IMAGE_TOKEN
         self.image_token_id = self._token_id(IMAGE_TOKEN) if num_image_tokens else None

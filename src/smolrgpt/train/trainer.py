@@ -85,6 +85,7 @@ def run(config: Run, resume: bool = True) -> Path:
     finished = sum(1 for _ in takewhile(lambda folder: (folder / "final" / "config.json").exists(), folders))
     start = replace(config.model, path=folders[finished - 1] / "final") if finished else config.model
     model, processor = build_model(start, _attention(config), chain.from_iterable(sources.values()))
+    processor.answer_field = config.answer_style != "official"
     collator = Collator(processor, cache_gb=_cache_gb(config))
     if config.cache_gb > 0:
         for name, samples in sources.items():
@@ -135,11 +136,12 @@ def _claim_folder(config: Run, resume: bool) -> None:
 
 def load_sources(config: Run) -> dict[str, Sequence[Sample]]:
     """Source name -> samples. Synthetic data is drawn first if it is not there yet. ``validation`` is a fixed random draw."""
-    wanted = {name for stage in config.stages for name in stage.mixture}
+    styled = {name: name.partition(":") for stage in config.stages for name in stage.mixture}
+    wanted = {source for source, _, _ in styled.values()}
     data = config.data
-    sources = _synthetic_sources(data, wanted) if isinstance(data, SyntheticData) else _folder_sources(data, wanted)
-    sources = {name: samples if name == "validation" else restyle(samples, config.answer_style) for name, samples in sources.items()}
-    validation = sources["validation"]
+    read = _synthetic_sources(data, wanted) if isinstance(data, SyntheticData) else _folder_sources(data, wanted)
+    sources = {name: restyle(read[source], style or config.answer_style) for name, (source, _, style) in styled.items()}
+    validation = read["validation"]
     drawn = random.Random(0).sample(validation, min(config.validation_questions, len(validation)))  # the same for every seed of a run
     return {**sources, "validation": drawn}
 

@@ -1,0 +1,102 @@
+"""What greedy decoding is told and what it tells: an answer field that holds only what its category admits, and how sure the model was.
+
+Legend: Q rows of a batch, T generated tokens so far, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import regex
+import torch
+from transformers import LogitsProcessor
+
+from smolrgpt.evaluation.extract import OTHER
+
+#: Between what a model says first and its normalised answer, in the styles "brief" and "steps" of ``train/answers.py``.
+FIELD_SEPARATOR = ":"
+#: Added to a question that wants the normalised answer and nothing before it.
+ANSWER_ONLY = "Answer with the result only."
+#: Longest answer field in tokens, the end included: " 12.34" of a tokenizer that writes every character by itself.
+MAX_FIELD_TOKENS = 8
+
+
+def field_pattern(category: str | None, num_regions: int) -> str | None:
+    """What the answer field of a question may hold, as a regular expression; None where anything goes (another category, no regions)."""
+    return {
+        "left_right": " ?(?:left|right)",
+        "count": r" ?(?:[0-9]|[1-9][0-9])",
+        "mcq": f" ?(?:{'|'.join(map(str, range(num_regions)))})" if num_regions else None,
+        "distance": r" ?(?:0|[1-9][0-9]{0,2})(?:\.[0-9]{1,2})?",
+    }.get(category or OTHER)
+
+
+class FieldVocabulary:
+    """Which tokens of a tokenizer may go on an answer field; what was asked once is remembered."""
+
+    def __init__(self, tokenizer: Any, end: int):
+        """end: id of the token that ends an answer. Raises ValueError when no token is the separator alone."""
+        self.words = tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
+        self.end = end
+        if FIELD_SEPARATOR not in self.words:
+            raise ValueError(f"the tokenizer has no token {FIELD_SEPARATOR!r}, so no answer field can be told from what stands before it")
+        self.separator = self.words.index(FIELD_SEPARATOR)
+        self._candidates = {i: word for i, word in enumerate(self.words) if regex.fullmatch("[ a-z0-9.]+", word)}
+        self._allowed: dict[tuple[str, str], list[int]] = {}
+
+    def allowed(self, pattern: str, field: str) -> list[int]:
+        """Ids after which ``field`` still begins something the pattern matches; the end, once it does."""
+        if (pattern, field) not in self._allowed:
+            begun = regex.compile(pattern)
+            ids = [i for i, word in self._candidates.items() if begun.fullmatch(field + word, partial=True)]
+            self._allowed[pattern, field] = ids + [self.end] * bool(begun.fullmatch(field))
+        return self._allowed[pattern, field]
+
+
+class AnswerField(LogitsProcessor):
+    """Keeps the answer field of every row to its pattern, so that every answer can be read.
+
+    Rows say what they like up to the last separator and cannot end before there is one, unless all they said is a field already;
+    ``at_once``: all they say is the field. A row near ``max_new_tokens`` is made to write the separator, so that no answer is cut off.
+    patterns: one per row, of ``field_pattern``; None leaves a row alone. prompt_length: columns of the (padded) prompt.
+    """
+
+    def __init__(
+        self, vocabulary: FieldVocabulary, patterns: Sequence[str | None], prompt_length: int, max_new_tokens: int, at_once: bool = False
+    ):
+        self.vocabulary, self.patterns, self.prompt_length, self.at_once = vocabulary, patterns, prompt_length, at_once
+        self.last_call = max_new_tokens - MAX_FIELD_TOKENS - 1
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        """scores: (Q, V), the next token's; what a row may not write becomes -inf."""
+        kept = scores.clone()
+        for row, (pattern, ids) in enumerate(zip(self.patterns, input_ids[:, self.prompt_length :].tolist(), strict=True)):
+            if pattern is None or self.vocabulary.end in ids:
+                continue
+            allowed = self._next(pattern, ids)
+            if allowed is not None:
+                kept[row] = -torch.inf
+                kept[row, allowed] = scores[row, allowed]
+            elif not regex.fullmatch(pattern, "".join(self.vocabulary.words[i] for i in ids)):
+                kept[row, self.vocabulary.end] = -torch.inf
+        return kept  # type: ignore[return-value]
+
+    def _next(self, pattern: str, ids: list[int]) -> list[int] | None:
+        """The tokens a row may go on with; None while it says what it likes."""
+        _, separator, field = "".join(self.vocabulary.words[i] for i in ids).rpartition(FIELD_SEPARATOR)
+        if separator or self.at_once:
+            return self.vocabulary.allowed(pattern, field)
+        return [self.vocabulary.separator] if len(ids) >= self.last_call else None
+
+
+class ChosenProbabilities(LogitsProcessor):
+    """Records how probable greedy decoding found each token it chose. Goes last; ``steps``: one (Q,) of log-probabilities a token."""
+
+    def __init__(self) -> None:
+        self.steps: list[torch.Tensor] = []
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        """scores: (Q, V), returned as they are."""
+        self.steps.append(scores.float().log_softmax(-1).amax(-1))
+        return scores

@@ -1,0 +1,103 @@
+"""Laws of the answer field: whatever a model would like to say, its answer can be read."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from pathlib import Path
+
+import pytest
+import regex
+import torch
+from transformers import LogitsProcessorList
+
+from smolrgpt.decoding import FIELD_SEPARATOR, MAX_FIELD_TOKENS, AnswerField, ChosenProbabilities, FieldVocabulary, field_pattern
+from smolrgpt.evaluation.extract import extract
+from smolrgpt.evaluation.score import parse_answer
+from smolrgpt.predictor import Predictor
+from test_predictor import samples
+
+CATEGORIES = ("left_right", "count", "mcq", "distance")
+
+
+@pytest.fixture(scope="module")
+def bundled() -> Predictor:
+    return Predictor.from_pretrained("nano", dtype=torch.float32, device="cpu")
+
+
+def _draw(vocabulary: FieldVocabulary, category: str, max_new_tokens: int, at_once: bool, seed: int) -> str:
+    """What a model with random opinions says."""
+    generator = torch.Generator().manual_seed(seed)
+    field = AnswerField(vocabulary, [field_pattern(category, 5)], 3, max_new_tokens, at_once)
+    ids = torch.zeros(1, 3, dtype=torch.long)
+    for _ in range(max_new_tokens):
+        scores = 5 * torch.randn(1, len(vocabulary.words), generator=generator)
+        ids = torch.cat([ids, field(ids, scores).argmax(-1, keepdim=True)], 1)
+        if int(ids[0, -1]) == vocabulary.end:
+            return "".join(vocabulary.words[i] for i in ids[0, 3:-1].tolist())
+    raise AssertionError("the answer did not end")
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("category", CATEGORIES)
+def test_every_answer_ends_and_can_be_read(bundled: Predictor, category: str, at_once: bool) -> None:
+    assert bundled._vocabulary is not None
+    said = [_draw(bundled._vocabulary, category, 24, at_once, seed) for seed in range(30)]
+    for text in said:
+        answer = extract("", text.rpartition(FIELD_SEPARATOR)[2], category)
+        assert parse_answer(category, answer) is not None, text
+        assert category != "mcq" or int(str(answer)) < 5
+    assert len(set(said)) > 1
+    if at_once:
+        assert all(regex.fullmatch(field_pattern(category, 5), text) for text in said)
+
+
+def test_rows_of_a_batch_do_not_touch_one_another(bundled: Predictor) -> None:
+    vocabulary, size = bundled._vocabulary, len(bundled._vocabulary.words)
+    ids = torch.tensor([[0, 0, vocabulary.separator], [0, 0, vocabulary.end], [0, 0, vocabulary.separator]])
+    patterns = [field_pattern("count", 2), field_pattern("count", 2), None]
+    scores = torch.randn(3, size, generator=torch.Generator().manual_seed(0))
+    kept = AnswerField(vocabulary, patterns, 2, 24)(ids, scores)
+    assert torch.equal(kept[1:], scores[1:]), "rows that are done, or that nothing is asked of, stay as they are"
+    assert set(kept[0].isfinite().nonzero().flatten().tolist()) == set(vocabulary.allowed(field_pattern("count", 2), ""))
+    assert torch.equal(AnswerField(vocabulary, patterns[:1], 1, 24)(ids[:1, 1:], scores[:1]), kept[:1]), "padding changes nothing"
+
+
+@pytest.mark.parametrize("explain", [True, False])
+def test_a_random_model_answers_readably(tiny_checkpoint: Path, explain: bool) -> None:
+    predictor = Predictor.from_pretrained(tiny_checkpoint, dtype=torch.float32, device="cpu")
+    predictor._vocabulary = FieldVocabulary(predictor.processor.tokenizer, predictor._end)
+    predictor.max_new_tokens = 24
+    rows = [dataclasses.replace(row, category=random.Random(row.id).choice(CATEGORIES)) for row in samples()]
+    for row, answer in zip(rows, predictor.predict_samples(rows, 4, explain), strict=True):
+        assert parse_answer(row.category, answer.normalized_answer) is not None, answer
+        assert explain or len(predictor.processor.tokenizer(answer.answer).input_ids) <= MAX_FIELD_TOKENS
+
+
+def test_confidence_is_the_probability_of_the_text(tiny_checkpoint: Path) -> None:
+    predictor = Predictor.from_pretrained(tiny_checkpoint, dtype=torch.float32, device="cpu")
+    predictor.max_new_tokens = 6
+    rows = samples()
+    together = predictor.predict_samples(rows, batch_size=4)
+    alone = [predictor.predict_samples([row], batch_size=1)[0] for row in rows]
+    assert [a.confidence for a in together] == pytest.approx([a.confidence for a in alone], rel=1e-4)
+    asked = predictor.ask(rows[0].image, rows[0].question, rows[0].depth, rows[0].regions)
+    assert asked.confidence == pytest.approx(together[0].confidence, rel=1e-4)
+    assert all(0 < answer.confidence < 1 for answer in together)
+
+
+def test_chosen_probabilities_are_those_of_the_library(tiny_checkpoint: Path) -> None:
+    predictor = Predictor.from_pretrained(tiny_checkpoint, dtype=torch.float32, device="cpu")
+    chosen, words = ChosenProbabilities(), predictor.processor.tokenizer("left of here", return_tensors="pt")
+    found = predictor.model.generate(
+        input_ids=words.input_ids,
+        attention_mask=words.attention_mask,
+        do_sample=False,
+        max_new_tokens=5,
+        output_scores=True,
+        return_dict_in_generate=True,
+        logits_processor=LogitsProcessorList([chosen]),
+    )
+    written = found.sequences[0, words.input_ids.shape[1] :]
+    scores = torch.stack(found.scores, 1)[0].log_softmax(-1).gather(1, written[:, None]).flatten()
+    assert [float(step[0]) for step in chosen.steps] == pytest.approx(scores.tolist(), abs=1e-5)
