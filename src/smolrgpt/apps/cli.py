@@ -352,8 +352,11 @@ def _extractors(names: list[str] | None, url: str | None, model: str | None, out
     """The back ends by name; the model endpoint keeps its replies in OUT, so that they are asked for once."""
     from smolrgpt.evaluation.extractors import make_extractors
 
-    llm = {"url": url, "model": model, "cache": None if out is None else out / "replies"}
-    return make_extractors(names or ["self"], {"llm": {name: value for name, value in llm.items() if value is not None}})
+    return make_extractors(names or ["self"], {"llm": _endpoint(url, model, None if out is None else out / "replies")})
+
+
+def _endpoint(url: str | None, model: str | None, cache: Path | None) -> dict[str, Any]:
+    return {name: value for name, value in (("url", url), ("model", model), ("cache", cache)) if value is not None}
 
 
 @app.command()
@@ -385,6 +388,14 @@ def score(
     truth: Annotated[Path, typer.Option(help="Rows with id, category, normalized_answer: JSON or JSON lines, e.g. the official val.json.")],
     predictions: Annotated[Path, typer.Option(help="Rows with id and normalized_answer, or id, question and answer (the text).")],
     benchmark: BenchmarkUse = BenchmarkChoice.warehouse,
+    judge: Annotated[
+        bool, typer.Option("--judge", help="With --benchmark spatial: also ask a language model for its verdicts, reported apart.")
+    ] = False,
+    endpoint: EndpointUrl = None,
+    endpoint_model: EndpointModel = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="With --judge: keep its replies in this folder; a repeated run asks nothing twice.")
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Missing, extra or unreadable answers are an error instead of wrong.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -397,8 +408,16 @@ def score(
     if benchmark is BenchmarkChoice.spatial:
         from smolrgpt.evaluation import spatial_bench
 
-        answers = spatial_bench.score(spatial_bench.read_truth(truth), spatial_bench.read_predictions(predictions), strict)
-        return _print_result(answers, as_json)
+        rows, answers = spatial_bench.read_truth(truth), spatial_bench.read_predictions(predictions)
+        result = spatial_bench.score(rows, answers, strict)
+        if judge:
+            from smolrgpt.evaluation.endpoint import Endpoint
+            from smolrgpt.evaluation.judge import judge as ask_judge
+
+            result["judge"] = ask_judge(rows, answers, Endpoint(**_endpoint(endpoint, endpoint_model, cache)))
+        return _print_result(result, as_json)
+    if judge:
+        raise ValueError("--judge is for --benchmark spatial; the warehouse score has no judge")
     from smolrgpt.evaluation.score import read_rows
     from smolrgpt.evaluation.score import score as score_rows
 
@@ -438,6 +457,11 @@ def format_result(result: Mapping[str, Any]) -> str:
     extractors = [
         f"  read by {name}: S1 {one['S1']:.2f}, {one['num_unreadable']} unreadable" for name, one in result.get("extractors", {}).items()
     ]
+    if "judge" in result:
+        judged = [f"{name} {result['judge'][name]:.2f}" for name in ("qualitative", "quantitative") if result["judge"][name] is not None]
+        extractors.append(
+            f"  judged by {result['judge']['model']}: {', '.join(judged)}, {result['judge']['num_unjudged']} without a verdict"
+        )
     return "\n".join([f"{', '.join(means)} on {result['num_questions']} questions", *rows, *extractors])
 
 

@@ -151,8 +151,7 @@ def score(truth: Iterable[Mapping[str, Any]], predictions: Iterable[Mapping[str,
     problems.refuse(strict)
     accuracy = {group: 100.0 * correct[group] / totals[group] for group in GROUPS if totals[group]}
     return {
-        "qualitative": mean([accuracy[group] for group in QUALITATIVE if group in accuracy]),
-        "quantitative": mean([accuracy[group] for group in QUANTITATIVE if group in accuracy]),
+        **averages(accuracy),
         "accuracy": accuracy,
         "num_questions": sum(totals.values()),
         "num_correct": sum(correct.values()),
@@ -164,6 +163,12 @@ def score(truth: Iterable[Mapping[str, Any]], predictions: Iterable[Mapping[str,
         "problem_counts": dict(problems.counts),
         "problems": problems.listed,
     }
+
+
+def averages(accuracy: Mapping[str, float]) -> dict[str, float | None]:
+    """{qualitative, quantitative}: means over the groups that are there; None where none is."""
+    kinds = {"qualitative": QUALITATIVE, "quantitative": QUANTITATIVE}
+    return {name: mean([accuracy[group] for group in groups if group in accuracy]) for name, groups in kinds.items()}
 
 
 def summarise(samples: Sequence[Sample], predictions: Iterable[Mapping[str, Any]], strict: bool = False) -> dict[str, Any]:
@@ -195,7 +200,7 @@ def _parse_prediction(row_id: str, kind: Kind, row: Mapping[str, Any] | None, pr
 
 # ---------------------------------------------------------------------------------------------------------------------------- files
 def read_truth(path: str | Path) -> list[dict[str, Any]]:
-    """Truth rows {id, category, answer} of a JSON list, JSON lines or parquet.
+    """Truth rows {id, category, question, answer} of a JSON list, JSON lines or parquet; the question is "" where the file has none.
 
     Understands the published rows (qa_info and conversations, perhaps as JSON strings) and flat ones: qa_category or category, and
     ground_truth or answer. Raises DataError naming file and row.
@@ -204,14 +209,18 @@ def read_truth(path: str | Path) -> list[dict[str, Any]]:
 
     def truth(row: dict[str, Any]) -> Iterable[dict[str, Any]]:
         if row.get("conversations") is None:
-            category = next((row[name] for name in ("qa_category", "category") if row.get(name)), None)
-            answer = next((row[name] for name in ("ground_truth", "answer") if row.get(name) is not None), None)
-            yield {"id": row.get("id"), "category": category, "answer": answer}
+            category, question, answer = (
+                next((row[name] for name in names if row.get(name) is not None), None)
+                for names in (("qa_category", "category"), ("question", "text_q"), ("ground_truth", "answer"))
+            )
+            yield {"id": row.get("id"), "category": category, "question": question or "", "answer": answer}
             return
-        said = [turn.get("value") for turn in field(row, "conversations", list) if isinstance(turn, dict) and turn.get("from") == "gpt"]
+        turns = [turn for turn in field(row, "conversations", list) if isinstance(turn, dict)]
+        asked, said = ([turn.get("value") for turn in turns if turn.get("from") == who] for who in ("human", "gpt"))
         category = field(field(row, "qa_info", dict), "category", str)
         for turn, answer in enumerate(said or [None]):  # one id a turn, as the reader of the data set gives them
-            yield {"id": f"{row.get('id')}-{turn}" if turn else row.get("id"), "category": category, "answer": answer}
+            question = (asked[turn] if turn < len(asked) else None) or ""
+            yield {"id": f"{row.get('id')}-{turn}" if turn else row.get("id"), "category": category, "question": question, "answer": answer}
 
     return [made for row in _numbered(path, truth) for made in row]
 
