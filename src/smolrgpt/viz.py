@@ -264,8 +264,7 @@ def plot_curve(rows: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
     for panel in below:
         _plot_signatures(panel, watched)
         axes.set(xlabel=None)
-    figure.savefig(path, dpi=130)
-    return Path(path)
+    return _save(figure, path)
 
 
 def plot_statistics(splits: Mapping[str, Mapping[str, Any]], path: str | Path) -> Path:
@@ -295,10 +294,24 @@ def plot_statistics(splits: Mapping[str, Mapping[str, Any]], path: str | Path) -
     handles, labels = figure.axes[0].get_legend_handles_labels()
     top.axes[7].legend(handles, [f"{label}: {splits[label]['questions']:,} questions" for label in labels], loc="center left", fontsize=9)
     _plot_templates(bottom.subplots(), splits)
-    path = Path(path)
-    temporary = path.with_name(f".{path.stem}.writing{path.suffix}")
-    figure.savefig(temporary, dpi=110)
-    return temporary.replace(path)
+    return _save(figure, path)
+
+
+def plot_intervals(values: Mapping[str, tuple[float, float | None]], measure: str, path: str | Path) -> Path:
+    """A dot for each name, from the top down, with half of its interval to both sides where it has one. Returns ``path``.
+
+    Raises ImportError when matplotlib is missing.
+    """
+    figure = _figure((8, 1 + 0.45 * len(values)))
+    axes = figure.add_subplot()
+    for place, (name, (mean, half)) in enumerate(values.items()):
+        axes.errorbar(mean, -place, xerr=half, fmt="o", color="black", capsize=4)
+        axes.annotate(f"{mean:.1f}", (mean, -place), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=8)
+    axes.set_yticks([-place for place in range(len(values))], list(values))
+    axes.set_ylim(-len(values) + 0.4, 0.6)
+    axes.set_xlabel(measure)
+    axes.grid(axis="x", alpha=0.3)
+    return _save(figure, path)
 
 
 def _figure(size_inches: tuple[float, float]) -> Any:
@@ -311,6 +324,13 @@ def _figure(size_inches: tuple[float, float]) -> Any:
     figure = Figure(figsize=size_inches, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def _save(figure: Any, path: str | Path) -> Path:
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.writing{path.suffix}")
+    figure.savefig(temporary, dpi=120)
+    return temporary.replace(path)
 
 
 def _binned(found: Mapping[str, Any] | None, edges: str) -> dict[str, int]:

@@ -529,6 +529,35 @@ def train(
 
 
 @app.command()
+def ablate(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Which ablation; without one, all are listed.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the results; by default runs/ablate/NAME.")] = None,
+    steps: Annotated[int, typer.Option(min=20, help="Optimisation steps of every variant.")] = 400,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds of every variant; an interval needs at least 2.")] = 3,
+    only: Annotated[list[str] | None, typer.Option(metavar="VARIANT", help="Only this variant; repeat it.")] = None,
+    questions: Annotated[int, typer.Option(min=40, help="Questions each model is scored on.")] = 480,
+    as_json: Json = False,
+) -> None:
+    """Train variants of the design alike and score them alike.
+
+    Writes a table with intervals and a picture. An interrupted ablation goes on where it stopped.
+
+    \b
+    smolrgpt ablate                              # what there is
+    smolrgpt ablate depth --steps 400 --seeds 3
+    """
+    from smolrgpt.train.ablations import ABLATIONS, render
+    from smolrgpt.train.ablations import ablate as run_ablation
+
+    if name is None:
+        for known, ablation in ABLATIONS.items():
+            print(f"{known}: {ablation.question}\n" + "\n".join(f"    {variant}" for variant in ablation.variants))
+        return
+    result = run_ablation(name, out or Path("runs/ablate") / name, steps=steps, seeds=seeds, only=only or [], num_questions=questions)
+    print(json.dumps(result) if as_json else render(result), end="\n" if as_json else "")
+
+
+@app.command()
 def convert(
     released: Annotated[Path, typer.Argument(metavar="RELEASED_DIR", help="Folder with the authors' config.json and model.safetensors.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Where the converted model goes.")],

@@ -45,7 +45,8 @@ def render_report(result: Mapping[str, Any]) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table of plain text."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in line) + " |" for line in lines)
 
@@ -68,7 +69,7 @@ def _category_section(result: Mapping[str, Any]) -> str:
     rows.append(["questions", str(result["num_questions"]), *(str(counts.get(name, {}).get("num_questions", 0)) for name in CATEGORIES)])
     published = [[name, *_score_cells(s1, accuracy)] for name, (s1, accuracy) in PUBLISHED.items()]
     header = ["accuracy in %", "S1", *CATEGORIES]
-    return "## Accuracy\n\n" + _table(header, rows) + f"\n\n{PUBLISHED_NOTE}\n\n" + _table(header, published)
+    return "## Accuracy\n\n" + table(header, rows) + f"\n\n{PUBLISHED_NOTE}\n\n" + table(header, published)
 
 
 def _span(ends: Sequence[float] | None) -> str:
@@ -79,7 +80,7 @@ def _extractor_section(extractors: Mapping[str, Any] | None) -> str:
     if not extractors:
         return ""
     rows = [[name, *_score_cells(one["S1"], one["accuracy"]), str(one["num_unreadable"])] for name, one in extractors.items()]
-    return "## The same texts, read by each extractor\n\n" + _table(["extractor", "S1", *CATEGORIES, "unreadable"], rows)
+    return "## The same texts, read by each extractor\n\n" + table(["extractor", "S1", *CATEGORIES, "unreadable"], rows)
 
 
 def _number(value: float | None, digits: int = 3) -> str:
@@ -93,7 +94,7 @@ def _error_section(result: Mapping[str, Any]) -> str:
         if details["num_rows"]:
             abs_rel = _number(details["abs_rel"]) if details["abs_rel"] < 1e3 else "meaningless (truth 0)"
             rows.append([label, str(details["num_rows"]), abs_rel, _number(details["rmse"]), _percent(details["a1"])])
-    lines = [_table(["distance rows", "number", "abs-rel", "rmse (m)", "a1 (%)"], rows)] if rows else []
+    lines = [table(["distance rows", "number", "abs-rel", "rmse (m)", "a1 (%)"], rows)] if rows else []
     if result["error_rates"]["count"] is not None:
         lines.append(f"Count: mean error {_number(result['error_rates']['count'])} of the true count.")
     if result.get("seconds_per_question") is not None:
@@ -105,7 +106,7 @@ def _breakdown_section(title: str, column: str, groups: Mapping[str, Any] | None
     if not groups:
         return ""
     rows = [[name, str(group["num_questions"]), *_score_cells(group["S1"], group["accuracy"])] for name, group in groups.items()]
-    return f"## {title}\n\n" + _table([column, "questions", "S1", *CATEGORIES], rows)
+    return f"## {title}\n\n" + table([column, "questions", "S1", *CATEGORIES], rows)
 
 
 def _template_section(templates: Sequence[Mapping[str, Any]] | None) -> str:
@@ -114,7 +115,7 @@ def _template_section(templates: Sequence[Mapping[str, Any]] | None) -> str:
     worst = sorted(templates, key=lambda row: row["accuracy"] * row["num_questions"] - 100 * row["num_questions"])[:NUM_SHOWN]
     rows = [[row["template"], row["category"], str(row["num_questions"]), _percent(row["accuracy"])] for row in worst]
     title = f"## Wordings that cost the most ({len(worst)} of {len(templates)})"
-    return f"{title}\n\n" + _table(["question", "category", "questions", "accuracy"], rows)
+    return f"{title}\n\n" + table(["question", "category", "questions", "accuracy"], rows)
 
 
 def _calibration_section(calibration: Mapping[str, Any] | None) -> str:
@@ -134,11 +135,11 @@ def _worst_section(worst: Sequence[Mapping[str, Any]] | None) -> str:
     if not worst:
         return ""
     rows = [[str(row["id"]), row["category"], str(row["truth"]), str(row["answer"]), _number(row["confidence"], 2)] for row in worst]
-    return "## Worst answers\n\n" + _table(["id", "category", "truth", "answer", "confidence"], rows)
+    return "## Worst answers\n\n" + table(["id", "category", "truth", "answer", "confidence"], rows)
 
 
 def _environment_section(environment: Mapping[str, Any] | None) -> str:
-    return "## Environment\n\n" + _table(["", ""], [[k, f"`{v}`"] for k, v in environment.items()]) if environment else ""
+    return "## Environment\n\n" + table(["", ""], [[k, f"`{v}`"] for k, v in environment.items()]) if environment else ""
 
 
 def _problem_section(result: Mapping[str, Any]) -> str:
@@ -146,7 +147,7 @@ def _problem_section(result: Mapping[str, Any]) -> str:
         return ""
     counts = ", ".join(f"{number} {kind}" for kind, number in result["problem_counts"].items())
     rows = [[problem["kind"], problem["id"], problem["reason"]] for problem in result["problems"][:NUM_SHOWN]]
-    return f"## Problems: {counts}\n\nEach counts as wrong. The first:\n\n" + _table(["kind", "id", "reason"], rows)
+    return f"## Problems: {counts}\n\nEach counts as wrong. The first:\n\n" + table(["kind", "id", "reason"], rows)
 
 
 # ---------------------------------------------------------------------------------------------------------------- SpatialRGPT-Bench
@@ -165,10 +166,10 @@ def render_spatial(result: Mapping[str, Any]) -> str:
     parts = [
         f"# {result.get('model') or 'Result'}: SpatialRGPT-Bench",
         f"{result['num_questions']} questions, {result['num_correct']} right. Data: {result.get('data') or 'not named'}.",
-        "## Success rates\n\n" + _table(["group", "right in %", "questions", "read", "abs-rel"], rows),
+        "## Success rates\n\n" + table(["group", "right in %", "questions", "read", "abs-rel"], rows),
         "" if angle is None else f"Directions are {angle:.1f} degrees off in the mean.",
         "Answers are read by rules, so that the figures can be repeated; published qualitative averages come from a language-model judge.",
-        _table(["published", "qualitative", "quantitative"], published),
+        table(["published", "qualitative", "quantitative"], published),
         _problem_section(result),
         _environment_section(result.get("environment")),
     ]

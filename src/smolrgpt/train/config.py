@@ -109,6 +109,8 @@ class FolderData:
 class ModelSpec:
     """Where the model starts: nothing (``config`` arguments), pretrained ``backbones`` (vision, text), or a saved ``path``.
 
+    keep: with ``path``, a regular expression: parameters whose name it matches are taken from there, all others are drawn anew, and
+    ``config`` and ``processor`` are changes to the saved ones. None: everything is taken, and nothing can be changed.
     lora: fields of ``peft.LoraConfig``, such as {"r": 16, "lora_alpha": 32}: each stage then trains low-rank adapters on the language model
     and merges them at its end; the stages' rates decide what learns beside them. None: no adapters.
     """
@@ -117,6 +119,7 @@ class ModelSpec:
     processor: dict[str, Any] = field(default_factory=dict)
     backbones: tuple[str, str] | None = None
     path: Path | None = None
+    keep: str | None = None
     vocab_size: int = 1024  # of the tokenizer trained on the data, when nothing pretrained brings one
     lora: dict[str, Any] | None = None
 

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import random
+import re
 import shutil
 import time
 import zlib
@@ -83,7 +84,7 @@ def run(config: Run, resume: bool = True) -> Path:
     set_seed(config.seed)
     folders = [config.out / f"{index + 1}-{stage.name}" for index, stage in enumerate(config.stages)]
     finished = sum(1 for _ in takewhile(lambda folder: (folder / "final" / "config.json").exists(), folders))
-    start = replace(config.model, path=folders[finished - 1] / "final") if finished else config.model
+    start = replace(config.model, path=folders[finished - 1] / "final", keep=None) if finished else config.model
     model, processor = build_model(start, _attention(config), chain.from_iterable(sources.values()))
     processor.answer_field = config.answer_style != "official"
     collator = Collator(processor, cache_gb=_cache_gb(config))
@@ -202,6 +203,8 @@ def build_model(
     spec: ModelSpec, attention: str | None, samples: Iterable[Sample]
 ) -> tuple[SmolRGPTForConditionalGeneration, SmolRGPTProcessor]:
     """The model a run starts from, in float32 (bf16 is autocast's business), and its processor."""
+    if spec.path is not None and spec.keep is not None:
+        return _partly_new(spec.path, spec.keep, spec, attention)
     if spec.path is not None:
         model = SmolRGPTForConditionalGeneration.from_pretrained(spec.path, dtype=torch.float32, attn_implementation=attention)
         return model, SmolRGPTProcessor.from_pretrained(spec.path)
@@ -212,6 +215,24 @@ def build_model(
     config = SmolRGPTConfig(**extend_vocabulary(tokenizer, spec.config))
     model = SmolRGPTForConditionalGeneration._from_config(config, dtype=torch.float32, attn_implementation=attention)
     return model, SmolRGPTProcessor.for_model(config, tokenizer, **spec.processor)
+
+
+def _partly_new(
+    path: Path, keep: str, spec: ModelSpec, attention: str | None
+) -> tuple[SmolRGPTForConditionalGeneration, SmolRGPTProcessor]:
+    """Raises ValueError naming a kept parameter for which the changed configuration has no place."""
+    saved = SmolRGPTForConditionalGeneration.from_pretrained(path, dtype=torch.float32)
+    config = SmolRGPTConfig.from_dict({**saved.config.to_dict(), **spec.config})
+    model = SmolRGPTForConditionalGeneration._from_config(config, dtype=torch.float32, attn_implementation=attention)
+    target = model.state_dict()
+    kept = {name: value for name, value in saved.state_dict().items() if re.search(keep, name)}
+    misfits = [name for name, value in kept.items() if name not in target or target[name].shape != value.shape]
+    if misfits or not kept:
+        raise ValueError(f"{path}: keep={keep!r} matches {misfits[0] if misfits else 'no parameter'}, for which the new model has no place")
+    model.load_state_dict({**target, **kept})
+    old = SmolRGPTProcessor.from_pretrained(path)
+    image_options = {name: getattr(old.image_processor, name) for name in ("mask_resize", "depth_encoding", "image_mean", "image_std")}
+    return model, SmolRGPTProcessor.for_model(config, old.tokenizer, **{**image_options, **spec.processor})
 
 
 def _train_stage(

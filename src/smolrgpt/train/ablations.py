@@ -1,0 +1,303 @@
+"""What each part of the design is worth: variants trained alike and scored alike, as tables with intervals.
+
+Every run of an ablation starts from the tower and the language model of the bundled checkpoint, as the published model starts from pretrained
+ones, with everything between them drawn anew: so a few minutes of one core say something. What that cannot show: the language model has
+already learned to write answers, and did so with the bundled design (names that carry features).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import shutil
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from smolrgpt.data.sources.warehouse import read_warehouse
+from smolrgpt.data.synthetic import write_dataset
+from smolrgpt.evaluation.markdown import table
+from smolrgpt.evaluation.predict import predict
+from smolrgpt.evaluation.score import CATEGORIES
+from smolrgpt.evaluation.summary import summarise
+from smolrgpt.predictor import Predictor, bundled_checkpoint
+from smolrgpt.train.config import ModelSpec, Run, Stage, override
+from smolrgpt.train.recipes import ALL, LANGUAGE, VISION, nano
+from smolrgpt.train.trainer import run as train_run
+
+logger = logging.getLogger(__name__)
+
+BACKBONES = r"vision_tower\.|language_model\.|lm_head\."
+#: Two-sided 95 % points of Student's t for 2, 3, ... seeds.
+STUDENT_T = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
+TEST_SCENES, TEST_SEED = 40, 3_000_000
+#: A variant: settings as of ``train --set``, or a function of the run where stages come and go.
+Variant = Sequence[str] | Callable[[Run], Run]
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """question: what it answers; base: settings all variants share; variants: name -> what sets it apart."""
+
+    question: str
+    variants: Mapping[str, Variant]
+    base: Sequence[str] = ()
+
+
+#: Region tokens of the published model, on names that carry them: what the geometry token knows by itself cannot hide what depth adds.
+_PUBLISHED_TOKENS = (
+    'model.config.region_tokens=["rgb","depth"]',
+    "model.config.pair_geometry=false",
+    "model.config.distance_loss_weight=0.0",
+)
+
+
+def _tokens(*kinds: str) -> str:
+    return f"model.config.region_tokens={json.dumps(kinds)}"
+
+
+def _without(*names: str) -> Callable[[Run], Run]:
+    """Without these stages; the last one takes their steps over, so that every variant sees as many questions."""
+
+    def change(run: Run) -> Run:
+        kept = [stage for stage in run.stages if stage.name not in names]
+        spent = sum(stage.max_steps or 0 for stage in run.stages) - sum(stage.max_steps or 0 for stage in kept[:-1])
+        return dataclasses.replace(run, stages=(*kept[:-1], dataclasses.replace(kept[-1], max_steps=spent)))
+
+    return change
+
+
+def _all_at_once(run: Run) -> Run:
+    last = run.stages[-1]
+    mixture = {name: times for stage in run.stages for name, times in stage.mixture.items()}
+    return _without("align", "warm-up")(dataclasses.replace(run, stages=(*run.stages[:-1], dataclasses.replace(last, mixture=mixture))))
+
+
+ABLATIONS: dict[str, Ablation] = {
+    "depth": Ablation(
+        "What does depth add, and does it need connectors and refiners of its own (the paper's mechanism 1)?",
+        {
+            "no depth token": [_tokens("rgb"), 'model.config.depth_path="none"'],
+            "shared connector and refiner": ['model.config.depth_path="shared"', 'model.config.refiner="shared"'],
+            "own connector, shared refiner": ['model.config.refiner="shared"'],
+            "shared connector, own refiner": ['model.config.depth_path="shared"'],
+            "own connector and refiner (published)": [],
+        },
+        _PUBLISHED_TOKENS,
+    ),
+    "refiner": Ablation(
+        "What do refiners add to pooling from the connector's grid, and how should masks be reduced to it?",
+        {
+            "no refiner, area masks": ['model.config.refiner="none"', 'model.processor.mask_resize="area"'],
+            "refiners, bilinear masks (published)": ['model.processor.mask_resize="bilinear"'],
+            "refiners, area masks": ['model.processor.mask_resize="area"'],
+        },
+        _PUBLISHED_TOKENS,
+    ),
+    "regions": Ablation(
+        "How should the model be told of a region: pooled features, its geometry, or both; of pairs, too?",
+        {
+            "rgb and depth (published)": [_tokens("rgb", "depth"), *_PUBLISHED_TOKENS[1:]],
+            "geometry alone": [_tokens("geo"), "model.config.geometry_loss_weight=0.0", *_PUBLISHED_TOKENS[1:]],
+            "rgb, depth and geometry": _PUBLISHED_TOKENS[1:],
+            "the same, and pairs": ["model.config.distance_loss_weight=0.0"],
+            "the same, and the distance head (bundled)": [],
+        },
+    ),
+    "curriculum": Ablation(
+        "Are the stages needed (the paper's mechanism 2)? Every variant sees as many questions.",
+        {
+            "all three stages": [],
+            "no alignment": _without("align"),
+            "no warm-up": _without("warm-up"),
+            "fine-tuning alone": _without("align", "warm-up"),
+            "all at once": _all_at_once,
+        },
+    ),
+}
+
+
+def base_run(out: Path, steps: int, seed: int) -> Run:
+    """What a variant changes: a fifth of the steps on captions and pairs, the rest on the warehouse questions, all of it between frozen
+    backbones first, then with the language model.
+    """
+    shared = nano(quick=True, seed=seed)
+
+    def stage(name: str, rates: Any, mixture: dict[str, float], share: float) -> Stage:
+        return dataclasses.replace(
+            shared.stages[0], name=name, rates=rates, mixture=mixture, max_steps=max(1, round(share * steps)), save_every=10**6
+        )
+
+    frozen, learning = ((VISION, None), (LANGUAGE, None), (ALL, 8e-4)), ((VISION, None), (LANGUAGE, 2e-4), (ALL, 8e-4))
+    return dataclasses.replace(
+        shared,
+        name="ablation",
+        out=out,
+        model=ModelSpec(path=bundled_checkpoint("nano"), keep=BACKBONES),
+        stages=(
+            stage("align", frozen, {"captions": 1.0}, 0.05),
+            stage("warm-up", learning, {"warmup": 1.0}, 0.15),
+            stage("fine-tune", learning, {"train": 1.0}, 0.8),
+        ),
+        signatures=False,
+        cache_gb=4.0,
+    )
+
+
+def variant_run(ablation: Ablation, name: str, out: Path, steps: int, seed: int) -> Run:
+    """The run of one variant."""
+    run = override(base_run(out, steps, seed), list(ablation.base))
+    change = ablation.variants[name]
+    return change(run) if callable(change) else override(run, list(change))
+
+
+# ------------------------------------------------------------------------------------------------------------------------- running
+def ablate(name: str, out: Path, *, steps: int, seeds: int, only: Sequence[str] = (), num_questions: int = 480) -> dict[str, Any]:
+    """Train and score what is not yet in ``out``, then write results.json, report.md and report.png there; returns the result.
+
+    A variant and seed that is done is one file, so an interrupted ablation goes on. Raises ValueError for a name that there is not.
+    """
+    ablation = _known(name, ABLATIONS)
+    for variant in only:
+        _known(variant, ablation.variants)
+    variants = [variant for variant in ablation.variants if not only or variant in only]
+    todo = [(variant, seed) for seed in range(seeds) for variant in variants]  # all variants of a seed first: a table early
+    started, done = time.monotonic(), 0
+    for index, (variant, seed) in enumerate(todo):
+        record = out / "runs" / f"{_slug(variant)}-{seed}.json"
+        if record.exists() and json.loads(record.read_text())["settings"] == _settings(steps, num_questions):
+            continue
+        left = (time.monotonic() - started) / done * (len(todo) - index) if done else None
+        logger.info(
+            "%s, seed %d (%d of %d)%s", variant, seed, index + 1, len(todo), "" if left is None else f", about {left / 60:.0f} min left"
+        )
+        _write(record, json.dumps(_one(ablation, variant, out, steps, seed, num_questions), indent=1))
+        done += 1
+        write_tables(name, out, steps, num_questions)
+    return write_tables(name, out, steps, num_questions)
+
+
+def _known(name: str, table: Mapping[str, Any]) -> Any:
+    if name not in table:
+        raise ValueError(f"there is no {name!r}; expected one of: {', '.join(table)}")
+    return table[name]
+
+
+def _settings(steps: int, num_questions: int) -> dict[str, Any]:
+    return {"steps": steps, "num_questions": num_questions}
+
+
+def _one(ablation: Ablation, variant: str, out: Path, steps: int, seed: int, num_questions: int) -> dict[str, Any]:
+    """Train a variant from a seed, score it on the test scenes, and keep the score only."""
+    folder = out / "models" / f"{_slug(variant)}-{seed}"
+    run = variant_run(ablation, variant, folder, steps, seed)
+    started = time.perf_counter()
+    final = train_run(run)
+    minutes = (time.perf_counter() - started) / 60
+    write_dataset(run.data.root, "test", TEST_SCENES, TEST_SEED, questions_per_scene=-(-num_questions // TEST_SCENES))
+    samples = read_warehouse(run.data.root, "test")
+    predictor = Predictor.from_pretrained(final)
+    result = summarise(samples, predict(predictor, samples, progress=False))
+    shutil.rmtree(folder)
+    kept = ("S1", "accuracy", "by_region_size", "by_num_regions", "num_questions")
+    parameters = sum(parameter.numel() for parameter in predictor.model.parameters())
+    return {
+        "variant": variant,
+        "seed": seed,
+        "settings": _settings(steps, num_questions),
+        "minutes": round(minutes, 2),
+        "num_parameters": parameters,
+        **{name: result[name] for name in kept},
+    }
+
+
+def _slug(name: str) -> str:
+    return "".join(letter if letter.isalnum() else "-" for letter in name).strip("-")
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".writing")
+    temporary.write_text(text + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+# ------------------------------------------------------------------------------------------------------------------------- tables
+def _records(name: str, out: Path, settings: Mapping[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Each variant that has finished runs under these settings, with them."""
+    found = [json.loads(path.read_text()) for path in sorted((out / "runs").glob("*.json"))]
+    for variant in ABLATIONS[name].variants:
+        mine = [record for record in found if record["variant"] == variant and record["settings"] == settings]
+        if mine:
+            yield variant, mine
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean over seeds and half of its 95 % interval (Student's t; None of a single seed)."""
+    mean = statistics.fmean(values)
+    if len(values) < 2:
+        return mean, None
+    return mean, STUDENT_T.get(len(values), 2.0) * statistics.stdev(values) / len(values) ** 0.5
+
+
+def write_tables(name: str, out: Path, steps: int, num_questions: int) -> dict[str, Any]:
+    """results.json, report.md and report.png from the runs that are done."""
+    settings = _settings(steps, num_questions)
+    rows = []
+    for variant, records in _records(name, out, settings):
+        measures = {"S1": [one["S1"] for one in records], **{c: [one["accuracy"].get(c, 0.0) for one in records] for c in CATEGORIES}}
+        cells = {measure: mean_interval(values) for measure, values in measures.items()}
+        sizes = {group: statistics.fmean(one["by_region_size"][group]["S1"] for one in records) for group in records[0]["by_region_size"]}
+        rows.append(
+            {
+                "variant": variant,
+                "seeds": len(records),
+                "minutes": statistics.fmean(one["minutes"] for one in records),
+                "num_parameters": records[0]["num_parameters"],
+                "by_region_size": sizes,
+                **{measure: {"mean": mean, "half_interval": half} for measure, (mean, half) in cells.items()},
+            }
+        )
+    result = {"ablation": name, "question": ABLATIONS[name].question, **settings, "rows": rows}
+    _write(out / "results.json", json.dumps(result, indent=1))
+    _write(out / "report.md", render(result))
+    _draw(result, out / "report.png")
+    return result
+
+
+def render(result: Mapping[str, Any]) -> str:
+    """The table in Markdown."""
+    header = ["", "S1", *CATEGORIES, "seeds", "minutes", "parameters"]
+    rows = [
+        [
+            row["variant"],
+            *(_cell(row[measure]) for measure in ("S1", *CATEGORIES)),
+            str(row["seeds"]),
+            f"{row['minutes']:.1f}",
+            f"{row['num_parameters'] / 1e6:.2f} M",
+        ]
+        for row in result["rows"]
+    ]
+    note = (
+        f"{result['steps']} steps from the bundled backbones, {result['num_questions']} questions of new scenes; "
+        "mean over seeds, with half of its 95 % interval (Student's t)."
+    )
+    return f"# {result['question']}\n\n{table(header, rows)}\n\n{note}\n"
+
+
+def _cell(measure: Mapping[str, float | None]) -> str:
+    half = measure["half_interval"]
+    return f"{measure['mean']:.1f}" + ("" if half is None else f" ± {half:.1f}")
+
+
+def _draw(result: Mapping[str, Any], path: Path) -> None:
+    from smolrgpt.viz import plot_intervals
+
+    try:
+        plot_intervals({row["variant"]: (row["S1"]["mean"], row["S1"]["half_interval"]) for row in result["rows"]}, "S1", path)
+    except ImportError as error:
+        logger.warning("%s", error)
