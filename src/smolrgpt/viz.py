@@ -304,7 +304,7 @@ def plot_intervals(values: Mapping[str, tuple[float, float | None]], measure: st
     """
     figure = _figure((8, 1 + 0.45 * len(values)))
     axes = figure.add_subplot()
-    for place, (name, (mean, half)) in enumerate(values.items()):
+    for place, (mean, half) in enumerate(values.values()):
         axes.errorbar(mean, -place, xerr=half, fmt="o", color="black", capsize=4)
         axes.annotate(f"{mean:.1f}", (mean, -place), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=8)
     axes.set_yticks([-place for place in range(len(values))], list(values))

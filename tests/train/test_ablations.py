@@ -57,8 +57,8 @@ def test_an_ablation_goes_on_and_its_table_holds_means_over_seeds(tmp_path: Path
     train = ablations.train_run
     monkeypatch.setattr(ablations, "train_run", lambda run: calls.append(run.seed) or train(run))
     only = ["geometry alone", "rgb, depth and geometry"]
-    ablate("regions", tmp_path / "out", steps=20, seeds=1, only=only[:1], num_questions=40)
-    result = ablate("regions", tmp_path / "out", steps=20, seeds=1, only=only, num_questions=40)
+    ablate("regions", tmp_path / "out", steps=20, seeds=1, only=only[:1], num_questions=8)
+    result = ablate("regions", tmp_path / "out", steps=20, seeds=1, only=only, num_questions=8)
     assert calls == [0, 0]
     assert [row["variant"] for row in result["rows"]] == only
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"models", "runs", "results.json", "report.md", "report.png"}

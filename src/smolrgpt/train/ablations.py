@@ -1,8 +1,8 @@
 """What each part of the design is worth: variants trained alike and scored alike, as tables with intervals.
 
-Every run of an ablation starts from the tower and the language model of the bundled checkpoint, as the published model starts from pretrained
-ones, with everything between them drawn anew: so a few minutes of one core say something. What that cannot show: the language model has
-already learned to write answers, and did so with the bundled design (names that carry features).
+Every run of an ablation starts from the tower and the language model of the bundled checkpoint, as the published model starts from
+pretrained ones, with everything between them drawn anew: so a few minutes of one core say something. What that cannot show: the language
+model has already learned to write answers, and did so with the bundled design (names that carry features).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from smolrgpt.evaluation.predict import predict
 from smolrgpt.evaluation.score import CATEGORIES
 from smolrgpt.evaluation.summary import summarise
 from smolrgpt.predictor import Predictor, bundled_checkpoint
-from smolrgpt.train.config import ModelSpec, Run, Stage, override
+from smolrgpt.train.config import ModelSpec, Run, Stage, SyntheticData, override
 from smolrgpt.train.recipes import ALL, LANGUAGE, VISION, nano
 from smolrgpt.train.trainer import run as train_run
 
@@ -171,10 +171,8 @@ def ablate(name: str, out: Path, *, steps: int, seeds: int, only: Sequence[str] 
         record = out / "runs" / f"{_slug(variant)}-{seed}.json"
         if record.exists() and json.loads(record.read_text())["settings"] == _settings(steps, num_questions):
             continue
-        left = (time.monotonic() - started) / done * (len(todo) - index) if done else None
-        logger.info(
-            "%s, seed %d (%d of %d)%s", variant, seed, index + 1, len(todo), "" if left is None else f", about {left / 60:.0f} min left"
-        )
+        left = f", about {(time.monotonic() - started) / 60 / done * (len(todo) - index):.0f} min left" if done else ""
+        logger.info("%s, seed %d (%d of %d)%s", variant, seed, index + 1, len(todo), left)
         _write(record, json.dumps(_one(ablation, variant, out, steps, seed, num_questions), indent=1))
         done += 1
         write_tables(name, out, steps, num_questions)
@@ -198,8 +196,10 @@ def _one(ablation: Ablation, variant: str, out: Path, steps: int, seed: int, num
     started = time.perf_counter()
     final = train_run(run)
     minutes = (time.perf_counter() - started) / 60
-    write_dataset(run.data.root, "test", TEST_SCENES, TEST_SEED, questions_per_scene=-(-num_questions // TEST_SCENES))
-    samples = read_warehouse(run.data.root, "test")
+    assert isinstance(run.data, SyntheticData)
+    each = -(-num_questions // TEST_SCENES)
+    write_dataset(run.data.root, f"test-{each}", TEST_SCENES, TEST_SEED, questions_per_scene=each)
+    samples = read_warehouse(run.data.root, f"test-{each}")
     predictor = Predictor.from_pretrained(final)
     result = summarise(samples, predict(predictor, samples, progress=False))
     shutil.rmtree(folder)
