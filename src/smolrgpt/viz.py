@@ -314,6 +314,37 @@ def plot_intervals(values: Mapping[str, tuple[float, float | None]], measure: st
     return _save(figure, path)
 
 
+def plot_factors(curves: Mapping[str, Sequence[Mapping[str, Any]]], about: Mapping[str, str], path: str | Path) -> Path:
+    """A small panel a factor: S1 with its interval, and the accuracies in percent, against the levels. Returns ``path``.
+
+    curves: as of ``evaluation.robustness``; about: what a factor's levels are. Raises ImportError when matplotlib is missing.
+    """
+    shown = {name: curve for name, curve in curves.items() if curve}
+    columns = min(4, max(1, len(shown)))
+    rows = -(-len(shown) // columns)
+    figure = _figure((3.2 * columns, 2.6 * rows))
+    panels = figure.subplots(max(1, rows), columns, squeeze=False, sharey=True).flatten()
+    for panel, (name, curve) in zip(panels, shown.items(), strict=False):
+        places, levels = (
+            range(len(curve)),
+            [f"{point['level']:g}" if isinstance(point["level"], float) else point["level"] for point in curve],
+        )
+        for category in dict.fromkeys(category for point in curve for category in point["accuracy"]):
+            panel.plot(places, [point["accuracy"].get(category) for point in curve], linewidth=1, alpha=0.8, label=category)
+        panel.fill_between(places, *zip(*(point["interval"] for point in curve), strict=True), color="black", alpha=0.12)
+        panel.plot(places, [point["S1"] for point in curve], color="black", linewidth=2, marker="o", markersize=3, label="S1")
+        panel.set_title(name, fontsize=10)
+        panel.set_xlabel(about[name], fontsize=7)
+        panel.set_xticks(list(places), levels, fontsize=7)
+        panel.set_ylim(0, 102)
+        panel.grid(alpha=0.25)
+    for panel in panels[len(shown) :]:
+        panel.set_visible(False)
+    if shown:
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper right", ncols=5, fontsize=8)
+    return _save(figure, path)
+
+
 def _figure(size_inches: tuple[float, float]) -> Any:
     """A matplotlib figure that needs no display. Raises ImportError, saying what to install."""
     try:

@@ -360,6 +360,39 @@ def _endpoint(url: str | None, model: str | None, cache: Path | None) -> dict[st
 
 
 @app.command()
+def robustness(
+    model: ModelName,
+    data: DataRoot,
+    out: Annotated[Path, typer.Option(help="Folder of the results; an interrupted run goes on there.")],
+    factor: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this factor; repeat it. Default: all.")] = None,
+    split: Split = None,
+    depth: DepthUse = DepthChoice.auto,
+    limit: Limit = 240,
+    batch_size: BatchSize = 32,
+    as_json: Json = False,
+) -> None:
+    """Measure how S1 holds up when the inputs are worse than the data.
+
+    Noise, holes and scale of depth; masks too large, too small, shifted or boxes; light, grain, blur, colours; and inputs that are plainly
+    wrong, which a model that uses them must fail on. One curve a factor, the same questions at every level.
+
+    \b
+    smolrgpt synth data/val --scenes 20 --seed 7
+    smolrgpt robustness nano data/val --out runs/robustness
+    smolrgpt robustness nano data/val --out runs/robustness --factor "depth noise" --factor "wrong regions"
+    """
+    from smolrgpt.evaluation import report
+    from smolrgpt.evaluation.robustness import render
+    from smolrgpt.evaluation.robustness import robustness as measure
+
+    samples = report.draw(report.load_samples(_existing(data), split, depth.value), limit)
+    result = measure(
+        load_predictor(model), samples, out, factors=factor or [], run_id=f"{model} on {data}, {depth.value} depth", batch_size=batch_size
+    )
+    print(json.dumps(result) if as_json else render(result))
+
+
+@app.command()
 def predict(
     model: ModelName,
     data: DataRoot,

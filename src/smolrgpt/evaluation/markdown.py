@@ -55,19 +55,20 @@ def _percent(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
 
 
-def _score_cells(s1: float | None, accuracy: Mapping[str, float]) -> list[str]:
+def score_cells(s1: float | None, accuracy: Mapping[str, float]) -> list[str]:
+    """S1 and the accuracies in the order of ``CATEGORIES``, empty where there is none."""
     return [_percent(s1), *(_percent(accuracy.get(category)) for category in CATEGORIES)]
 
 
 def _category_section(result: Mapping[str, Any]) -> str:
     counts, interval = result["by_category"], result.get("interval")
-    rows = [["**this run**", *_score_cells(result["S1"], result["accuracy"])]]
+    rows = [["**this run**", *score_cells(result["S1"], result["accuracy"])]]
     if interval:
         rows.append(["95 % interval", *(_span(ends) for ends in (interval["S1"], *(interval["accuracy"].get(c) for c in CATEGORIES)))])
     beside = {**({"chance": result["chance"]} if "chance" in result else {}), **result.get("beside", {})}
-    rows += [[name, *_score_cells(other["S1"], other["accuracy"])] for name, other in beside.items()]
+    rows += [[name, *score_cells(other["S1"], other["accuracy"])] for name, other in beside.items()]
     rows.append(["questions", str(result["num_questions"]), *(str(counts.get(name, {}).get("num_questions", 0)) for name in CATEGORIES)])
-    published = [[name, *_score_cells(s1, accuracy)] for name, (s1, accuracy) in PUBLISHED.items()]
+    published = [[name, *score_cells(s1, accuracy)] for name, (s1, accuracy) in PUBLISHED.items()]
     header = ["accuracy in %", "S1", *CATEGORIES]
     return "## Accuracy\n\n" + table(header, rows) + f"\n\n{PUBLISHED_NOTE}\n\n" + table(header, published)
 
@@ -79,7 +80,7 @@ def _span(ends: Sequence[float] | None) -> str:
 def _extractor_section(extractors: Mapping[str, Any] | None) -> str:
     if not extractors:
         return ""
-    rows = [[name, *_score_cells(one["S1"], one["accuracy"]), str(one["num_unreadable"])] for name, one in extractors.items()]
+    rows = [[name, *score_cells(one["S1"], one["accuracy"]), str(one["num_unreadable"])] for name, one in extractors.items()]
     return "## The same texts, read by each extractor\n\n" + table(["extractor", "S1", *CATEGORIES, "unreadable"], rows)
 
 
@@ -105,7 +106,7 @@ def _error_section(result: Mapping[str, Any]) -> str:
 def _breakdown_section(title: str, column: str, groups: Mapping[str, Any] | None) -> str:
     if not groups:
         return ""
-    rows = [[name, str(group["num_questions"]), *_score_cells(group["S1"], group["accuracy"])] for name, group in groups.items()]
+    rows = [[name, str(group["num_questions"]), *score_cells(group["S1"], group["accuracy"])] for name, group in groups.items()]
     return f"## {title}\n\n" + table([column, "questions", "S1", *CATEGORIES], rows)
 
 

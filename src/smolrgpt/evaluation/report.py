@@ -66,7 +66,7 @@ def evaluate(
     rules = BENCHMARKS[benchmark]
     samples = list(data) if not isinstance(data, str | Path) else rules.load(Path(data), split, depth)
     label = str(data) if isinstance(data, str | Path) else f"{len(samples)} samples"
-    samples = _draw(samples, limit)
+    samples = draw(samples, limit)
     if not any(map(rules.has_truth, samples)):
         raise DataError(
             f"{label}: no sample has an answer to compare with, so nothing can be scored; predict instead, or choose another split"
@@ -151,7 +151,7 @@ def load_samples(root: Path, split: str | None = None, depth: Any = "auto") -> l
     return read_warehouse(root, split, depth=depth)
 
 
-def _draw(samples: list[Sample], limit: int | None) -> list[Sample]:
+def draw(samples: list[Sample], limit: int | None) -> list[Sample]:
     if limit is None or limit >= len(samples):
         return samples
     if limit < 1:
