@@ -11,6 +11,7 @@ import pytest
 from smolrgpt.data.schema import DataError, Region, Sample
 from smolrgpt.evaluation.markdown import render_report
 from smolrgpt.evaluation.predict import predict
+from smolrgpt.evaluation.replay import ReplayPredictor
 from smolrgpt.evaluation.report import evaluate
 from smolrgpt.evaluation.score import read_rows, score
 
@@ -135,3 +136,16 @@ def test_data_without_answers_cannot_be_evaluated() -> None:
         sample.normalized_answer = None
     with pytest.raises(DataError, match="no sample has an answer"):
         evaluate(Parrot(), samples, progress=False)
+
+
+def test_answers_of_a_file_are_reported_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    samples = _samples()
+    first = evaluate(Parrot(), samples, tmp_path / "first", progress=False)
+    again = evaluate(ReplayPredictor(tmp_path / "first" / "predictions.json"), samples, tmp_path / "again", progress=False)
+    changing = ("environment", "seconds_per_question")
+    assert {k: v for k, v in first.items() if k not in changing} == {k: v for k, v in again.items() if k not in changing}
+    rows = [{"id": sample.id, "answer": "to the left"} for sample in samples[1:] if sample.category == "left_right"]
+    (tmp_path / "other.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    result = evaluate(ReplayPredictor(tmp_path / "other.jsonl"), samples, progress=False)
+    assert result["accuracy"]["left_right"] == pytest.approx(200 / 3) and result["calibration"] is None
+    assert "no prediction for the question '0-left_right'" in caplog.text

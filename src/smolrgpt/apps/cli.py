@@ -313,17 +313,16 @@ def evaluate(
     smolrgpt evaluate nano data/val --limit 500 --out runs/evaluation
     smolrgpt evaluate nano data/val --extractor self --extractor rules
     smolrgpt evaluate nano data/SpatialRGPT-Bench --benchmark spatial
+    smolrgpt evaluate runs/evaluation/predictions.json data/val --out runs/again     # answers of a file, of any program; no model
     smolrgpt evaluate rules-visible data/val     # sets of 'smolrgpt synth': rules on what the camera sees; rules-truth: on the scene
     """
     from smolrgpt.evaluation import report
-    from smolrgpt.evaluation.rules import FACTS, RulesPredictor
 
     samples_of = _existing(data)
     readers = _extractors(extractor, endpoint, endpoint_model, out)
     others = dict(_named(text) for text in beside or [])
-    predictor = RulesPredictor(model) if model in FACTS else load_predictor(model)
     result = report.evaluate(
-        predictor,
+        _answerer(model),
         samples_of,
         out,
         benchmark=benchmark.value,
@@ -339,6 +338,16 @@ def evaluate(
     _print_result(result, as_json)
     if out is not None:
         print(f"wrote {out / ('report.html' if benchmark is BenchmarkChoice.warehouse else 'report.md')}", file=sys.stderr)
+
+
+def _answerer(model: str) -> Any:
+    """What answers: rules, a file of answers, or a model."""
+    from smolrgpt.evaluation.replay import ReplayPredictor
+    from smolrgpt.evaluation.rules import FACTS, RulesPredictor
+
+    if model in FACTS:
+        return RulesPredictor(model)
+    return ReplayPredictor(model) if model.endswith((".json", ".jsonl")) else load_predictor(model)
 
 
 def _named(text: str) -> tuple[str, str]:

@@ -19,13 +19,13 @@ Row = dict[str, Any]
 
 
 class AnswerLike(Protocol):
-    """What a predictor returns for a sample; ``seconds`` is the time this answer took, ``confidence`` is 0 to 1."""
+    """What a predictor returns for a sample; ``seconds`` is the time this answer took, ``confidence`` is 0 to 1, or None."""
 
     answer: str
     normalized_answer: str | int | float | None
     category: str
     seconds: float
-    confidence: float
+    confidence: float | None
 
 
 class SamplePredictor(Protocol):
@@ -94,7 +94,7 @@ def _answer(predictor: SamplePredictor, samples: list[Sample], batch_size: int, 
             middle = len(samples) // 2
             return [row for half in (samples[:middle], samples[middle:]) for row in _answer(predictor, half, batch_size, skips)]
         skips.add("cannot be loaded", str(error))
-        failed = {"category": samples[0].category, "answer": "", "normalized_answer": None, "confidence": 0.0, "seconds": 0.0}
+        failed = {"category": samples[0].category, "answer": "", "normalized_answer": None, "confidence": None, "seconds": 0.0}
         return [(samples[0], {"id": samples[0].id, "question": samples[0].question, **failed, "error": str(error)})]
     return [(sample, _row(sample, answer)) for sample, answer in zip(samples, answers, strict=True)]
 
@@ -106,7 +106,7 @@ def _row(sample: Sample, answer: AnswerLike) -> Row:
         "category": answer.category,
         "answer": answer.answer,
         "normalized_answer": answer.normalized_answer,
-        "confidence": round(answer.confidence, 4),
+        "confidence": None if answer.confidence is None else round(answer.confidence, 4),
         "seconds": round(answer.seconds, 4),
     }
 
