@@ -149,3 +149,47 @@ def test_answers_of_a_file_are_reported_anew(tmp_path: Path, caplog: pytest.LogC
     result = evaluate(ReplayPredictor(tmp_path / "other.jsonl"), samples, progress=False)
     assert result["accuracy"]["left_right"] == pytest.approx(200 / 3) and result["calibration"] is None
     assert "no prediction for the question '0-left_right'" in caplog.text
+
+
+def test_what_stands_beside_is_marked_on_the_same_questions(tmp_path: Path) -> None:
+    samples = _samples(12)
+    evaluate(Parrot(), samples, tmp_path / "right", progress=False)
+    wrong = [{"id": s.id, "answer": "", "normalized_answer": None} for s in samples if s.category == "count"]
+    (tmp_path / "worse.jsonl").write_text("\n".join(map(json.dumps, read_rows(tmp_path / "right" / "predictions.json")[:12] + wrong)))
+    beside = {
+        "same": tmp_path / "right" / "predictions.json",
+        "worse": tmp_path / "worse.jsonl",
+        "file": tmp_path / "right" / "results.json",
+    }
+    result = evaluate(Parrot(), samples, tmp_path / "out", progress=False, beside=beside)
+    assert result["beside"]["same"] == {"S1": 100.0, "accuracy": result["accuracy"], "difference": [0.0, 0.0]}
+    assert result["beside"]["worse"]["S1"] == 25.0 and result["beside"]["worse"]["difference"] == [-75.0, -75.0]
+    assert result["beside"]["file"] == {"S1": 100.0, "accuracy": result["accuracy"]}
+    for page in ("report.md", "report.html"):
+        assert "worse" in (tmp_path / "out" / page).read_text()
+    with pytest.raises(DataError, match="nothing to show"):
+        evaluate(Parrot(), samples, progress=False, beside={"none": tmp_path / "none.json"})
+
+
+def test_the_page_needs_nothing_from_outside_and_escapes_what_it_shows(tmp_path: Path) -> None:
+    samples = _samples(bad=1)
+    samples[0].question = "<script>alert(1)</script> <mask> <mask>"
+    evaluate(Parrot(), samples, tmp_path, progress=False, name="<b>parrot</b>")
+    page = (tmp_path / "report.html").read_text()
+    assert "<script" not in page and "<b>parrot" not in page and "http" not in page.split("</head>")[1]
+    for text in (
+        "95 % interval",
+        "Counts and choices",
+        "Expected calibration error",
+        "The picture cannot be drawn",
+        "prefers-color-scheme",
+    ):
+        assert text in page
+
+
+def test_absurd_distances_are_wrong_and_the_result_stays_json() -> None:
+    truth = [{"id": "a", "category": "distance", "normalized_answer": 1.0}]
+    for value in (1e200, "1e308", 1e-320):
+        result = score(truth, [{"id": "a", "normalized_answer": value}])
+        assert result["num_correct"] == 0 and render_report(result)
+        json.dumps(result, allow_nan=False)

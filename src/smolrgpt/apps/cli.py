@@ -39,7 +39,7 @@ app.add_typer(data_cli.app, name="data")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Questions answered together.")]
-Limit = Annotated[int | None, typer.Option(min=1, help="Ask only this many questions, spread evenly over the split.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Ask only this many questions, drawn by a fixed seed.")]
 Split = Annotated[str | None, typer.Option(help="Which split; by default 'val', or the only one there is.")]
 
 
@@ -297,7 +297,10 @@ def evaluate(
     endpoint_model: EndpointModel = None,
     beside: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=RESULTS.JSON", help="Show another result of the same data next to this one; repeat it."),
+        typer.Option(
+            metavar="NAME=FILE",
+            help="Show next to this: predictions about the same questions, a results.json, or rules-visible; repeat it.",
+        ),
     ] = None,
     out: Annotated[
         Path | None,
@@ -353,7 +356,7 @@ def _answerer(model: str) -> Any:
 def _named(text: str) -> tuple[str, str]:
     name, separator, path = text.partition("=")
     if not (name and separator and path):
-        raise ValueError(f"--beside {text}: expected NAME=PATH of a results.json")
+        raise ValueError(f"--beside {text}: expected NAME=FILE, predictions or a results.json, or NAME=rules-visible")
     return name, path
 
 

@@ -117,7 +117,11 @@ def _scores(result: Mapping[str, Any]) -> str:
     header = ["%", "S1", *CATEGORIES]
     rows = [_score_row("this run", result["S1"], result["accuracy"], result["interval"])]
     beside = {**result.get("beside", {}), "chance": result["chance"]}
-    rows += [_score_row(name, other["S1"], other["accuracy"]) for name, other in beside.items()]
+    for name, other in beside.items():
+        rows.append(_score_row(name, other["S1"], other["accuracy"]))
+        if other.get("difference"):
+            low, high = other["difference"]
+            rows[-1][0] += f"<p class=note>S1 {low:+.1f} to {high:+.1f} against this run</p>"
     counts = [str(result["by_category"].get(name, {}).get("num_questions", 0)) for name in CATEGORIES]
     published = [_score_row(name, s1, accuracy) for name, (s1, accuracy) in PUBLISHED.items()]
     return (

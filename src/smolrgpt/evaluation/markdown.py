@@ -65,8 +65,11 @@ def _category_section(result: Mapping[str, Any]) -> str:
     rows = [["**this run**", *score_cells(result["S1"], result["accuracy"])]]
     if interval:
         rows.append(["95 % interval", *(_span(ends) for ends in (interval["S1"], *(interval["accuracy"].get(c) for c in CATEGORIES)))])
-    beside = {**({"chance": result["chance"]} if "chance" in result else {}), **result.get("beside", {})}
-    rows += [[name, *score_cells(other["S1"], other["accuracy"])] for name, other in beside.items()]
+    beside = {**result.get("beside", {}), **({"chance": result["chance"]} if "chance" in result else {})}
+    for name, other in beside.items():
+        rows.append([name, *score_cells(other["S1"], other["accuracy"])])
+        if other.get("difference"):
+            rows.append([f"{name}: less or more than this run", _span(other["difference"]), *[""] * len(CATEGORIES)])
     rows.append(["questions", str(result["num_questions"]), *(str(counts.get(name, {}).get("num_questions", 0)) for name in CATEGORIES)])
     published = [[name, *score_cells(s1, accuracy)] for name, (s1, accuracy) in PUBLISHED.items()]
     header = ["accuracy in %", "S1", *CATEGORIES]
@@ -93,7 +96,8 @@ def _error_section(result: Mapping[str, Any]) -> str:
     for key, label in (("excluding_zero_truth", "truth above 0 m"), ("including_zero_truth", "all, zero truths included")):
         details = result["distance"][key]
         if details["num_rows"]:
-            abs_rel = _number(details["abs_rel"]) if details["abs_rel"] < 1e3 else "meaningless (truth 0)"
+            meaningful = details["abs_rel"] is not None and details["abs_rel"] < 1e3
+            abs_rel = _number(details["abs_rel"]) if meaningful else "meaningless (truth 0)"
             rows.append([label, str(details["num_rows"]), abs_rel, _number(details["rmse"]), _percent(details["a1"])])
     lines = [table(["distance rows", "number", "abs-rel", "rmse (m)", "a1 (%)"], rows)] if rows else []
     if result["error_rates"]["count"] is not None:

@@ -18,8 +18,10 @@ from smolrgpt.evaluation.extractors import Extractor, by_itself
 from smolrgpt.evaluation.html import write_page
 from smolrgpt.evaluation.markdown import render_report, render_spatial
 from smolrgpt.evaluation.predict import Row, SamplePredictor, predict
+from smolrgpt.evaluation.replay import ReplayPredictor
+from smolrgpt.evaluation.rules import FACTS, RulesPredictor
 from smolrgpt.evaluation.score import score
-from smolrgpt.evaluation.summary import summarise, truth_row
+from smolrgpt.evaluation.summary import accuracies, difference, score_samples, summarise, truth_row
 
 #: Packages whose versions can change an answer.
 _PACKAGES = ("smolrgpt", "torch", "transformers", "numpy", "pillow")
@@ -58,7 +60,9 @@ def evaluate(
     data: samples, or the folder of a data set (``split``: by default its ``val``, else its only split; ``limit``: that many questions,
     drawn by a fixed seed; ``depth`` as in ``read_warehouse``). benchmark: "warehouse" (S1) or "spatial" (SpatialRGPT-Bench).
     extractors: name -> back end of ``evaluation/extractors.py``; the first decides the score, all stand side by side in ``extractors``.
-    beside: name -> the results.json of another evaluation of the same data, shown next to this one. command: what to run to repeat this.
+    beside: name -> what to show next to this: a predictions file about the same questions (which also gives the interval of the
+    difference), "rules-truth" or "rules-visible" (on sets of ``smolrgpt synth``), or the results.json of another evaluation.
+    command: what to run to repeat this.
 
     Returns ``summarise``'s or ``spatial_bench.summarise``'s result with ``model``, ``data``, ``environment``. Raises DataError when nothing
     can be scored.
@@ -71,7 +75,7 @@ def evaluate(
         raise DataError(
             f"{label}: no sample has an answer to compare with, so nothing can be scored; predict instead, or choose another split"
         )
-    others = {other: _read_beside(path) for other, path in (beside or {}).items()}  # before the work, not after it
+    others = {other: _others_answers(source, samples) for other, source in (beside or {}).items()}  # before the work, not after it
     predictions_path = None if out_dir is None else Path(out_dir) / "predictions.json"
     run_id = f"{name}|{label}|{split}|{depth}|{len(samples)}"
     predictions = predict(predictor, samples, predictions_path, batch_size, progress, resume, run_id)
@@ -82,7 +86,7 @@ def evaluate(
         "data": label,
         **rules.summarise(samples, predictions, strict),
         **({"extractors": _compare(samples, readings)} if len(readings) > 1 else {}),
-        **({"beside": others} if others else {}),
+        **({"beside": {other: _beside(found, samples, predictions) for other, found in others.items()}} if others else {}),
         "environment": environment(predictor, command),
     }
     if out_dir is not None:
@@ -109,13 +113,29 @@ def _compare(samples: Sequence[Sample], readings: Mapping[str, Sequence[Row]]) -
     }
 
 
-def _read_beside(path: str | Path) -> dict[str, Any]:
-    """S1 and accuracy of a results.json. Raises DataError when it holds none."""
+def _others_answers(source: str | Path, samples: Sequence[Sample]) -> Sequence[Row] | dict[str, Any]:
+    """Another's rows about these samples, or {S1, accuracy} of a results.json. Raises DataError when it is neither."""
+    if source in FACTS:
+        return predict(RulesPredictor(str(source)), samples, progress=False)
     try:
-        result = json.loads(Path(path).read_text(encoding="utf-8"))
-        return {key: result[key] for key in ("S1", "accuracy")}
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise DataError(f"{path}: no result to show ({error!r}); expected the results.json of 'smolrgpt evaluate --out'") from None
+        result = json.loads(Path(source).read_text(encoding="utf-8"))
+        if isinstance(result, dict):
+            return {key: result[key] for key in ("S1", "accuracy")}
+    except (OSError, KeyError) as error:
+        raise DataError(
+            f"{source}: nothing to show ({error!r}); expected predictions, or the results.json of 'smolrgpt evaluate'"
+        ) from None
+    except ValueError:
+        pass  # JSON lines
+    return predict(ReplayPredictor(source), samples, progress=False)
+
+
+def _beside(found: Sequence[Row] | dict[str, Any], samples: Sequence[Sample], predictions: Sequence[Row]) -> dict[str, Any]:
+    """{S1, accuracy}, and where there are rows the interval of ``difference`` to this run's."""
+    if isinstance(found, dict):
+        return found
+    mine, theirs = score_samples(samples, predictions), score_samples(samples, found)
+    return {key: value for key, value in accuracies(theirs).items() if key != "num_questions"} | {"difference": difference(mine, theirs)}
 
 
 def environment(predictor: Any, command: str = "") -> dict[str, str]:

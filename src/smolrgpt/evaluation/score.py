@@ -171,7 +171,7 @@ def _result(
 
 def distance_details(pairs: list[tuple[float, float]]) -> dict[str, float | int | None]:
     """abs_rel, rmse in metres and a1 in percent over (truth, prediction) pairs in metres; None where there is no pair."""
-    rmse = mean([(p - g) ** 2 for g, p in pairs])
+    rmse = mean([(p - g) * (p - g) for g, p in pairs])
     a1 = mean([float(_ratio(g, p) < A1_RATIO) for g, p in pairs])
     return {
         "num_rows": len(pairs),
@@ -190,8 +190,9 @@ def _ratio(truth: float, prediction: float) -> float:
 
 
 def mean(values: list[float]) -> float | None:
-    """None of no values."""
-    return sum(values) / len(values) if values else None
+    """None of no values, and where an absurd answer (1e200 metres) makes it infinite, which JSON cannot hold."""
+    found = sum(values) / len(values) if values else math.inf
+    return found if math.isfinite(found) else None
 
 
 class Problems:

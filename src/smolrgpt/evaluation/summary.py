@@ -103,6 +103,19 @@ def intervals(scored: Sequence[Scored], seed: int = 0) -> dict[str, Any]:
 
     Whole images are drawn anew, with all of their questions: questions about one picture fail together.
     """
+    present, percent = _resampled(scored, seed)
+    ends = np.nanquantile(np.column_stack([np.nanmean(percent, axis=1), percent]), INTERVAL, axis=0).T.tolist()  # (1 + C, 2)
+    return {"S1": ends[0], "accuracy": dict(zip(present, ends[1:], strict=True))}
+
+
+def difference(scored: Sequence[Scored], other: Sequence[Scored], seed: int = 0) -> list[float]:
+    """95 % interval of how much more S1 ``other`` has, from the same images drawn for both; both hold the same questions."""
+    (_, mine), (_, theirs) = _resampled(scored, seed), _resampled(other, seed)
+    return np.nanquantile(np.nanmean(theirs, axis=1) - np.nanmean(mine, axis=1), INTERVAL).tolist()
+
+
+def _resampled(scored: Sequence[Scored], seed: int) -> tuple[list[str], np.ndarray]:
+    """The categories there are, and (B, C) their accuracies in percent in every resample."""
     present = [category for category in CATEGORIES if any(one.sample.category == category for one in scored)]
     images = {key: i for i, key in enumerate(dict.fromkeys(one.sample.image_key for one in scored))}
     asked, right = np.zeros((2, len(images), len(present)))  # (I, C) each
@@ -112,9 +125,7 @@ def intervals(scored: Sequence[Scored], seed: int = 0) -> dict[str, Any]:
         right[place] += one.right
     times = np.random.default_rng(seed).multinomial(len(images), np.full(len(images), 1 / len(images)), size=NUM_RESAMPLES)  # (B, I)
     with np.errstate(invalid="ignore"):  # a category may be missing from a resample
-        percent = 100.0 * (times @ right) / (times @ asked)  # (B, C)
-    ends = np.nanquantile(np.column_stack([np.nanmean(percent, axis=1), percent]), INTERVAL, axis=0).T.tolist()  # (1 + C, 2)
-    return {"S1": ends[0], "accuracy": dict(zip(present, ends[1:], strict=True))}
+        return present, 100.0 * (times @ right) / (times @ asked)
 
 
 def chance(scored: Sequence[Scored]) -> dict[str, Any]:
