@@ -5,6 +5,7 @@ Legend: Q rows of a batch, T generated tokens so far, V vocabulary.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,11 +14,10 @@ import torch
 from transformers import LogitsProcessor
 
 from smolrgpt.evaluation.extract import OTHER
+from smolrgpt.evaluation.score import DISTANCE_FACTORS
 
 #: Between what a model says first and its normalised answer, in the styles "brief" and "steps" of ``train/answers.py``.
 FIELD_SEPARATOR = ":"
-#: Added to a question that wants the normalised answer and nothing before it.
-ANSWER_ONLY = "Answer with the result only."
 #: Longest answer field in tokens, the end included: " 12.34" of a tokenizer that writes every character by itself.
 MAX_FIELD_TOKENS = 8
 
@@ -42,8 +42,13 @@ class FieldVocabulary:
         if FIELD_SEPARATOR not in self.words:
             raise ValueError(f"the tokenizer has no token {FIELD_SEPARATOR!r}, so no answer field can be told from what stands before it")
         self.separator = self.words.index(FIELD_SEPARATOR)
+        self.digits = [self.words.index(digit) for digit in "0123456789" if digit in self.words]
         self._candidates = {i: word for i, word in enumerate(self.words) if regex.fullmatch("[ a-z0-9.]+", word)}
         self._allowed: dict[tuple[str, str], list[int]] = {}
+
+    def text(self, ids: Sequence[int]) -> str:
+        """What ids say, one token after the other."""
+        return "".join(self.words[i] for i in ids)
 
     def allowed(self, pattern: str, field: str) -> list[int]:
         """Ids after which ``field`` still begins something the pattern matches; the end, once it does."""
@@ -57,15 +62,13 @@ class FieldVocabulary:
 class AnswerField(LogitsProcessor):
     """Keeps the answer field of every row to its pattern, so that every answer can be read.
 
-    Rows say what they like up to the last separator and cannot end before there is one, unless all they said is a field already;
-    ``at_once``: all they say is the field. A row near ``max_new_tokens`` is made to write the separator, so that no answer is cut off.
+    Rows say what they like up to the last separator and cannot end before there is one, unless all they said is a field already. A row near
+    ``max_new_tokens`` is made to write the separator, so that no answer is cut off.
     patterns: one per row, of ``field_pattern``; None leaves a row alone. prompt_length: columns of the (padded) prompt.
     """
 
-    def __init__(
-        self, vocabulary: FieldVocabulary, patterns: Sequence[str | None], prompt_length: int, max_new_tokens: int, at_once: bool = False
-    ):
-        self.vocabulary, self.patterns, self.prompt_length, self.at_once = vocabulary, patterns, prompt_length, at_once
+    def __init__(self, vocabulary: FieldVocabulary, patterns: Sequence[str | None], prompt_length: int, max_new_tokens: int):
+        self.vocabulary, self.patterns, self.prompt_length = vocabulary, patterns, prompt_length
         self.last_call = max_new_tokens - MAX_FIELD_TOKENS - 1
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
@@ -78,25 +81,56 @@ class AnswerField(LogitsProcessor):
             if allowed is not None:
                 kept[row] = -torch.inf
                 kept[row, allowed] = scores[row, allowed]
-            elif not regex.fullmatch(pattern, "".join(self.vocabulary.words[i] for i in ids)):
+            elif not regex.fullmatch(pattern, self.vocabulary.text(ids)):
                 kept[row, self.vocabulary.end] = -torch.inf
         return kept  # type: ignore[return-value]
 
     def _next(self, pattern: str, ids: list[int]) -> list[int] | None:
         """The tokens a row may go on with; None while it says what it likes."""
-        _, separator, field = "".join(self.vocabulary.words[i] for i in ids).rpartition(FIELD_SEPARATOR)
-        if separator or self.at_once:
+        _, separator, field = self.vocabulary.text(ids).rpartition(FIELD_SEPARATOR)
+        if separator:
             return self.vocabulary.allowed(pattern, field)
         return [self.vocabulary.separator] if len(ids) >= self.last_call else None
 
 
 class ChosenProbabilities(LogitsProcessor):
-    """Records how probable greedy decoding found each token it chose. Goes last; ``steps``: one (Q,) of log-probabilities a token."""
+    """Records what greedy decoding thought of its choices. Goes last.
 
-    def __init__(self) -> None:
-        self.steps: list[torch.Tensor] = []
+    chosen: one (Q,) a token, the log-probability of the token it chose; digits: one (Q, 10) a token, the probabilities of 0 to 9, where
+    the tokenizer has them as tokens.
+    """
+
+    def __init__(self, digit_ids: Sequence[int] = ()):
+        self.digit_ids = list(digit_ids)
+        self.chosen: list[torch.Tensor] = []
+        self.digits: list[torch.Tensor] = []
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         """scores: (Q, V), returned as they are."""
-        self.steps.append(scores.float().log_softmax(-1).amax(-1))
+        logs = scores.float().log_softmax(-1)
+        self.chosen.append(logs.amax(-1))
+        self.digits.append(logs[:, self.digit_ids].exp())
         return scores
+
+
+def distance_probability(text: str, chosen: Sequence[float], digits: Sequence[Sequence[float]]) -> float:
+    """How probable the model found the distances for which ``text``, such as "4.8", would be right: all within 10 % of it.
+
+    A number is left at one of its digits for another; where only some of the numbers behind that digit are near enough, their share counts.
+    chosen: log-probabilities of the text's characters; digits: (characters, 10) probabilities of 0 to 9 in their places. Measured on
+    distances with 8-bit depth (66 % right): expected calibration error 0.12, of the text's own probability 0.54.
+    """
+    low, high = (factor * float(text) for factor in DISTANCE_FACTORS)
+    total = math.exp(min(0.0, sum(chosen)))
+    for place, character in enumerate(text):
+        if not character.isdigit():
+            continue
+        so_far = math.exp(min(0.0, sum(chosen[:place])))
+        for digit, probability in enumerate(digits[place]):
+            if str(digit) == character:
+                continue
+            least = text[:place] + str(digit) + regex.sub(r"[0-9]", "0", text[place + 1 :])
+            first, step = float(least), float(regex.sub(r"[0-9]", "0", text[:place]) + "1" + regex.sub(r"[0-9]", "0", text[place + 1 :]))
+            inside = min(high, first + step) - max(low, first)
+            total += so_far * probability * min(1.0, max(0.0, inside / step))
+    return min(1.0, total)

@@ -27,7 +27,7 @@ from smolrgpt.data.files import read_picture, to_rgb
 from smolrgpt.data.geometry import ASPECT_TOLERANCE, same_aspect
 from smolrgpt.data.loading import load_image, load_sample_depth
 from smolrgpt.data.schema import REGION_PLACEHOLDER, Camera, DataError, DepthMap, Packed, Region, Sample
-from smolrgpt.decoding import ANSWER_ONLY, FIELD_SEPARATOR, AnswerField, ChosenProbabilities, FieldVocabulary, field_pattern
+from smolrgpt.decoding import FIELD_SEPARATOR, AnswerField, ChosenProbabilities, FieldVocabulary, distance_probability, field_pattern
 from smolrgpt.evaluation.extract import extract, infer_category
 from smolrgpt.model.processing_smolrgpt import TURN_END
 from smolrgpt.precision import best_dtype
@@ -53,7 +53,8 @@ _ANSWERED_REGION = re.compile(r"\[Region (\d+)\]", re.IGNORECASE)
 class Answer:
     """answer: the text; normalized_answer: 'left' | 'right', an int count, a region number as a digit string, metres, or None when no rule
     reads it; category: left_right, count, mcq, distance or other; seconds: wall time, shared evenly by questions answered together;
-    confidence: 0 to 1, how probable the model found the whole text. Region numbers are the asker's own.
+    confidence: 0 to 1, how probable the model found the whole text (of a distance: all that are within 10 % of what it says). Region
+    numbers are the asker's own.
     """
 
     answer: str
@@ -83,9 +84,6 @@ class _Question:
     text: str
     category: str
     regions: list[Region]
-
-    def prompt(self, explain: bool) -> str:
-        return self.text if explain else f"{self.text} {ANSWER_ONLY}"
 
 
 class _Said(NamedTuple):
@@ -144,10 +142,9 @@ class Predictor:
         regions: Sequence[RegionLike] = (),
         camera: CameraLike | None = None,
         depth_near: Polarity = "dark",
-        explain: bool = True,
     ) -> Answer:
         """Answer one question; see ``ask_many``."""
-        return self.ask_many(image, [question], depth, regions, camera, depth_near, explain)[0]
+        return self.ask_many(image, [question], depth, regions, camera, depth_near)[0]
 
     def ask_many(
         self,
@@ -157,14 +154,12 @@ class Predictor:
         regions: Sequence[RegionLike] = (),
         camera: CameraLike | None = None,
         depth_near: Polarity = "dark",
-        explain: bool = True,
     ) -> list[Answer]:
         """Answer several questions about one image, which is encoded once; asking again about the same content reuses it.
 
         A question mentions regions as ``<region 0>``, ``<region 1>``, ... (places in ``regions``), or as one plain ``<mask>`` per region,
         in order.
         depth: near = small; ``depth_near="bright"`` turns a relative map round. It may have another size than the image, not another shape.
-        explain: False asks for the result only, which takes a few tokens and is less often right where it has to be worked out.
         Raises ValueError when questions and regions do not fit, DataError for unreadable or unfitting files.
         """
         if not questions:
@@ -179,7 +174,7 @@ class Predictor:
             _check_region(f"region {number}", region, picture)
         features = self._encode_once(picture, as_depth(depth, depth_near), as_camera(camera, picture))
         asked = [_Question(text, infer_category(text), [table[number] for number in numbers]) for text, numbers in mentions]
-        said = self._answer_about(features, asked, explain)
+        said = self._answer_about(features, asked)
         seconds = (time.perf_counter() - started) / len(said)
         answers = map(_read_answer, asked, said, itertools.repeat(seconds))
         return [_renumbered(answer, numbers) for answer, (_, numbers) in zip(answers, mentions, strict=True)]
@@ -192,16 +187,16 @@ class Predictor:
             self._last = _Features(key, image, depth, camera)
         return self._last
 
-    def _answer_about(self, features: _Features, questions: list[_Question], explain: bool) -> list[_Said]:
+    def _answer_about(self, features: _Features, questions: list[_Question]) -> list[_Said]:
         table = list(dict.fromkeys(region for question in questions for region in question.regions))
         row = {region: i for i, region in enumerate(table)}
-        encoded = [self.processor.encode_text(question.prompt(explain), len(question.regions)) for question in questions]
+        encoded = [self.processor.encode_text(question.text, len(question.regions)) for question in questions]
         batch = dict(self.processor.collate([], encoded, [], []))
         if self.processor.is_blind:
-            return self._generate(batch, {}, questions, explain)
+            return self._generate(batch, {}, questions)
         batch["image_index"] = torch.zeros(len(questions), dtype=torch.long)
         batch["region_index"] = _pad_rows([[row[region] for region in question.regions] for question in questions])
-        return self._generate(batch, self._pool(features, table), questions, explain)
+        return self._generate(batch, self._pool(features, table), questions)
 
     @torch.inference_mode()
     def _pool(self, features: _Features, table: list[Region]) -> dict[str, Any]:
@@ -222,31 +217,31 @@ class Predictor:
         return {"image_embeds": features.image_embeds, "region_embeds": vectors or None}
 
     # --------------------------------------------------------------------------------------------------------------- many images
-    def predict_samples(self, samples: Sequence[Sample], batch_size: int = 32, explain: bool = True) -> list[Answer]:
+    def predict_samples(self, samples: Sequence[Sample], batch_size: int = 32) -> list[Answer]:
         """One answer per sample, in order. Samples of the same ``image_key`` share one encoding; ``batch_size`` are answered together.
 
-        explain: as in ``ask_many``. Raises DataError for an image, depth map or mask that cannot be used.
+        Raises DataError for an image, depth map or mask that cannot be used.
         """
         answers: dict[int, Answer] = {}
         for chunk in _chunks(samples, 4 * batch_size):
             started = time.perf_counter()
             asked = [samples[i] for i in chunk]
             questions = [_Question(s.question, s.category or infer_category(s.question), s.regions) for s in asked]
-            said = self._predict_chunk(asked, questions, batch_size, explain)
+            said = self._predict_chunk(asked, questions, batch_size)
             seconds = (time.perf_counter() - started) / len(chunk)
             answers |= zip(chunk, map(_read_answer, questions, said, itertools.repeat(seconds)), strict=False)
         return [answers[i] for i in range(len(samples))]
 
-    def _predict_chunk(self, samples: list[Sample], questions: list[_Question], batch_size: int, explain: bool) -> list[_Said]:
+    def _predict_chunk(self, samples: list[Sample], questions: list[_Question], batch_size: int) -> list[_Said]:
         tables = region_tables(samples)
         order = {key: i for i, key in enumerate(tables)}
         batch = self.processor.collate(
             self._prepare_images(samples, tables),
-            [encode_question(self.processor, replace(s, question=q.prompt(explain))) for s, q in zip(samples, questions, strict=True)],
+            [encode_question(self.processor, sample) for sample in samples],
             [order[s.image_key] for s in samples],
             [[tables[s.image_key][region] for region in s.regions] for s in samples],
         )
-        return self._generate(dict(batch), self._encode(batch), questions, explain, batch_size)
+        return self._generate(dict(batch), self._encode(batch), questions, batch_size)
 
     def _prepare_images(self, samples: list[Sample], tables: dict[str, dict[Region, int]]) -> list[dict[str, np.ndarray]]:
         """The processor's arrays of each image in ``tables``; a blind model needs none."""
@@ -270,7 +265,7 @@ class Predictor:
 
     @torch.inference_mode()
     def _generate(
-        self, batch: dict[str, torch.Tensor], features: dict[str, Any], questions: list[_Question], explain: bool, batch_size: int = 32
+        self, batch: dict[str, torch.Tensor], features: dict[str, Any], questions: list[_Question], batch_size: int = 32
     ) -> list[_Said]:
         """Greedy answers to every row of a batch. Rows of like length go together, so that little is spent on padding."""
         lengths = batch["attention_mask"].sum(1)
@@ -281,7 +276,8 @@ class Predictor:
             length = int(lengths[rows].max())
             inputs = {name: batch[name][rows][:, -length:] for name in ("input_ids", "attention_mask")}
             inputs |= {name: batch[name][rows] for name in ("image_index", "region_index") if name in batch}
-            chosen = ChosenProbabilities()
+            asked = [questions[row] for row in rows.tolist()]
+            thought = ChosenProbabilities(self._vocabulary.digits if self._vocabulary else ())
             outputs = self.model.generate(
                 **{name: tensor.to(self.model.device) for name, tensor in inputs.items()},
                 **features,
@@ -289,21 +285,31 @@ class Predictor:
                 max_new_tokens=self.max_new_tokens,
                 eos_token_id=self._end,
                 pad_token_id=self._end if pad is None else pad,
-                logits_processor=LogitsProcessorList([*self._fields([questions[row] for row in rows.tolist()], length, explain), chosen]),
+                logits_processor=LogitsProcessorList([*self._fields(asked, length), thought]),
             )
-            probabilities = torch.stack(chosen.steps, dim=1).tolist()  # (Q, T)
-            for row, ids, log_probabilities in zip(rows.tolist(), outputs[:, length:].tolist(), probabilities, strict=True):
-                num_tokens = ids.index(self._end) + 1 if self._end in ids else len(ids)
-                text, confidence = self.processor.post_process(ids), math.exp(min(0.0, sum(log_probabilities[:num_tokens])))
-                said[row] = _Said(text, confidence, text.rpartition(FIELD_SEPARATOR)[2] if self._vocabulary else None)
+            chosen, digits = (torch.stack(steps, dim=1).tolist() for steps in (thought.chosen, thought.digits))  # (Q, T), (Q, T, 10)
+            for row, question, ids, *probabilities in zip(rows.tolist(), asked, outputs[:, length:].tolist(), chosen, digits, strict=True):
+                said[row] = self._said(question, ids, *probabilities)
         return [said[row] for row in range(len(questions))]
 
-    def _fields(self, questions: list[_Question], prompt_length: int, explain: bool) -> list[AnswerField]:
+    def _fields(self, questions: list[_Question], prompt_length: int) -> list[AnswerField]:
         """What keeps these rows' answer fields readable; nothing for a model that writes no field."""
         if self._vocabulary is None:
             return []
         patterns = [field_pattern(question.category, len(question.regions)) for question in questions]
-        return [AnswerField(self._vocabulary, patterns, prompt_length, self.max_new_tokens, at_once=not explain)]
+        return [AnswerField(self._vocabulary, patterns, prompt_length, self.max_new_tokens)]
+
+    def _said(self, question: _Question, ids: list[int], chosen: list[float], digits: list[list[float]]) -> _Said:
+        """What a row's ids (T,) say, and how sure of it the model was: chosen (T,) and digits (T, 10) as of ``ChosenProbabilities``."""
+        text, length = self.processor.post_process(ids), ids.index(self._end) if self._end in ids else len(ids)
+        if self._vocabulary is None:
+            return _Said(text, _probability(chosen[: length + 1]), None)
+        field = text.rpartition(FIELD_SEPARATOR)[2].strip()
+        start = length - len(field)
+        if question.category != "distance" or self._vocabulary.text(ids[start:length]) != field or len(digits[0]) != 10:
+            return _Said(text, _probability(chosen[: length + 1]), field)
+        sure = distance_probability(field, chosen[start:length], digits[start:length])
+        return _Said(text, _probability(chosen[:start]) * sure, field)
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(array).to(self.model.device)
@@ -457,6 +463,10 @@ def _read_answer(question: _Question, said: _Said, seconds: float) -> Answer:
     if short is None:
         short = extract(question.text, said.text, question.category)
     return Answer(said.text, short, question.category, seconds, said.confidence)
+
+
+def _probability(logs: Sequence[float]) -> float:
+    return math.exp(min(0.0, sum(logs)))
 
 
 def _renumbered(answer: Answer, numbers: Sequence[int]) -> Answer:

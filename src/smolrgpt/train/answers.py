@@ -6,9 +6,8 @@ too little on the fact. The shorter styles write facts only, and the rules of ``
     official  The pallets [Region 1] [Region 4] are in the buffer region [Region 0]. Therefore, the buffer [Region 0] has two pallets.
     brief     [Region 1] [Region 4] [Region 0]: 2
     steps     [Region 0][Region 6] left[Region 0], leftmost buffer[Region 0], [Region 1][Region 0] 1, [Region 4][Region 0] 2: 2
-    short     2, where the question ends with ``decoding.ANSWER_ONLY``
 
-"steps" compares the best so far with each next region and names the better one (here: which buffer is leftmost), says what was found,
+The last one compares the best so far with each next region and names the better one (here: which buffer is leftmost), says what was found,
 then counts pallet by pallet.
 """
 
@@ -20,7 +19,6 @@ from dataclasses import replace
 
 from smolrgpt.data.schema import Sample
 from smolrgpt.data.synthetic.questions import brief_metres
-from smolrgpt.decoding import ANSWER_ONLY
 
 _REGION = re.compile(r"\[Region \d+\]")
 
@@ -58,30 +56,17 @@ def official_answer(sample: Sample) -> str | None:
     return sample.answer
 
 
-def short_answer(sample: Sample) -> str | None:
-    """The normalised answer as text; a sample without one keeps what it has."""
-    return _short(sample) or sample.answer
-
-
 ANSWER_STYLES: dict[str, Callable[[Sample], str | None]] = {
     "official": official_answer,
     "brief": brief_answer,
     "steps": stepwise_answer,
-    "short": short_answer,
 }
-#: Styles whose questions say so.
-INSTRUCTIONS = {"short": ANSWER_ONLY}
 
 
 def restyle(samples: Sequence[Sample], style: str) -> Sequence[Sample]:
     """The samples with their answers written in a style of ``ANSWER_STYLES``; the sequence itself where nothing changes.
 
-    Raises ValueError for another style.
+    Raises KeyError for another style.
     """
-    if style not in ANSWER_STYLES:
-        raise ValueError(f"there is no answer style {style!r}; expected one of {', '.join(ANSWER_STYLES)}")
-    write, instruction = ANSWER_STYLES[style], INSTRUCTIONS.get(style)
-    if write is official_answer:
-        return samples
-    ask = "{}".format if instruction is None else f"{{}} {instruction}".format
-    return [replace(sample, question=ask(sample.question), answer=write(sample)) for sample in samples]
+    write = ANSWER_STYLES[style]
+    return samples if write is official_answer else [replace(sample, answer=write(sample)) for sample in samples]

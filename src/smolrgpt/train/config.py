@@ -19,8 +19,7 @@ class Stage:
 
     rates: (regular expression searched in the parameter name, learning rate); first match wins, None freezes,
     a name that nothing matches is an error.
-    mixture: source name -> how many times its questions are seen per epoch (0.5: a random half, another one every epoch); "train:short" is
-    the source "train" with answers in the style "short" (``train/answers.py``) instead of the run's.
+    mixture: source name -> how many times its questions are seen per epoch (0.5: a random half, another one every epoch).
     temperature: above 1, sources are seen in shares closer to one another (``data.mixture.tempered``); None: as ``mixture`` says.
     balance: within a source, equal shares for every "category", every "template" (wording), or one within the other, in this order;
     no question more than ``balance_limit`` times as often as ``mixture`` says (``data.mixture.balanced``).

@@ -116,10 +116,9 @@ class Epoch:
 
 def epoch_of(stage: Stage, facts: dict[str, SourceFacts]) -> Epoch:
     """Raises ValueError naming the sources that exist when the mixture names another."""
-    missing = sorted({name.partition(":")[0] for name in stage.mixture} - set(facts))
+    missing = sorted(set(stage.mixture) - set(facts))
     if missing:
         raise ValueError(f"stage {stage.name!r} names source {missing[0]!r}; known: {', '.join(sorted(facts))}")
-    facts = {name: facts[name.partition(":")[0]] for name in stage.mixture}  # in whatever answer style
     seen = {name: times * facts[name].questions for name, times in stage.mixture.items()}
     questions = sum(seen.values())
     means = [

@@ -137,12 +137,11 @@ def _claim_folder(config: Run, resume: bool) -> None:
 
 def load_sources(config: Run) -> dict[str, Sequence[Sample]]:
     """Source name -> samples. Synthetic data is drawn first if it is not there yet. ``validation`` is a fixed random draw."""
-    styled = {name: name.partition(":") for stage in config.stages for name in stage.mixture}
-    wanted = {source for source, _, _ in styled.values()}
+    wanted = {name for stage in config.stages for name in stage.mixture}
     data = config.data
-    read = _synthetic_sources(data, wanted) if isinstance(data, SyntheticData) else _folder_sources(data, wanted)
-    sources = {name: restyle(read[source], style or config.answer_style) for name, (source, _, style) in styled.items()}
-    validation = read["validation"]
+    sources = _synthetic_sources(data, wanted) if isinstance(data, SyntheticData) else _folder_sources(data, wanted)
+    sources = {name: samples if name == "validation" else restyle(samples, config.answer_style) for name, samples in sources.items()}
+    validation = sources["validation"]
     drawn = random.Random(0).sample(validation, min(config.validation_questions, len(validation)))  # the same for every seed of a run
     return {**sources, "validation": drawn}
 
