@@ -106,6 +106,16 @@ def test_confidence_is_the_probability_of_the_text(tiny_checkpoint: Path) -> Non
     assert all(0 < answer.confidence < 1 for answer in together)
 
 
+def test_the_bundled_models_distances_have_such_a_confidence(bundled: Predictor) -> None:
+    row = dataclasses.replace(samples()[3], category="distance")
+    found = bundled.predict_samples([row])[0]
+    ids = bundled.processor.tokenizer(f" {found.normalized_answer}", add_special_tokens=False).input_ids
+    assert len(ids) == len(str(found.normalized_answer)), "a character is a token, so its digits can be weighed"
+    assert {bundled._vocabulary.digits[i] for i in ids if i in bundled._vocabulary.digits} == {
+        int(c) for c in str(found.normalized_answer) if c != "."
+    }
+
+
 def test_chosen_probabilities_are_those_of_the_library(tiny_checkpoint: Path) -> None:
     predictor = Predictor.from_pretrained(tiny_checkpoint, dtype=torch.float32, device="cpu")
     thought, words = ChosenProbabilities(), predictor.processor.tokenizer("left of here", return_tensors="pt")

@@ -277,7 +277,7 @@ class Predictor:
             inputs = {name: batch[name][rows][:, -length:] for name in ("input_ids", "attention_mask")}
             inputs |= {name: batch[name][rows] for name in ("image_index", "region_index") if name in batch}
             asked = [questions[row] for row in rows.tolist()]
-            thought = ChosenProbabilities(self._vocabulary.digits if self._vocabulary else ())
+            thought = ChosenProbabilities(self._vocabulary.digits if self._vocabulary else None)
             outputs = self.model.generate(
                 **{name: tensor.to(self.model.device) for name, tensor in inputs.items()},
                 **features,
@@ -306,7 +306,7 @@ class Predictor:
             return _Said(text, _probability(chosen[: length + 1]), None)
         field = text.rpartition(FIELD_SEPARATOR)[2].strip()
         start = length - len(field)
-        if question.category != "distance" or self._vocabulary.text(ids[start:length]) != field or len(digits[0]) != 10:
+        if question.category != "distance" or self._vocabulary.text(ids[start:length]).strip() != field:
             return _Said(text, _probability(chosen[: length + 1]), field)
         sure = distance_probability(field, chosen[start:length], digits[start:length])
         return _Said(text, _probability(chosen[:start]) * sure, field)

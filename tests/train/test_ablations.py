@@ -38,7 +38,7 @@ def test_variants_of_an_ablation_differ(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_kept_is_an_error(tmp_path: Path) -> None:
-    path = variant_run(ABLATIONS["depth"], "no depth token", tmp_path, 200, 0).model.path
+    path = variant_run(ABLATIONS["depth"], "no depth anywhere", tmp_path, 200, 0).model.path
     with pytest.raises(ValueError, match="matches no parameter"):
         build_model(ModelSpec(path=path, keep="nothing_like_it"), None, [])
     with pytest.raises(ValueError, match="depth_connector.*no place"):

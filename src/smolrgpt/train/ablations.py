@@ -48,12 +48,8 @@ class Ablation:
     base: Sequence[str] = ()
 
 
-#: Region tokens of the published model, on names that carry them: what the geometry token knows by itself cannot hide what depth adds.
-_PUBLISHED_TOKENS = (
-    'model.config.region_tokens=["rgb","depth"]',
-    "model.config.pair_geometry=false",
-    "model.config.distance_loss_weight=0.0",
-)
+#: All three tokens of a region on its name, nothing on pairs: what a pair's geometry knows by itself cannot hide what the tokens add.
+_NO_PAIRS = ("model.config.pair_geometry=false", "model.config.distance_loss_weight=0.0")
 
 
 def _tokens(*kinds: str) -> str:
@@ -79,15 +75,16 @@ def _all_at_once(run: Run) -> Run:
 
 ABLATIONS: dict[str, Ablation] = {
     "depth": Ablation(
-        "What does depth add, and does it need connectors and refiners of its own (the paper's mechanism 1)?",
+        "What does depth add, where, and does it need connectors and refiners of its own (the paper's mechanism 1)?",
         {
-            "no depth token": [_tokens("rgb"), 'model.config.depth_path="none"'],
-            "shared connector and refiner": ['model.config.depth_path="shared"', 'model.config.refiner="shared"'],
-            "own connector, shared refiner": ['model.config.refiner="shared"'],
-            "shared connector, own refiner": ['model.config.depth_path="shared"'],
+            "no depth anywhere": ['data.depth="none"', _tokens("rgb", "geo"), 'model.config.depth_path="none"'],
+            "in the geometry only": [_tokens("rgb", "geo"), 'model.config.depth_path="none"'],
+            "as a token too, connector and refiner shared": ['model.config.depth_path="shared"', 'model.config.refiner="shared"'],
+            "own connector, refiner shared": ['model.config.refiner="shared"'],
+            "connector shared, own refiner": ['model.config.depth_path="shared"'],
             "own connector and refiner (published)": [],
         },
-        _PUBLISHED_TOKENS,
+        _NO_PAIRS,
     ),
     "refiner": Ablation(
         "What do refiners add to pooling from the connector's grid, and how should masks be reduced to it?",
@@ -96,14 +93,14 @@ ABLATIONS: dict[str, Ablation] = {
             "refiners, bilinear masks (published)": ['model.processor.mask_resize="bilinear"'],
             "refiners, area masks": ['model.processor.mask_resize="area"'],
         },
-        _PUBLISHED_TOKENS,
+        _NO_PAIRS,
     ),
     "regions": Ablation(
         "How should the model be told of a region: pooled features, its geometry, or both; of pairs, too?",
         {
-            "rgb and depth (published)": [_tokens("rgb", "depth"), *_PUBLISHED_TOKENS[1:]],
-            "geometry alone": [_tokens("geo"), "model.config.geometry_loss_weight=0.0", *_PUBLISHED_TOKENS[1:]],
-            "rgb, depth and geometry": _PUBLISHED_TOKENS[1:],
+            "rgb and depth (published)": [_tokens("rgb", "depth"), *_NO_PAIRS],
+            "geometry alone": [_tokens("geo"), "model.config.geometry_loss_weight=0.0", *_NO_PAIRS],
+            "rgb, depth and geometry": _NO_PAIRS,
             "the same, and pairs": ["model.config.distance_loss_weight=0.0"],
             "the same, and the distance head (bundled)": [],
         },
@@ -199,7 +196,7 @@ def _one(ablation: Ablation, variant: str, out: Path, steps: int, seed: int, num
     assert isinstance(run.data, SyntheticData)
     each = -(-num_questions // TEST_SCENES)
     write_dataset(run.data.root, f"test-{each}", TEST_SCENES, TEST_SEED, questions_per_scene=each)
-    samples = read_warehouse(run.data.root, f"test-{each}")
+    samples = read_warehouse(run.data.root, f"test-{each}", depth=run.data.depth)
     predictor = Predictor.from_pretrained(final)
     result = summarise(samples, predict(predictor, samples, progress=False))
     shutil.rmtree(folder)

@@ -85,6 +85,7 @@ class SyntheticData:
     layouts: str = "known"
     questions_per_scene: int = 24
     relative_depth_fraction: float = 0.0  # share of images whose metric depth and camera are withheld
+    depth: Literal["metric", "none"] = "metric"  # none: no depth in any image, whatever the source
 
     def __post_init__(self) -> None:
         if not 0 <= self.relative_depth_fraction <= 1:

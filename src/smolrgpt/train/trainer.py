@@ -178,14 +178,14 @@ def _synthetic_sources(data: SyntheticData, wanted: set[str]) -> dict[str, Seque
         for split, scenes, seed in (("train", data.num_scenes, data.seed), ("val", data.num_val_scenes, data.seed + 1_000_000)):
             write_dataset(data.root, split, scenes, seed, data.layouts, questions_per_scene=data.questions_per_scene)
     sources = {name: _withhold_metric(data, *SYNTHETIC_SOURCES[name]) for name in SYNTHETIC_SOURCES if name in wanted}
-    return {**sources, "validation": read_warehouse(data.root, "val")}
+    return {**sources, "validation": read_warehouse(data.root, "val", depth=data.depth)}
 
 
 def _withhold_metric(data: SyntheticData, split: str, fraction: float | None) -> list[Sample]:
     """Metric depth and camera, except for a share of the images, which show what a data set without them shows."""
     fraction = data.relative_depth_fraction if fraction is None else fraction
-    metric = read_warehouse(data.root, split, depth="metric", folder="train")
-    if fraction == 0:
+    metric = read_warehouse(data.root, split, depth=data.depth, folder="train")
+    if fraction == 0 or data.depth == "none":
         return metric
     relative = read_warehouse(data.root, split, depth="relative", folder="train")
     return [
