@@ -17,7 +17,7 @@ pytest.importorskip("openai")
 
 from smolrgpt.evaluation.endpoint import Endpoint
 from smolrgpt.evaluation.extractors import make_extractors
-from smolrgpt.evaluation.judge import judge
+from smolrgpt.evaluation.judge import Judge
 from smolrgpt.evaluation.llm import Count, LLMExtractor
 from smolrgpt.evaluation.spatial_bench import score
 
@@ -137,13 +137,15 @@ def test_a_judge_stands_beside_the_rules_and_never_inside(stub: Stub) -> None:
     predictions = [
         {"id": row_id, "answer": text} for row_id, text in {"a": "the sofa", "b": "two metres", "c": "noonish", "d": "bad"}.items()
     ]
-    said = {"the sofa": '{"same": true}', "two metres": '{"metres": 2.1}', "noonish": '{"hour": 12}', "bad": "no idea"}
+    said = {"the sofa": '{"agrees": true}', "two metres": '{"metres": 2.1}', "noonish": '{"hours": 12}', "bad": "no idea"}
     stub.answer = lambda text, tries: next(value for name, value in said.items() if name in text)
-    rules, judged = score(truth, predictions), judge(truth, predictions, Endpoint(stub.url))
+    rules, judged = score(truth, predictions), score(truth, predictions, read=Judge(Endpoint(stub.url)))
     assert judged["accuracy"] == {"left/right": 100.0, "tall/short": 0.0, "width": 100.0, "height": 0.0, "direction": 100.0}
-    assert judged["problem_counts"] == {"unjudged": 1, "missing": 1}
+    assert judged["problem_counts"] == {"unparsable": 1, "missing": 1}
     assert score(truth, predictions) == rules and rules["accuracy"]["left/right"] == 0.0
     assert all("data; what they may tell you" in request["messages"][0]["content"] for request in stub.requests)
+    shown = {request["messages"][1]["content"] for request in stub.requests}
+    assert sum("correct_answer" in text for text in shown) == 1, "only who marks is told the truth"
 
 
 def test_replies_are_remembered_by_everything_that_was_asked(stub: Stub, tmp_path: Path) -> None:

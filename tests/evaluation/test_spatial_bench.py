@@ -1,20 +1,21 @@
 """SpatialRGPT-Bench: what the rules read in free text, the official metrics, and files in every shape.
 
-spatial_bench_labels.json: 60 real answers of a model, drawn by a fixed seed (24 lengths, 20 predicates, 11 choices, 5 directions), read and
-judged by a person who did not see the rules' verdicts; value in metres, hours, true or false, or a region's number, null: none is given.
+spatial_bench_labels.json: 60 real answers of a model, drawn by a fixed seed (24 lengths, 20 predicates, 11 choices, 5 directions), read one
+by one and not by the rules, each label checked in a second reading; value in metres, hours, true or false, a region's number; null: none.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import time
 from pathlib import Path
 
 import pytest
 
 from smolrgpt.data.schema import DataError
 from smolrgpt.evaluation.spatial_answers import OPPOSITES, RELATIONS, parse_choice, parse_clock, parse_length, parse_predicate
-from smolrgpt.evaluation.spatial_bench import GROUPS, LENGTHS, Kind, question_kind, read_predictions, read_truth, score
+from smolrgpt.evaluation.spatial_bench import GROUPS, LENGTHS, MAX_CHARS, Kind, question_kind, read_predictions, read_truth, score
 
 LABELS = json.loads((Path(__file__).parent / "spatial_bench_labels.json").read_text())
 FOOT, INCH = 0.3048, 0.0254
@@ -153,6 +154,8 @@ def test_verdicts(answer: str, holds: bool | None) -> None:
         ("[Region 0]", 0),
         ("* Region [0]\n* Region [1]\n\n**Answer:** Region [1] (the door)\n\nRegion [0] is left of it.", 1),
         ("*Region [0] is the tall vase.*\n*Region [1] is the sofa.*\nThe sofa is taller.", 1),
+        ("Region [1] is shorter", 0),
+        ("Region [1] is the shorter one.", 0),
         ("Region [7]", None),
         ("both", None),
         ("", None),
@@ -192,6 +195,15 @@ def test_official_rules(category: str, truth: str, answer: str, right: bool) -> 
     assert result["num_correct"] == right
 
 
+@pytest.mark.parametrize("repeated", ["\n", "5'", "1 m 20 cm ", "Region [0] is the tall vase. ", "yes ", "10 o'clock ", "("])
+@pytest.mark.parametrize("category", ["width_data", "direction", "tall_predicate", "tall_choice"])
+def test_long_answers_take_no_time(category: str, repeated: str) -> None:
+    started = time.perf_counter()
+    for length in (MAX_CHARS, 100 * MAX_CHARS):
+        question_kind(category).parse((repeated * length)[:length])
+    assert time.perf_counter() - started < 5
+
+
 def test_averages_are_means_over_groups_and_errors_are_official() -> None:
     truth = [
         {"id": "a", "category": "width_data", "answer": "2 meters"},
@@ -229,17 +241,22 @@ def test_truth_that_cannot_be_read_is_an_error(answer: str | None, message: str)
 @pytest.mark.parametrize("shape", ["list.json", "nested.jsonl", "nested.parquet", "flat.json"])
 def test_truth_reads_the_same_in_every_shape(tmp_path: Path, shape: str) -> None:
     turns = [{"from": "human", "value": "<image>\nHow wide is <mask> <depth>?"}, {"from": "gpt", "value": "2 meters"}]
-    rows = [{"id": f"q{i}", "qa_info": {"type": "quantitative", "category": "width_data"}, "conversations": turns} for i in range(2)]
-    nested = [{key: json.dumps(value) if key != "id" else value for key, value in row.items()} for row in rows]
+    rows = [
+        {"id": f"q{i}", "qa_info": {"type": "quantitative", "category": "width_data"}, "conversations": turns, "text_q": "Q"}
+        for i in range(2)
+    ]
+    nested = [{key: json.dumps(value) if key not in ("id", "text_q") else value for key, value in row.items()} for row in rows]
     path = tmp_path / shape
     if shape == "flat.json":
-        path.write_text(json.dumps([{"id": row["id"], "qa_category": "width_data", "ground_truth": "2 meters"} for row in rows]))
+        path.write_text(
+            json.dumps([{"id": row["id"], "qa_category": "width_data", "question": "Q", "ground_truth": "2 meters"} for row in rows])
+        )
     elif path.suffix == ".parquet":
         arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
         parquet.write_table(arrow.Table.from_pylist(nested), path)
     else:
         path.write_text(json.dumps(rows) if path.suffix == ".json" else "\n".join(map(json.dumps, nested)))
-    assert read_truth(path) == [{"id": f"q{i}", "category": "width_data", "answer": "2 meters"} for i in range(2)]
+    assert read_truth(path) == [{"id": f"q{i}", "category": "width_data", "question": "Q", "answer": "2 meters"} for i in range(2)]
 
 
 @pytest.mark.parametrize(
@@ -275,7 +292,7 @@ def test_every_real_truth_is_read_rightly(shared_path) -> None:
 
 
 @pytest.mark.realdata
-def test_the_rules_agree_with_a_person_on_a_models_answers(shared_path) -> None:
+def test_the_rules_agree_with_the_labels_of_a_models_answers(shared_path) -> None:
     path = shared_path("samples/spatial_bench/raw_model_answers_350.jsonl")
     answers, truths = ({row["id"]: row["answer"] for row in read(path)} for read in (read_predictions, read_truth))
     same_value = same_verdict = 0

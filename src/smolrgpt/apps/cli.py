@@ -457,9 +457,10 @@ def score(
         result = spatial_bench.score(rows, answers, strict)
         if judge:
             from smolrgpt.evaluation.endpoint import Endpoint
-            from smolrgpt.evaluation.judge import judge as ask_judge
+            from smolrgpt.evaluation.judge import Judge
 
-            result["judge"] = ask_judge(rows, answers, Endpoint(**_endpoint(endpoint, endpoint_model, cache)))
+            asked = Endpoint(**_endpoint(endpoint, endpoint_model, cache))
+            result["judge"] = {"model": asked.model, **spatial_bench.score(rows, answers, read=Judge(asked))}
         return _print_result(result, as_json)
     if judge:
         raise ValueError("--judge is for --benchmark spatial; the warehouse score has no judge")
@@ -504,9 +505,8 @@ def format_result(result: Mapping[str, Any]) -> str:
     ]
     if "judge" in result:
         judged = [f"{name} {result['judge'][name]:.2f}" for name in ("qualitative", "quantitative") if result["judge"][name] is not None]
-        extractors.append(
-            f"  judged by {result['judge']['model']}: {', '.join(judged)}, {result['judge']['num_unjudged']} without a verdict"
-        )
+        without = f"{result['judge']['problem_counts'].get('unparsable', 0)} without a verdict"
+        extractors.append(f"  judged by {result['judge']['model']}: {', '.join([*judged, without])}")
     return "\n".join([f"{', '.join(means)} on {result['num_questions']} questions", *rows, *extractors])
 
 

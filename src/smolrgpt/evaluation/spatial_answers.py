@@ -71,17 +71,14 @@ _VERDICT = re.compile(r"\b(not )?(yes|yeah|true|correct|indeed|no|nope|false|inc
 _POSITIVE = {"yes", "yeah", "true", "correct", "indeed"}
 _NEGATION = re.compile(r"\bnot\b|n't\b|\bneither\b|\bno\b")
 _NAME = re.compile(r"<(\d+)>")
-#: "<0>: the red box", "<0> is the table": says what a region is, nothing about how it compares ("<0> is the taller one" does).
-_COMPARES = "|".join(dict.fromkeys("|".join(RELATIONS.values()).split("|")))
-_DEFINES = re.compile(
-    rf"[\s\-•]*<\d+>\s*(?::|(?:refers to|contains|highlights|encompasses|shows)\b|(?:is|are) (?:an?|the) (?!(?:{_COMPARES})\b))"
-)
+#: "<0>: the red box", "<0> is the table": says what a region is, nothing about how it compares; "<0> is (the) taller" does.
+_DEFINES = re.compile(r"[\s\-•]*<\d+>\s*(?::|(?:is|are)\s+(?:an?|the)\b|(?:refers to|contains|highlights|encompasses|shows)\b)")
 
 
 def parse_length(answer: str) -> float | None:
     """Metres. A range counts as its middle, "5 feet 3 inches" as their sum; of "20 inches (51 cm)" the first; a bare number is metres."""
     text = _digits(_plain(answer))
-    if bare := re.fullmatch(rf"\s*(?:about|approximately|~)?\s*({_NUMBER})\.?\s*", text):
+    if bare := re.fullmatch(rf"(?:(?:about|approximately|~)\s*)?({_NUMBER})\.?", text.strip()):
         return _value(bare.group(1))
     return _skim(text, lambda sentence: next(iter(_lengths(sentence)), None), skips=_REFERENCE)
 
@@ -89,7 +86,7 @@ def parse_length(answer: str) -> float | None:
 def parse_clock(answer: str) -> float | None:
     """Hours from 1 to below 13; "10 to 11 o'clock" is 10.5. A bare 1..12 is read too; "to the left" is no clock direction."""
     text = _digits(_plain(answer))
-    if bare := re.fullmatch(r"\s*(\d{1,2})(?::\d\d)?\.?\s*", text):
+    if bare := re.fullmatch(r"(\d{1,2})(?::\d\d)?\.?", text.strip()):
         return _hours(bare.group(1), None)
     return _skim(text, lambda sentence: next((_hours(*found.groups()) for found in _CLOCK.finditer(sentence)), None))
 
@@ -254,7 +251,7 @@ def _statement(sentence: str, asked: str, pronoun: bool = True) -> tuple[int, bo
 
     pronoun: whether a comparison that names no region ("it appears further away") is about Region [0], as the questions are.
     """
-    if _DEFINES.match(sentence) and not re.search(r"\bthan\b|\bcompared\b|\bmore to the\b|" + _positioned(asked), sentence):
+    if _DEFINES.match(sentence) and not re.search(r"\bthan\b|\bcompared\b|\bmore to the\b|" + _compared(asked), sentence):
         return None
     sentence = re.sub(r"\b(?:between|of|comparing) <0> (?:and|or) <1>,?|\b(?:between|of|comparing) <1> (?:and|or) <0>,?", "", sentence)
     for found in re.finditer(rf"\b(?:(?P<asked>{RELATIONS[asked]})|(?P<opposite>{RELATIONS[OPPOSITES[asked]]}))\b", sentence):
@@ -275,9 +272,10 @@ def _statement(sentence: str, asked: str, pronoun: bool = True) -> tuple[int, bo
     return None
 
 
-def _positioned(asked: str) -> str:
-    """A relation to the other region by its name: "above <1>", "to the left of <1>"."""
-    return rf"\b(?:{RELATIONS[asked]}|{RELATIONS[OPPOSITES[asked]]})(?: side)?(?: of)? <\d+>"
+def _compared(asked: str) -> str:
+    """A relation to the other region by its name ("above <1>", "to the left of <1>") or a comparison after all ("is the taller one")."""
+    relation = rf"(?:{RELATIONS[asked]}|{RELATIONS[OPPOSITES[asked]]})"
+    return rf"\b{relation}(?: side)?(?: of)? <\d+>|\bis the {relation}(?: one)?\b"
 
 
 def _only_name(sentence: str, anywhere: bool = False) -> int | None:

@@ -24,6 +24,8 @@ ERROR_EPSILON = 1e-4
 #: A direction is right when it is at most this many hours off (official rule); an hour is 30 degrees.
 MAX_HOURS_OFF = 1
 DEGREES_PER_HOUR = 30
+#: A longer text is no answer (real ones have some hundred characters), and some rules take time quadratic in it.
+MAX_CHARS = 10_000
 
 #: Group of the paper's tables -> the categories of qa_info in it.
 QUALITATIVE: dict[str, tuple[str, ...]] = {
@@ -45,7 +47,7 @@ PUBLISHED: dict[str, tuple[float, float]] = {
     "SpatialReasoner-R1-8B": (95.6, 77.3),
     "SpatialRGPT-8B": (92.7, 61.4),
     "blind model trained on OSD": (86.9, 27.2),
-    "GPT-4V": (58.1, 38.0),
+    "GPT-4V (quantitative: about)": (58.1, 38.0),
 }
 _GROUP_OF = {category: group for group, categories in GROUPS.items() for category in categories}
 
@@ -66,7 +68,7 @@ class Kind:
 
     def parse(self, answer: str) -> Value | None:
         """Metres, hours, whether it is so, or the region's number; None when no rule reads the answer."""
-        return _PARSERS[self.form](answer, self.asked or "")
+        return _PARSERS[self.form](answer, self.asked or "") if len(answer) <= MAX_CHARS else None
 
     def right(self, truth: Value, prediction: Value) -> bool:
         """Whether a parsed answer counts as right."""
@@ -114,8 +116,46 @@ _RULES: dict[str, Callable[[Any, Any], bool]] = {
 
 
 # -------------------------------------------------------------------------------------------------------------------------- scoring
-def score(truth: Iterable[Mapping[str, Any]], predictions: Iterable[Mapping[str, Any]], strict: bool = False) -> dict[str, Any]:
-    """Score predictions {id, answer} against truth {id, category, answer}; both answers are free text.
+@dataclass(frozen=True)
+class Asked:
+    """A question of the benchmark with the answer somebody gave: both texts, and the truth as ``Kind.parse`` reads it."""
+
+    id: str
+    kind: Kind
+    question: str
+    truth_text: str
+    truth: Value
+    answer: str
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What an answer says, as ``Kind.parse`` would give it; None and the reason where it cannot be told."""
+
+    value: Value | None
+    reason: str = ""
+
+
+Reader = Callable[[Sequence[Asked]], list[Reading]]
+
+
+def read_by_rules(asked: Sequence[Asked]) -> list[Reading]:
+    """Every answer as the rules of ``spatial_answers`` read it."""
+    return [_by_rules(one) for one in asked]
+
+
+def _by_rules(one: Asked) -> Reading:
+    value = one.kind.parse(one.answer)
+    return Reading(value, "" if value is not None else f"no {one.kind.form} in {' '.join(one.answer.split())[:80]!r}")
+
+
+def score(
+    truth: Iterable[Mapping[str, Any]],
+    predictions: Iterable[Mapping[str, Any]],
+    strict: bool = False,
+    read: Reader = read_by_rules,
+) -> dict[str, Any]:
+    """Score predictions {id, answer} against truth {id, category, answer}; both answers are free text, read by ``read`` and by the rules.
 
     Returns percentages 0..100: ``accuracy`` {group: %}, ``qualitative`` and ``quantitative`` (means over their groups that are present,
     else None); ``num_questions`` and ``num_correct``; ``by_category`` {group: {num_questions, num_correct, num_read}}; ``abs_rel``
@@ -125,14 +165,54 @@ def score(truth: Iterable[Mapping[str, Any]], predictions: Iterable[Mapping[str,
     Raises DataError when the truth is unusable, and under ``strict`` on missing, extra or repeated ids and unreadable answers.
     """
     problems = Problems()
+    totals, asked = _asked(truth, predictions, problems)
+    correct: Counter[str] = Counter()
+    pairs: dict[str, list[tuple[Any, Any]]] = {group: [] for group in GROUPS}
+    for one, reading in zip(asked, read(asked), strict=True):
+        if reading.value is None:
+            problems.add("unparsable", one.id, f"{one.kind.category}: {reading.reason}")
+            continue
+        correct[one.kind.group] += one.kind.right(one.truth, reading.value)
+        pairs[one.kind.group].append((one.truth, reading.value))
+    problems.refuse(strict)
+    accuracy = {group: 100.0 * correct[group] / totals[group] for group in GROUPS if totals[group]}
+    return {
+        "qualitative": mean([accuracy[group] for group in QUALITATIVE if group in accuracy]),
+        "quantitative": mean([accuracy[group] for group in QUANTITATIVE if group in accuracy]),
+        "accuracy": accuracy,
+        "num_questions": sum(totals.values()),
+        "num_correct": sum(correct.values()),
+        "by_category": {
+            group: {"num_questions": totals[group], "num_correct": correct[group], "num_read": len(pairs[group])} for group in accuracy
+        },
+        "abs_rel": {group: mean([abs(p - g) / (g + ERROR_EPSILON) for g, p in pairs[group]]) for group in LENGTHS if group in accuracy},
+        "angle_error_deg": mean([DEGREES_PER_HOUR * hours_off(g, p) for g, p in pairs["direction"]]),
+        "problem_counts": dict(problems.counts),
+        "problems": problems.listed,
+    }
+
+
+def summarise(samples: Sequence[Sample], predictions: Iterable[Mapping[str, Any]], strict: bool = False) -> dict[str, Any]:
+    """``score`` of the samples that have an answer."""
+    truth = [
+        {"id": one.id, "category": one.category, "question": one.metadata.get("text_q") or one.question, "answer": one.answer}
+        for one in samples
+        if one.answer is not None
+    ]
+    return score(truth, predictions, strict)
+
+
+def _asked(
+    truth: Iterable[Mapping[str, Any]], predictions: Iterable[Mapping[str, Any]], problems: Problems
+) -> tuple[Counter[str], list[Asked]]:
+    """Questions by group, and those that have an answer to read; notes what is wrong with the others."""
     known = rows_by_id(truth, "truth", problems)
     given = rows_by_id(predictions, "predictions", problems)
     for row_id in given:
         if row_id not in known:
             problems.add("extra", row_id, "predicted, but not in the truth: ignored")
     totals: Counter[str] = Counter()
-    correct: Counter[str] = Counter()
-    read: dict[str, list[tuple[Any, Any]]] = {group: [] for group in GROUPS}
+    asked = []
     for row_id, row in known.items():
         try:
             kind = question_kind(row.get("category") or "")
@@ -141,40 +221,18 @@ def score(truth: Iterable[Mapping[str, Any]], predictions: Iterable[Mapping[str,
             continue
         expected = _parse_truth(row_id, kind, row.get("answer"))
         totals[kind.group] += 1
-        parsed = _parse_prediction(row_id, kind, given.get(row_id), problems)
-        if parsed is None:
-            continue
-        correct[kind.group] += kind.right(expected, parsed)
-        read[kind.group].append((expected, parsed))
+        prediction = given.get(row_id)
+        answer = None if prediction is None else prediction.get("answer")
+        if prediction is None:
+            problems.add("missing", row_id, "not predicted: counted as wrong")
+        elif not isinstance(answer, str) or prediction.get("error"):
+            problems.add("unparsable", row_id, f"{kind.category}: {prediction.get('error') or f'answer is {answer!r}, expected a text'}")
+        else:
+            question = str(row.get("question") or prediction.get("question") or "")
+            asked.append(Asked(row_id, kind, question, str(row["answer"]), expected, answer))
     if not totals:
         raise DataError(f"the truth holds no question of SpatialRGPT-Bench; expected rows of the categories {', '.join(_GROUP_OF)}")
-    problems.refuse(strict)
-    accuracy = {group: 100.0 * correct[group] / totals[group] for group in GROUPS if totals[group]}
-    return {
-        **averages(accuracy),
-        "accuracy": accuracy,
-        "num_questions": sum(totals.values()),
-        "num_correct": sum(correct.values()),
-        "by_category": {
-            group: {"num_questions": totals[group], "num_correct": correct[group], "num_read": len(read[group])} for group in accuracy
-        },
-        "abs_rel": {group: mean([abs(p - g) / (g + ERROR_EPSILON) for g, p in read[group]]) for group in LENGTHS if group in accuracy},
-        "angle_error_deg": mean([DEGREES_PER_HOUR * hours_off(g, p) for g, p in read["direction"]]),
-        "problem_counts": dict(problems.counts),
-        "problems": problems.listed,
-    }
-
-
-def averages(accuracy: Mapping[str, float]) -> dict[str, float | None]:
-    """{qualitative, quantitative}: means over the groups that are there; None where none is."""
-    kinds = {"qualitative": QUALITATIVE, "quantitative": QUANTITATIVE}
-    return {name: mean([accuracy[group] for group in groups if group in accuracy]) for name, groups in kinds.items()}
-
-
-def summarise(samples: Sequence[Sample], predictions: Iterable[Mapping[str, Any]], strict: bool = False) -> dict[str, Any]:
-    """``score`` of the samples that have an answer."""
-    truth = [{"id": one.id, "category": one.category, "answer": one.answer} for one in samples if one.answer is not None]
-    return score(truth, predictions, strict)
+    return totals, asked
 
 
 def _parse_truth(row_id: str, kind: Kind, answer: Any) -> Value:
@@ -185,22 +243,9 @@ def _parse_truth(row_id: str, kind: Kind, answer: Any) -> Value:
     return parsed
 
 
-def _parse_prediction(row_id: str, kind: Kind, row: Mapping[str, Any] | None, problems: Problems) -> Value | None:
-    """The readable answer, or None after noting what is wrong with it."""
-    if row is None:
-        problems.add("missing", row_id, "not predicted: counted as wrong")
-        return None
-    answer = row.get("answer")
-    parsed = kind.parse(answer) if isinstance(answer, str) else None
-    if parsed is None:
-        reason = row.get("error") or f"no {kind.form} in {' '.join(str(answer).split())[:80]!r}"
-        problems.add("unparsable", row_id, f"{kind.category}: {reason}")
-    return parsed
-
-
 # ---------------------------------------------------------------------------------------------------------------------------- files
 def read_truth(path: str | Path) -> list[dict[str, Any]]:
-    """Truth rows {id, category, question, answer} of a JSON list, JSON lines or parquet; the question is "" where the file has none.
+    """Truth rows {id, category, question, answer} of a JSON list, JSON lines or parquet.
 
     Understands the published rows (qa_info and conversations, perhaps as JSON strings) and flat ones: qa_category or category, and
     ground_truth or answer. Raises DataError naming file and row.
@@ -209,17 +254,15 @@ def read_truth(path: str | Path) -> list[dict[str, Any]]:
 
     def truth(row: dict[str, Any]) -> Iterable[dict[str, Any]]:
         if row.get("conversations") is None:
-            category, question, answer = (
-                next((row[name] for name in names if row.get(name) is not None), None)
-                for names in (("qa_category", "category"), ("question", "text_q"), ("ground_truth", "answer"))
-            )
-            yield {"id": row.get("id"), "category": category, "question": question or "", "answer": answer}
+            category = next((row[name] for name in ("qa_category", "category") if row.get(name)), None)
+            answer = next((row[name] for name in ("ground_truth", "answer") if row.get(name) is not None), None)
+            yield {"id": row.get("id"), "category": category, "question": row.get("question"), "answer": answer}
             return
         turns = [turn for turn in field(row, "conversations", list) if isinstance(turn, dict)]
-        asked, said = ([turn.get("value") for turn in turns if turn.get("from") == who] for who in ("human", "gpt"))
+        said = [turn.get("value") for turn in turns if turn.get("from") == "gpt"]
+        question = row.get("text_q") if len(said) == 1 else None  # names the regions, where the conversation has placeholders
         category = field(field(row, "qa_info", dict), "category", str)
         for turn, answer in enumerate(said or [None]):  # one id a turn, as the reader of the data set gives them
-            question = (asked[turn] if turn < len(asked) else None) or ""
             yield {"id": f"{row.get('id')}-{turn}" if turn else row.get("id"), "category": category, "question": question, "answer": answer}
 
     return [made for row in _numbered(path, truth) for made in row]
