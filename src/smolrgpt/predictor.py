@@ -21,7 +21,7 @@ from PIL import Image
 from transformers import LogitsProcessorList
 
 from smolrgpt.data import regions as region_io
-from smolrgpt.data.collate import encode_question, prepare_image, region_tables
+from smolrgpt.data.collate import encode_question, masks_in_text, prepare_image, region_tables
 from smolrgpt.data.depth import Polarity, depth_from_array, depth_from_picture, load_depth
 from smolrgpt.data.files import read_picture, to_rgb
 from smolrgpt.data.geometry import ASPECT_TOLERANCE, same_aspect
@@ -190,7 +190,7 @@ class Predictor:
     def _answer_about(self, features: _Features, questions: list[_Question]) -> list[_Said]:
         table = list(dict.fromkeys(region for question in questions for region in question.regions))
         row = {region: i for i, region in enumerate(table)}
-        encoded = [self.processor.encode_text(question.text, len(question.regions)) for question in questions]
+        encoded = [self.processor.encode_text(q.text, len(q.regions), masks=masks_in_text(self.processor, q.regions)) for q in questions]
         batch = dict(self.processor.collate([], encoded, [], []))
         if self.processor.is_blind:
             return self._generate(batch, {}, questions)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -142,3 +143,18 @@ def test_model_and_processor_of_two_backbones_agree_on_every_added_token(vision,
     picture = np.zeros((20, 30, 3), dtype=np.uint8)
     answer = Predictor(model, processor).ask(picture, "Is <region 0> left of <region 1>?", regions=[(1, 1, 9, 9), (12, 3, 25, 15)])
     assert isinstance(answer.answer, str)
+
+
+@pytest.mark.parametrize("changes", [{}, {"refiner": "patches"}, {"vision_config": {"image_size": 64}, "pixel_shuffle_factor": 4}])
+def test_a_smolrgpt_gives_its_tower_and_its_language_model_and_nothing_else(tiny_checkpoint, changes):
+    source = SmolRGPTForConditionalGeneration.from_pretrained(tiny_checkpoint, dtype=torch.float32)
+    fields = {"refiner_stages": 2, "region_tokens": ["rgb", "depth", "geo"], **changes}
+    model = SmolRGPTForConditionalGeneration.from_backbones(str(tiny_checkpoint), str(tiny_checkpoint), **fields)
+    processor = SmolRGPTProcessor.from_backbones(str(tiny_checkpoint), str(tiny_checkpoint), model.config)
+    assert processor.region_token_ids == source.config.region_token_ids and processor.image_token_id == source.config.image_token_id
+    given, taken = source.state_dict(), model.state_dict()
+    resized = {name for name in taken if "position_embedding" in name} if "vision_config" in changes else set()
+    kept = {name for name in taken if re.search(r"vision_tower\.|language_model\.|lm_head\.", name)}
+    assert all(torch.equal(taken[name], given[name]) for name in kept - resized)
+    fresh = [name for name in taken.keys() & given.keys() - kept if taken[name].shape == given[name].shape and taken[name].std() > 0]
+    assert fresh and not any(torch.equal(taken[name], given[name]) for name in fresh)

@@ -393,7 +393,7 @@ def test_each_refiner_cell_sees_its_own_token(tiny_model) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------- variations
-REFINERS = ("separate", "shared", "none")
+REFINERS = ("separate", "shared", "none", "patches")
 DEPTH_PATHS = list(itertools.product(("separate", "shared"), REFINERS, [("rgb", "depth"), ("depth",), ("depth", "geo")]))
 NO_DEPTH = list(itertools.product(("none",), REFINERS, [("rgb",), ("geo",), (), ("rgb", "geo")]))
 
@@ -408,6 +408,20 @@ def test_every_variation_trains(tiny_model, tiny_batch, depth_path, refiner, reg
     names = {name.split(".")[1] for name, _ in model.named_parameters()}
     assert ("depth_connector" in names) == ("depth" in region_tokens and depth_path == "separate")
     assert ("depth_refiner" in names) == ("depth" in region_tokens and refiner == "separate")
+
+
+@torch.no_grad()
+def test_pooling_from_the_towers_grid_is_finer_than_from_the_connectors(tiny_model, tiny_batch) -> None:
+    """A region of one patch is a linear function of that patch alone; the connector's cell mixes it with its neighbours."""
+    model = tiny_model(refiner="patches", region_tokens=("rgb",), depth_path="none").eval()
+    inner, side = model.model, model.config.patches_per_side
+    assert model.config.grid_size == side > model.config.tokens_per_side
+    pixels = tiny_batch(model.config)["pixel_values"][:1]
+    masks = torch.zeros(1, side, side)
+    masks[0, 1, 2] = 1.0
+    pooled = inner.pool_regions(inner.encode_images(pixels).region_maps, masks)["rgb"]
+    expected = inner.patch_connector.proj(inner.encode_patches(pixels)[:, side + 2])
+    torch.testing.assert_close(pooled, expected, **CLOSE)
 
 
 def test_pooled_vectors_may_be_normalised(tiny_model, tiny_batch) -> None:

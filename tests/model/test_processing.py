@@ -274,6 +274,19 @@ def test_region_labels_and_token_choice(tokenizer):
     assert "user\n[Region 0]<mask_rgb><mask_geo>, [Region 1]<mask_rgb><mask_geo>!<|im_end|>" in text
 
 
+def test_boxes_may_be_written_after_each_region(tokenizer):
+    """In percent of the picture, whatever the mask's own size; a prompt without boxes stays what it was."""
+    processor = build(tokenizer, ("rgb",), region_labels=True)
+    processor.region_boxes = True
+    masks = [box_mask(54, 96, 108, 384), box_mask(27, 0, 54, 48, height=108, width=192)]
+    text = tokenizer.decode(processor.encode_text("<mask>, <mask>!", 2, with_image=False, masks=masks)["input_ids"])
+    assert "user\n[Region 0]<mask_rgb> (25,25,100,50), [Region 1]<mask_rgb> (0,25,25,50)!<|im_end|>" in text
+    batch = processor([picture()], "<mask>?", regions=[masks], region_index=[[1]])
+    assert "<mask_rgb> (0,25,25,50)?" in tokenizer.decode(batch["input_ids"][0])
+    with pytest.raises(ValueError, match="0 masks were given for 2 regions"):
+        processor.encode_text("<mask>, <mask>!", 2)
+
+
 def test_a_region_may_be_written_as_its_name_alone():
     tokenizer = build_tokenizer()
     tokenizer.add_tokens([f"[Region {i}]" for i in range(3)])

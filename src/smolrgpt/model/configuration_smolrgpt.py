@@ -42,6 +42,9 @@ METRES_PER_UNIT = 10.0
 #: What a region may be written as, in the order of the tokens in the prompt.
 REGION_TOKEN_KINDS: tuple[str, ...] = ("rgb", "depth", "geo")
 
+DEPTH_PATHS: tuple[str, ...] = ("separate", "shared", "none")
+REFINERS: tuple[str, ...] = (*DEPTH_PATHS, "patches")
+
 # SmolLM2 has 49,152 tokens; the released checkpoints append <|image|>, <mask_rgb>, <mask_depth>; <mask_geo> is ours.
 _BASE_VOCAB_SIZE = 49152
 _DEFAULT_REGION_TOKEN_IDS = {"rgb": 49153, "depth": 49154, "geo": 49155}
@@ -61,8 +64,9 @@ class SmolRGPTConfig(PreTrainedConfig):
             Patches per side merged into one image token: 16x16 patches -> 8x8 = 64 image tokens.
         depth_path (`"separate" | "shared" | "none"`):
             The connector of the depth image: its own, the RGB connector's weights, or absent.
-        refiner (`"separate" | "shared" | "none"`):
-            The upsampler before mask pooling: one per modality, one for both, or none (regions pool from the connector's grid).
+        refiner (`"separate" | "shared" | "none" | "patches"`):
+            The upsampler before mask pooling: one per modality, one for both, or none: regions then pool from the connector's grid, or,
+            with `"patches"`, from the vision tower's, through a linear layer of their own.
         refiner_stages (`int`, defaults to 3): doublings of the grid's side: 8 -> 64.
         region_tokens (`tuple[str, ...]`, defaults to `("rgb", "depth")`):
             The tokens each region is written as, in this order; a subset of `("rgb", "depth", "geo")`, may be empty.
@@ -166,9 +170,9 @@ class SmolRGPTConfig(PreTrainedConfig):
 
     def validate_architecture(self):
         """Contradictions between fields; `@strict` calls this after `__post_init__`."""
-        for name in ("depth_path", "refiner"):
-            if getattr(self, name) not in ("separate", "shared", "none"):
-                raise ValueError(f"{name} is {getattr(self, name)!r}; expected 'separate', 'shared' or 'none'")
+        for name, choices in (("depth_path", DEPTH_PATHS), ("refiner", REFINERS)):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(map(repr, choices))}")
         kinds = [kind for kind in REGION_TOKEN_KINDS if kind in self.region_tokens]
         if kinds != list(self.region_tokens):
             raise ValueError(f"region_tokens is {self.region_tokens}; expected some of {REGION_TOKEN_KINDS}, each once, in this order")
@@ -227,7 +231,14 @@ class SmolRGPTConfig(PreTrainedConfig):
     @property
     def grid_size(self) -> int:
         """G: side of the map that regions pool from, and so the natural size of `region_masks`."""
+        if self.refiner == "patches":
+            return self.patches_per_side
         return self.tokens_per_side * (1 if self.refiner == "none" else 2**self.refiner_stages)
+
+    @property
+    def has_refiner(self) -> bool:
+        """Whether maps are upsampled before regions pool from them."""
+        return self.refiner in ("separate", "shared")
 
     @property
     def pooled_tokens(self) -> tuple[str, ...]:

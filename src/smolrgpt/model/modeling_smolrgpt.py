@@ -106,11 +106,11 @@ def word_scale(config: SmolRGPTConfig) -> float:
 
 
 class SmolRGPTConnector(nn.Module):
-    """Pixel shuffle (channel order: row offset, column offset, channel) and one bias-free linear layer."""
+    """Pixel shuffle by `factor` (channel order: row offset, column offset, channel) and one bias-free linear layer."""
 
-    def __init__(self, config: SmolRGPTConfig):
+    def __init__(self, config: SmolRGPTConfig, factor: int):
         super().__init__()
-        self.factor = config.pixel_shuffle_factor
+        self.factor = factor
         width = config.vision_config.hidden_size * self.factor**2
         self.proj = nn.Linear(width, config.text_config.hidden_size, bias=False)
         self.proj.initial_std = word_scale(config) * width**-0.5  # type: ignore[assignment]
@@ -377,10 +377,13 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
     def __init__(self, config: SmolRGPTConfig):
         super().__init__(config)
         self.vision_tower = AutoModel.from_config(config.vision_config)
-        self.rgb_connector = SmolRGPTConnector(config)
+        self.rgb_connector = SmolRGPTConnector(config, config.pixel_shuffle_factor)
+        by_patch = config.refiner == "patches"
+        if by_patch and ("rgb" in config.pooled_tokens or (self.uses_depth and config.depth_path == "shared")):
+            self.patch_connector = SmolRGPTConnector(config, 1)
         if self.uses_depth and config.depth_path == "separate":
-            self.depth_connector = SmolRGPTConnector(config)
-        if config.refiner != "none":
+            self.depth_connector = SmolRGPTConnector(config, 1 if by_patch else config.pixel_shuffle_factor)
+        if config.has_refiner:
             if "rgb" in config.pooled_tokens or (self.uses_depth and config.refiner == "shared"):
                 self.rgb_refiner = SmolRGPTRefiner(config)
             if self.uses_depth and config.refiner == "separate":
@@ -425,14 +428,19 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
             patches, depth_patches = self.encode_patches(torch.cat([pixel_values, depth_values])).chunk(2)
         features = SmolRGPTFeatures(self.rgb_connector(patches))
         if with_maps and "rgb" in self.config.pooled_tokens:
-            features.region_maps["rgb"] = self._refine(features.image_embeds, "rgb")
+            tokens = self.patch_connector(patches) if self.config.refiner == "patches" else features.image_embeds
+            features.region_maps["rgb"] = self._refine(tokens, "rgb")
         if depth_patches is not None:
-            connector = self.depth_connector if self.config.depth_path == "separate" else self.rgb_connector
-            features.region_maps["depth"] = self._refine(connector(depth_patches), "depth")
+            features.region_maps["depth"] = self._refine(self._connector_of_depth()(depth_patches), "depth")
         return features
 
+    def _connector_of_depth(self) -> nn.Module:
+        if self.config.depth_path == "separate":
+            return self.depth_connector
+        return self.patch_connector if self.config.refiner == "patches" else self.rgb_connector
+
     def _refine(self, tokens: Tensor, kind: str) -> Tensor:
-        if self.config.refiner == "none":
+        if not self.config.has_refiner:
             return tokens
         return (self.depth_refiner if kind == "depth" and self.config.refiner == "separate" else self.rgb_refiner)(tokens)
 
@@ -689,6 +697,29 @@ def load_backbone(auto_class: Any, name: str, config: Any, dropped: re.Pattern[s
     return model
 
 
+def load_tower(source: str) -> PreTrainedModel:
+    """The vision tower of a checkpoint, in float32."""
+    found = AutoConfig.from_pretrained(source)
+    if isinstance(found, SmolRGPTConfig):
+        return SmolRGPTForConditionalGeneration.from_pretrained(source, dtype=torch.float32).model.vision_tower
+    found = getattr(found, "vision_config", found)
+    if hasattr(found, "vision_use_head"):
+        found.vision_use_head = False
+    return load_backbone(AutoModel, source, found, DROPPED_VISION_WEIGHTS)
+
+
+def load_language(source: str) -> PreTrainedModel:
+    """The language model of a checkpoint with its head, in float32."""
+    found = AutoConfig.from_pretrained(source)
+    if not isinstance(found, SmolRGPTConfig):
+        return load_backbone(AutoModelForCausalLM, source, found, DROPPED_TEXT_WEIGHTS)
+    whole = SmolRGPTForConditionalGeneration.from_pretrained(source, dtype=torch.float32)
+    language = AutoModelForCausalLM.from_config(whole.config.text_config, dtype=torch.float32)
+    language.base_model.load_state_dict(whole.model.language_model.state_dict())
+    language.lm_head.load_state_dict(whole.lm_head.state_dict())
+    return language
+
+
 def input_rows(language: PreTrainedModel) -> Tensor:
     """Word embeddings (V, D)."""
     return language.get_input_embeddings().weight  # type: ignore[return-value]
@@ -754,8 +785,8 @@ class SmolRGPTForConditionalGeneration(SmolRGPTPreTrainedModel, GenerationMixin)
 
         Args:
             vision: hub id or folder of a SigLIP or SigLIP2 pair or tower of fixed resolution, or of a Dinov2 tower. Its pooling head, mask
-                token and text side are left behind.
-            text: hub id or folder of a causal language model of the Llama family, tied head or not.
+                token and text side are left behind. A SmolRGPT gives its own tower.
+            text: hub id or folder of a causal language model of the Llama family, tied head or not, or of a SmolRGPT, which gives its own.
             config: fields of `SmolRGPTConfig`. `vision_config` and `text_config` are changes to the backbones' own: another `image_size`
                 resamples the position embeddings once; a larger `vocab_size` appends rows (see `append_rows`), a smaller one is not obeyed.
                 Without an `image_token_id` the vocabulary is extended as `text`'s tokenizer is (see `SmolRGPTProcessor.from_backbones`).
@@ -763,12 +794,7 @@ class SmolRGPTForConditionalGeneration(SmolRGPTPreTrainedModel, GenerationMixin)
         """
         if "image_token_id" not in config:
             config = extend_vocabulary(AutoTokenizer.from_pretrained(text), config)
-        found = AutoConfig.from_pretrained(vision)
-        found = getattr(found, "vision_config", found)
-        if hasattr(found, "vision_use_head"):
-            found.vision_use_head = False
-        tower = load_backbone(AutoModel, vision, found, DROPPED_VISION_WEIGHTS)
-        language = load_backbone(AutoModelForCausalLM, text, AutoConfig.from_pretrained(text), DROPPED_TEXT_WEIGHTS)
+        tower, language = load_tower(vision), load_language(text)
         joined = SmolRGPTConfig(**join_configs(tower, language, config))
         model = cls._from_config(joined, dtype=torch.float32, attn_implementation=attn_implementation)
         model.model.vision_tower.load_state_dict(fit_tower(tower, model.model.vision_tower))

@@ -20,7 +20,7 @@ from transformers.image_utils import load_image
 from transformers.processing_utils import ProcessorMixin
 
 from .configuration_smolrgpt import SmolRGPTConfig
-from .image_processing_smolrgpt import CameraTuple, SmolRGPTImageProcessor
+from .image_processing_smolrgpt import CameraTuple, MaskPatch, SmolRGPTImageProcessor, check_mask
 
 #: How a question spells one region, and the image marker data sets put in front (dropped: the processor places the image tokens).
 REGION_PLACEHOLDER = "<mask>"
@@ -82,6 +82,7 @@ class SmolRGPTProcessor(ProcessorMixin):
     ``[Region i]``, the form answers use, before each region's tokens (i counts the question's regions from 0). num_image_tokens: P, 0 for a
     blind model. region_fusion: "tokens", or "name" to write a region as ``[Region i]`` alone, the word that carries its features then.
     answer_field: the model was taught to end what it says with ": ", the normalised answer and nothing else.
+    region_boxes: write each region's box in the question, after its name, as `box_text` does.
     Raises ValueError when the tokenizer lacks a token that is needed.
     """
 
@@ -94,6 +95,7 @@ class SmolRGPTProcessor(ProcessorMixin):
         num_image_tokens: int = 64,
         region_fusion: str = "tokens",
         answer_field: bool = False,
+        region_boxes: bool = False,
         chat_template: str | None = None,
     ):
         super().__init__(image_processor, tokenizer, chat_template=chat_template or CHAT_TEMPLATE)
@@ -102,7 +104,7 @@ class SmolRGPTProcessor(ProcessorMixin):
             raise ValueError(f"region_tokens has {unknown}; expected names of {list(REGION_TOKENS)}")
         if region_fusion not in ("tokens", "name"):
             raise ValueError(f"region_fusion is {region_fusion!r}; expected 'tokens' or 'name'")
-        self.region_fusion, self.answer_field = region_fusion, answer_field
+        self.region_fusion, self.answer_field, self.region_boxes = region_fusion, answer_field, region_boxes
         self.region_tokens, self.region_labels, self.num_image_tokens = tuple(region_tokens), region_labels, num_image_tokens
         self.image_token = IMAGE_TOKEN
         self.image_token_id = self._token_id(IMAGE_TOKEN) if num_image_tokens else None
@@ -162,12 +164,20 @@ class SmolRGPTProcessor(ProcessorMixin):
         return not self.num_image_tokens and not self.region_tokens
 
     # ------------------------------------------------------------------------------------------------------------------- text
-    def encode_text(self, question: str, num_regions: int, answer: str | None = None, with_image: bool = True) -> dict[str, list[int]]:
+    def encode_text(
+        self,
+        question: str,
+        num_regions: int,
+        answer: str | None = None,
+        with_image: bool = True,
+        masks: Sequence[Any] = (),
+    ) -> dict[str, list[int]]:
         """One question (and answer) -> ``input_ids`` and ``labels`` of the same length.
 
         The prompt's labels are -100; with an answer its tokens and ``<|im_end|>\\n`` are both input and label. Special tokens written in
-        the question or the answer are plain text. Raises ValueError when the question's ``<mask>`` are not ``num_regions``, or are more
-        than the model has names for.
+        the question or the answer are plain text. masks: the regions, see ``check_mask``; looked at for ``region_boxes`` only.
+        Raises ValueError when the question's ``<mask>`` are not ``num_regions``, are more than the model has names for, or have no masks
+        where boxes are to be written.
         """
         pieces = self._without_image_marker(question).split(REGION_PLACEHOLDER)
         if len(pieces) - 1 != num_regions:
@@ -177,6 +187,8 @@ class SmolRGPTProcessor(ProcessorMixin):
             )
         if self.num_region_names is not None and num_regions > self.num_region_names:
             raise ValueError(f"the question has {num_regions} regions, this model has names for {self.num_region_names}; ask about fewer")
+        if self.region_boxes and len(masks) != num_regions:
+            raise ValueError(f"this processor writes boxes: {len(masks)} masks were given for {num_regions} regions; expected one each")
         ids = [self._turn_start, *self._tokenize("user\n")]
         if with_image and self.image_token_id is not None:
             ids += [self.image_token_id] * self.num_image_tokens
@@ -184,12 +196,13 @@ class SmolRGPTProcessor(ProcessorMixin):
         region_ids, text = [] if named else list(self.region_token_ids.values()), pieces[0]
         for index, piece in enumerate(pieces[1:]):
             text += REGION_NAME.format(index) if named or self.region_labels else ""
+            box = box_text(masks[index]) if self.region_boxes else ""
             if region_ids:
                 ids += self._tokenize(text)
                 ids += region_ids
-                text = piece
+                text = box + piece
             else:
-                text += piece
+                text += box + piece
         ids += self._tokenize(text)
         ids += [self._turn_end, *self._tokenize("\n"), self._turn_start, *self._tokenize("assistant\n")]
         if answer is None:
@@ -310,8 +323,8 @@ class SmolRGPTProcessor(ProcessorMixin):
             region_index = [list(range(len(tables[image]))) if 0 <= image < count else [] for image in image_index]
         replies = [None] * len(questions) if answers is None else _as_list(answers)
         texts = [
-            self.encode_text(question, len(rows), answer, with_image=bool(count))
-            for question, rows, answer in zip(questions, region_index, replies, strict=True)
+            self.encode_text(question, len(rows), answer, bool(count), [tables[image][row] for row in rows] if self.region_boxes else ())
+            for question, image, rows, answer in zip(questions, image_index, region_index, replies, strict=True)
         ]
         return self.collate(prepared, texts, image_index, region_index, return_tensors)
 
@@ -340,6 +353,14 @@ class SmolRGPTProcessor(ProcessorMixin):
     def model_input_names(self) -> list[str]:
         indices = ["image_index", "region_index", "region_image_index"]
         return ["input_ids", "attention_mask", *self.image_processor.model_input_names, *indices]
+
+
+def box_text(mask: np.ndarray | MaskPatch) -> str:
+    """``" (x0,y0,x1,y1)"``, the box around a mask in whole percent of the picture's width and height; see ``check_mask``."""
+    patch = check_mask(mask)
+    rows, columns = patch.pixels.shape
+    edges = (patch.left / patch.width, patch.top / patch.height, (patch.left + columns) / patch.width, (patch.top + rows) / patch.height)
+    return f" ({','.join(str(round(100 * edge)) for edge in edges)})"
 
 
 def _stack_images(images: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

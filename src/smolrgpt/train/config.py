@@ -108,6 +108,7 @@ class FolderData:
 @dataclass(frozen=True)
 class ModelSpec:
     """Where the model starts: nothing (``config`` arguments), pretrained ``backbones`` (vision, text), or a saved ``path``.
+    A backbone may be a SmolRGPT, also a bundled name: only its tower, or its language model, is taken.
 
     keep: with ``path``, a regular expression: parameters whose name it matches are taken from there, all others are drawn anew, and
     ``config`` and ``processor`` are changes to the saved ones. None: everything is taken, and nothing can be changed.

@@ -40,7 +40,7 @@ from smolrgpt.evaluation.score import score
 from smolrgpt.model import SmolRGPTConfig, SmolRGPTForConditionalGeneration, SmolRGPTProcessor
 from smolrgpt.model.processing_smolrgpt import extend_vocabulary
 from smolrgpt.precision import best_dtype
-from smolrgpt.predictor import Predictor
+from smolrgpt.predictor import Predictor, bundled_checkpoints
 from smolrgpt.train.allocator import keep_freed_memory, memory_gb
 from smolrgpt.train.answers import restyle
 from smolrgpt.train.config import FolderData, ModelSpec, Run, Stage, SyntheticData
@@ -208,8 +208,10 @@ def build_model(
         model = SmolRGPTForConditionalGeneration.from_pretrained(spec.path, dtype=torch.float32, attn_implementation=attention)
         return model, SmolRGPTProcessor.from_pretrained(spec.path)
     if spec.backbones is not None:
-        model = SmolRGPTForConditionalGeneration.from_backbones(*spec.backbones, attn_implementation=attention, **spec.config)
-        return model, SmolRGPTProcessor.from_backbones(*spec.backbones, model.config, **spec.processor)
+        bundled = bundled_checkpoints()
+        vision, text = (str(bundled.get(name, name)) for name in spec.backbones)
+        model = SmolRGPTForConditionalGeneration.from_backbones(vision, text, attn_implementation=attention, **spec.config)
+        return model, SmolRGPTProcessor.from_backbones(vision, text, model.config, **spec.processor)
     tokenizer = train_tokenizer((text for s in samples for text in (s.question, s.answer or "")), spec.vocab_size)
     config = SmolRGPTConfig(**extend_vocabulary(tokenizer, spec.config))
     model = SmolRGPTForConditionalGeneration._from_config(config, dtype=torch.float32, attn_implementation=attention)
