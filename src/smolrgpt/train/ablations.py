@@ -73,6 +73,29 @@ def _all_at_once(run: Run) -> Run:
     return _without("align", "warm-up")(dataclasses.replace(run, stages=(*run.stages[:-1], dataclasses.replace(last, mixture=mixture))))
 
 
+def _resolution(image_size: int, pixel_shuffle_factor: int) -> Callable[[Run], Run]:
+    """The bundled design for pictures of another side in pixels, the tower's position embeddings resampled once."""
+
+    def change(run: Run) -> Run:
+        design = nano().model
+        config = {name: value for name, value in design.config.items() if name not in ("vision_config", "text_config")}
+        config |= {"vision_config": {"image_size": image_size}, "pixel_shuffle_factor": pixel_shuffle_factor}
+        return dataclasses.replace(run, model=ModelSpec(config=config, processor=design.processor, backbones=("nano", "nano")))
+
+    return change
+
+
+#: No feature of a region reaches the model: what is left is its name.
+_NO_FEATURES = (
+    _tokens(),
+    'model.config.region_fusion="tokens"',
+    "model.config.geometry_loss_weight=0.0",
+    "model.processor.region_labels=true",
+)
+#: Every token of a region stands by itself behind its name.
+_AS_TOKENS = ('model.config.region_fusion="tokens"', "model.processor.region_labels=true")
+
+
 ABLATIONS: dict[str, Ablation] = {
     "depth": Ablation(
         "What does depth add, where, and does it need connectors and refiners of its own (the paper's mechanism 1)?",
@@ -89,6 +112,7 @@ ABLATIONS: dict[str, Ablation] = {
     "refiner": Ablation(
         "What do refiners add to pooling from the connector's grid, and how should masks be reduced to it?",
         {
+            "tower's grid, area masks": ['model.config.refiner="patches"', 'model.processor.mask_resize="area"'],
             "no refiner, area masks": ['model.config.refiner="none"', 'model.processor.mask_resize="area"'],
             "refiners, bilinear masks (published)": ['model.processor.mask_resize="bilinear"'],
             "refiners, area masks": ['model.processor.mask_resize="area"'],
@@ -100,9 +124,29 @@ ABLATIONS: dict[str, Ablation] = {
         {
             "rgb and depth (published)": [_tokens("rgb", "depth"), *_NO_PAIRS],
             "geometry alone": [_tokens("geo"), "model.config.geometry_loss_weight=0.0", *_NO_PAIRS],
+            "rgb and geometry": [_tokens("rgb", "geo"), *_NO_PAIRS],
             "rgb, depth and geometry": _NO_PAIRS,
             "the same, and pairs": ["model.config.distance_loss_weight=0.0"],
             "the same, and the distance head (bundled)": [],
+        },
+    ),
+    "text": Ablation(
+        "Must regions reach the model as features (the paper's mechanism 3), or does it do to write their boxes in the question?",
+        {
+            "names alone": _NO_FEATURES,
+            "boxes in the question": [*_NO_FEATURES, "model.processor.region_boxes=true"],
+            "region tokens (published)": _AS_TOKENS,
+            "region tokens and boxes": [*_AS_TOKENS, "model.processor.region_boxes=true"],
+            "names that carry features": [],
+            "names that carry features, and boxes": ["model.processor.region_boxes=true"],
+        },
+        _NO_PAIRS,
+    ),
+    "resolution": Ablation(
+        "What do the picture's side and the patches merged into one token cost and give? The tower is frozen and learned at 256 pixels.",
+        {
+            f"{side} pixels, {side // 16 // factor}x{side // 16 // factor} tokens": _resolution(side, factor)
+            for side, factor in ((128, 4), (128, 2), (256, 8), (256, 4), (256, 2), (384, 4))
         },
     ),
     "curriculum": Ablation(
@@ -208,6 +252,7 @@ def _one(ablation: Ablation, variant: str, out: Path, steps: int, seed: int, num
         "settings": _settings(steps, num_questions),
         "minutes": round(minutes, 2),
         "num_parameters": parameters,
+        "seconds_per_question": result["seconds_per_question"],
         **{name: result[name] for name in kept},
     }
 
@@ -255,6 +300,7 @@ def write_tables(name: str, out: Path, steps: int, num_questions: int) -> dict[s
                 "seeds": len(records),
                 "minutes": statistics.fmean(one["minutes"] for one in records),
                 "num_parameters": records[0]["num_parameters"],
+                "seconds_per_question": statistics.fmean(one["seconds_per_question"] for one in records),
                 "by_region_size": sizes,
                 **{measure: {"mean": mean, "half_interval": half} for measure, (mean, half) in cells.items()},
             }
@@ -268,13 +314,14 @@ def write_tables(name: str, out: Path, steps: int, num_questions: int) -> dict[s
 
 def render(result: Mapping[str, Any]) -> str:
     """The table in Markdown."""
-    header = ["", "S1", *CATEGORIES, "seeds", "minutes", "parameters"]
+    header = ["", "S1", *CATEGORIES, "seeds", "minutes", "ms a question", "parameters"]
     rows = [
         [
             row["variant"],
             *(_cell(row[measure]) for measure in ("S1", *CATEGORIES)),
             str(row["seeds"]),
             f"{row['minutes']:.1f}",
+            f"{1e3 * row['seconds_per_question']:.0f}",
             f"{row['num_parameters'] / 1e6:.2f} M",
         ]
         for row in result["rows"]
