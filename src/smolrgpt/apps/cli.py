@@ -318,6 +318,42 @@ def predict(
 
 
 @app.command()
+def extract(
+    predictions: Annotated[Path, typer.Argument(metavar="PREDICTIONS", help="Rows with id, question and answer: JSON or JSON lines.")],
+    out: Annotated[Path, typer.Option(help="Where the rows go, with normalized_answer and every extractor's answer; .json or .jsonl.")],
+    extractor: Annotated[
+        list[str] | None,
+        typer.Option("--with", metavar="NAME[:OPTION=VALUE,...]", help="rules (default), self, classifier:folder=..., llm. Repeat it."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Read the short answers out of a predictions file.
+
+    The first extractor named gives normalized_answer, all give 'extracted'. What one cannot read is null, counted and listed.
+
+    \b
+    smolrgpt extract predictions.json --with rules --with classifier:folder=runs/router --out extracted.json
+    smolrgpt score --truth data/val/val.json --predictions extracted.json
+    """
+    from smolrgpt.evaluation.extractors import make_extractors, read
+    from smolrgpt.evaluation.predict import write_rows
+    from smolrgpt.evaluation.score import read_rows
+
+    rows = read(make_extractors(extractor or ["rules"]), read_rows(predictions))
+    missed = {name: [row.get("id") for row in rows if row["extracted"][name] is None] for name in rows[0]["extracted"]}
+    write_rows(out, rows)
+    lines = [f"  {name:<12} {len(ids)} of {len(rows)} unreadable{_first(ids)}" for name, ids in missed.items()]
+    print(
+        json.dumps({name: {"num_unreadable": len(ids), "unreadable": ids} for name, ids in missed.items()}) if as_json else "\n".join(lines)
+    )
+    print(f"wrote {len(rows)} rows to {out}", file=sys.stderr)
+
+
+def _first(ids: Sequence[Any], number: int = 5) -> str:
+    return f": {', '.join(map(str, ids[:number]))}{', ...' if len(ids) > number else ''}" if ids else ""
+
+
+@app.command()
 def score(
     truth: Annotated[Path, typer.Option(help="Rows with id, category, normalized_answer: JSON or JSON lines, e.g. the official val.json.")],
     predictions: Annotated[Path, typer.Option(help="Rows with id and normalized_answer, or id, question and answer (the text).")],
@@ -427,6 +463,47 @@ def train(
 
     final = trainer.run(config, resume)
     print(f"the model is in {final}; next: smolrgpt evaluate {final} DATA", file=sys.stderr)
+
+
+@app.command()
+def train_router(
+    data: Annotated[
+        Path,
+        typer.Argument(metavar="DATA", help="Folder of a data set, or a file of rows with question, answer, category, normalized_answer."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the two classifiers.")],
+    base: Annotated[str, typer.Option(help="Sequence classifier to start from: a hub id, a folder, or 'tiny' (from nothing, offline).")] = (
+        "allenai/longformer-base-4096"
+    ),
+    source: Annotated[str, typer.Option(help="Which data set DATA is; see 'smolrgpt data --help'.")] = "warehouse",
+    split: Annotated[str, typer.Option(help="Which split of it.")] = "train",
+    style: Annotated[str, typer.Option(help="How its answers are written: official, brief or steps.")] = "official",
+    max_steps: Annotated[int, typer.Option(min=1, help="Steps of each classifier.")] = 500,
+    batch_size: Annotated[int, typer.Option(min=1, help="Texts a step.")] = 32,
+    learning_rate: Annotated[float | None, typer.Option(help="By default 2e-5, and 3e-3 for 'tiny'.")] = None,
+    held_out: Annotated[float, typer.Option(help="Share of the texts that is never trained on, for the accuracy.")] = 0.1,
+    max_tokens: Annotated[int, typer.Option(min=8, help="Longer texts lose their front.")] = 512,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of weights, order and held-out texts.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on with an interrupted run in OUT.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Train the classifiers that read answers (the extractor 'classifier').
+
+    One tells the category of a question, the other the category and the value of an answer.
+
+    \b
+    smolrgpt train-router data/warehouse --base tiny --out runs/router
+    smolrgpt evaluate nano data/val --extractor self --extractor classifier:folder=runs/router
+    """
+    if importlib.util.find_spec("accelerate") is None or importlib.util.find_spec("datasets") is None:
+        raise ImportError("training needs more packages: pip install 'smolrgpt[train]'")
+    from smolrgpt.train import router
+
+    settings = router.RouterSettings(base, max_steps, batch_size, learning_rate, held_out=held_out, max_tokens=max_tokens, seed=seed)
+    metrics = router.train_routers(router.load_rows(data, source, split, style), out, settings, resume)
+    lines = [f"  {name:<12} {found['accuracy']:6.2f} % of {found['num_held_out']} held-out rows" for name, found in metrics.items()]
+    print(json.dumps(metrics) if as_json else "\n".join(lines))
+    print(f"wrote {out}; next: smolrgpt evaluate MODEL DATA --extractor classifier:folder={out}", file=sys.stderr)
 
 
 @app.command()
