@@ -466,6 +466,26 @@ def train(
 
 
 @app.command()
+def convert(
+    released: Annotated[Path, typer.Argument(metavar="RELEASED_DIR", help="Folder with the authors' config.json and model.safetensors.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Where the converted model goes.")],
+) -> None:
+    """Convert a released checkpoint of the paper.
+
+    Every tensor is accounted for: an unknown or missing one is an error.
+
+    \b
+    smolrgpt convert released/smolRGPT models/smolrgpt
+    """
+    from smolrgpt.model.convert_released import convert as convert_released
+
+    if not (released / "config.json").is_file():
+        raise ValueError(f"{released}: no config.json there; expected the folder of a released checkpoint")
+    convert_released(released, out)
+    print(f"wrote {out}; next: smolrgpt ask IMAGE QUESTION --model {out}", file=sys.stderr)
+
+
+@app.command()
 def train_router(
     data: Annotated[
         Path,
@@ -504,26 +524,6 @@ def train_router(
     lines = [f"  {name:<12} {found['accuracy']:6.2f} % of {found['num_held_out']} held-out rows" for name, found in metrics.items()]
     print(json.dumps(metrics) if as_json else "\n".join(lines))
     print(f"wrote {out}; next: smolrgpt evaluate MODEL DATA --extractor classifier:folder={out}", file=sys.stderr)
-
-
-@app.command()
-def convert(
-    released: Annotated[Path, typer.Argument(metavar="RELEASED_DIR", help="Folder with the authors' config.json and model.safetensors.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Where the converted model goes.")],
-) -> None:
-    """Convert a released checkpoint of the paper.
-
-    Every tensor is accounted for: an unknown or missing one is an error.
-
-    \b
-    smolrgpt convert released/smolRGPT models/smolrgpt
-    """
-    from smolrgpt.model.convert_released import convert as convert_released
-
-    if not (released / "config.json").is_file():
-        raise ValueError(f"{released}: no config.json there; expected the folder of a released checkpoint")
-    convert_released(released, out)
-    print(f"wrote {out}; next: smolrgpt ask IMAGE QUESTION --model {out}", file=sys.stderr)
 
 
 @app.command()
