@@ -70,10 +70,15 @@ ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="'nano' (bundled
 DataRoot = Annotated[Path, typer.Argument(metavar="DATA", help="Folder of the set; of the warehouse: SPLIT.json beside SPLIT/images/.")]
 Extractors = Annotated[
     list[str] | None,
-    typer.Option("--extractor", help="What reads the short answers: self (default), rules, llm. Repeat to compare; the first one decides."),
+    typer.Option(
+        "--extractor",
+        metavar="NAME[:OPTION=VALUE,...]",
+        help="What reads the short answers: self (default), rules, classifier:folder=FOLDER, llm:url=URL,model=NAME. Repeat to compare; "
+        "the first one decides.",
+    ),
 ]
 EndpointUrl = Annotated[
-    str | None, typer.Option(metavar="URL", help="OpenAI-compatible endpoint of the llm; the key is in OPENAI_API_KEY.")
+    str | None, typer.Option(metavar="URL", help="OpenAI-compatible endpoint of the judge; the key is in OPENAI_API_KEY.")
 ]
 EndpointModel = Annotated[str | None, typer.Option(metavar="NAME", help="Its model.")]
 BenchmarkUse = Annotated[
@@ -293,8 +298,6 @@ def evaluate(
     limit: Limit = None,
     batch_size: BatchSize = 32,
     extractor: Extractors = None,
-    endpoint: EndpointUrl = None,
-    endpoint_model: EndpointModel = None,
     beside: Annotated[
         list[str] | None,
         typer.Option(
@@ -322,7 +325,7 @@ def evaluate(
     from smolrgpt.evaluation import report
 
     samples_of = _existing(data)
-    readers = _extractors(extractor, endpoint, endpoint_model, out)
+    readers = _extractors(extractor, out)
     others = dict(_named(text) for text in beside or [])
     result = report.evaluate(
         _answerer(model),
@@ -360,11 +363,11 @@ def _named(text: str) -> tuple[str, str]:
     return name, path
 
 
-def _extractors(names: list[str] | None, url: str | None, model: str | None, out: Path | None) -> dict[str, Extractor]:
-    """The back ends by name; the model endpoint keeps its replies in OUT, so that they are asked for once."""
+def _extractors(specs: list[str] | None, out: Path | None) -> dict[str, Extractor]:
+    """The back ends by name; a language model's replies are kept in OUT, so that they are asked for once."""
     from smolrgpt.evaluation.extractors import make_extractors
 
-    return make_extractors(names or ["self"], {"llm": _endpoint(url, model, None if out is None else out / "replies")})
+    return make_extractors(specs or ["self"], {"llm": {} if out is None else {"cache": out / "replies"}})
 
 
 def _endpoint(url: str | None, model: str | None, cache: Path | None) -> dict[str, Any]:
@@ -426,6 +429,42 @@ def predict(
     samples = load_samples(_existing(data), split, depth.value)
     rows = predict_all(load_predictor(model), samples, out, batch_size, run_id=f"{model}|{data}|{split}|{depth.value}")
     print(f"wrote {len(rows)} answers to {out}", file=sys.stderr)
+
+
+@app.command()
+def extract(
+    predictions: Annotated[Path, typer.Argument(metavar="PREDICTIONS", help="Rows with id, question and answer: JSON or JSON lines.")],
+    out: Annotated[Path, typer.Option(help="Where the rows go, with normalized_answer and every extractor's answer; .json or .jsonl.")],
+    extractor: Annotated[
+        list[str] | None,
+        typer.Option("--with", metavar="NAME[:OPTION=VALUE,...]", help="rules (default), self, classifier:folder=..., llm. Repeat it."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Read the short answers out of a predictions file.
+
+    The first extractor named gives normalized_answer, all give 'extracted'. What one cannot read is null, counted and listed.
+
+    \b
+    smolrgpt extract predictions.json --with rules --with classifier:folder=runs/router --out extracted.json
+    smolrgpt score --truth data/val/val.json --predictions extracted.json
+    """
+    from smolrgpt.evaluation.extractors import make_extractors, read
+    from smolrgpt.evaluation.predict import write_rows
+    from smolrgpt.evaluation.score import read_rows
+
+    rows = read(make_extractors(extractor or ["rules"]), read_rows(predictions))
+    missed = {name: [row.get("id") for row in rows if row["extracted"][name] is None] for name in rows[0]["extracted"]}
+    write_rows(out, rows)
+    lines = [f"  {name:<12} {len(ids)} of {len(rows)} unreadable{_first(ids)}" for name, ids in missed.items()]
+    print(
+        json.dumps({name: {"num_unreadable": len(ids), "unreadable": ids} for name, ids in missed.items()}) if as_json else "\n".join(lines)
+    )
+    print(f"wrote {len(rows)} rows to {out}", file=sys.stderr)
+
+
+def _first(ids: Sequence[Any], number: int = 5) -> str:
+    return f": {', '.join(map(str, ids[:number]))}{', ...' if len(ids) > number else ''}" if ids else ""
 
 
 @app.command()
@@ -620,6 +659,47 @@ def convert(
         raise ValueError(f"{released}: no config.json there; expected the folder of a released checkpoint")
     convert_released(released, out)
     print(f"wrote {out}; next: smolrgpt ask IMAGE QUESTION --model {out}", file=sys.stderr)
+
+
+@app.command()
+def train_router(
+    data: Annotated[
+        Path,
+        typer.Argument(metavar="DATA", help="Folder of a data set, or a file of rows with question, answer, category, normalized_answer."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the two classifiers.")],
+    base: Annotated[str, typer.Option(help="Sequence classifier to start from: a hub id, a folder, or 'tiny' (from nothing, offline).")] = (
+        "allenai/longformer-base-4096"
+    ),
+    source: Annotated[str, typer.Option(help="Which data set DATA is; see 'smolrgpt data --help'.")] = "warehouse",
+    split: Annotated[str, typer.Option(help="Which split of it.")] = "train",
+    style: Annotated[str, typer.Option(help="How its answers are written: official, brief or steps.")] = "official",
+    max_steps: Annotated[int, typer.Option(min=1, help="Steps of each classifier.")] = 500,
+    batch_size: Annotated[int, typer.Option(min=1, help="Texts a step.")] = 32,
+    learning_rate: Annotated[float | None, typer.Option(help="By default 2e-5, and 3e-3 for 'tiny'.")] = None,
+    held_out: Annotated[float, typer.Option(help="Share of the texts that is never trained on, for the accuracy.")] = 0.1,
+    max_tokens: Annotated[int, typer.Option(min=8, help="Longer texts lose their front.")] = 512,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of weights, order and held-out texts.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on with an interrupted run in OUT.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Train the classifiers that read answers (the extractor 'classifier').
+
+    One tells the category of a question, the other the category and the value of an answer.
+
+    \b
+    smolrgpt train-router data/warehouse --base tiny --out runs/router
+    smolrgpt evaluate nano data/val --extractor self --extractor classifier:folder=runs/router
+    """
+    if importlib.util.find_spec("accelerate") is None or importlib.util.find_spec("datasets") is None:
+        raise ImportError("training needs more packages: pip install 'smolrgpt[train]'")
+    from smolrgpt.train import router
+
+    settings = router.RouterSettings(base, max_steps, batch_size, learning_rate, held_out=held_out, max_tokens=max_tokens, seed=seed)
+    metrics = router.train_routers(router.load_rows(data, source, split, style), out, settings, resume)
+    lines = [f"  {name:<12} {found['accuracy']:6.2f} % of {found['num_held_out']} held-out rows" for name, found in metrics.items()]
+    print(json.dumps(metrics) if as_json else "\n".join(lines))
+    print(f"wrote {out}; next: smolrgpt evaluate MODEL DATA --extractor classifier:folder={out}", file=sys.stderr)
 
 
 @app.command()

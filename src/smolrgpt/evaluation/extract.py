@@ -18,6 +18,8 @@ CATEGORY_RULES: tuple[tuple[str, str], ...] = (
     (r"\bdistan(?:ce|t)\b|\bhow (?:far|close|near)\b|\bapart\b", "distance"),
     (r"\b(?:left|right)\b", "left_right"),
 )
+#: A longer text is no answer: those of the data sets have some hundred characters, the longest chain a model is taught some thousand.
+MAX_CHARS = 10_000
 #: What a question is called that no rule knows.
 OTHER = "other"
 
@@ -53,7 +55,7 @@ def infer_category(question: str) -> str:
 
 def extract(question: str, answer: str, category: str | None = None) -> Answer:
     """The normalised answer: 'left' or 'right'; int count; region number as a digit string; metres as a float (0 for contact); or None."""
-    rule = _RULES.get(category or infer_category(question))
+    rule = _RULES.get(category or infer_category(question)) if len(answer) <= MAX_CHARS else None
     sentences = [sentence for sentence in _SENTENCE_END.split(answer.strip()) if sentence.strip()]
     if rule is None or not sentences:
         return None

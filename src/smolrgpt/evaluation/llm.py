@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from smolrgpt.data.loading import SkipLog
 from smolrgpt.evaluation.endpoint import Endpoint, Reply
 from smolrgpt.evaluation.extract import Answer, infer_category
+from smolrgpt.evaluation.extractors import text_of
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class LLMExtractor:
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> list[Answer]:
         """Rows {question, answer, category} -> short answers; None for a category without one and for an unusable reply."""
-        shapes = [SHAPES.get(row.get("category") or infer_category(str(row.get("question") or ""))) for row in rows]
+        shapes = [SHAPES.get(text_of(row, "category") or infer_category(text_of(row, "question"))) for row in rows]
         asked = [(shape, (INSTRUCTIONS, _text(row))) for row, shape in zip(rows, shapes, strict=True) if shape is not None]
         replies = iter(self.endpoint.ask_all([prompt for _, prompt in asked], [shape for shape, _ in asked]))
         skips = SkipLog()
@@ -71,7 +72,7 @@ class LLMExtractor:
 
 
 def _text(row: Mapping[str, Any]) -> str:
-    return f"<question>\n{row.get('question') or ''}\n</question>\n<answer>\n{row.get('answer') or ''}\n</answer>"
+    return f"<question>\n{text_of(row, 'question')}\n</question>\n<answer>\n{text_of(row, 'answer')}\n</answer>"
 
 
 def _value(reply: Reply[_Shape], row: Mapping[str, Any], skips: SkipLog) -> Answer:

@@ -118,7 +118,7 @@ def write_rows(path: str | Path, rows: Sequence[Row]) -> None:
     text = "[\n" + ",\n".join(lines) + "\n]\n" if path.suffix == ".json" else "".join(line + "\n" for line in lines)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".writing")
-    temporary.write_text(text, encoding="utf-8")
+    temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # a lone surrogate is written as JSON's own escape
     temporary.replace(path)
 
 

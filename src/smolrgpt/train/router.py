@@ -1,0 +1,296 @@
+"""Trains the two text classifiers of ``evaluation/router.py`` on questions and answers; no picture is opened.
+
+Rates, weight decay and the default model are those of the released program (its ``train_classifiers.py``: Longformer, 2e-5, 0.01).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import shutil
+import sys
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import redirect_stdout
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from tokenizers import processors
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertConfig,
+    DataCollatorWithPadding,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainingArguments,
+    set_seed,
+)
+from transformers.trainer_utils import get_last_checkpoint
+
+from smolrgpt.data.loading import SkipLog
+from smolrgpt.data.schema import DataError
+from smolrgpt.data.sources import read_source
+from smolrgpt.data.sources.conversations import first_question
+from smolrgpt.evaluation.extractors import Row, text_of
+from smolrgpt.evaluation.router import HEADS, MAX_CHARS, OPPOSITE, UNREADABLE, answer_text, is_mirrored
+from smolrgpt.evaluation.score import CATEGORIES, parse_choice, parse_count, parse_side, read_rows
+from smolrgpt.precision import best_dtype
+from smolrgpt.train.answers import restyle
+from smolrgpt.train.tokenizer import train_tokenizer
+
+logger = logging.getLogger(__name__)
+
+LONGFORMER = "allenai/longformer-base-4096"
+#: A small BERT that starts from nothing, with a tokenizer learned from the rows: needs no hub, and a minute of one core.
+TINY = "tiny"
+TINY_VOCABULARY = 1024
+TINY_CONFIG: dict[str, Any] = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "initializer_range": 0.1,  # as wide as 64 dimensions want it
+}
+#: Scrambled answers added, as a share of the answers.
+SCRAMBLED_SHARE = 0.05
+#: Text and label.
+Example = tuple[str, str]
+SETTINGS_FILE, METRICS_FILE = "router.json", "metrics.json"
+
+
+@dataclass(frozen=True)
+class RouterSettings:
+    """base: a hub id, a folder, or 'tiny'. learning_rate: None means 2e-5, and 3e-3 for 'tiny'. held_out: share of the texts that is
+    never trained on. max_tokens: longer texts lose their front. save_every: steps between checkpoints to resume from."""
+
+    base: str = LONGFORMER
+    max_steps: int = 500
+    batch_size: int = 32
+    learning_rate: float | None = None
+    weight_decay: float = 0.01
+    held_out: float = 0.1
+    max_tokens: int = 512
+    save_every: int = 250
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.held_out < 1:
+            raise ValueError(f"held_out is {self.held_out}; expected a share between 0 and 1")
+
+    @property
+    def peak_rate(self) -> float:
+        return self.learning_rate or (3e-3 if self.base == TINY else 2e-5)
+
+
+def load_rows(data: str | Path, source: str = "warehouse", split: str = "train", style: str = "official") -> list[Row]:
+    """Rows {id, question, answer, category, normalized_answer} of a split of a data set (``SOURCES``), answers in a style of
+    ``ANSWER_STYLES``; or of a JSON or JSON lines file, where a question may also stand in ``conversations`` as in the official files."""
+    if Path(data).is_file():
+        return [_with_texts(row) for row in read_rows(data)]
+    names = ("id", "question", "answer", "category", "normalized_answer")
+    return [{name: getattr(sample, name) for name in names} for sample in restyle(read_source(source, data, split), style)]
+
+
+def _with_texts(row: Row) -> Row:
+    if "question" in row:
+        return row
+    try:
+        return {**row, **dict(zip(("question", "answer"), first_question(row.get("conversations")), strict=True))}
+    except DataError:
+        return row  # has nothing to train on and is counted as such
+
+
+def answer_label(category: str, value: Any, numbers: Sequence[int]) -> str:
+    """The label of an answer; numbers: the regions it mentions, in order. Raises ValueError when the answer does not hold the value."""
+    if category == "left_right":
+        side = parse_side(value)
+        if side not in OPPOSITE:
+            raise ValueError("no side")
+        return f"left_right {OPPOSITE[side] if is_mirrored(numbers) else side}"
+    if category == "count":
+        return f"count {parse_count(value)}"
+    return f"mcq {list(numbers).index(int(parse_choice(value)))}" if category == "mcq" else category
+
+
+def labelled(rows: Iterable[Row], seed: int = 0, skips: SkipLog | None = None) -> dict[str, list[Example]]:
+    """Router name -> its examples. Of the answers, a share comes again with its letters scrambled, as "unreadable".
+
+    Rows without question, answer or a value that the answer holds are counted in ``skips`` (logged when it is None).
+    """
+    log = SkipLog() if skips is None else skips
+    examples: dict[str, list[Example]] = {head: [] for head in HEADS}
+    for row in rows:
+        question, (answer, numbers) = text_of(row, "question").strip(), answer_text(text_of(row, "answer"))
+        category = row.get("category")
+        if not question or not answer or category not in CATEGORIES:
+            log.add("no question, answer or known category", f"row {row.get('id')!r}")
+            continue
+        try:
+            label = answer_label(category, row.get("normalized_answer"), numbers)
+        except ValueError:
+            log.add("an answer that does not hold the value", f"row {row.get('id')!r}: {row.get('normalized_answer')!r} in {answer[:80]!r}")
+            continue
+        examples["question"].append((question[-MAX_CHARS:], category))
+        examples["answer"].append((answer, label))
+    if log.total and skips is None:
+        logger.warning("%s", log.summary())
+    draw = random.Random(seed)
+    for answer, _ in draw.sample(examples["answer"], int(SCRAMBLED_SHARE * len(examples["answer"]))):
+        examples["answer"].append(("".join(draw.sample(answer, len(answer))), UNREADABLE))
+    return examples
+
+
+def train_routers(rows: Iterable[Row], out: str | Path, settings: RouterSettings, resume: bool = True) -> dict[str, Any]:
+    """Train both routers into ``out/question`` and ``out/answer``; returns {router: metrics} and writes them to ``out/metrics.json``.
+
+    Metrics are of rows whose text no training row has (regions renamed): ``accuracy`` in percent, ``num_held_out``, ``num_trained``,
+    ``num_texts`` (different ones trained on), ``by_label`` {label: {num_questions, num_correct}}. A finished router is kept, an
+    interrupted one goes on from its last checkpoint. Raises DataError when the rows leave nothing to train or to hold out, ValueError
+    when ``out`` holds routers of other settings or rows.
+    """
+    folder, examples = Path(out), labelled(rows, settings.seed)
+    _claim_folder(folder, settings, examples, resume)
+    metrics = {head: _train_once(folder, head, examples[head], settings) for head in HEADS}
+    _write_json(folder / METRICS_FILE, metrics)
+    return metrics
+
+
+def _claim_folder(folder: Path, settings: RouterSettings, examples: Mapping[str, list[Example]], resume: bool) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    record, claim = folder / SETTINGS_FILE, {**asdict(settings), "examples": zlib.crc32(json.dumps(examples).encode())}
+    if record.exists() and json.loads(record.read_text()) != claim:
+        raise ValueError(f"{folder} holds routers of other settings or rows ({record}); choose another --out, or remove that folder")
+    if record.exists() and not resume:
+        raise ValueError(f"{folder} holds these routers already; leave out --no-resume to go on with them, or choose another --out")
+    _write_json(record, claim)
+
+
+def _write_json(path: Path, value: Any) -> None:
+    temporary = path.with_name(path.name + ".writing")
+    temporary.write_text(json.dumps(value, indent=1) + "\n")
+    temporary.replace(path)
+
+
+def _train_once(folder: Path, head: str, examples: Sequence[Example], settings: RouterSettings) -> dict[str, Any]:
+    """The metrics of a router, trained unless its folder is there: a folder gets its name when it is complete."""
+    final = folder / head
+    if not final.exists():
+        logger.info("training the %s router on %d rows", head, len(examples))
+        _train(folder, head, examples, settings).replace(final)
+        shutil.rmtree(folder / f"{head}.checkpoints")
+    return dict(json.loads((final / METRICS_FILE).read_text()))
+
+
+def _train(folder: Path, head: str, examples: Sequence[Example], settings: RouterSettings) -> Path:
+    kept, held_out = _split(examples, settings)
+    labels = sorted({label for _, label in kept})
+    set_seed(settings.seed)
+    model, tokenizer = _from_base(settings, labels, [text for text, _ in kept])
+    checkpoints = folder / f"{head}.checkpoints"
+    trainer = Trainer(
+        model,
+        _arguments(checkpoints, settings),
+        data_collator=DataCollatorWithPadding(tokenizer),
+        train_dataset=_dataset(kept, labels, tokenizer),
+        processing_class=tokenizer,
+    )
+    with redirect_stdout(sys.stderr):  # where the library's progress bar prints its log lines
+        trainer.train(resume_from_checkpoint=get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None)
+    logits = np.asarray(trainer.predict(_dataset(held_out, labels, tokenizer)).predictions)  # (N, labels)
+    given = [labels[index] for index in logits.argmax(-1)]
+    counts = {"num_trained": len(kept), "num_texts": len({text for text, _ in kept})}
+    finished = folder / f"{head}.partial"
+    trainer.save_model(str(finished))
+    _write_json(finished / METRICS_FILE, counts | _metrics([label for _, label in held_out], given))
+    return finished
+
+
+def _split(examples: Sequence[Example], settings: RouterSettings) -> tuple[list[Example], list[Example]]:
+    """What to train on and what to test on, by a hash of seed and text: a text is on one side only, whatever other rows there are."""
+    parts: tuple[list[Example], list[Example]] = [], []
+    for text, label in examples:
+        parts[zlib.crc32(f"{settings.seed}|{text}".encode()) < settings.held_out * 2**32].append((text, label))
+    if not all(parts):
+        raise DataError(f"{len(examples)} usable rows leave {len(parts[0])} to train on and {len(parts[1])} to test on; give more rows")
+    return parts
+
+
+def _from_base(settings: RouterSettings, labels: Sequence[str], texts: Iterable[str]) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Model and tokenizer with these labels. Texts are cut at the front: a question ends with what is asked, an answer concludes."""
+    names: dict[str, Any] = {"id2label": dict(enumerate(labels)), "label2id": {label: index for index, label in enumerate(labels)}}
+    if settings.base == TINY:
+        tokenizer = _tiny_tokenizer(texts)
+        config = BertConfig(
+            vocab_size=len(tokenizer),
+            max_position_embeddings=settings.max_tokens,
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            **TINY_CONFIG,
+            **names,
+        )
+        model = AutoModelForSequenceClassification.from_config(config)
+    else:
+        tokenizer = AutoTokenizer.from_pretrained(settings.base)
+        model = AutoModelForSequenceClassification.from_pretrained(
+            settings.base, **names, num_labels=len(labels), ignore_mismatched_sizes=True, dtype=torch.float32
+        )
+    tokenizer.model_max_length = min(settings.max_tokens, tokenizer.model_max_length)
+    tokenizer.truncation_side = "left"
+    return model, tokenizer
+
+
+def _tiny_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerBase:
+    """The project's byte-level tokenizer, each text led by the token whose state is classified."""
+    tokenizer = train_tokenizer(texts, TINY_VOCABULARY)
+    first = str(tokenizer.bos_token)
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{first} $A", special_tokens=[(first, tokenizer.bos_token_id)]
+    )
+    tokenizer.padding_side = "right"
+    return tokenizer
+
+
+def _dataset(examples: Sequence[Example], labels: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> Dataset:
+    """Held-out labels that were never trained on cannot be given: they get -100 and count as wrong."""
+    index = {label: number for number, label in enumerate(labels)}
+    encoded = tokenizer([text for text, _ in examples], truncation=True)
+    return Dataset.from_dict({**encoded, "labels": [index.get(label, -100) for _, label in examples]})
+
+
+def _arguments(folder: Path, settings: RouterSettings) -> TrainingArguments:
+    on_cpu = not torch.accelerator.is_available()
+    return TrainingArguments(
+        output_dir=str(folder),
+        max_steps=settings.max_steps,
+        per_device_train_batch_size=settings.batch_size,
+        per_device_eval_batch_size=settings.batch_size,
+        learning_rate=settings.peak_rate,
+        warmup_steps=0.1,  # below 1: a share of all steps
+        weight_decay=settings.weight_decay,
+        bf16=best_dtype("cpu" if on_cpu else "cuda") == torch.bfloat16,
+        use_cpu=on_cpu,
+        dataloader_pin_memory=not on_cpu,
+        save_steps=settings.save_every,
+        save_total_limit=1,
+        logging_steps=50,
+        report_to="none",
+        seed=settings.seed,
+    )
+
+
+def _metrics(truth: Sequence[str], given: Sequence[str]) -> dict[str, Any]:
+    asked, right = Counter(truth), Counter(label for label, found in zip(truth, given, strict=True) if label == found)
+    return {
+        "num_held_out": len(truth),
+        "accuracy": 100.0 * right.total() / len(truth),
+        "by_label": {label: {"num_questions": asked[label], "num_correct": right[label]} for label in sorted(asked)},
+    }
