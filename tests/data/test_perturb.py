@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from smolrgpt.data.loading import load_image, load_sample_depth
-from smolrgpt.data.perturb import FACTORS, perturb
+from smolrgpt.data.perturb import FACTORS, perturb, rough
 from smolrgpt.data.regions import area, from_box, from_mask, to_mask
 from smolrgpt.data.schema import Camera, DepthMap, Region, Sample
 
@@ -113,6 +113,16 @@ def _ring() -> Region:
     mask[5:15, 5:15] = True
     mask[8:12, 8:12] = False
     return from_mask(mask)
+
+
+def test_rough_masks_stand_beside_the_true_ones(tmp_path: Path) -> None:
+    samples = _samples(tmp_path)
+    changed = rough(samples)
+    assert [sample.id for sample in changed] == [sample.id for sample in samples]
+    assert not {sample.image_key for sample in changed} & {sample.image_key for sample in samples}
+    assert all(one.regions == two.regions for one, two in zip(changed[::2], changed[1::2], strict=True)), "one way an image"
+    assert sum(old.regions != new.regions for old, new in zip(samples, changed, strict=True)) >= 4
+    assert changed == rough(samples)
 
 
 def test_unknown_names_are_refused(tmp_path: Path) -> None:

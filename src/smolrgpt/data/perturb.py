@@ -132,10 +132,18 @@ def _colour(picture: Image.Image, level: str, rng: np.random.Generator) -> Image
 # ---------------------------------------------------------------------------------------------------------------------- regions
 def _grown(region: Region, pixels: float) -> Region:
     """The mask with a rim of so many pixels added, or taken away; what would vanish stays."""
-    mask = Image.fromarray(to_mask(region).astype(np.uint8) * 255)
-    kind = ImageFilter.MaxFilter if pixels > 0 else ImageFilter.MinFilter
-    grown = np.asarray(mask.filter(kind(2 * int(abs(pixels)) + 1))) > 0
+    mask, rim = to_mask(region).astype(bool), int(abs(pixels))
+    grown = _spread(mask, rim) if pixels > 0 else ~_spread(~mask, rim)
     return from_mask(grown) if grown.any() else region
+
+
+def _spread(mask: np.ndarray, rim: int) -> np.ndarray:
+    """Every pixel (H, W) that has one of the mask in the square of this many pixels to all sides."""
+    for axis in (0, 1):
+        room = [(rim, rim) if one == axis else (0, 0) for one in (0, 1)]
+        padded, length = np.pad(mask, room), mask.shape[axis]
+        mask = np.logical_or.reduce([padded.take(range(start, start + length), axis) for start in range(2 * rim + 1)])
+    return mask
 
 
 def _shifted(region: Region, share: float) -> Region:
@@ -210,3 +218,27 @@ FACTORS: dict[str, Factor] = {
     "wrong depth": Factor("depth of a question", ("its own", "mirrored", "flat", "another picture's"), _wrong_depth),
     "wrong picture": Factor("picture of a question", ("its own", "mirrored", "grey", "another"), _wrong_picture),
 }
+
+#: What a segmenter, or a hand with a mouse, does to masks: one of these an image in ``rough``.
+ROUGH_MASKS: tuple[tuple[str, Level], ...] = (
+    ("mask grown", 1.0),
+    ("mask grown", 2.0),
+    ("mask grown", 4.0),
+    ("mask shrunk", 1.0),
+    ("mask shrunk", 2.0),
+    ("mask shifted", 0.05),
+    ("mask shifted", 0.1),
+    ("mask shape", "box"),
+)
+
+
+def rough(samples: Sequence[Sample]) -> list[Sample]:
+    """The samples with masks that are off: all of an image in the same way of ``ROUGH_MASKS``, which its key decides; for training.
+
+    Image keys change, so that these stand beside the same images with their own masks.
+    """
+    ways: dict[tuple[str, Level], list[Sample]] = {way: [] for way in ROUGH_MASKS}
+    for sample in samples:
+        ways[ROUGH_MASKS[zlib.crc32(sample.image_key.encode()) % len(ROUGH_MASKS)]].append(sample)
+    changed = {sample.id: sample for way, members in ways.items() for sample in perturb(members, *way)}
+    return [replace(changed[sample.id], image_key=f"{sample.image_key}#rough") for sample in samples]

@@ -71,7 +71,7 @@ SYNTHETIC: dict[str, tuple[float, float, float, float]] = {
     "warmup": (0.75, 11.3, 11.3, 2.3),
     "captions": (0.0, 4.7, 59.6, 0.0),
 }
-SYNTHETIC["train_relative"] = SYNTHETIC["train"]
+SYNTHETIC["train_relative"] = SYNTHETIC["train_rough"] = SYNTHETIC["train"]
 
 
 def source_facts(run: Run) -> dict[str, SourceFacts]:

@@ -31,6 +31,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from smolrgpt.data.collate import Collator
 from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.mixture import EpochBatches, Group, Mixture
+from smolrgpt.data.perturb import rough
 from smolrgpt.data.prepared import Prepared, prepare
 from smolrgpt.data.schema import DataError, Sample
 from smolrgpt.data.sources import iter_source, read_source
@@ -178,6 +179,8 @@ def _synthetic_sources(data: SyntheticData, wanted: set[str]) -> dict[str, Seque
         for split, scenes, seed in (("train", data.num_scenes, data.seed), ("val", data.num_val_scenes, data.seed + 1_000_000)):
             write_dataset(data.root, split, scenes, seed, data.layouts, questions_per_scene=data.questions_per_scene)
     sources = {name: _withhold_metric(data, *SYNTHETIC_SOURCES[name]) for name in SYNTHETIC_SOURCES if name in wanted}
+    if "train_rough" in wanted:
+        sources["train_rough"] = rough(_withhold_metric(data, *SYNTHETIC_SOURCES["train"]))
     return {**sources, "validation": read_warehouse(data.root, "val", depth=data.depth)}
 
 
