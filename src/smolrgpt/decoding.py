@@ -13,7 +13,7 @@ import regex
 import torch
 from transformers import LogitsProcessor
 
-from smolrgpt.evaluation.extract import OTHER
+from smolrgpt.evaluation.extract import OTHER, SIZES
 from smolrgpt.evaluation.score import DISTANCE_FACTORS
 
 #: Between what a model says first and its normalised answer, in the styles "brief" and "steps" of ``train/answers.py``.
@@ -24,11 +24,13 @@ MAX_FIELD_TOKENS = 8
 
 def field_pattern(category: str | None, num_regions: int) -> str | None:
     """What the answer field of a question may hold, as a regular expression; None where anything goes (another category, no regions)."""
+    metres = r" ?(?:0|[1-9][0-9]{0,2})(?:\.[0-9]{1,2})?"
     return {
         "left_right": " ?(?:left|right)",
         "count": r" ?(?:[0-9]|[1-9][0-9])",
         "mcq": f" ?(?:{'|'.join(map(str, range(num_regions)))})" if num_regions else None,
-        "distance": r" ?(?:0|[1-9][0-9]{0,2})(?:\.[0-9]{1,2})?",
+        "distance": metres,
+        **dict.fromkeys(SIZES, metres),
     }.get(category or OTHER)
 
 

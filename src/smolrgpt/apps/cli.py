@@ -51,10 +51,11 @@ class Near(StrEnum):
 
 
 class BenchmarkChoice(StrEnum):
-    """What a data set is, and how it is scored."""
+    """What is asked of a data set, and how it is scored."""
 
     warehouse = "warehouse"
     spatial = "spatial"
+    sizes = "sizes"
 
 
 class DepthChoice(StrEnum):
@@ -82,7 +83,12 @@ EndpointUrl = Annotated[
 ]
 EndpointModel = Annotated[str | None, typer.Option(metavar="NAME", help="Its model.")]
 BenchmarkUse = Annotated[
-    BenchmarkChoice, typer.Option("--benchmark", help="warehouse: four accuracies and S1; spatial: SpatialRGPT-Bench, by its groups.")
+    BenchmarkChoice,
+    typer.Option(
+        "--benchmark",
+        help="warehouse: four accuracies and S1; spatial: SpatialRGPT-Bench, by its groups; "
+        "sizes: widths and heights on a set of 'smolrgpt synth'.",
+    ),
 ]
 DepthUse = Annotated[DepthChoice, typer.Option("--depth", help="Depth maps to use; auto: metric where there are any, else relative.")]
 
@@ -501,8 +507,8 @@ def score(
             asked = Endpoint(**_endpoint(endpoint, endpoint_model, cache))
             result["judge"] = {"model": asked.model, **spatial_bench.score(rows, answers, read=Judge(asked))}
         return _print_result(result, as_json)
-    if judge:
-        raise ValueError("--judge is for --benchmark spatial; the warehouse score has no judge")
+    if judge or benchmark is not BenchmarkChoice.warehouse:
+        raise ValueError("files are scored as --benchmark warehouse, or as spatial, which alone has a --judge")
     from smolrgpt.evaluation.score import read_rows
     from smolrgpt.evaluation.score import score as score_rows
 

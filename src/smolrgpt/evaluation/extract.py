@@ -63,7 +63,9 @@ def extract(question: str, answer: str, category: str | None = None) -> Answer:
     return short if short is not None else _LONG_FORMS[rule](question, sentences)
 
 
-_RULES = {"left_right": "side", "count": "count", "mcq": "choice", "distance": "distance"}
+#: Lengths besides the distance, of the synthetic sets' extra questions.
+SIZES = ("width", "height", "vertical")
+_RULES = {"left_right": "side", "count": "count", "mcq": "choice", "distance": "distance", **dict.fromkeys(SIZES, "distance")}
 
 
 def _short_form(rule: str, sentence: str) -> Answer:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from smolrgpt.data.schema import DataError, Sample
-from smolrgpt.evaluation import spatial_bench
+from smolrgpt.evaluation import sizes, spatial_bench
 from smolrgpt.evaluation.extractors import Extractor, by_itself
 from smolrgpt.evaluation.html import write_page
 from smolrgpt.evaluation.markdown import render_report, render_spatial
@@ -58,7 +58,8 @@ def evaluate(
     """Predict, extract, score and, with ``out_dir``, write ``predictions.json``, ``results.json``, ``report.md`` and ``report.html``.
 
     data: samples, or the folder of a data set (``split``: by default its ``val``, else its only split; ``limit``: that many questions,
-    drawn by a fixed seed; ``depth`` as in ``read_warehouse``). benchmark: "warehouse" (S1) or "spatial" (SpatialRGPT-Bench).
+    drawn by a fixed seed; ``depth`` as in ``read_warehouse``). benchmark: "warehouse" (S1), "spatial" (SpatialRGPT-Bench) or
+    "sizes" (``evaluation/sizes.py``).
     extractors: name -> back end of ``evaluation/extractors.py``; the first decides the score, all stand side by side in ``extractors``.
     beside: name -> what to show next to this: a predictions file about the same questions (which also gives the interval of the
     difference), "rules-truth" or "rules-visible" (on sets of ``smolrgpt synth``), or the results.json of another evaluation.
@@ -189,6 +190,9 @@ def _load_spatial(root: Path, split: str | None = None, depth: str = "auto") -> 
 
 BENCHMARKS: dict[str, Benchmark] = {
     "warehouse": Benchmark(load_samples, lambda sample: sample.normalized_answer is not None, summarise, render_report),
+    "sizes": Benchmark(
+        lambda root, split, depth: load_samples(root, split or "val_extra", depth), sizes.is_size, sizes.summarise, render_spatial
+    ),
     "spatial": Benchmark(_load_spatial, lambda sample: sample.answer is not None, spatial_bench.summarise, render_spatial),
 }
 

@@ -59,6 +59,7 @@ SYNTHETIC_SOURCES: dict[str, tuple[str, float | None]] = {
     "train": ("train", None),
     "warmup": ("train_warmup", None),
     "captions": ("train_captions", None),
+    "extra": ("train_extra", None),
     "train_relative": ("train", 1.0),
 }
 

@@ -1,0 +1,38 @@
+"""Sizes: the benchmark's rule for lengths on the synthetic sets' extra questions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from smolrgpt.data.schema import DataError, Sample
+from smolrgpt.decoding import field_pattern
+from smolrgpt.evaluation.extract import SIZES, extract
+from smolrgpt.evaluation.sizes import CATEGORIES, summarise
+
+
+def _sample(row_id: str, category: str, truth: float | str) -> Sample:
+    return Sample(row_id, Path("a.png"), "?", normalized_answer=truth, category=category)
+
+
+def test_a_quarter_off_is_right_and_more_is_wrong() -> None:
+    samples = [_sample(f"{c}-{v}", c, 2.0) for c in CATEGORIES for v in (1.5, 2.5, 1.49, 2.51, None)] + [_sample("b", "behind", "behind")]
+    rows = [{"id": s.id, "normalized_answer": None if s.id.endswith("None") else s.id.rpartition("-")[2]} for s in samples]
+    result = summarise(samples, rows)
+    assert result["accuracy"] == {"vertical distance": 40.0, "width": 40.0, "height": 40.0}
+    assert result["problem_counts"] == {"unparsable": 3}
+    assert result["abs_rel"]["width"] == pytest.approx((0.25 + 0.25 + 0.255 + 0.255) / 4, abs=1e-3)
+
+
+def test_without_such_questions_it_says_where_they_are() -> None:
+    with pytest.raises(DataError, match="_extra"):
+        summarise([_sample("a", "distance", 2.0)], [])
+
+
+def test_sizes_are_read_and_written_like_distances() -> None:
+    assert set(SIZES) == set(CATEGORIES)
+    for category in SIZES:
+        assert extract("How wide is it?", "[Region 0]: 0.9", category) == 0.9
+        assert extract("How wide is it?", "The width of the pallet [Region 0] is 0.36 meters.", category) == 0.36
+        assert field_pattern(category, 1) == field_pattern("distance", 1)
