@@ -564,7 +564,12 @@ def _existing(folder: Path) -> Path:
 # --------------------------------------------------------------------------------------------------------------------- training
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="nano, nano-published, nano-blind, paper or full.")],
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECIPE", help="nano, nano-published, nano-blind, nano-sizes, paper, full, smollm2-135m or smollm2-135m-lora."
+        ),
+    ],
     quick: Annotated[bool, typer.Option("--quick", help="A short version of the run, where the recipe has one.")] = False,
     stage: Annotated[str | None, typer.Option(help="Only this stage, where the recipe has a choice: align, warm-up, fine-tune.")] = None,
     data_root: Annotated[Path | None, typer.Option(help="Folder of the training data.")] = None,

@@ -70,6 +70,7 @@ SYNTHETIC: dict[str, tuple[float, float, float, float]] = {
     "train": (1.0, 21.3, 28.4, 5.2),
     "warmup": (0.75, 11.3, 11.3, 2.3),
     "captions": (0.0, 4.7, 59.6, 0.0),
+    "extra": (0.25, 15.8, 4.6, 1.6),
 }
 SYNTHETIC["train_relative"] = SYNTHETIC["train_rough"] = SYNTHETIC["train"]
 

@@ -136,6 +136,19 @@ def nano_blind(**options: Any) -> Run:
     return _nano_variant(nano(**options), "nano-blind", config, {"num_image_tokens": 0})
 
 
+def nano_sizes(out: Path | None = None, data_root: Path | None = None, seed: int = 0) -> Run:
+    """The bundled model learns widths, heights and vertical distances, about ten minutes of one core; ``smolrgpt evaluate --benchmark
+    sizes`` scores it. ``--set model.path=FOLDER`` starts from another model.
+    """
+    from smolrgpt.predictor import bundled_checkpoint
+
+    short = nano(data_root=data_root, quick=True, seed=seed)
+    polish = nano().stages[-1]
+    stage = dataclasses.replace(polish, name="sizes", mixture={"extra": 1.0, "train": 0.3}, max_steps=1200, eval_every=None, save_every=400)
+    model = ModelSpec(path=bundled_checkpoint("nano"))
+    return dataclasses.replace(short, name="nano-sizes", out=out or Path("runs/nano-sizes"), model=model, stages=(stage,), cache_gb=4.0)
+
+
 def paper(out: Path | None = None, data_root: Path | None = None, stage: str | None = None, seed: int = 0) -> Run:
     """The published curriculum (arXiv 2509.15490, rates as released): SigLIP2-base and SmolLM2-360M on captions, OSD, the warehouse.
 
@@ -271,6 +284,7 @@ RECIPES: dict[str, Callable[..., Run]] = {
     "nano": nano,
     "nano-published": nano_published,
     "nano-blind": nano_blind,
+    "nano-sizes": nano_sizes,
     "paper": paper,
     "full": full,
     "smollm2-135m": smollm2_135m,
