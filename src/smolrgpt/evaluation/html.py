@@ -327,10 +327,10 @@ p { margin: 4px 0; }
 .note { font-size: .9rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: .9rem; font-variant-numeric: tabular-nums; }
-th, td { text-align: right; padding: 4px 8px; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th, td { text-align: right; padding: 4px 6px; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th:first-child { text-align: left; font-weight: 500; }
 thead th { color: var(--soft); font-weight: 500; }
-.bar { display: inline-block; width: 56px; }
+.bar { display: inline-block; width: 48px; }
 .wide .bar { width: 84px; }
 .bar > span { display: block; position: relative; height: 4px; background: var(--line); border-radius: 2px; }
 .bar b { position: absolute; inset: 0 auto 0 0; background: var(--mark); border-radius: 2px; }
