@@ -7,9 +7,11 @@ import filecmp
 import hashlib
 import itertools
 import json
+import math
 import re
 import time
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -33,6 +35,7 @@ from smolrgpt.data.synthetic.captions import caption
 from smolrgpt.data.synthetic.layouts import make_plan
 from smolrgpt.data.synthetic.oracle import answer, true_geometry, visible_geometry
 from smolrgpt.data.synthetic.questions import distance_m, extra_questions, in_buffer, warmup_questions
+from smolrgpt.data.synthetic.scene import VIEWS
 from smolrgpt.evaluation.extract import extract, infer_category
 
 NUM_SCENES = 45
@@ -358,3 +361,24 @@ def test_speed(scenes):
 def test_bad_settings(tmp_path, bad):
     with pytest.raises(ValueError):
         write_dataset(tmp_path, "val", **{"num_scenes": 1, "seed": 0, **bad})
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_cameras_stand_where_their_view_says(name: str) -> None:
+    view = VIEWS[name]
+    for seed in range(2):
+        scene = generate_scene(seed, size=(96, 54), view=view)
+        forward = scene.pose.axes[2]
+        pitch, fov = math.degrees(math.asin(-forward[2])), math.degrees(2 * math.atan(scene.camera.width / 2 / scene.camera.fx))
+        assert view.pitch_deg[0] - 0.1 <= pitch <= view.pitch_deg[1] + 0.1
+        assert view.fov_deg[0] - 0.1 <= fov <= view.fov_deg[1] + 0.1
+        assert view.height_m[0] <= scene.pose.position[2] <= view.height_m[1] + 0.31  # the target is 0.3 m above the floor
+
+
+def test_a_set_of_another_view_is_another_set(tmp_path: Path) -> None:
+    write_dataset(tmp_path, "val", 1, 3, workers=1, progress=False, view="low")
+    assert "low" in (tmp_path / "val" / "settings.json").read_text()
+    with pytest.raises(DataError, match="no finished set with these settings"):
+        write_dataset(tmp_path, "val", 1, 3, workers=1, progress=False)
+    with pytest.raises(ValueError, match="'fisheye'"):
+        write_dataset(tmp_path, "other", 1, 3, workers=1, progress=False, view="fisheye")

@@ -277,6 +277,7 @@ def synth(
     layouts: Annotated[str, typer.Option(help="'known' (for training), 'reserved' (for testing only), or names: NAME,NAME.")] = "known",
     split: Annotated[str, typer.Option(help="Name of the split.")] = "val",
     questions: Annotated[int, typer.Option(min=1, help="Questions asked about each scene.")] = 24,
+    view: Annotated[str, typer.Option(help="Cameras: usual (as in training), low, steep, high, far or wide.")] = "usual",
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; by default one per core.")] = None,
 ) -> None:
     """Draw a synthetic warehouse data set.
@@ -289,7 +290,7 @@ def synth(
     """
     from smolrgpt.data.synthetic import write_dataset
 
-    write_dataset(out, split, scenes, seed, layouts, questions_per_scene=questions, workers=workers)
+    write_dataset(out, split, scenes, seed, layouts, questions_per_scene=questions, workers=workers, view=view)
     print(f"wrote {scenes} scenes to {out}, split {split!r}; next: smolrgpt evaluate nano {out} --split {split}", file=sys.stderr)
 
 

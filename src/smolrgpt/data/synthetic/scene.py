@@ -31,6 +31,29 @@ _CAMERA_TRIES = 24
 _SCENE_TRIES = 8
 
 
+@dataclass(frozen=True)
+class View:
+    """Where cameras stand and what they see, low and high ends: pitch below the horizon and field of view across in degrees, height above
+    the floor and distance to the middle of the goods in metres. A camera that is far off sees all of the goods with a narrow field.
+    """
+
+    pitch_deg: tuple[float, float] = (25, 65)
+    height_m: tuple[float, float] = (3.0, 9.0)
+    distance_m: tuple[float, float] = (6.5, 15)
+    fov_deg: tuple[float, float] = (50, 90)
+
+
+#: Cameras by name. "usual" is what everything is trained on; the others lie outside of it, to test on.
+VIEWS: dict[str, View] = {
+    "usual": View(),
+    "low": View(pitch_deg=(10, 22), height_m=(1.4, 2.8)),
+    "steep": View(pitch_deg=(68, 88), height_m=(6.0, 12.0)),
+    "high": View(pitch_deg=(35, 65), height_m=(10.0, 16.0), distance_m=(14, 20)),
+    "far": View(pitch_deg=(25, 50), height_m=(8.0, 20.0), distance_m=(18, 28), fov_deg=(25, 48)),
+    "wide": View(distance_m=(4.0, 6.0), height_m=(2.0, 5.5), fov_deg=(95, 115)),
+}
+
+
 @dataclass(eq=False)
 class SceneObject:
     """A pallet with its cartons, a transporter with its load, a shelf (rack) or a buffer region (height 0).
@@ -86,9 +109,11 @@ def random_generator(*seed: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(list(seed))))
 
 
-def generate_scene(seed: int | Sequence[int], layout: str | None = None, size: tuple[int, int] = (384, 216)) -> Scene:
+def generate_scene(
+    seed: int | Sequence[int], layout: str | None = None, size: tuple[int, int] = (384, 216), view: View = VIEWS["usual"]
+) -> Scene:
     """One scene. seed: a non-negative number or several (set seed, scene number); layout: a family's name, None for any known one;
-    size: width, height in pixels.
+    size: width, height in pixels; view: where the camera may stand.
 
     Draws again (from the same stream) until the camera sees enough to ask about. Raises ValueError for an unknown layout or a bad size.
     """
@@ -99,7 +124,7 @@ def generate_scene(seed: int | Sequence[int], layout: str | None = None, size: t
     name = layout or str(rng.choice(KNOWN_LAYOUTS))
     best: Scene | None = None
     for _ in range(_SCENE_TRIES):
-        scene = _draw(name, (width, height), rng)
+        scene = _draw(name, (width, height), view, rng)
         if _is_rich(scene):
             return scene
         best = scene if best is None or len(scene.regions) > len(best.regions) else best
@@ -111,9 +136,9 @@ def _is_rich(scene: Scene) -> bool:
     return len(scene.of_kind("pallet")) >= 3 and len(scene.of_kind("buffer")) >= 2 and len(scene.of_kind("transporter")) >= 1
 
 
-def _draw(layout: str, size: tuple[int, int], rng: np.random.Generator) -> Scene:
+def _draw(layout: str, size: tuple[int, int], view: View, rng: np.random.Generator) -> Scene:
     plan = make_plan(layout, rng)
-    camera, pose = _camera(plan, size, rng)
+    camera, pose = _camera(plan, size, view, rng)
     boxes: list[Box] = []
     objects = _furnish(plan, boxes, rng)
     look = _look(rng)
@@ -153,16 +178,17 @@ def _object(kind: str, rect: Rect, height: float, loaded: bool | None = None, bu
     return SceneObject(kind, rect, center, (rect.length, rect.width, height), loaded=loaded, buffer=buffer)
 
 
-def _camera(plan: Plan, size: tuple[int, int], rng: np.random.Generator) -> tuple[Camera, Pose]:
-    """The best of a few random cameras: high, oblique, with most of what matters in the frame."""
+def _camera(plan: Plan, size: tuple[int, int], view: View, rng: np.random.Generator) -> tuple[Camera, Pose]:
+    """The best of a few random cameras of the view: with most of what matters in the frame."""
     width, height = size
     points = np.array([(rect.x, rect.y, 0.4) for rect in (*plan.pallets, *plan.transporters, *plan.buffers, *plan.shelves)])
     weights = np.repeat([1.0, 2.0, 2.0, 1.0], [len(plan.pallets), len(plan.transporters), len(plan.buffers), len(plan.shelves)])
     best: tuple[float, Camera, Pose] | None = None
     for _ in range(_CAMERA_TRIES):
-        pose, distance = _pose(points, rng)
+        pose, distance = _pose(points, view, rng)
         radius = 2.0 + np.linalg.norm(points[:, :2] - points[:, :2].mean(0), axis=1).mean()
-        fov = float(np.clip(2 * math.atan(radius * rng.uniform(0.75, 1.15) / distance), math.radians(50), math.radians(90)))
+        narrow, wide = (math.radians(end) for end in view.fov_deg)
+        fov = min(wide, max(narrow, 2 * math.atan(radius * rng.uniform(0.75, 1.15) / distance)))
         focal = width / 2 / math.tan(fov / 2)
         cx, cy = (width - 1) / 2 + rng.normal(0, 0.01) * width, (height - 1) / 2 + rng.normal(0, 0.01) * height
         camera = Camera(focal, focal * rng.uniform(0.98, 1.02), cx, cy, width, height)
@@ -177,11 +203,11 @@ def _camera(plan: Plan, size: tuple[int, int], rng: np.random.Generator) -> tupl
     return best[1], best[2]
 
 
-def _pose(points: np.ndarray, rng: np.random.Generator) -> tuple[Pose, float]:
-    """Height 3 to 9 m, looking 25 to 65 degrees down, roll small; also the distance to what it looks at."""
+def _pose(points: np.ndarray, view: View, rng: np.random.Generator) -> tuple[Pose, float]:
+    """A pose of the view, roll small; also the distance to what it looks at."""
     while True:
-        pitch, distance = math.radians(rng.uniform(25, 65)), rng.uniform(6.5, 15)
-        if 3.0 <= distance * math.sin(pitch) <= 9.0:
+        pitch, distance = math.radians(rng.uniform(*view.pitch_deg)), rng.uniform(*view.distance_m)
+        if view.height_m[0] <= distance * math.sin(pitch) <= view.height_m[1]:
             break
     azimuth, roll = rng.uniform(0, 2 * math.pi), math.radians(rng.normal(0, 2.0))
     forward = np.array([math.cos(pitch) * math.cos(azimuth), math.cos(pitch) * math.sin(azimuth), -math.sin(pitch)])

@@ -30,7 +30,7 @@ from smolrgpt.data.schema import DataError
 from smolrgpt.data.synthetic.captions import caption_row
 from smolrgpt.data.synthetic.layouts import resolve_layouts
 from smolrgpt.data.synthetic.questions import extra_questions, scene_questions, to_row, warmup_questions
-from smolrgpt.data.synthetic.scene import Scene, generate_scene, random_generator
+from smolrgpt.data.synthetic.scene import VIEWS, Scene, generate_scene, random_generator
 
 #: Rises whenever the same seed gives other pictures or rows, so that an old set is never mistaken for a new one.
 GENERATOR_VERSION = 4
@@ -49,8 +49,10 @@ def write_dataset(
     questions_per_scene: int = 24,
     workers: int | None = None,
     progress: bool = True,
+    view: str = "usual",
 ) -> Path:
-    """Makes ``<root>/<split>`` and its question files; returns the split's main file. size: width, height in pixels.
+    """Makes ``<root>/<split>`` and its question files; returns the split's main file. size: width, height in pixels; view: a name of
+    ``scene.VIEWS``.
 
     Scene k depends on (seed, k) and the settings only: the bytes are the same for any number of workers. A finished set with the same
     settings is left as it is, a broken-off one is continued; one with other settings is a DataError. Raises ValueError for bad settings.
@@ -60,6 +62,9 @@ def write_dataset(
     root, names = Path(root), resolve_layouts(layouts)
     settings = {"version": GENERATOR_VERSION, "num_scenes": num_scenes, "seed": seed, "layouts": list(names), "size": list(size),
                 "questions_per_scene": questions_per_scene}  # fmt: skip
+    if view not in VIEWS:
+        raise ValueError(f"there is no view {view!r}; expected one of {', '.join(VIEWS)}")
+    settings |= {} if view == "usual" else {"view": view}
     folder, partial = root / split, root / f".{split}.partial"
     if _is_finished(root, split, settings):
         return root / f"{split}.json"
@@ -113,7 +118,8 @@ def draw_scene(settings: dict[str, Any], index: int) -> tuple[Scene, np.random.G
     """Scene number ``index`` of a set with these settings (``settings.json``), and the generator that its questions are drawn with."""
     seed, names = settings["seed"], settings["layouts"]
     rng = random_generator(seed, index, 1)
-    return generate_scene((seed, index), layout=names[int(rng.integers(len(names)))], size=tuple(settings["size"])), rng
+    layout, view = names[int(rng.integers(len(names)))], VIEWS[settings.get("view", "usual")]
+    return generate_scene((seed, index), layout=layout, size=tuple(settings["size"]), view=view), rng
 
 
 def _write_scene(index: int, partial: Path, settings: dict[str, Any]) -> int:
