@@ -188,11 +188,17 @@ def _load_spatial(root: Path, split: str | None = None, depth: str = "auto") -> 
     return read_source("spatial_bench", root, split or "val", **options)
 
 
+def _load_sizes(root: Path, split: str | None = None, depth: Any = "auto") -> list[Sample]:
+    """The extra questions of a synthetic split, whose pictures lie with the split itself."""
+    from smolrgpt.data.sources.warehouse import read_warehouse
+
+    split = (split or "val").removesuffix("_extra")
+    return read_warehouse(root, f"{split}_extra", depth=depth, folder=split)
+
+
 BENCHMARKS: dict[str, Benchmark] = {
     "warehouse": Benchmark(load_samples, lambda sample: sample.normalized_answer is not None, summarise, render_report),
-    "sizes": Benchmark(
-        lambda root, split, depth: load_samples(root, split or "val_extra", depth), sizes.is_size, sizes.summarise, render_spatial
-    ),
+    "sizes": Benchmark(_load_sizes, sizes.is_size, sizes.summarise, render_spatial),
     "spatial": Benchmark(_load_spatial, lambda sample: sample.answer is not None, spatial_bench.summarise, render_spatial),
 }
 
