@@ -48,7 +48,7 @@ class Ablation:
     base: Sequence[str] = ()
 
 
-#: All three tokens of a region on its name, nothing on pairs: what a pair's geometry knows by itself cannot hide what the tokens add.
+#: Nothing on pairs of regions: only so can regions also be tokens, or boxes in the text.
 _NO_PAIRS = ("model.config.pair_geometry=false", "model.config.distance_loss_weight=0.0")
 
 
@@ -107,7 +107,6 @@ ABLATIONS: dict[str, Ablation] = {
             "connector shared, own refiner": ['model.config.depth_path="shared"'],
             "own connector and refiner (published)": [],
         },
-        _NO_PAIRS,
     ),
     "refiner": Ablation(
         "What do refiners add to pooling from the connector's grid, and how should masks be reduced to it?",
@@ -117,7 +116,6 @@ ABLATIONS: dict[str, Ablation] = {
             "refiners, bilinear masks (published)": ['model.processor.mask_resize="bilinear"'],
             "refiners, area masks": ['model.processor.mask_resize="area"'],
         },
-        _NO_PAIRS,
     ),
     "regions": Ablation(
         "How should the model be told of a region: pooled features, its geometry, or both; of pairs, too?",

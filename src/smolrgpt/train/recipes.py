@@ -58,7 +58,9 @@ _NANO_PROCESSOR: dict[str, Any] = {"mask_resize": "area", "depth_encoding": "min
 
 
 def nano(out: Path | None = None, data_root: Path | None = None, quick: bool = False, seed: int = 0) -> Run:
-    """The bundled model: alignment, warm-up, fine-tuning and polishing on the synthetic warehouse; ``quick`` is the first three, short."""
+    """The bundled model: alignment, warm-up, fine-tuning, polishing and rough masks on the synthetic warehouse; ``quick`` is the first
+    three, short.
+    """
     rate = 8e-4 if quick else 5e-4  # measured; at 2e-3 a model of this size stays at chance
 
     def stage(name: str, rates: Any, mixture: dict[str, float], steps: int, validations: int = 0) -> Stage:
@@ -78,6 +80,9 @@ def nano(out: Path | None = None, data_root: Path | None = None, quick: bool = F
     # the same again, from a lower rate, with more of what is hardest: questions without metric depth
     mixture = {"train": 1.0, "train_relative": 0.5, "warmup": 0.3}
     polish = stage("polish", ((VISION, None), (ALL, 3e-4)), mixture, steps=6000, validations=3)
+    # and with masks that are off: S1 with masks two pixels too large 91.5 -> 97.5, with boxes 83.5 -> 91.8, with exact ones 99.2 -> 98.3
+    mixture = {"train_rough": 1.0, "train": 0.5, "train_relative": 0.5, "warmup": 0.1}
+    rough = stage("rough", ((VISION, None), (ALL, 3e-4)), mixture, steps=3000, validations=1)
     return Run(
         name="nano",
         out=out or Path("runs/nano-quick" if quick else "runs/nano"),
@@ -98,7 +103,7 @@ def nano(out: Path | None = None, data_root: Path | None = None, quick: bool = F
                 steps=1600 if quick else 10000,
                 validations=4 if quick else 5,
             ),
-            *(() if quick else (polish,)),
+            *(() if quick else (polish, rough)),
         ),
         answer_style="steps",
         validation_questions=600,
@@ -143,7 +148,7 @@ def nano_sizes(out: Path | None = None, data_root: Path | None = None, seed: int
     from smolrgpt.predictor import bundled_checkpoint
 
     short = nano(data_root=data_root, quick=True, seed=seed)
-    polish = nano().stages[-1]
+    polish = next(stage for stage in nano().stages if stage.name == "polish")
     stage = dataclasses.replace(polish, name="sizes", mixture={"extra": 1.0, "train": 0.3}, max_steps=1200, eval_every=None, save_every=400)
     model = ModelSpec(path=bundled_checkpoint("nano"))
     return dataclasses.replace(short, name="nano-sizes", out=out or Path("runs/nano-sizes"), model=model, stages=(stage,), cache_gb=4.0)
