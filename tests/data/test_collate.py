@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from smolrgpt.data.collate import Collator, known_distances
+from smolrgpt.data.collate import Collator, known_distances, known_sizes
 from smolrgpt.data.regions import from_mask
 from smolrgpt.data.schema import Sample
 from smolrgpt.data.synthetic.questions import scene_samples
@@ -54,6 +54,32 @@ def test_known_distances_of_our_scenes_are_those_of_the_middles() -> None:
 def test_known_distances_of_other_samples(case, count) -> None:
     found = known_distances(case)
     assert len(found) == count and all(metres in (2.5, 5.0) for metres in found.values())
+
+
+@pytest.mark.parametrize(
+    ("case", "metres"),
+    [
+        (sample(1.4, "width", ((0, 0),)), [1.4]),
+        (sample(2, "height", ((0, 0),)), [2.0]),
+        (sample(0, "height", ((0, 0),)), []),
+        (sample(None, "width", ((0, 0),)), []),
+        (sample(1.4, "distance", ((0, 0),)), []),
+        (sample(1.4, "width"), []),  # of which of the two is not known
+    ],
+)
+def test_known_sizes(case, metres) -> None:
+    assert list(known_sizes(case).values()) == metres
+
+
+def test_sizes_of_a_batch_point_at_their_regions() -> None:
+    from smolrgpt.model import SmolRGPTProcessor
+
+    samples = [sample(2.5), sample(1.5, "width", ((30, 50),)), sample(0.5, "height", ((30, 50),)), sample(3.0, "height", ((0, 0),))]
+    for number, one in enumerate(samples):
+        one.id = str(number)
+    batch = Collator(SmolRGPTProcessor.from_pretrained(bundled_checkpoint("nano")))([samples])
+    rows = dict(zip(batch["size_index"].tolist(), batch["region_size"].nan_to_num(-1).tolist(), strict=True))
+    assert rows == {1: [1.5, 0.5], 0: [-1, 3.0]}
 
 
 def test_pairs_of_a_batch_point_at_their_regions() -> None:

@@ -16,15 +16,15 @@ from transformers import AutoConfig, AutoModelForImageTextToText
 
 from smolrgpt.model import SmolRGPTConfig, SmolRGPTForConditionalGeneration
 from smolrgpt.model.configuration_smolrgpt import REGION_GEOMETRY_FEATURES
-from smolrgpt.model.modeling_smolrgpt import digit_features, geometry_weights, log_distance_seen, pack_rows, pool_masks
+from smolrgpt.model.modeling_smolrgpt import digit_features, geometry_weights, log_distance_seen, log_sizes_seen, pack_rows, pool_masks
 from smolrgpt.precision import best_dtype
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 NAMES = list(range(40, 48))
 NAMED = {"region_fusion": "name", "region_name_token_ids": NAMES}
 PAIRED = {**NAMED, "pair_geometry": True}
-MEASURED = {**PAIRED, "distance_loss_weight": 1.0}
-both_fusions = pytest.mark.parametrize("changes", [{}, NAMED, PAIRED, MEASURED], ids=["tokens", "names", "pairs", "distances"])
+MEASURED = {**PAIRED, "distance_loss_weight": 1.0, "size_loss_weight": 1.0}
+both_fusions = pytest.mark.parametrize("changes", [{}, NAMED, PAIRED, MEASURED], ids=["tokens", "names", "pairs", "lengths"])
 #: Lets only names be written, so that answers are made of what carries features.
 ONLY_NAMES = [i for i in range(64) if i not in NAMES]
 IMAGE_KEYS = ("pixel_values", "depth_values", "region_masks", "region_image_index", "region_geometry")
@@ -334,13 +334,53 @@ def test_distances_are_learned_and_only_by_their_own_loss(tiny_model, tiny_batch
     torch.testing.assert_close(model.model.pair_embedder.log_distance(first, second).exp(), batch["pair_distance"], rtol=0.05, atol=0.0)
 
 
-def test_distance_loss_is_for_training_only(tiny_model, tiny_batch) -> None:
-    model = tiny_model(**{**MEASURED, "distance_loss_weight": 0.5})
-    batch = known_pairs(tiny_batch(model.config))
+def known_sizes(batch):
+    return {**batch, "size_index": torch.tensor([4, 1]), "region_size": torch.tensor([[0.5, 1.5], [12.0, float("nan")]])}
+
+
+def test_sizes_are_learned_and_only_by_their_own_loss(tiny_model, tiny_batch) -> None:
+    """As distances are; a length that is not known teaches nothing."""
+    model = tiny_model(**MEASURED).train()
+    batch = known_sizes(tiny_batch(model.config))
+    model(**without(batch, "size_index", "region_size")).loss.backward()
+    assert model.model.size_embedder.sizes_out.weight.grad is None
+    optimizer = torch.optim.Adam(model.model.size_embedder.parameters(), lr=2e-3)
+    for _ in range(150):
+        optimizer.zero_grad()
+        model(**batch).size_loss.backward()
+        optimizer.step()
+    known = ~batch["region_size"].isnan()
+    sizes = model.model.size_embedder.log_sizes(batch["region_geometry"][batch["size_index"]]).exp()
+    torch.testing.assert_close(sizes[known], batch["region_size"][known], rtol=0.05, atol=0.0)
+
+
+def test_what_is_seen_of_a_size_is_read_from_the_floor() -> None:
+    names = list(REGION_GEOMETRY_FEATURES)
+    geometry = torch.zeros(2, len(names))
+    geometry[0, [names.index(name) for name in ("floor_long_m", "floor_high_m", "has_floor")]] = torch.tensor([0.2, 0.05, 1.0])
+    torch.testing.assert_close(log_sizes_seen(geometry), torch.tensor([[2.0, 0.5], [1.0, 1.0]]).log())
+
+
+def test_a_name_by_itself_says_a_size_and_a_pair_does_not(tiny_model, tiny_batch) -> None:
+    """With the size told wrongly, only words that stand with a single name change."""
+    model = tiny_model(**MEASURED).model
+    embeds = model.encode(
+        **{k: v for k, v in tiny_batch(model.config).items() if k.startswith(("pixel", "depth", "region_m", "region_g", "region_im"))}
+    )
+    other = {**embeds.region_embeds, "size": embeds.region_embeds["size"] + 1}
+    words = torch.tensor([[5, NAMES[0], 6, 7, NAMES[0], NAMES[1], 8, NAMES[1], 9]])
+    index = torch.tensor([[3, 1]])
+    one, two = (model.merge(words, None, features, None, index, True, words) for features in (embeds.region_embeds, other))
+    assert (one != two).any(-1)[0].tolist() == [False, True, True, True, True, False, False, True, True]
+
+
+def test_length_losses_are_for_training_only(tiny_model, tiny_batch) -> None:
+    model = tiny_model(**{**MEASURED, "distance_loss_weight": 0.5, "size_loss_weight": 0.25})
+    batch = known_sizes(known_pairs(tiny_batch(model.config)))
     answer = model(**batch)
     trained = model.train()(**batch)
-    assert answer.distance_loss is None
-    torch.testing.assert_close(trained.loss, answer.loss + 0.5 * trained.distance_loss)
+    assert answer.distance_loss is None and answer.size_loss is None
+    torch.testing.assert_close(trained.loss, answer.loss + 0.5 * trained.distance_loss + 0.25 * trained.size_loss)
 
 
 # ------------------------------------------------------------------------------------------------------------------ pooling
@@ -522,10 +562,17 @@ def test_geometry_loss_is_for_training_only(tiny_model, tiny_batch) -> None:
 
 
 def test_unknown_geometry_is_no_target() -> None:
-    geometry = torch.zeros(3, 23)
-    geometry[1, 20] = geometry[2, 20] = geometry[2, 21] = geometry[2, 22] = 1.0  # no depth; relative depth; metric depth and camera
+    names = list(REGION_GEOMETRY_FEATURES)
+    geometry = torch.zeros(4, len(names))  # no depth; relative depth; metric depth and camera; and a floor
+    for row, flags in enumerate(
+        ((), ("has_depth",), ("has_depth", "is_metric", "has_camera"), ("has_depth", "is_metric", "has_camera", "has_floor"))
+    ):
+        geometry[row, [names.index(flag) for flag in flags]] = 1.0
     known = geometry_weights(geometry)
-    assert known.sum(1).tolist() == [23 - 6 - 7, 23 - 7, 23]
+    unknown = [[name for name, weight in zip(names, row, strict=True) if not weight] for row in known.tolist()]
+    assert unknown[3] == [] and all(name.startswith("floor_") for name in unknown[2]) and len(unknown[2]) == 4
+    assert all(name.endswith("_m") for name in unknown[1]) and len(unknown[1]) == 11
+    assert len(unknown[0]) == 17
     assert known[:, :7].all()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -66,6 +67,18 @@ def known_distances(sample: Sample) -> dict[tuple[Region, Region], float]:
     else:
         return {}
     return {pair: metres for pair, metres in pairs.items() if pair[0] != pair[1] and metres > 0}
+
+
+#: Categories of questions about one region's size: across (the longer side of its place on the floor) and up, as ``region_size`` has them.
+SIZES = ("width", "height")
+
+
+def known_sizes(sample: Sample) -> dict[tuple[Region, str], float]:
+    """Metres across or up of the region that the sample asks for, by region and one of ``SIZES``."""
+    value = sample.normalized_answer
+    if sample.category not in SIZES or len(sample.regions) != 1 or not isinstance(value, (int, float)) or value <= 0:
+        return {}
+    return {(sample.regions[0], sample.category): float(value)}
 
 
 class EncodedImage:
@@ -141,7 +154,7 @@ class Collator:
             [order[s.image_key] for s in kept],
             [[tables[s.image_key][region] for region in s.regions] for s in kept],
         )
-        return {**batch, **_pairs(kept, {key: tables[key] for key in images})}
+        return {**batch, **_lengths(kept, {key: tables[key] for key in images})}
 
     def _encode_images(self, samples: Sequence[Sample], tables: dict[str, dict[Region, int]]) -> dict[str, dict[str, np.ndarray]]:
         """The processor's arrays per readable image; questions about the others are counted as skipped. Nothing for a blind model."""
@@ -155,13 +168,21 @@ class Collator:
         return images
 
 
-def _pairs(samples: Sequence[Sample], tables: dict[str, dict[Region, int]]) -> dict[str, Any]:
-    """``pair_index`` (M, 2) int64 rows of the joined region table, ``pair_distance`` (M,) float32 metres; each pair once."""
+def _lengths(samples: Sequence[Sample], tables: dict[str, dict[Region, int]]) -> dict[str, Any]:
+    """What is known of the regions in metres, as rows of the joined region table, each once: ``pair_index`` (M, 2) int64 with
+    ``pair_distance`` (M,) float32, ``size_index`` (M,) int64 with ``region_size`` (M, 2) float32; nothing where nothing is known.
+    """
     starts = dict(zip(tables, itertools.accumulate(map(len, tables.values()), initial=0), strict=False))
     metres: dict[tuple[int, int], float] = {}
+    sizes: dict[int, list[float]] = {}
     for sample in samples:
         table, start = tables[sample.image_key], starts[sample.image_key]
         metres |= {(start + table[a], start + table[b]): value for (a, b), value in known_distances(sample).items()}
-    if not metres:
-        return {}
-    return {"pair_index": torch.tensor(list(metres)), "pair_distance": torch.tensor(list(metres.values()), dtype=torch.float32)}
+        for (region, side), value in known_sizes(sample).items():
+            sizes.setdefault(start + table[region], [math.nan, math.nan])[SIZES.index(side)] = value
+    batch: dict[str, Any] = {}
+    if metres:
+        batch |= {"pair_index": torch.tensor(list(metres)), "pair_distance": torch.tensor(list(metres.values()), dtype=torch.float32)}
+    if sizes:
+        batch |= {"size_index": torch.tensor(list(sizes)), "region_size": torch.tensor(list(sizes.values()), dtype=torch.float32)}
+    return batch

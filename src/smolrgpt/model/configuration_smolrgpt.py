@@ -9,7 +9,7 @@ from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
 #: The columns of ``region_geometry`` (N, F), in order. The image processor scales them to about [-1, 1] and documents how; columns that
-#: cannot be known are 0, and the three flags at the end (0 or 1) say which those are.
+#: cannot be known are 0, and the flags at the end (0 or 1) say which those are.
 REGION_GEOMETRY_FEATURES: tuple[str, ...] = (
     "box_cx",
     "box_cy",
@@ -31,9 +31,14 @@ REGION_GEOMETRY_FEATURES: tuple[str, ...] = (
     "extent_y_m",
     "extent_z_m",
     "range_m",
+    "floor_low_m",
+    "floor_high_m",
+    "floor_long_m",
+    "floor_short_m",
     "has_depth",
     "is_metric",
     "has_camera",
+    "has_floor",
 )
 
 #: Metric columns of ``region_geometry`` are metres / 10, which keeps scenes of tens of metres near [-1, 1].
@@ -86,6 +91,9 @@ class SmolRGPTConfig(PreTrainedConfig):
         distance_loss_weight (`float`, defaults to 0):
             Weight of the auxiliary loss on the distance between two regions' objects, estimated from their geometry. Above 0 the pair's
             embedding says the estimate digit by digit. Needs `pair_geometry`.
+        size_loss_weight (`float`, defaults to 0):
+            Weight of the auxiliary loss on the width and height of a region's object, estimated from its geometry. Above 0 a name by itself
+            says the estimates digit by digit. Needs the geometry token and `region_fusion` "name".
         image_token_id, region_token_ids, pad/bos/eos_token_id: vocabulary ids; `region_token_ids` maps each used kind to its id.
         train_logits (`bool`, defaults to `False`): with labels, also return the logits of all positions.
     """
@@ -146,6 +154,7 @@ class SmolRGPTConfig(PreTrainedConfig):
     geometry_num_frequencies: int = 2
     geometry_loss_weight: float | int = 0.0
     distance_loss_weight: float | int = 0.0
+    size_loss_weight: float | int = 0.0
     image_token_id: int = _BASE_VOCAB_SIZE
     region_token_ids: dict[str, int] | None = None
     pad_token_id: int | None = None
@@ -198,6 +207,8 @@ class SmolRGPTConfig(PreTrainedConfig):
             raise ValueError("pair_geometry needs region_fusion 'name' and 'geo' among the region_tokens")
         if self.distance_loss_weight > 0 and not self.pair_geometry:
             raise ValueError("distance_loss_weight is above 0 but pair_geometry is off; distances are estimated from a pair's geometry")
+        if self.size_loss_weight > 0 and not (self.region_fusion == "name" and "geo" in self.region_tokens):
+            raise ValueError("size_loss_weight is above 0; that needs region_fusion 'name' and 'geo' among the region_tokens")
         outside = [i for i in self.region_name_token_ids if not 0 <= i < self.text_config.vocab_size]
         if outside:
             raise ValueError(f"region name ids {outside} lie outside the text vocabulary of {self.text_config.vocab_size} tokens")

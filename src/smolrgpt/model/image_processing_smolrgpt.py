@@ -16,6 +16,7 @@ from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
 from transformers.processing_utils import ImagesKwargs
 
 from .configuration_smolrgpt import METRES_PER_UNIT, REGION_GEOMETRY_FEATURES
+from .floor import MAX_POINTS, Floor, find_floor, floor_rectangle
 
 #: (fx, fy, cx, cy, width, height): a pinhole camera in pixels of a picture of (height, width).
 CameraTuple = tuple[float, float, float, float, int, int]
@@ -193,18 +194,34 @@ MASK_RESIZES: dict[str, Callable[[MaskPatch, int], np.ndarray]] = {"area": _resi
 
 
 # -------------------------------------------------------------------------------------------------------------------- geometry
+def picture_floor(depth: np.ndarray | None, kind: str | None, camera: CameraTuple | None) -> Floor | None:
+    """The floor of a picture; None where none is to be seen, and without metric depth or camera. Arguments: see ``region_geometry``."""
+    if depth is None or kind != "metric" or camera is None:
+        return None
+    step = max(1, math.isqrt(depth.size // MAX_POINTS))
+    rows, columns = np.nonzero(~np.isnan(depth[::step, ::step]))
+    rows, columns = rows * step, columns * step
+    return find_floor(_back_project(depth.shape, rows, columns, depth[rows, columns], camera))
+
+
 def region_geometry(
-    mask: np.ndarray | MaskPatch, depth: np.ndarray | None = None, kind: str | None = None, camera: CameraTuple | None = None
+    mask: np.ndarray | MaskPatch,
+    depth: np.ndarray | None = None,
+    kind: str | None = None,
+    camera: CameraTuple | None = None,
+    floor: Floor | None = None,
 ) -> np.ndarray:
     """What can be measured of one region: float32 (F,), named by ``REGION_GEOMETRY_FEATURES``.
 
     mask: see ``check_mask``; depth: float32 (h, w) of the same picture at any size, NaN = not measured; camera: intrinsics, likewise at
-    any size.
+    any size; floor: see ``picture_floor``.
 
     * box (centre, size), centroid, square root of the area: fractions of the picture mapped from [0, 1] to [-1, 1]
     * depth quantiles: relative [0, 1] or log(1 + m) / log(51), mapped to [-1, 1]; spread q95 - q05: relative, or metres / 10
     * x right, y down, z forward of the middle of the visible surface's box, the box's sides (q99.5 - q0.5) and distance: metres / 10
-    * has_depth, is_metric, has_camera: 1 where the features that need them are real, otherwise those are 0
+    * floor_low, floor_high: least and greatest height above the floor; floor_long, floor_short: sides of the smallest rectangle around it
+      as seen from above (both q99.5 and q0.5): metres / 10
+    * has_depth, is_metric, has_camera, has_floor: 1 where the features that need them are real, otherwise those are 0
 
     The middle of the box, not the mean of the points: what is near has more pixels, what stands in front takes some away. Points far
     outside the quartiles of the region's depth are left out: mask borders pick up the background. An empty mask gives zeros.
@@ -215,7 +232,7 @@ def region_geometry(
         rows, columns = _sample_pixels(patch)
         values |= _outline_features(patch, rows, columns)
         if depth is not None:
-            values |= _depth_features((patch.height, patch.width), rows, columns, depth, kind, camera)
+            values |= _depth_features((patch.height, patch.width), rows, columns, depth, kind, camera, floor)
     return np.array([values[name] for name in REGION_GEOMETRY_FEATURES], dtype=np.float32)
 
 
@@ -245,7 +262,13 @@ def _outline_features(mask: MaskPatch, rows: np.ndarray, columns: np.ndarray) ->
 
 
 def _depth_features(
-    size: tuple[int, ...], rows: np.ndarray, columns: np.ndarray, depth: np.ndarray, kind: str | None, camera: CameraTuple | None
+    size: tuple[int, ...],
+    rows: np.ndarray,
+    columns: np.ndarray,
+    depth: np.ndarray,
+    kind: str | None,
+    camera: CameraTuple | None,
+    floor: Floor | None,
 ) -> dict[str, float]:
     height, width = size
     z = depth[(2 * rows + 1) * depth.shape[0] // (2 * height), (2 * columns + 1) * depth.shape[1] // (2 * width)]
@@ -263,7 +286,10 @@ def _depth_features(
     if metric and camera is not None:
         slack = max(FENCE_QUARTILES * (quantiles[3] - quantiles[1]), FENCE_SHARE * quantiles[2])
         keep = (z >= quantiles[1] - slack) & (z <= quantiles[3] + slack)
-        features |= _metric_features(_back_project(size, rows[keep], columns[keep], z[keep], camera))
+        points = _back_project(size, rows[keep], columns[keep], z[keep], camera)
+        features |= _metric_features(points)
+        if floor is not None:
+            features |= _floor_features(points, floor)
     return features
 
 
@@ -282,6 +308,13 @@ def _metric_features(points: np.ndarray) -> dict[str, float]:
     names = ("x_m", "y_m", "z_m", "extent_x_m", "extent_y_m", "extent_z_m")
     features = dict(zip(names, [*middle.tolist(), *(high - low).tolist()], strict=True))
     return features | {"range_m": float(np.linalg.norm(middle)), "has_camera": 1.0}
+
+
+def _floor_features(points: np.ndarray, floor: Floor) -> dict[str, float]:
+    """Points (3, N) in metres -> how they stand on the floor, in metres / 10."""
+    values = (*_quantiles(floor.above(points), (0.005, 0.995)).tolist(), *floor_rectangle(floor.along(points)))
+    names = ("floor_low_m", "floor_high_m", "floor_long_m", "floor_short_m")
+    return {name: value / METRES_PER_UNIT for name, value in zip(names, values, strict=True)} | {"has_floor": 1.0}
 
 
 def _quantiles(values: np.ndarray, fractions: Sequence[float]) -> np.ndarray:
@@ -352,7 +385,8 @@ class SmolRGPTImageProcessor(BaseImageProcessor):
         checked = check_depth(depth, depth_kind)
         patches = [check_mask(mask) for mask in masks]
         coverage = [self.resize_mask(patch) for patch in patches]
-        geometry = [region_geometry(patch, checked, depth_kind, camera) for patch in patches]
+        floor = picture_floor(checked, depth_kind, camera) if patches else None
+        geometry = [region_geometry(patch, checked, depth_kind, camera, floor) for patch in patches]
         return {
             "pixel_values": self.encode_picture(image),
             "depth_values": self.encode_depth(checked, depth_kind),

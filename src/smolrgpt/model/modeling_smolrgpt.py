@@ -64,7 +64,7 @@ class SmolRGPTFeatures:
         image_embeds (`Tensor` of shape `(I, P, D)`): the image tokens.
         region_maps (`dict[str, Tensor]` of shape `(I, G*G, D)`): row-major map per pooled kind (`"rgb"`, `"depth"`).
         region_embeds (`dict[str, Tensor]` of shape `(N, D)`): vector per region and kind in `region_tokens`; with `pair_geometry` also
-            `"geometry"` (N, F), as given.
+            `"geometry"` (N, F), as given; with `size_loss_weight` also `"size"` (N, D).
     """
 
     image_embeds: Tensor
@@ -85,7 +85,7 @@ class SmolRGPTCausalLMOutputWithPast(ModelOutput):
     """Args:
     loss (`Tensor` of shape `()`): next-token loss, in training plus the weighted auxiliary losses.
     logits (`Tensor` of shape `(Q, T, vocabulary)`): `None` with labels, unless `logits_to_keep` or `config.train_logits` asks for them.
-    geometry_loss, distance_loss (`Tensor` of shape `()`): unweighted auxiliary losses, in training only.
+    geometry_loss, distance_loss, size_loss (`Tensor` of shape `()`): unweighted auxiliary losses, in training only.
     image_embeds (`Tensor` of shape `(I, P, D)`), region_embeds (`dict[str, Tensor]` of shape `(N, D)`): features used, for reuse.
     """
 
@@ -96,6 +96,7 @@ class SmolRGPTCausalLMOutputWithPast(ModelOutput):
     attentions: tuple[Tensor, ...] | None = None
     geometry_loss: Tensor | None = None
     distance_loss: Tensor | None = None
+    size_loss: Tensor | None = None
     image_embeds: Tensor | None = None
     region_embeds: dict[str, Tensor] | None = None
 
@@ -260,6 +261,47 @@ def digit_features(log_distance: Tensor) -> Tensor:
     return torch.cat([log_distance[:, None] / 3, angles.sin(), angles.cos()], dim=1)
 
 
+class SmolRGPTSizeEmbedder(nn.Module):
+    """How wide and how tall a region's object is, estimated from its geometry and said digit by digit."""
+
+    def __init__(self, config: SmolRGPTConfig):
+        super().__init__()
+        width = config.text_config.hidden_size
+        self.num_frequencies = config.geometry_num_frequencies
+        self.fc1 = nn.Linear(config.geometry_dim * (1 + 2 * self.num_frequencies), 2 * width)
+        self.sizes_out = nn.Linear(2 * width, 2)
+        self.digits = nn.Linear(2 * (1 + 2 * len(DIGIT_PERIODS_M)), width, bias=False)
+        self.norm = nn.LayerNorm(width)
+        for linear in (self.fc1, self.digits):
+            linear.initial_std = linear.in_features**-0.5  # type: ignore[assignment]
+        self.norm.initial_scale = word_scale(config)  # type: ignore[assignment]
+
+    def forward(self, geometry: Tensor) -> Tensor:
+        """Geometry (N, F) -> (N, D). The estimate answers to its own loss only; the text reads it."""
+        digits = torch.cat([digit_features(log_size) for log_size in self.log_sizes(geometry).detach().unbind(1)], dim=1)
+        return self.norm(self.digits(digits.to(self.digits.weight.dtype)))
+
+    def log_sizes(self, geometry: Tensor) -> Tensor:
+        """Geometry (N, F) -> (N, 2) float32: estimated logarithm of the metres across and up. What is seen of them, corrected."""
+        hidden = functional.gelu(self.fc1(fourier_features(geometry, self.num_frequencies).to(self.fc1.weight.dtype)))
+        with torch.autocast(hidden.device.type, enabled=False):
+            correction = functional.linear(hidden.float(), self.sizes_out.weight.float(), self.sizes_out.bias.float())
+        low, high = (math.log(metres) for metres in DISTANCE_RANGE_M)
+        return (log_sizes_seen(geometry) + correction).clamp(low, high)
+
+
+def log_sizes_seen(geometry: Tensor) -> Tensor:
+    """(N, F) -> (N, 2) float32: log of the metres across and up of what is visible, 0 (1 m) where the floor is not known."""
+    column = {name: i for i, name in enumerate(REGION_GEOMETRY_FEATURES)}
+    geometry = geometry.float()
+    across, up = (
+        geometry[:, column["floor_long_m"]],
+        geometry[:, column["floor_high_m"]],
+    )  # what stands in front hides the foot, not the top
+    seen = (torch.stack([across, up], 1) * METRES_PER_UNIT).clamp(min=DISTANCE_RANGE_M[0])
+    return geometry[:, column["has_floor"], None] * seen.log()
+
+
 class SmolRGPTGeometryHead(nn.Module):
     """Reads a region's geometry out of its pooled vector; used by the auxiliary loss only."""
 
@@ -321,16 +363,17 @@ def pack_rows(attention_mask: Tensor) -> tuple[Tensor, Tensor]:
     return source, positions
 
 
-def latest_pairs(row: Tensor) -> tuple[Tensor, Tensor]:
-    """Which pair of names each word stands with: the second of two names side by side, and the words after it up to the next name.
+def latest_names(row: Tensor) -> tuple[Tensor, Tensor]:
+    """Which name each word stands with, and which one stands right before that: a name itself, and the words after it up to the next one.
 
-    row (Q, T): the region each word names, -1 for other words. Returns the pair's first and second region (Q, T), -1 where there is none.
+    row (Q, T): the region each word names, -1 for other words. Returns (Q, T) twice, the region before (-1: the name is by itself) and the
+    region (-1: no name yet).
     """
     place = torch.arange(row.shape[1], device=row.device).expand_as(row)
     latest = torch.where(row >= 0, place, -1).cummax(1).values  # (Q, T) where the latest name stands
     named = torch.where(latest >= 0, row.gather(1, latest.clamp(min=0)), -1)
     before = torch.where(latest >= 1, row.gather(1, (latest - 1).clamp(min=0)), -1)
-    return before, torch.where(before >= 0, named, -1)
+    return before, named
 
 
 def geometry_weights(geometry: Tensor) -> Tensor:
@@ -344,6 +387,8 @@ def geometry_weights(geometry: Tensor) -> Tensor:
     for name, i in column.items():
         if name.startswith("depth_"):
             known[:, i] = has_depth
+        elif name.startswith("floor_"):
+            known[:, i] = metric * geometry[:, column["has_floor"]]
         elif name.endswith("_m"):
             known[:, i] = metric
     return known
@@ -396,6 +441,8 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
             self.geometry_embedder = SmolRGPTGeometryEmbedder(config)
         if config.pair_geometry:
             self.pair_embedder = SmolRGPTPairEmbedder(config)
+        if config.size_loss_weight > 0:
+            self.size_embedder = SmolRGPTSizeEmbedder(config)
         self.language_model = AutoModel.from_config(config.text_config)
         self.post_init()
 
@@ -468,6 +515,8 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
             embeds["geo"] = self.geometry_embedder(region_geometry)
             if self.config.pair_geometry:
                 embeds["geometry"] = region_geometry
+            if self.config.size_loss_weight > 0:
+                embeds["size"] = self.size_embedder(region_geometry)
         return embeds
 
     def encode(
@@ -537,7 +586,8 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
     def _add_to_names(
         self, embeds: Tensor, input_ids: Tensor, region_embeds: dict[str, Tensor], region_index: Tensor, context_ids: Tensor | None
     ) -> Tensor:
-        """(Q, T, D) with each region's features, summed over kinds, added wherever its name is written, and those of pairs.
+        """(Q, T, D) with each region's features, summed over kinds, added wherever its name is written; what a name by itself or a pair of
+        names is known for, there and with the words after it.
 
         context_ids (Q, T0 + T): all words up to the last of `input_ids`, when the first T0 have been read before.
         """
@@ -546,10 +596,13 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
         places = row >= 0
         vectors = torch.stack([region_embeds[kind] for kind in self.config.region_tokens]).sum(0).to(embeds.dtype)  # (N, D)
         embeds = embeds.index_put(places.nonzero(as_tuple=True), vectors[row[places]], accumulate=True)
+        first, second = (rows[:, -input_ids.shape[1] :] for rows in latest_names(context))
+        if "size" in region_embeds:
+            alone = (first < 0) & (second >= 0)
+            embeds = embeds.index_put(alone.nonzero(as_tuple=True), region_embeds["size"].to(embeds.dtype)[second[alone]], accumulate=True)
         if not self.config.pair_geometry:
             return embeds
-        first, second = (rows[:, -input_ids.shape[1] :] for rows in latest_pairs(context))
-        pairs = second >= 0
+        pairs = first >= 0
         distinct, index = torch.stack([first[pairs], second[pairs]], 1).unique(dim=0, return_inverse=True)
         geometry = region_embeds["geometry"]
         related = self.pair_embedder(geometry[distinct[:, 0]], geometry[distinct[:, 1]]).to(embeds.dtype)
@@ -841,6 +894,8 @@ class SmolRGPTForConditionalGeneration(SmolRGPTPreTrainedModel, GenerationMixin)
         region_embeds: dict[str, Tensor] | None = None,
         pair_index: Tensor | None = None,
         pair_distance: Tensor | None = None,
+        size_index: Tensor | None = None,
+        region_size: Tensor | None = None,
         labels: Tensor | None = None,
         logits_to_keep: int | Tensor = 0,
         num_items_in_batch: int | Tensor | None = None,
@@ -850,6 +905,7 @@ class SmolRGPTForConditionalGeneration(SmolRGPTPreTrainedModel, GenerationMixin)
         See `SmolRGPTModel.forward` for the inputs. labels (Q, T) int64, -100 ignored, not shifted (position t holds token t).
         `num_items_in_batch`: labelled tokens over all accumulated micro-batches; the loss is then a sum divided by it, else a mean.
         pair_index (M, 2) int64 rows of the region table, pair_distance (M,) float32 metres > 0: known distances.
+        size_index (M,) int64 rows of the region table, region_size (M, 2) float32 metres > 0 across and up, NaN = not known.
         """
         outputs = self.model(
             input_ids=input_ids,
@@ -868,7 +924,7 @@ class SmolRGPTForConditionalGeneration(SmolRGPTPreTrainedModel, GenerationMixin)
             region_embeds=region_embeds,
             **kwargs,
         )
-        loss = geometry_loss = distance_loss = None
+        loss = geometry_loss = distance_loss = size_loss = None
         if labels is not None:
             loss, share = self._answer_loss(outputs.last_hidden_state, labels, num_items_in_batch)
             geometry_loss = self._geometry_loss(outputs.region_embeds, region_geometry)
@@ -877,6 +933,9 @@ class SmolRGPTForConditionalGeneration(SmolRGPTPreTrainedModel, GenerationMixin)
             distance_loss = self._distance_loss(region_geometry, pair_index, pair_distance)
             if distance_loss is not None:
                 loss = loss + self.config.distance_loss_weight * share * distance_loss
+            size_loss = self._size_loss(region_geometry, size_index, region_size)
+            if size_loss is not None:
+                loss = loss + self.config.size_loss_weight * share * size_loss
         keep_logits = labels is None or self.config.train_logits or not (isinstance(logits_to_keep, int) and logits_to_keep == 0)
         return SmolRGPTCausalLMOutputWithPast(
             loss=loss,
@@ -886,6 +945,7 @@ class SmolRGPTForConditionalGeneration(SmolRGPTPreTrainedModel, GenerationMixin)
             attentions=outputs.attentions,
             geometry_loss=geometry_loss,
             distance_loss=distance_loss,
+            size_loss=size_loss,
             image_embeds=outputs.image_embeds,
             region_embeds=outputs.region_embeds,
         )
@@ -922,6 +982,15 @@ class SmolRGPTForConditionalGeneration(SmolRGPTPreTrainedModel, GenerationMixin)
             return None
         first, second = geometry[pair_index].unbind(1)
         return functional.smooth_l1_loss(self.model.pair_embedder.log_distance(first, second), pair_distance.log(), beta=0.05)
+
+    def _size_loss(self, geometry: Tensor | None, size_index: Tensor | None, region_size: Tensor | None) -> Tensor | None:
+        """The same for widths and heights."""
+        if not self.training or self.config.size_loss_weight <= 0 or size_index is None or region_size is None or geometry is None:
+            return None
+        known = ~region_size.isnan()
+        return functional.smooth_l1_loss(
+            self.model.size_embedder.log_sizes(geometry[size_index])[known], region_size[known].log(), beta=0.05
+        )
 
     def _expand_inputs_for_generation(  # type: ignore[override]
         self,

@@ -49,7 +49,7 @@ class Ablation:
 
 
 #: Nothing on pairs of regions: only so can regions also be tokens, or boxes in the text.
-_NO_PAIRS = ("model.config.pair_geometry=false", "model.config.distance_loss_weight=0.0")
+_NO_PAIRS = ("model.config.pair_geometry=false", "model.config.distance_loss_weight=0.0", "model.config.size_loss_weight=0.0")
 
 
 def _tokens(*kinds: str) -> str:
@@ -89,11 +89,12 @@ def _resolution(image_size: int, pixel_shuffle_factor: int) -> Callable[[Run], R
 _NO_FEATURES = (
     _tokens(),
     'model.config.region_fusion="tokens"',
+    "model.config.size_loss_weight=0.0",
     "model.config.geometry_loss_weight=0.0",
     "model.processor.region_labels=true",
 )
 #: Every token of a region stands by itself behind its name.
-_AS_TOKENS = ('model.config.region_fusion="tokens"', "model.processor.region_labels=true")
+_AS_TOKENS = ('model.config.region_fusion="tokens"', "model.config.size_loss_weight=0.0", "model.processor.region_labels=true")
 
 
 ABLATIONS: dict[str, Ablation] = {
