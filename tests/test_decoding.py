@@ -131,3 +131,21 @@ def test_chosen_probabilities_are_those_of_the_library(tiny_checkpoint: Path) ->
     written = found.sequences[0, words.input_ids.shape[1] :]
     scores = torch.stack(found.scores, 1)[0].log_softmax(-1).gather(1, written[:, None]).flatten()
     assert [float(step[0]) for step in thought.chosen] == pytest.approx(scores.tolist(), abs=1e-5)
+
+
+@pytest.mark.parametrize("model", ["tiny", "bundled"])
+def test_rows_that_leave_change_no_answer(model: str, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Word for word, and as sure, as the library's own greedy search, which computes ended rows to the last; and rows do leave."""
+    predictor = Predictor.from_pretrained(tiny_checkpoint if model == "tiny" else "nano", dtype=torch.float32, device="cpu")
+    predictor.max_new_tokens = 40
+    asked, left = samples(), []
+    keep = ChosenProbabilities.keep
+    monkeypatch.setattr(ChosenProbabilities, "keep", lambda self, rows: left.append(len(rows)) or keep(self, rows))
+    found = predictor.predict_samples(asked)
+    monkeypatch.setattr("smolrgpt.predictor.greedy", None)
+    counted = len(left)
+    expected = predictor.predict_samples(asked)
+    assert len(left) == counted and (counted or model == "tiny")
+    for one, other in zip(found, expected, strict=True):
+        assert (one.answer, one.normalized_answer) == (other.answer, other.normalized_answer)
+        assert one.confidence == pytest.approx(other.confidence, rel=1e-4)

@@ -74,7 +74,7 @@ def test_ask_answers_as_predict_samples(predictor: Predictor) -> None:
 
 def test_an_image_is_encoded_once(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
-    predictor._last = None
+    predictor._remembered.clear()
     encode = predictor.model.encode_images
     monkeypatch.setattr(predictor.model, "encode_images", lambda *args, **kwargs: calls.append(1) or encode(*args, **kwargs))
     first = predictor.ask_many(picture(0), ["How far is <region 0>?", "How many in <region 1>?"], depth_map(0), BOXES[:2])
@@ -83,6 +83,22 @@ def test_an_image_is_encoded_once(predictor: Predictor, monkeypatch: pytest.Monk
     predictor.ask(picture(0), "How far is <region 0>?", None, BOXES)
     predictor.ask(picture(1), "How far is <region 0>?", None, BOXES)
     assert len(calls) == 3, "another depth map or image must be encoded"
+    predictor.ask(picture(0), "How far is <region 1>?", depth_map(0), BOXES)
+    assert len(calls) == 3, "and an earlier one is still known"
+
+
+def test_what_is_remembered_stays_within_its_budget(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The images asked about longest ago go first; answers do not depend on what is remembered, and the last image always is."""
+    predictor._remembered.clear()
+    first = [predictor.ask(picture(i), "How far is <region 0>?", depth_map(i), BOXES[:1]).answer for i in range(3)]
+    one = next(iter(predictor._remembered.values())).nbytes
+    assert len(predictor._remembered) == 3 and one > 3 * SIZE[0] * SIZE[1]
+    monkeypatch.setattr(predictor, "remembered_bytes", 2 * one)
+    again = [predictor.ask(picture(i), "How far is <region 0>?", depth_map(i), BOXES[:1]).answer for i in (1, 0, 2)]
+    assert again == [first[1], first[0], first[2]] and len(predictor._remembered) == 2
+    monkeypatch.setattr(predictor, "remembered_bytes", 0)
+    assert predictor.ask(picture(0), "How far is <region 0>?", depth_map(0), BOXES[:1]).answer == first[0]
+    assert [len(features.pooled) for features in predictor._remembered.values()] == [1]
 
 
 def test_the_order_of_mention_decides(predictor: Predictor) -> None:

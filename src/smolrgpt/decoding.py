@@ -1,4 +1,4 @@
-"""What greedy decoding is told and what it tells: an answer field that holds only what its category admits, and how sure the model was.
+"""Greedy decoding: rows that have ended leave the batch, an answer field holds only what its category admits, and how sure the model was.
 
 Legend: Q rows of a batch, T generated tokens so far, V vocabulary.
 """
@@ -11,7 +11,7 @@ from typing import Any
 
 import regex
 import torch
-from transformers import LogitsProcessor
+from transformers import Cache, LogitsProcessor, LogitsProcessorList, StoppingCriteriaList
 
 from smolrgpt.evaluation.extract import OTHER, SIZES
 from smolrgpt.evaluation.score import DISTANCE_FACTORS
@@ -20,6 +20,57 @@ from smolrgpt.evaluation.score import DISTANCE_FACTORS
 FIELD_SEPARATOR = ":"
 #: Longest answer field in tokens, the end included: " 12.34" of a tokenizer that writes every character by itself.
 MAX_FIELD_TOKENS = 8
+#: Rows leave a batch once this share of it has ended: leaving copies what the others have read.
+LEAVING_SHARE = 0.2
+#: What ``generate`` hands on that has a row for every row of the batch.
+ROW_INPUTS = ("attention_mask", "position_ids", "image_index", "region_index")
+
+
+def greedy(
+    model: Any,
+    input_ids: torch.LongTensor,
+    logits_processor: LogitsProcessorList,
+    stopping_criteria: StoppingCriteriaList,
+    generation_config: Any,
+    **model_kwargs: Any,
+) -> torch.LongTensor:
+    """``generate(custom_generate=greedy)``: what its own greedy search writes, without computing rows that have ended.
+
+    Logits processors that have ``keep(rows)`` are told which rows of their last call go on. Returns (Q, longest) int64, prompts included;
+    what follows a row's end is padding.
+    """
+    total, pad = len(input_ids), generation_config._pad_token_tensor
+    rows = torch.arange(total)  # which row of the whole batch each one here is
+    ended = torch.zeros(total, dtype=torch.bool, device=input_ids.device)
+    said: list[torch.Tensor] = [input_ids[0]] * total
+    outputs = model._prefill(input_ids, generation_config, model_kwargs)
+    while True:
+        model_kwargs = model._update_model_kwargs_for_generation(outputs, model_kwargs, is_encoder_decoder=False)
+        scores = logits_processor(input_ids, outputs.logits[:, -1].float())
+        del outputs
+        chosen = torch.where(ended, pad, scores.argmax(-1)) if pad is not None else scores.argmax(-1)
+        input_ids = torch.cat([input_ids, chosen[:, None]], dim=1)  # type: ignore[assignment]
+        ended = ended | stopping_criteria(input_ids, None)  # type: ignore[arg-type]
+        count = int(ended.sum())
+        if count == len(rows) or count >= LEAVING_SHARE * len(rows):
+            for row in ended.nonzero().flatten().tolist():
+                said[int(rows[row])] = input_ids[row]
+            going = (~ended).nonzero().flatten()
+            if not len(going):
+                break
+            rows, input_ids, ended = rows[going.cpu()], input_ids[going], ended[going]  # type: ignore[assignment]
+            cache: Cache = model_kwargs["past_key_values"]
+            cache.batch_select_indices(going)
+            for name in ROW_INPUTS:
+                if model_kwargs.get(name) is not None and len(model_kwargs[name]) != 1:
+                    model_kwargs[name] = model_kwargs[name][going]
+            for processor in logits_processor:
+                if hasattr(processor, "keep"):
+                    processor.keep(going.tolist())
+        inputs = model.prepare_inputs_for_generation(input_ids, next_sequence_length=1, **model_kwargs)
+        outputs = model(**inputs, return_dict=True)
+    filler = 0 if pad is None else int(pad)
+    return torch.nn.utils.rnn.pad_sequence(said, batch_first=True, padding_value=filler)  # type: ignore[return-value]
 
 
 def field_pattern(category: str | None, num_regions: int) -> str | None:
@@ -87,6 +138,10 @@ class AnswerField(LogitsProcessor):
                 kept[row, self.vocabulary.end] = -torch.inf
         return kept  # type: ignore[return-value]
 
+    def keep(self, rows: Sequence[int]) -> None:
+        """Only these rows go on."""
+        self.patterns = [self.patterns[row] for row in rows]
+
     def _next(self, pattern: str, ids: list[int]) -> list[int] | None:
         """The tokens a row may go on with; None while it says what it likes."""
         _, separator, field = self.vocabulary.text(ids).rpartition(FIELD_SEPARATOR)
@@ -98,7 +153,8 @@ class AnswerField(LogitsProcessor):
 class ChosenProbabilities(LogitsProcessor):
     """Records what greedy decoding thought of its choices. Goes last.
 
-    chosen: one (Q,) a token, the log-probability of the token it chose; digits: one (Q, 10) a token, the probabilities of 0 to 9.
+    chosen: one (Q,) a token, the log-probability of the token it chose; digits: one (Q, 10) a token, the probabilities of 0 to 9; both 0
+    in rows that have left.
     digit_of: id -> the digit it writes.
     """
 
@@ -106,14 +162,27 @@ class ChosenProbabilities(LogitsProcessor):
         self.ids, self.digit_of = list(digit_of or {}), torch.tensor(list((digit_of or {}).values()), dtype=torch.long)
         self.chosen: list[torch.Tensor] = []
         self.digits: list[torch.Tensor] = []
+        self._rows: torch.Tensor | None = None  # the rows that are still there, once some have left
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         """scores: (Q, V), returned as they are."""
         logs = scores.float().log_softmax(-1)
-        self.chosen.append(logs.amax(-1))
         written = logs[:, self.ids].exp()
-        self.digits.append(written.new_zeros(len(logs), 10).index_add(1, self.digit_of.to(logs.device), written))
+        self.chosen.append(self._whole(logs.amax(-1)))
+        self.digits.append(self._whole(written.new_zeros(len(logs), 10).index_add(1, self.digit_of.to(logs.device), written)))
         return scores
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Only these rows go on."""
+        if self._rows is None:
+            self._rows = torch.arange(len(self.chosen[0]), device=self.chosen[0].device)
+        self._rows = self._rows[list(rows)]
+
+    def _whole(self, values: torch.Tensor) -> torch.Tensor:
+        """(rows that are there, ...) -> (Q, ...)."""
+        if self._rows is None:
+            return values
+        return values.new_zeros(len(self.chosen[0]), *values.shape[1:]).index_copy(0, self._rows, values)
 
 
 def distance_probability(text: str, chosen: Sequence[float], digits: Sequence[Sequence[float]]) -> float:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from PIL import Image
-from transformers import LogitsProcessorList
+from transformers import DynamicCache, LogitsProcessorList
 
 from smolrgpt.data import regions as region_io
 from smolrgpt.data.collate import encode_question, masks_in_text, prepare_image, region_tables
@@ -27,7 +27,15 @@ from smolrgpt.data.files import read_picture, to_rgb
 from smolrgpt.data.geometry import ASPECT_TOLERANCE, same_aspect
 from smolrgpt.data.loading import load_image, load_sample_depth
 from smolrgpt.data.schema import REGION_PLACEHOLDER, Camera, DataError, DepthMap, Packed, Region, Sample
-from smolrgpt.decoding import FIELD_SEPARATOR, AnswerField, ChosenProbabilities, FieldVocabulary, distance_probability, field_pattern
+from smolrgpt.decoding import (
+    FIELD_SEPARATOR,
+    AnswerField,
+    ChosenProbabilities,
+    FieldVocabulary,
+    distance_probability,
+    field_pattern,
+    greedy,
+)
 from smolrgpt.evaluation.extract import extract, infer_category
 from smolrgpt.model.processing_smolrgpt import TURN_END
 from smolrgpt.precision import best_dtype
@@ -43,6 +51,8 @@ CameraLike = Camera | Sequence[float] | Mapping[str, float]
 MAX_NEW_TOKENS = 256
 #: Images encoded together by ``predict_samples``: enough to fill a GPU, few enough that the published model's maps (15 MB an image) fit.
 IMAGES_PER_STEP = 16
+#: Encoded images that a Predictor remembers, in bytes: some fifteen of the published model's, hundreds of nano's.
+REMEMBERED_BYTES = 256_000_000
 
 _MENTION = re.compile(r"<\s*region\s*(\d+)\s*>", re.IGNORECASE)
 _BROKEN_MENTION = re.compile(r"<\s*region\b[^<>]{0,20}>", re.IGNORECASE)
@@ -64,9 +74,15 @@ class Answer:
     confidence: float
 
 
+#: What the language model has read of the start of I prompts, its picture included: per layer keys and values (I, heads, tokens, width).
+_Start = list[tuple[torch.Tensor, torch.Tensor]]
+
+
 @dataclass
 class _Features:
-    """One image, encoded; regions are pooled when they are first asked about. image_embeds, maps: as ``SmolRGPTFeatures``, I = 1."""
+    """One image, encoded; regions are pooled when they are first asked about. image_embeds, maps: as ``SmolRGPTFeatures``, I = 1; start:
+    of the prompts about it.
+    """
 
     key: tuple[Any, ...]
     image: Image.Image
@@ -75,6 +91,16 @@ class _Features:
     image_embeds: torch.Tensor | None = None
     maps: dict[str, torch.Tensor] = field(default_factory=dict)
     pooled: dict[Region, dict[str, torch.Tensor]] = field(default_factory=dict)
+    start: _Start = field(default_factory=list)
+
+    @property
+    def nbytes(self) -> int:
+        """About what it takes: the picture, the depth map and all tensors."""
+        vectors = (vector for vectors in self.pooled.values() for vector in vectors.values())
+        embeds = () if self.image_embeds is None else (self.image_embeds,)
+        tensors = itertools.chain(embeds, self.maps.values(), vectors, *self.start)
+        depth = 0 if self.depth is None else self.depth.values.nbytes
+        return 3 * self.image.width * self.image.height + depth + sum(tensor.nbytes for tensor in tensors)
 
 
 @dataclass(frozen=True)
@@ -101,11 +127,13 @@ class Predictor:
     >>> predictor.ask("scene.png", "How far is <region 0> from <region 1>?", depth="depth.png", regions=[(10, 20, 90, 80), "mask.png"])
     """
 
-    def __init__(self, model: Any, processor: Any, max_new_tokens: int = MAX_NEW_TOKENS):
-        self.model, self.processor, self.max_new_tokens = model, processor, max_new_tokens
+    def __init__(self, model: Any, processor: Any, max_new_tokens: int = MAX_NEW_TOKENS, remembered_bytes: int = REMEMBERED_BYTES):
+        """remembered_bytes: of images asked about before, whose encodings are used again; the last one is always remembered."""
+        self.model, self.processor = model, processor
+        self.max_new_tokens, self.remembered_bytes = max_new_tokens, remembered_bytes
         self._end = processor.tokenizer.convert_tokens_to_ids(TURN_END)
         self._vocabulary = FieldVocabulary(processor.tokenizer, self._end) if processor.answer_field else None
-        self._last: _Features | None = None
+        self._remembered: dict[tuple[Any, ...], _Features] = {}  # the last one asked about comes last
 
     @classmethod
     def from_pretrained(
@@ -180,12 +208,20 @@ class Predictor:
         return [_renumbered(answer, numbers) for answer, (_, numbers) in zip(answers, mentions, strict=True)]
 
     def _encode_once(self, image: Image.Image, depth: DepthMap | None, camera: Camera | None) -> _Features:
-        """The image's features, from memory when the last call was about the same content. Raises DataError when the depth does not fit."""
+        """The image's features, from memory when it was asked about before. Raises DataError when the depth does not fit."""
         _check_depth(depth, image)
         key = (_digest(np.asarray(image)), None if depth is None else (_digest(depth.values), depth.kind), camera)
-        if self._last is None or self._last.key != key:
-            self._last = _Features(key, image, depth, camera)
-        return self._last
+        features = self._remembered.pop(key) if key in self._remembered else _Features(key, image, depth, camera)
+        self._remembered[key] = features  # last
+        return features
+
+    def _forget(self) -> None:
+        """Forget the images asked about longest ago until the others fit."""
+        sizes = {key: features.nbytes for key, features in self._remembered.items()}
+        for key in list(sizes)[:-1]:
+            if sum(sizes.values()) <= self.remembered_bytes:
+                break
+            del self._remembered[key], sizes[key]
 
     def _answer_about(self, features: _Features, questions: list[_Question]) -> list[_Said]:
         table = list(dict.fromkeys(region for question in questions for region in question.regions))
@@ -193,10 +229,13 @@ class Predictor:
         encoded = [self.processor.encode_text(q.text, len(q.regions), masks=masks_in_text(self.processor, q.regions)) for q in questions]
         batch = dict(self.processor.collate([], encoded, [], []))
         if self.processor.is_blind:
-            return self._generate(batch, {}, questions)
+            return self._generate(batch, {}, self._read_start(None), questions)
         batch["image_index"] = torch.zeros(len(questions), dtype=torch.long)
         batch["region_index"] = _pad_rows([[row[region] for region in question.regions] for question in questions])
-        return self._generate(batch, self._pool(features, table), questions)
+        pooled = self._pool(features, table)
+        features.start = features.start or self._read_start(features.image_embeds)
+        self._forget()
+        return self._generate(batch, pooled, features.start, questions)
 
     @torch.inference_mode()
     def _pool(self, features: _Features, table: list[Region]) -> dict[str, Any]:
@@ -241,7 +280,8 @@ class Predictor:
             [order[s.image_key] for s in samples],
             [[tables[s.image_key][region] for region in s.regions] for s in samples],
         )
-        return self._generate(dict(batch), self._encode(batch), questions, batch_size)
+        features = self._encode(batch)
+        return self._generate(dict(batch), features, self._read_start(features.get("image_embeds")), questions, batch_size)
 
     def _prepare_images(self, samples: list[Sample], tables: dict[str, dict[Region, int]]) -> list[dict[str, np.ndarray]]:
         """The processor's arrays of each image in ``tables``; a blind model needs none."""
@@ -264,27 +304,49 @@ class Predictor:
         return {"image_embeds": features.image_embeds, "region_embeds": features.region_embeds or None}
 
     @torch.inference_mode()
+    def _read_start(self, image_embeds: torch.Tensor | None) -> _Start:
+        """What the language model keeps of the start of a prompt about each of (I, P, D) images; of a blind model's, I = 1."""
+        count = 1 if image_embeds is None else len(image_embeds)
+        ids = torch.tensor([self.processor.prompt_start] * count, device=self.model.device)
+        index = None if image_embeds is None else torch.arange(count, device=self.model.device)
+        read = self.model.model(input_ids=ids, image_embeds=image_embeds, image_index=index, use_cache=True)
+        return [(layer.keys, layer.values) for layer in read.past_key_values.layers]
+
+    @torch.inference_mode()
     def _generate(
-        self, batch: dict[str, torch.Tensor], features: dict[str, Any], questions: list[_Question], batch_size: int = 32
+        self, batch: dict[str, torch.Tensor], features: dict[str, Any], start: _Start, questions: list[_Question], batch_size: int = 32
     ) -> list[_Said]:
-        """Greedy answers to every row of a batch. Rows of like length go together, so that little is spent on padding."""
-        lengths = batch["attention_mask"].sum(1)
+        """Greedy answers to every row of a batch, each of which goes on from its image's start. Rows of like length go together, so that
+        little is spent on padding, which stands between a row's start and the rest.
+        """
+        begin = torch.tensor(self.processor.prompt_start)
+        lengths = batch["attention_mask"].sum(1) - len(begin)
+        image_of = batch.get("image_index", torch.zeros(len(questions), dtype=torch.long))
         order = lengths.argsort(descending=True, stable=True)
         said: dict[int, _Said] = {}
         pad = self.processor.tokenizer.pad_token_id
+        filler = self._end if pad is None else pad
         for rows in order.split(batch_size):
-            length = int(lengths[rows].max())
-            inputs = {name: batch[name][rows][:, -length:] for name in ("input_ids", "attention_mask")}
+            width = int(lengths[rows].max())
+            length = len(begin) + width
+            real = torch.arange(width) >= width - lengths[rows, None]  # (rows, width)
+            inputs: dict[str, torch.Tensor] = {
+                "input_ids": torch.cat([begin.expand(len(rows), -1), batch["input_ids"][rows][:, -width:].where(real, filler)], 1),
+                "attention_mask": torch.cat([torch.ones(len(rows), len(begin), dtype=torch.long), real.long()], 1),
+            }
             inputs |= {name: batch[name][rows] for name in ("image_index", "region_index") if name in batch}
+            images = image_of[rows].to(self.model.device)
             asked = [questions[row] for row in rows.tolist()]
             thought = ChosenProbabilities(self._vocabulary.digits if self._vocabulary else None)
             outputs = self.model.generate(
                 **{name: tensor.to(self.model.device) for name, tensor in inputs.items()},
                 **features,
+                past_key_values=DynamicCache([(keys[images], values[images]) for keys, values in start]),
+                custom_generate=greedy,
                 do_sample=False,
                 max_new_tokens=self.max_new_tokens,
                 eos_token_id=self._end,
-                pad_token_id=self._end if pad is None else pad,
+                pad_token_id=filler,
                 logits_processor=LogitsProcessorList([*self._fields(asked, length), thought]),
             )
             chosen, digits = (torch.stack(steps, dim=1).tolist() for steps in (thought.chosen, thought.digits))  # (Q, T), (Q, T, 10)

@@ -164,6 +164,12 @@ class SmolRGPTProcessor(ProcessorMixin):
         return not self.num_image_tokens and not self.region_tokens
 
     # ------------------------------------------------------------------------------------------------------------------- text
+    @property
+    def prompt_start(self) -> list[int]:
+        """The ids that every question about a picture begins with: the turn and the picture."""
+        image = [] if self.image_token_id is None else [self.image_token_id] * self.num_image_tokens
+        return [self._turn_start, *self._tokenize("user\n"), *image]
+
     def encode_text(
         self,
         question: str,
@@ -189,9 +195,7 @@ class SmolRGPTProcessor(ProcessorMixin):
             raise ValueError(f"the question has {num_regions} regions, this model has names for {self.num_region_names}; ask about fewer")
         if self.region_boxes and len(masks) != num_regions:
             raise ValueError(f"this processor writes boxes: {len(masks)} masks were given for {num_regions} regions; expected one each")
-        ids = [self._turn_start, *self._tokenize("user\n")]
-        if with_image and self.image_token_id is not None:
-            ids += [self.image_token_id] * self.num_image_tokens
+        ids = self.prompt_start if with_image else [self._turn_start, *self._tokenize("user\n")]
         named = self.region_fusion == "name"
         region_ids, text = [] if named else list(self.region_token_ids.values()), pieces[0]
         for index, piece in enumerate(pieces[1:]):
