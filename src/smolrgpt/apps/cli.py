@@ -654,6 +654,39 @@ def ablate(
 
 
 @app.command()
+def bench(
+    model: Annotated[
+        str, typer.Argument(metavar="[MODEL]", help="'paper' (random weights of the published shapes), 'nano', a folder or an id.")
+    ] = "paper",
+    images: Annotated[int, typer.Option(min=1, help="Pictures that are asked about.")] = 10,
+    questions: Annotated[int, typer.Option(min=1, help="Questions about them, of 2 to 13 regions.")] = 64,
+    baseline_questions: Annotated[int, typer.Option(min=1, help="How many of them the released way is timed on; it is slow.")] = 2,
+    way: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this way of asking (released, engine); repeat it.")] = None,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 = all cores.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Also write the JSON to this file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Time a model beside what this machine could do, and beside the released way of asking.
+
+    Ratios are within one run, so other work on the machine should rest meanwhile.
+
+    \b
+    smolrgpt bench                               # the published shapes: 6 GB of memory, two minutes on two cores
+    smolrgpt bench nano --questions 200 --baseline-questions 5
+    """
+    from smolrgpt.apps import bench as benchmark
+
+    setting = benchmark.Setting(model, images, questions, baseline_questions, threads)
+    result = benchmark.bench(setting, way or list(benchmark.WAYS))
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        temporary = out.with_name(out.name + ".writing")
+        temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        temporary.replace(out)
+    print(json.dumps(result) if as_json else benchmark.render(result))
+
+
+@app.command()
 def convert(
     released: Annotated[Path, typer.Argument(metavar="RELEASED_DIR", help="Folder with the authors' config.json and model.safetensors.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Where the converted model goes.")],

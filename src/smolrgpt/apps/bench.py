@@ -1,0 +1,315 @@
+"""How fast a model answers here, beside what this machine could do and beside the released way of asking it.
+
+Every way of asking runs in a process of its own, so that its peak memory is its own. The questions are the same: our synthetic warehouse's,
+in the official wording, several about each image. ``paper`` is the published model with random weights of its exact shapes: how long it
+takes does not depend on what it says, and answers have a fixed form (below).
+
+Ways of asking:
+    released   the released program's, written as plainly as it does it: float32, one question at a time, both vision passes for each, masks
+               resized from full resolution, the prompt padded to 768 tokens, logits at every position of it, always 120 new tokens
+               (arXiv 2509.15490, its public code); a copy of the refined map for every region
+    engine     ``Predictor``: number format of the hardware, an image's features and the start of its prompts computed once, questions
+               batched by length, rows that have ended leave
+Roofline: the sum over all matrix products of the longer of their FLOPs at the measured rate and their bytes at the measured bandwidth.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import platform
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from smolrgpt.data.collate import encode_question, prepare_image
+from smolrgpt.data.regions import to_mask
+from smolrgpt.data.schema import DepthMap, Sample
+from smolrgpt.data.synthetic.questions import scene_samples
+from smolrgpt.data.synthetic.scene import generate_scene, random_generator
+from smolrgpt.decoding import MAX_FIELD_TOKENS
+from smolrgpt.evaluation.markdown import table
+from smolrgpt.precision import best_dtype
+from smolrgpt.predictor import Predictor
+
+#: What the released program does (its public evaluation code): tokens that every prompt is padded to, and that every answer has.
+RELEASED_PROMPT, RELEASED_ANSWER = 768, 120
+#: New tokens of an answer without an explanation: the separator, the field, the end.
+SHORT_ANSWER = MAX_FIELD_TOKENS + 1
+#: Pixels of the pictures, the official set's.
+PICTURE = (1920, 1080)
+SCENE_SEED = 4
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is asked. model: "paper", or whatever ``Predictor.from_pretrained`` takes; threads: 0 = torch's choice."""
+
+    model: str = "paper"
+    num_images: int = 10
+    num_questions: int = 64
+    baseline_questions: int = 2
+    threads: int = 0
+    picture: tuple[int, int] = PICTURE
+
+
+# --------------------------------------------------------------------------------------------------------------------- the machine
+def machine_limits(dtype: torch.dtype, seconds: float = 0.5) -> dict[str, float]:
+    """FLOP/s of 1,536 x 1,536 matrix products and bytes/s of summing 512 MiB: the best of what was tried in ``seconds`` each."""
+    one, other = (torch.randn(1536, 1536).to(dtype) for _ in range(2))
+    long = torch.ones(2**27)
+    return {
+        "flops": _best_rate(lambda: one @ other, 2 * 1536**3, seconds),
+        "bytes": _best_rate(lambda: long.sum(), long.nbytes, seconds),
+    }
+
+
+def _best_rate(work: Callable[[], Any], amount: float, seconds: float) -> float:
+    work()
+    best, end = 0.0, time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        began = time.perf_counter()
+        work()
+        best = max(best, amount / (time.perf_counter() - began))
+    return best
+
+
+class Roofline(TorchDispatchMode):
+    """Counts the matrix products run under it. seconds: what they take at the machine's limits."""
+
+    def __init__(self, limits: Mapping[str, float]):
+        super().__init__()
+        self.limits, self.flops, self.bytes, self.seconds = limits, 0.0, 0.0, 0.0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        count = flop_registry.get(func._overloadpacket)
+        if count is None and func is not torch.ops.prim.device.default:
+            with self:  # inference mode hands on some operations whole, such as linear
+                parts = func.decompose(*args, **kwargs)
+            if parts is not NotImplemented:
+                return parts
+        out = func(*args, **kwargs)
+        if count is not None:
+            flops = count(*args, **kwargs, out_val=out)
+            moved = sum(tensor.nbytes for tensor in (*args, out) if isinstance(tensor, torch.Tensor))
+            self.flops, self.bytes = self.flops + flops, self.bytes + moved
+            self.seconds += max(flops / self.limits["flops"], moved / self.limits["bytes"])
+        return out
+
+
+# ------------------------------------------------------------------------------------------------------------------- what is asked
+def questions(setting: Setting) -> list[Sample]:
+    """``num_questions`` about ``num_images`` pictures, image by image, of 2 to 13 regions."""
+    found: list[Sample] = []
+    for number in range(setting.num_images):
+        scene = generate_scene((SCENE_SEED, number), size=setting.picture)
+        each = setting.num_questions // setting.num_images + (number < setting.num_questions % setting.num_images)
+        asked = [one for one in scene_samples(scene, 4 * each, random_generator(number)) if 2 <= len(one.regions) <= 13]
+        found += asked[:each]
+    return found
+
+
+def build(setting: Setting, dtype: torch.dtype | None) -> Predictor:
+    """The model as a Predictor whose answers are fields alone, so that random weights, too, end them."""
+    if setting.model == "paper":
+        predictor = Predictor(*_random_paper(dtype or best_dtype("cpu")), max_new_tokens=SHORT_ANSWER)
+    else:
+        predictor = Predictor.from_pretrained(setting.model, dtype=dtype)
+    return predictor
+
+
+def _random_paper(dtype: torch.dtype) -> tuple[Any, Any]:
+    """The published shapes with random weights; the words are the bundled tokenizer's, which cuts these questions about as finely."""
+    from smolrgpt.model import SmolRGPTConfig, SmolRGPTForConditionalGeneration, SmolRGPTProcessor
+    from smolrgpt.model.processing_smolrgpt import extend_vocabulary
+    from smolrgpt.predictor import bundled_checkpoint
+
+    tokenizer = SmolRGPTProcessor.from_pretrained(bundled_checkpoint("nano")).tokenizer
+    fields = extend_vocabulary(tokenizer, {})
+    config = SmolRGPTConfig(image_token_id=fields["image_token_id"], region_token_ids=fields["region_token_ids"])
+    torch.manual_seed(0)
+    model = SmolRGPTForConditionalGeneration._from_config(config, dtype=dtype, attn_implementation="eager").eval()
+    model.generation_config.eos_token_id = None
+    return model, SmolRGPTProcessor.for_model(config, tokenizer, answer_field=True)
+
+
+# ------------------------------------------------------------------------------------------------------------------- ways of asking
+def released(setting: Setting) -> dict[str, Any]:
+    """The first ``baseline_questions`` the released way."""
+    predictor, asked = build(setting, torch.float32), questions(setting)[: setting.baseline_questions]
+    predictor.model.set_attn_implementation("sdpa")
+    began = time.perf_counter()
+    for sample in asked:
+        _ask_as_released(predictor, sample)
+    return _measured(len(asked), time.perf_counter() - began)
+
+
+@torch.inference_mode()
+def _ask_as_released(predictor: Predictor, sample: Sample) -> None:
+    model, processor = predictor.model, predictor.processor
+    regions = list(sample.regions)
+    arrays = prepare_image(processor, sample.image, sample.depth, sample.camera, regions)  # type: ignore[arg-type]
+    full = torch.stack([torch.from_numpy(to_mask(region)).float() for region in regions])
+    masks = functional.interpolate(full[:, None], model.config.grid_size, mode="bilinear")[:, 0]
+    tower = [torch.from_numpy(arrays[name][None]) for name in ("pixel_values", "depth_values")]
+    features = model.encode_images(*tower)
+    embeds = {}
+    for kind, maps in features.region_maps.items():
+        copies = maps.expand(len(regions), -1, -1).clone()  # (R, G*G, D)
+        weights = masks.flatten(1)
+        embeds[kind] = (copies * weights[..., None]).sum(1) / (weights.sum(1, keepdim=True) + 1e-8)
+    if "geo" in model.config.region_tokens:
+        pooled = model.pool_regions(features.region_maps, masks, region_geometry=torch.from_numpy(arrays["region_geometry"]))
+        embeds = {**pooled, **embeds}
+    ids = encode_question(processor, sample)["input_ids"]
+    short = RELEASED_PROMPT - len(ids)
+    mask = torch.tensor([[0] * short + [1] * len(ids)])
+    row = torch.tensor([[ids[0]] * short + ids])
+    context, cache = row, None
+    for _ in range(RELEASED_ANSWER):
+        out = model(
+            input_ids=row,
+            attention_mask=mask,
+            position_ids=(mask.cumsum(1) - 1).clamp(min=0)[:, -row.shape[1] :],
+            past_key_values=cache,
+            image_embeds=features.image_embeds,
+            region_embeds=embeds,
+            image_index=torch.zeros(1, dtype=torch.long),
+            region_index=torch.arange(len(regions))[None],
+            context_ids=context if cache is not None else None,
+            use_cache=True,
+        )
+        cache, row = out.past_key_values, out.logits[:, -1:].argmax(-1)
+        context, mask = torch.cat([context, row], 1), torch.cat([mask, torch.ones_like(row)], 1)
+
+
+def engine(setting: Setting, dtype: str | None = None) -> dict[str, Any]:
+    """All questions at once; then single ones: the first about a new image, and the next ones about it."""
+    predictor, asked = build(setting, None if dtype is None else getattr(torch, dtype)), questions(setting)
+    limits = machine_limits(predictor.model.dtype)
+    predictor.predict_samples(asked[:2])
+    before = time.perf_counter()
+    predictor.predict_samples(asked)
+    seconds = time.perf_counter() - before
+    first, further = _latencies(predictor, asked)
+    with Roofline(limits) as roofline:
+        predictor.predict_samples(asked)
+    return {
+        **_measured(len(asked), seconds),
+        "dtype": str(predictor.model.dtype).removeprefix("torch."),
+        "machine": limits,
+        "flops": roofline.flops,
+        "moved_bytes": roofline.bytes,
+        "roofline_seconds": roofline.seconds,
+        "first_question_seconds": float(np.median(first)),
+        "further_question_seconds": float(np.median(further)),
+    }
+
+
+def _latencies(predictor: Predictor, asked: Sequence[Sample]) -> tuple[list[float], list[float]]:
+    first: list[float] = []
+    further: list[float] = []
+    for key in dict.fromkeys(sample.image_key for sample in asked):
+        about = [sample for sample in asked if sample.image_key == key]
+        predictor._remembered.clear()
+        table = list(dict.fromkeys(region for sample in about for region in sample.regions))
+        row = {region: number for number, region in enumerate(table)}
+        for number, sample in enumerate(about[:3]):
+            text = sample.question
+            for region in sample.regions:
+                text = text.replace("<mask>", f"<region {row[region]}>", 1)
+            depth = sample.depth if isinstance(sample.depth, DepthMap) else None
+            began = time.perf_counter()
+            predictor.ask(sample.image, text, depth, table, sample.camera)  # type: ignore[arg-type]
+            (further if number else first).append(time.perf_counter() - began)
+    return first, further
+
+
+def _measured(count: int, seconds: float) -> dict[str, Any]:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return {"questions": count, "seconds": seconds, "questions_per_second": count / seconds, "peak_bytes": peak}
+
+
+WAYS: dict[str, Callable[[Setting], dict[str, Any]]] = {"released": released, "engine": engine}
+
+
+# --------------------------------------------------------------------------------------------------------------------------- report
+def bench(setting: Setting, ways: Sequence[str] = tuple(WAYS)) -> dict[str, Any]:
+    """Every way of asking, each in a process of its own; ratios are to the released way. Raises ValueError for an unknown way."""
+    unknown = [name for name in ways if name not in WAYS]
+    if unknown:
+        raise ValueError(f"there is no way of asking {unknown[0]!r}; expected some of {', '.join(WAYS)}")
+    results = {name: _alone(name, setting) for name in ways}
+    base = results.get("released")
+    for result in results.values():
+        if base is not None:
+            result["ratio"] = result["questions_per_second"] / base["questions_per_second"]
+        if "roofline_seconds" in result:
+            result["share_of_roofline"] = result["roofline_seconds"] / result["seconds"]
+    about = {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count(), "torch": torch.__version__}
+    return {"setting": asdict(setting), "about": about, "ways": results}
+
+
+def _alone(name: str, setting: Setting) -> dict[str, Any]:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_in_process, name, setting).result()
+
+
+def _in_process(name: str, setting: Setting) -> dict[str, Any]:
+    if setting.threads:
+        torch.set_num_threads(setting.threads)
+    return WAYS[name](setting)
+
+
+def render(result: Mapping[str, Any]) -> str:
+    """The result as a Markdown table and a few lines."""
+    header = ["", "questions", "answers/s", "ratio", "peak memory", "first question", "further one", "of the roofline"]
+    rows = [
+        [
+            name,
+            str(one["questions"]),
+            f"{one['questions_per_second']:.3g}",
+            f"{one['ratio']:.1f}x" if "ratio" in one else "",
+            f"{one['peak_bytes'] / 1e9:.2f} GB",
+            f"{one['first_question_seconds']:.2f} s" if "first_question_seconds" in one else "",
+            f"{one['further_question_seconds']:.2f} s" if "further_question_seconds" in one else "",
+            f"{one['share_of_roofline']:.0%}" if "share_of_roofline" in one else "",
+        ]
+        for name, one in result["ways"].items()
+    ]
+    lines = [_work(name, one) for name, one in result["ways"].items() if "machine" in one]
+    setting = result["setting"]
+    return "\n".join(
+        [
+            f"# {setting['model']}: {setting['num_questions']} questions about {setting['num_images']} images",
+            "",
+            table(header, rows),
+            "",
+            *lines,
+        ]
+    )
+
+
+def _work(name: str, one: Mapping[str, Any]) -> str:
+    flops, moved, machine = one["flops"] / one["questions"], one["moved_bytes"] / one["questions"], one["machine"]
+    return (
+        f"{name}: {one['dtype']}, {flops / 1e9:.2g} GFLOP and {moved / 1e9:.2g} GB moved a question; "
+        f"this machine {machine['flops'] / 1e9:.0f} GFLOP/s, {machine['bytes'] / 1e9:.0f} GB/s"
+    )
+
+
+if __name__ == "__main__":
+    given = json.loads(sys.argv[1]) if len(sys.argv) > 1 else {}
+    print(render(bench(Setting(**given))))
