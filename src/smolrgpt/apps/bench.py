@@ -198,16 +198,16 @@ def _ask_as_released(predictor: Predictor, sample: Sample) -> None:
 def engine(setting: Setting, dtype: str | None = None) -> dict[str, Any]:
     """All questions at once; then single ones: the first about a new image, and the next ones about it."""
     predictor, asked = build(setting, None if dtype is None else getattr(torch, dtype)), questions(setting)
-    limits = machine_limits(predictor.model.dtype)
     predictor.predict_samples(asked[:2])
     before = time.perf_counter()
     predictor.predict_samples(asked)
-    seconds = time.perf_counter() - before
+    measured = _measured(len(asked), time.perf_counter() - before)
     first, further = _latencies(predictor, asked)
+    limits = machine_limits(predictor.model.dtype)
     with Roofline(limits) as roofline:
         predictor.predict_samples(asked)
     return {
-        **_measured(len(asked), seconds),
+        **measured,
         "dtype": str(predictor.model.dtype).removeprefix("torch."),
         "machine": limits,
         "flops": roofline.flops,
@@ -300,6 +300,18 @@ def render(result: Mapping[str, Any]) -> str:
             *lines,
         ]
     )
+
+
+def halved(result: Mapping[str, Any], earlier: Mapping[str, Any]) -> list[str]:
+    """A line for every way whose ratio is less than half of what it was. Raises ValueError when there is nothing to compare."""
+    pairs = {
+        name: (result["ways"][name]["ratio"], earlier["ways"][name]["ratio"])
+        for name in result["ways"]
+        if "ratio" in result["ways"][name] and "ratio" in earlier["ways"].get(name, {})
+    }
+    if not set(pairs) - {"released"}:
+        raise ValueError("no way of asking has a ratio in both results; time 'released' and another one in both")
+    return [f"{name}: {now:.1f}x the released way, it was {before:.1f}x" for name, (now, before) in pairs.items() if now < before / 2]
 
 
 def _work(name: str, one: Mapping[str, Any]) -> str:

@@ -664,6 +664,9 @@ def bench(
     way: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this way of asking (released, engine); repeat it.")] = None,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 = all cores.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Also write the JSON to this file.")] = None,
+    against: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="An earlier --out: exit with 1 when a ratio is less than half of its.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Time a model beside what this machine could do, and beside the released way of asking.
@@ -676,6 +679,7 @@ def bench(
     """
     from smolrgpt.apps import bench as benchmark
 
+    earlier = None if against is None else json.loads(against.read_text(encoding="utf-8"))
     setting = benchmark.Setting(model, images, questions, baseline_questions, threads)
     result = benchmark.bench(setting, way or list(benchmark.WAYS))
     if out is not None:
@@ -684,6 +688,11 @@ def bench(
         temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
         temporary.replace(out)
     print(json.dumps(result) if as_json else benchmark.render(result))
+    slower = [] if earlier is None else benchmark.halved(result, earlier)
+    for line in slower:
+        print(line, file=sys.stderr)
+    if slower:
+        raise typer.Exit(1)
 
 
 @app.command()
