@@ -23,7 +23,7 @@ CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 NAMES = list(range(40, 48))
 NAMED = {"region_fusion": "name", "region_name_token_ids": NAMES}
 PAIRED = {**NAMED, "pair_geometry": True}
-MEASURED = {**PAIRED, "distance_loss_weight": 1.0, "size_loss_weight": 1.0}
+MEASURED = {**PAIRED, "distance_loss_weight": 1.0, "size_loss_weight": 1.0, "size_word_ids": [6, 7]}
 both_fusions = pytest.mark.parametrize("changes", [{}, NAMED, PAIRED, MEASURED], ids=["tokens", "names", "pairs", "lengths"])
 #: Lets only names be written, so that answers are made of what carries features.
 ONLY_NAMES = [i for i in range(64) if i not in NAMES]
@@ -361,17 +361,26 @@ def test_what_is_seen_of_a_size_is_read_from_the_floor() -> None:
     torch.testing.assert_close(log_sizes_seen(geometry), torch.tensor([[2.0, 0.5], [1.0, 1.0]]).log())
 
 
-def test_a_name_by_itself_says_a_size_and_a_pair_does_not(tiny_model, tiny_batch) -> None:
-    """With the size told wrongly, only words that stand with a single name change."""
+def test_a_size_that_is_named_after_a_name_is_said_there(tiny_model, tiny_batch) -> None:
+    """With the sizes told wrongly, only the words from the size's name to the next region change; and decoding sees it as reading does."""
     model = tiny_model(**MEASURED).model
-    embeds = model.encode(
-        **{k: v for k, v in tiny_batch(model.config).items() if k.startswith(("pixel", "depth", "region_m", "region_g", "region_im"))}
-    )
-    other = {**embeds.region_embeds, "size": embeds.region_embeds["size"] + 1}
-    words = torch.tensor([[5, NAMES[0], 6, 7, NAMES[0], NAMES[1], 8, NAMES[1], 9]])
+    inputs = ("pixel_values", "depth_values", "region_masks", "region_image_index", "region_geometry")
+    batch = tiny_batch(model.config)
+    embeds = model.encode(**{name: batch[name] for name in inputs})
+    words = torch.tensor([[6, NAMES[0], 5, 6, 7, NAMES[0], NAMES[1], 7, 5, 8, NAMES[0], 6]])  # 6 and 7 are "width" and "height"
     index = torch.tensor([[3, 1]])
-    one, two = (model.merge(words, None, features, None, index, True, words) for features in (embeds.region_embeds, other))
-    assert (one != two).any(-1)[0].tolist() == [False, True, True, True, True, False, False, True, True]
+
+    def read(size, cached=0):
+        features = {**embeds.region_embeds, "size": size}
+        return model.merge(words[:, cached:], None, features, None, index, True, words)
+
+    one, size = read(embeds.region_embeds["size"]), embeds.region_embeds["size"].clone()
+    size[1, 1] += 1  # the second region's height
+    assert (read(size) != one).any(-1)[0].nonzero().flatten().tolist() == [7, 8, 9]
+    size[3, 0] += 1  # the first region's width
+    assert (read(size) != one).any(-1)[0].nonzero().flatten().tolist() == [7, 8, 9, 11]
+    for cached in (7, 8, 11):
+        torch.testing.assert_close(read(size, cached), read(size)[:, cached:])
 
 
 def test_length_losses_are_for_training_only(tiny_model, tiny_batch) -> None:

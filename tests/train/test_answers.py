@@ -34,6 +34,13 @@ def test_without_steps_the_brief_answer_is_given(samples):
     assert stepwise_answer(listed) == "[Region 0] 12"
 
 
+def test_a_size_is_named_before_it_is_said(samples):
+    one = {"question": "How tall is <mask>?", "category": "height", "regions": samples[0].regions[:1], "normalized_answer": 1.29}
+    asked = dataclasses.replace(samples[0], **one, metadata={"steps": "[Region 0]"})
+    assert stepwise_answer(asked) == "[Region 0] height: 1.29"
+    assert extract("How tall is it?", stepwise_answer(asked), "height") == 1.29
+
+
 def test_the_chain_is_kept_where_there_is_one(samples):
     for sample in samples:
         named = re.findall(r"\[Region \d+\]", brief_answer(sample))

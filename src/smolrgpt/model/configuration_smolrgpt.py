@@ -92,8 +92,9 @@ class SmolRGPTConfig(PreTrainedConfig):
             Weight of the auxiliary loss on the distance between two regions' objects, estimated from their geometry. Above 0 the pair's
             embedding says the estimate digit by digit. Needs `pair_geometry`.
         size_loss_weight (`float`, defaults to 0):
-            Weight of the auxiliary loss on the width and height of a region's object, estimated from its geometry. Above 0 a name by itself
-            says the estimates digit by digit. Needs the geometry token and `region_fusion` "name".
+            Weight of the auxiliary loss on the width and height of a region's object, estimated from its geometry. Above 0 a name that one
+            of `size_word_ids` follows says that estimate digit by digit. Needs the geometry token and `region_fusion` "name".
+        size_word_ids (`list[int]`): ids that the words " width" and " height" begin with; needed with `size_loss_weight`.
         image_token_id, region_token_ids, pad/bos/eos_token_id: vocabulary ids; `region_token_ids` maps each used kind to its id.
         train_logits (`bool`, defaults to `False`): with labels, also return the logits of all positions.
     """
@@ -155,6 +156,7 @@ class SmolRGPTConfig(PreTrainedConfig):
     geometry_loss_weight: float | int = 0.0
     distance_loss_weight: float | int = 0.0
     size_loss_weight: float | int = 0.0
+    size_word_ids: list[int] | tuple[int, ...] = ()
     image_token_id: int = _BASE_VOCAB_SIZE
     region_token_ids: dict[str, int] | None = None
     pad_token_id: int | None = None
@@ -209,6 +211,10 @@ class SmolRGPTConfig(PreTrainedConfig):
             raise ValueError("distance_loss_weight is above 0 but pair_geometry is off; distances are estimated from a pair's geometry")
         if self.size_loss_weight > 0 and not (self.region_fusion == "name" and "geo" in self.region_tokens):
             raise ValueError("size_loss_weight is above 0; that needs region_fusion 'name' and 'geo' among the region_tokens")
+        if self.size_loss_weight > 0 and len(self.size_word_ids) != 2:
+            raise ValueError(
+                f"size_loss_weight is above 0 but size_word_ids is {self.size_word_ids}; give the ids of ' width' and ' height'"
+            )
         outside = [i for i in self.region_name_token_ids if not 0 <= i < self.text_config.vocab_size]
         if outside:
             raise ValueError(f"region name ids {outside} lie outside the text vocabulary of {self.text_config.vocab_size} tokens")

@@ -64,7 +64,7 @@ class SmolRGPTFeatures:
         image_embeds (`Tensor` of shape `(I, P, D)`): the image tokens.
         region_maps (`dict[str, Tensor]` of shape `(I, G*G, D)`): row-major map per pooled kind (`"rgb"`, `"depth"`).
         region_embeds (`dict[str, Tensor]` of shape `(N, D)`): vector per region and kind in `region_tokens`; with `pair_geometry` also
-            `"geometry"` (N, F), as given; with `size_loss_weight` also `"size"` (N, D).
+            `"geometry"` (N, F), as given; with `size_loss_weight` also `"size"` (N, 2, D).
     """
 
     image_embeds: Tensor
@@ -270,15 +270,15 @@ class SmolRGPTSizeEmbedder(nn.Module):
         self.num_frequencies = config.geometry_num_frequencies
         self.fc1 = nn.Linear(config.geometry_dim * (1 + 2 * self.num_frequencies), 2 * width)
         self.sizes_out = nn.Linear(2 * width, 2)
-        self.digits = nn.Linear(2 * (1 + 2 * len(DIGIT_PERIODS_M)), width, bias=False)
+        self.digits = nn.Linear(1 + 2 * len(DIGIT_PERIODS_M), width, bias=False)
         self.norm = nn.LayerNorm(width)
         for linear in (self.fc1, self.digits):
             linear.initial_std = linear.in_features**-0.5  # type: ignore[assignment]
         self.norm.initial_scale = word_scale(config)  # type: ignore[assignment]
 
     def forward(self, geometry: Tensor) -> Tensor:
-        """Geometry (N, F) -> (N, D). The estimate answers to its own loss only; the text reads it."""
-        digits = torch.cat([digit_features(log_size) for log_size in self.log_sizes(geometry).detach().unbind(1)], dim=1)
+        """Geometry (N, F) -> (N, 2, D), width and height. The estimate answers to its own loss only; the text reads it."""
+        digits = digit_features(self.log_sizes(geometry).detach().flatten()).unflatten(0, (-1, 2))
         return self.norm(self.digits(digits.to(self.digits.weight.dtype)))
 
     def log_sizes(self, geometry: Tensor) -> Tensor:
@@ -374,6 +374,19 @@ def latest_names(row: Tensor) -> tuple[Tensor, Tensor]:
     named = torch.where(latest >= 0, row.gather(1, latest.clamp(min=0)), -1)
     before = torch.where(latest >= 1, row.gather(1, (latest - 1).clamp(min=0)), -1)
     return before, named
+
+
+def latest_sizes(words: Tensor, row: Tensor, size_word_ids: list[int] | tuple[int, ...]) -> Tensor:
+    """Which size each word stands with: one that is named right after a region, and the words after it up to the next region's name.
+
+    words (Q, T) ids; row (Q, T): the region each names, -1 for other words. Returns (Q, T) places in ``size_word_ids``, -1 for none.
+    """
+    place = torch.arange(row.shape[1], device=row.device).expand_as(row)
+    latest = torch.where(row >= 0, place, -1).cummax(1).values
+    after = (latest + 1).clamp(max=row.shape[1] - 1)
+    follows = words.gather(1, after)[..., None] == torch.tensor(size_word_ids, device=words.device)  # (Q, T, sizes)
+    found = torch.where(follows.any(-1), follows.int().argmax(-1), -1)
+    return torch.where((latest >= 0) & (place > latest), found, -1)
 
 
 def geometry_weights(geometry: Tensor) -> Tensor:
@@ -586,20 +599,23 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
     def _add_to_names(
         self, embeds: Tensor, input_ids: Tensor, region_embeds: dict[str, Tensor], region_index: Tensor, context_ids: Tensor | None
     ) -> Tensor:
-        """(Q, T, D) with each region's features, summed over kinds, added wherever its name is written; what a name by itself or a pair of
-        names is known for, there and with the words after it.
+        """(Q, T, D) with each region's features, summed over kinds, added wherever its name is written; what a pair of names is known for,
+        there and with the words after it; and the size that is named after a name, likewise.
 
         context_ids (Q, T0 + T): all words up to the last of `input_ids`, when the first T0 have been read before.
         """
-        context = self._region_named(input_ids if context_ids is None else context_ids, region_index)
+        words = input_ids if context_ids is None else context_ids
+        context = self._region_named(words, region_index)
         row = context[:, -input_ids.shape[1] :]  # (Q, T)
         places = row >= 0
         vectors = torch.stack([region_embeds[kind] for kind in self.config.region_tokens]).sum(0).to(embeds.dtype)  # (N, D)
         embeds = embeds.index_put(places.nonzero(as_tuple=True), vectors[row[places]], accumulate=True)
         first, second = (rows[:, -input_ids.shape[1] :] for rows in latest_names(context))
         if "size" in region_embeds:
-            alone = (first < 0) & (second >= 0)
-            embeds = embeds.index_put(alone.nonzero(as_tuple=True), region_embeds["size"].to(embeds.dtype)[second[alone]], accumulate=True)
+            size = latest_sizes(words, context, self.config.size_word_ids)[:, -input_ids.shape[1] :]
+            sized = size >= 0
+            vectors = region_embeds["size"].to(embeds.dtype)[second[sized], size[sized]]
+            embeds = embeds.index_put(sized.nonzero(as_tuple=True), vectors, accumulate=True)
         if not self.config.pair_geometry:
             return embeds
         pairs = first >= 0
