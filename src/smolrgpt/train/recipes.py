@@ -24,7 +24,7 @@ _DESIGN: dict[str, Any] = {
     "pair_geometry": True,  # loss on relations after 400 steps: 0.44 -> 0.32
     "region_norm": True,
     "geometry_loss_weight": 0.5,
-    "size_loss_weight": 1.0,
+    "size_loss_weight": 1.0,  # heights right within 25 %: 51 -> 96 %
     "distance_loss_weight": 1.0,  # right after 400 steps, standing where it is read instead of with the name: 72.5 -> 89.5 %
 }
 #: The bundled model: everything small, nothing pretrained. Widths that one CPU core trains in about two hours.
@@ -85,8 +85,8 @@ def nano(out: Path | None = None, data_root: Path | None = None, quick: bool = F
     mixture = {"train_rough": 1.0, "train": 0.5, "train_relative": 0.5, "warmup": 0.1}
     rough = stage("rough", ((VISION, None), (ALL, 3e-4)), mixture, steps=3000, validations=1)
     # and with questions about widths and heights
-    mixture = {"extra": 1.0, "train_rough": 0.6, "train": 0.6, "train_relative": 0.5, "warmup": 0.1}
-    sizes = stage("sizes", ((VISION, None), (ALL, 3e-4)), mixture, steps=3000, validations=1)
+    mixture = {"extra": 1.0, "train_rough": 0.5, "train": 0.6, "train_relative": 0.5, "warmup": 0.1}
+    sizes = stage("sizes", ((VISION, None), (ALL, 3e-4)), mixture, steps=1500, validations=1)
     return Run(
         name="nano",
         out=out or Path("runs/nano-quick" if quick else "runs/nano"),
