@@ -51,6 +51,8 @@ CameraLike = Camera | Sequence[float] | Mapping[str, float]
 MAX_NEW_TOKENS = 256
 #: Images encoded together by ``predict_samples``: enough to fill a GPU, few enough that the published model's maps (15 MB an image) fit.
 IMAGES_PER_STEP = 16
+#: The same on a CPU, which two images keep busy: what more would need is memory.
+IMAGES_PER_CPU_STEP = 2
 #: Encoded images that a Predictor remembers, in bytes: some fifteen of the published model's, hundreds of nano's.
 REMEMBERED_BYTES = 256_000_000
 
@@ -299,9 +301,16 @@ class Predictor:
         """``image_embeds`` (I, P, D) and ``region_embeds`` {kind: (N, D)} of a collated batch; nothing for a blind one."""
         if "pixel_values" not in batch:
             return {}
-        names = ("pixel_values", "depth_values", "region_masks", "region_image_index", "region_geometry")
-        features = self.model.encode(*(batch[name].to(self.model.device) for name in names))
-        return {"image_embeds": features.image_embeds, "region_embeds": features.region_embeds or None}
+        together = IMAGES_PER_STEP if self.model.device.type != "cpu" else IMAGES_PER_CPU_STEP
+        index, parts = batch["region_image_index"], []
+        for first in range(0, len(batch["pixel_values"]), together):
+            images, regions = slice(first, first + together), (index >= first) & (index < first + together)
+            inputs = [batch[name][images] for name in ("pixel_values", "depth_values")]
+            inputs += [batch["region_masks"][regions], index[regions] - first, batch["region_geometry"][regions]]
+            parts.append(self.model.encode(*(tensor.to(self.model.device) for tensor in inputs)))
+        kinds = dict.fromkeys(kind for part in parts for kind in part.region_embeds)
+        vectors = {kind: torch.cat([part.region_embeds[kind] for part in parts if part.region_embeds]) for kind in kinds}
+        return {"image_embeds": torch.cat([part.image_embeds for part in parts]), "region_embeds": vectors or None}
 
     @torch.inference_mode()
     def _read_start(self, image_embeds: torch.Tensor | None) -> _Start:
