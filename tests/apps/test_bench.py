@@ -71,7 +71,7 @@ def test_only_a_halving_is_told() -> None:
 
 
 def test_the_command(monkeypatch, capsys, tmp_path) -> None:
-    monkeypatch.setattr(bench, "_alone", lambda name, setting: {**bench._measured(3, 1.5), "setting": dataclasses.asdict(setting)})
+    monkeypatch.setattr(bench, "_alone", lambda name, setting, asked: {**bench._measured(3, 1.5), "setting": dataclasses.asdict(setting)})
     with pytest.raises(SystemExit) as stop:
         cli.main(["bench", "nano", "--questions", "3", "--way", "engine", "--json", "--out", str(tmp_path / "a" / "bench.json")])
     shown = json.loads(capsys.readouterr().out)

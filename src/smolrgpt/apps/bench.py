@@ -146,9 +146,9 @@ def _random_paper(dtype: torch.dtype) -> tuple[Any, Any]:
 
 
 # ------------------------------------------------------------------------------------------------------------------- ways of asking
-def released(setting: Setting) -> dict[str, Any]:
+def released(setting: Setting, asked: Sequence[Sample]) -> dict[str, Any]:
     """The first ``baseline_questions`` the released way."""
-    predictor, asked = build(setting, torch.float32), questions(setting)[: setting.baseline_questions]
+    predictor, asked = build(setting, torch.float32), asked[: setting.baseline_questions]
     predictor.model.set_attn_implementation("sdpa")
     began = time.perf_counter()
     for sample in asked:
@@ -195,9 +195,9 @@ def _ask_as_released(predictor: Predictor, sample: Sample) -> None:
         context, mask = torch.cat([context, row], 1), torch.cat([mask, torch.ones_like(row)], 1)
 
 
-def engine(setting: Setting, dtype: str | None = None) -> dict[str, Any]:
+def engine(setting: Setting, asked: Sequence[Sample]) -> dict[str, Any]:
     """All questions at once; then single ones: the first about a new image, and the next ones about it."""
-    predictor, asked = build(setting, None if dtype is None else getattr(torch, dtype)), questions(setting)
+    predictor = build(setting, None)
     predictor.predict_samples(asked[:2])
     before = time.perf_counter()
     predictor.predict_samples(asked)
@@ -242,7 +242,7 @@ def _measured(count: int, seconds: float) -> dict[str, Any]:
     return {"questions": count, "seconds": seconds, "questions_per_second": count / seconds, "peak_bytes": peak}
 
 
-WAYS: dict[str, Callable[[Setting], dict[str, Any]]] = {"released": released, "engine": engine}
+WAYS: dict[str, Callable[[Setting, Sequence[Sample]], dict[str, Any]]] = {"released": released, "engine": engine}
 
 
 # --------------------------------------------------------------------------------------------------------------------------- report
@@ -251,7 +251,8 @@ def bench(setting: Setting, ways: Sequence[str] = tuple(WAYS)) -> dict[str, Any]
     unknown = [name for name in ways if name not in WAYS]
     if unknown:
         raise ValueError(f"there is no way of asking {unknown[0]!r}; expected some of {', '.join(WAYS)}")
-    results = {name: _alone(name, setting) for name in ways}
+    asked = questions(setting)  # drawn here, so that no way's memory holds the drawing
+    results = {name: _alone(name, setting, asked) for name in ways}
     base = results.get("released")
     for result in results.values():
         if base is not None:
@@ -262,15 +263,15 @@ def bench(setting: Setting, ways: Sequence[str] = tuple(WAYS)) -> dict[str, Any]
     return {"setting": asdict(setting), "about": about, "ways": results}
 
 
-def _alone(name: str, setting: Setting) -> dict[str, Any]:
+def _alone(name: str, setting: Setting, asked: Sequence[Sample]) -> dict[str, Any]:
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_in_process, name, setting).result()
+        return pool.submit(_in_process, name, setting, asked).result()
 
 
-def _in_process(name: str, setting: Setting) -> dict[str, Any]:
+def _in_process(name: str, setting: Setting, asked: Sequence[Sample]) -> dict[str, Any]:
     if setting.threads:
         torch.set_num_threads(setting.threads)
-    return WAYS[name](setting)
+    return WAYS[name](setting, asked)
 
 
 def render(result: Mapping[str, Any]) -> str:
