@@ -36,7 +36,7 @@ from smolrgpt.decoding import (
     field_pattern,
     greedy,
 )
-from smolrgpt.evaluation.extract import extract, infer_category
+from smolrgpt.evaluation.extract import SIZES, extract, infer_category
 from smolrgpt.model.processing_smolrgpt import TURN_END
 from smolrgpt.precision import best_dtype
 
@@ -64,9 +64,9 @@ _ANSWERED_REGION = re.compile(r"\[Region (\d+)\]", re.IGNORECASE)
 @dataclass(frozen=True)
 class Answer:
     """answer: the text; normalized_answer: 'left' | 'right', an int count, a region number as a digit string, metres, or None when no rule
-    reads it; category: left_right, count, mcq, distance or other; seconds: wall time, shared evenly by questions answered together;
-    confidence: 0 to 1, how probable the model found the whole text (of a distance: all that are within 10 % of what it says). Region
-    numbers are the asker's own.
+    reads it; category: left_right, count, mcq, distance, width, height, vertical or other; seconds: wall time, shared evenly by questions
+    answered together; confidence: 0 to 1, how probable the model found the whole text (of a length: all that are within 10 % of what it
+    says). Region numbers are the asker's own.
     """
 
     answer: str
@@ -377,7 +377,7 @@ class Predictor:
             return _Said(text, _probability(chosen[: length + 1]), None)
         field = text.rpartition(FIELD_SEPARATOR)[2].strip()
         start = length - len(field)
-        if question.category != "distance" or self._vocabulary.text(ids[start:length]).strip() != field:
+        if question.category not in ("distance", *SIZES) or self._vocabulary.text(ids[start:length]).strip() != field:
             return _Said(text, _probability(chosen[: length + 1]), field)
         sure = distance_probability(field, chosen[start:length], digits[start:length])
         return _Said(text, _probability(chosen[:start]) * sure, field)

@@ -85,6 +85,22 @@ def test_garbage_has_no_answer(question: str, garbage: str) -> None:
     assert extract(question, garbage) is None
 
 
+@pytest.mark.parametrize(
+    ("question", "category"),
+    [
+        ("How tall is the pallet <mask>?", "height"),
+        ("What is the height of <mask>?", "height"),
+        ("How wide is <mask>?", "width"),
+        ("What is the vertical distance between <mask> and <mask>?", "vertical"),
+        ("Which of <mask> <mask> has the greatest height?", "mcq"),
+        ("How many pallets are as wide as <mask>?", "count"),
+    ],
+)
+def test_questions_about_sizes(question: str, category: str) -> None:
+    assert infer_category(question) == category
+    assert category in ("mcq", "count") or extract(question, "[Region 0] height: 1.29") == 1.29
+
+
 def test_questions_of_no_category() -> None:
     assert infer_category("Describe the image.") == "other"
     assert extract("Describe the image.", "A warehouse.") is None

@@ -15,9 +15,14 @@ Answer = str | int | float | None
 CATEGORY_RULES: tuple[tuple[str, str], ...] = (
     (r"\bhow many\b|\bnumber of\b|\bcount\b", "count"),
     (r"\bwhich\b|\bwhat (?:object|pallet|buffer|transporter|shelf)\b", "mcq"),
+    (r"\bvertical(?:ly)?\b", "vertical"),
+    (r"\bhow (?:wide|broad)\b|\bwidth\b", "width"),
+    (r"\bhow (?:tall|high)\b|\bheight\b", "height"),
     (r"\bdistan(?:ce|t)\b|\bhow (?:far|close|near)\b|\bapart\b", "distance"),
     (r"\b(?:left|right)\b", "left_right"),
 )
+#: Lengths besides the distance: across, up, and how far up one thing's middle is from another's. The warehouse score has none of them.
+SIZES = ("width", "height", "vertical")
 #: A longer text is no answer: those of the data sets have some hundred characters, the longest chain a model is taught some thousand.
 MAX_CHARS = 10_000
 #: What a question is called that no rule knows.
@@ -46,7 +51,7 @@ _SENTENCE_END = re.compile(r"(?<=[.!?:])\s+|\n+")
 
 
 def infer_category(question: str) -> str:
-    """The category of a question from its words alone: left_right, count, mcq, distance, or 'other'."""
+    """The category of a question from its words alone: left_right, count, mcq, distance, one of ``SIZES``, or 'other'."""
     for pattern, category in CATEGORY_RULES:
         if re.search(pattern, question, re.IGNORECASE):
             return category
@@ -63,8 +68,6 @@ def extract(question: str, answer: str, category: str | None = None) -> Answer:
     return short if short is not None else _LONG_FORMS[rule](question, sentences)
 
 
-#: Lengths besides the distance, of the synthetic sets' extra questions.
-SIZES = ("width", "height", "vertical")
 _RULES = {"left_right": "side", "count": "count", "mcq": "choice", "distance": "distance", **dict.fromkeys(SIZES, "distance")}
 
 
