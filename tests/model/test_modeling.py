@@ -585,6 +585,14 @@ def test_unknown_geometry_is_no_target() -> None:
     assert known[:, :7].all()
 
 
+def test_geometry_of_another_version_is_refused(tiny_model, tiny_batch) -> None:
+    model = tiny_model(**NAMED)
+    batch = tiny_batch(model.config)
+    width = batch["region_geometry"].shape[1]
+    with pytest.raises(ValueError, match=rf"region_geometry has {width - 5} columns, this model learned from {width}"):
+        model(**{**batch, "region_geometry": batch["region_geometry"][:, :-5]})
+
+
 def test_frozen_vision_tower_builds_no_graph(tiny_model, tiny_batch) -> None:
     model = tiny_model().train()
     model.model.vision_tower.requires_grad_(False)

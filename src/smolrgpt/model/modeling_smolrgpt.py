@@ -525,6 +525,11 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
         if "geo" in self.config.region_tokens:
             if region_geometry is None:
                 raise ValueError("region_geometry is missing but region_tokens has 'geo'; pass what the processor returned")
+            if region_geometry.shape[1] != self.config.geometry_dim:
+                raise ValueError(
+                    f"region_geometry has {region_geometry.shape[1]} columns, this model learned from {self.config.geometry_dim}; "
+                    "use the version of smolrgpt that it was trained with, or train it again"
+                )
             embeds["geo"] = self.geometry_embedder(region_geometry)
             if self.config.pair_geometry:
                 embeds["geometry"] = region_geometry
