@@ -35,7 +35,7 @@ from smolrgpt.data.synthetic.captions import caption
 from smolrgpt.data.synthetic.layouts import make_plan
 from smolrgpt.data.synthetic.oracle import answer, true_geometry, visible_geometry
 from smolrgpt.data.synthetic.questions import distance_m, extra_questions, in_buffer, warmup_questions
-from smolrgpt.data.synthetic.scene import VIEWS
+from smolrgpt.data.synthetic.scene import MIN_VISIBLE_FRACTION, SURROUNDINGS, VIEWS, Scene
 from smolrgpt.evaluation.extract import extract, infer_category
 
 NUM_SCENES = 45
@@ -382,3 +382,39 @@ def test_a_set_of_another_view_is_another_set(tmp_path: Path) -> None:
         write_dataset(tmp_path, "val", 1, 3, workers=1, progress=False)
     with pytest.raises(ValueError, match="'fisheye'"):
         write_dataset(tmp_path, "other", 1, 3, workers=1, progress=False, view="fisheye")
+
+
+@pytest.mark.parametrize("name", ["dim", "harsh", "painted"])
+def test_light_and_paint_change_the_picture_and_nothing_else(name: str) -> None:
+    usual, other = (generate_scene((8, 1), size=(96, 54), surroundings=SURROUNDINGS[which]) for which in ("usual", name))
+    assert np.array_equal(usual.depth_m, other.depth_m) and np.array_equal(usual.instances, other.instances)
+    assert np.abs(usual.rgb.astype(int) - other.rgb).mean() > 4
+
+
+def test_the_names_of_surroundings_are_kept() -> None:
+    def means(name: str) -> tuple[float, float]:
+        """Things in a scene that are no goods, floor or wall (boxes of no owner), and the least visible share of a region."""
+        scenes = [generate_scene((9, k), size=(192, 108), surroundings=SURROUNDINGS[name]) for k in range(8)]
+        loose = np.mean([((scene.instances == 0) & (_height_m(scene) > 0.25) & (_height_m(scene) < 2.9)).mean() for scene in scenes])
+        return float(loose), min(thing.visible_fraction for scene in scenes for thing in scene.regions)
+
+    usual, cluttered, hidden = means("usual"), means("cluttered"), means("hidden")
+    assert cluttered[0] > 1.3 * usual[0] and hidden[0] > 1.3 * usual[0]
+    assert usual[1] >= MIN_VISIBLE_FRACTION > hidden[1] >= SURROUNDINGS["hidden"].min_visible
+
+
+def _height_m(scene: Scene) -> np.ndarray:
+    """(H, W): above the floor, of what each pixel shows."""
+    camera = scene.camera
+    columns, rows = np.meshgrid(np.arange(camera.width), np.arange(camera.height))
+    x, y = (columns - camera.cx) / camera.fx * scene.depth_m, (rows - camera.cy) / camera.fy * scene.depth_m
+    return np.stack([x, y, scene.depth_m], -1) @ scene.pose.axes[:, 2] + scene.pose.position[2]
+
+
+def test_a_set_of_other_surroundings_is_another_set(tmp_path: Path) -> None:
+    write_dataset(tmp_path, "val", 1, 3, workers=1, progress=False, surroundings="hidden")
+    assert "hidden" in (tmp_path / "val" / "settings.json").read_text()
+    with pytest.raises(DataError, match="no finished set with these settings"):
+        write_dataset(tmp_path, "val", 1, 3, workers=1, progress=False)
+    with pytest.raises(ValueError, match="no surroundings 'fog'"):
+        write_dataset(tmp_path, "other", 1, 3, workers=1, progress=False, surroundings="fog")

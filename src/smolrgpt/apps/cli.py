@@ -278,6 +278,7 @@ def synth(
     split: Annotated[str, typer.Option(help="Name of the split.")] = "val",
     questions: Annotated[int, typer.Option(min=1, help="Questions asked about each scene.")] = 24,
     view: Annotated[str, typer.Option(help="Cameras: usual (as in training), low, steep, high, far or wide.")] = "usual",
+    surroundings: Annotated[str, typer.Option(help="usual (as in training), cluttered, hidden, dim, harsh or painted.")] = "usual",
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; by default one per core.")] = None,
 ) -> None:
     """Draw a synthetic warehouse data set.
@@ -290,7 +291,7 @@ def synth(
     """
     from smolrgpt.data.synthetic import write_dataset
 
-    write_dataset(out, split, scenes, seed, layouts, questions_per_scene=questions, workers=workers, view=view)
+    write_dataset(out, split, scenes, seed, layouts, questions_per_scene=questions, workers=workers, view=view, surroundings=surroundings)
     print(f"wrote {scenes} scenes to {out}, split {split!r}; next: smolrgpt evaluate nano {out} --split {split}", file=sys.stderr)
 
 

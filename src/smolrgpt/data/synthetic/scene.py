@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from smolrgpt.data.synthetic.furniture import (
     add_shelf,
     add_transporter,
 )
-from smolrgpt.data.synthetic.layouts import KNOWN_LAYOUTS, Plan, Rect, make_plan
+from smolrgpt.data.synthetic.layouts import CLEARANCE_M, KNOWN_LAYOUTS, Plan, Rect, make_plan
 from smolrgpt.data.synthetic.render import STRIPES, Box, Look, Picture, Pose, Room, project, render
 
 #: An object becomes a region when at least this many pixels show at 384x216, and this share of all it has.
@@ -51,6 +51,33 @@ VIEWS: dict[str, View] = {
     "high": View(pitch_deg=(35, 65), height_m=(10.0, 16.0), distance_m=(14, 20)),
     "far": View(pitch_deg=(25, 50), height_m=(8.0, 20.0), distance_m=(18, 28), fov_deg=(25, 48)),
     "wide": View(distance_m=(4.0, 6.0), height_m=(2.0, 5.5), fov_deg=(95, 115)),
+}
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What stands about, and in which light. clutter, posts: fewest and most things strewn among the goods, and pillars between them, that
+    usual scenes do not have; min_visible: share of an object that must show for it to become a region; exposure, ambient, noise: times what
+    a usual scene has; painted: floor, walls and lamps of any colour.
+    """
+
+    clutter: tuple[int, int] = (0, 0)
+    posts: tuple[int, int] = (0, 0)
+    min_visible: float = MIN_VISIBLE_FRACTION
+    exposure: float = 1.0
+    ambient: float = 1.0
+    noise: float = 1.0
+    painted: bool = False
+
+
+#: Surroundings by name. "usual" is what everything is trained on; the others lie outside of it, to test on.
+SURROUNDINGS: dict[str, Surroundings] = {
+    "usual": Surroundings(),
+    "cluttered": Surroundings(clutter=(12, 24)),
+    "hidden": Surroundings(posts=(10, 20), min_visible=0.1),
+    "dim": Surroundings(exposure=0.3, noise=3.0),
+    "harsh": Surroundings(exposure=1.5, ambient=0.25),
+    "painted": Surroundings(painted=True),
 }
 
 
@@ -110,10 +137,14 @@ def random_generator(*seed: int) -> np.random.Generator:
 
 
 def generate_scene(
-    seed: int | Sequence[int], layout: str | None = None, size: tuple[int, int] = (384, 216), view: View = VIEWS["usual"]
+    seed: int | Sequence[int],
+    layout: str | None = None,
+    size: tuple[int, int] = (384, 216),
+    view: View = VIEWS["usual"],
+    surroundings: Surroundings = SURROUNDINGS["usual"],
 ) -> Scene:
     """One scene. seed: a non-negative number or several (set seed, scene number); layout: a family's name, None for any known one;
-    size: width, height in pixels; view: where the camera may stand.
+    size: width, height in pixels; view: where the camera may stand; surroundings: what stands about, and the light.
 
     Draws again (from the same stream) until the camera sees enough to ask about. Raises ValueError for an unknown layout or a bad size.
     """
@@ -124,7 +155,7 @@ def generate_scene(
     name = layout or str(rng.choice(KNOWN_LAYOUTS))
     best: Scene | None = None
     for _ in range(_SCENE_TRIES):
-        scene = _draw(name, (width, height), view, rng)
+        scene = _draw(name, (width, height), view, surroundings, rng)
         if _is_rich(scene):
             return scene
         best = scene if best is None or len(scene.regions) > len(best.regions) else best
@@ -136,23 +167,52 @@ def _is_rich(scene: Scene) -> bool:
     return len(scene.of_kind("pallet")) >= 3 and len(scene.of_kind("buffer")) >= 2 and len(scene.of_kind("transporter")) >= 1
 
 
-def _draw(layout: str, size: tuple[int, int], view: View, rng: np.random.Generator) -> Scene:
+def _draw(layout: str, size: tuple[int, int], view: View, surroundings: Surroundings, rng: np.random.Generator) -> Scene:
     plan = make_plan(layout, rng)
     camera, pose = _camera(plan, size, view, rng)
+    more = rng.spawn(1)[0]  # its own stream: the scene of a seed is the same but for what its surroundings add
+    plan.clutter += _strewn(plan, surroundings.clutter, (0.4, 1.2), more)
+    posts = _strewn(plan, surroundings.posts, (0.2, 0.35), more)
     boxes: list[Box] = []
     objects = _furnish(plan, boxes, rng)
-    look = _look(rng)
+    look = _relit(_look(rng), surroundings, more)
     for rect in plan.clutter:
         add_clutter(boxes, rect, rng)
     room = _room(plan, pose, rng)
     _add_pillars(boxes, plan, room, pose, look, rng)
+    for rect in posts:
+        if math.hypot(rect.x - pose.position[0], rect.y - pose.position[1]) > 2.0:
+            boxes.append(Box((rect.x, rect.y, 1.5), (rect.length / 2, rect.width / 2, 1.5), rect.yaw, look.wall, STRIPES))
     add_overhead(boxes, camera, pose, rng)
     lanes = _lanes(plan, room, rng)
     shadows = [(thing.footprint, thing.size_m[2]) for thing in objects if thing.kind != "buffer"]
-    shadows += [(rect, 0.5) for rect in plan.clutter]
+    shadows += [(rect, 0.5) for rect in (*plan.clutter, *posts)]
     picture = render(boxes, room, [*plan.buffers, *lanes], shadows, camera, pose, look, len(objects), rng)
-    _measure(objects, picture, camera, pose)
+    _measure(objects, picture, camera, pose, surroundings.min_visible)
     return Scene(picture.rgb, picture.depth_m, picture.owners, objects, camera, pose, layout)
+
+
+def _strewn(plan: Plan, count: tuple[int, int], sides_m: tuple[float, float], rng: np.random.Generator) -> list[Rect]:
+    """So many things of such sides anywhere among the goods, in buffers too, where there is room; nothing is drawn for a count of none."""
+    if count[1] == 0:
+        return []
+    found: list[Rect] = []
+    corners = np.concatenate([rect.corners() for rect in (*plan.solids(), *plan.buffers)])
+    wanted = int(rng.integers(count[0], count[1] + 1))
+    for _ in range(20 * wanted):
+        x, y = rng.uniform(corners.min(0), corners.max(0))
+        rect = Rect(x, y, rng.uniform(0, math.pi), *rng.uniform(*sides_m, 2))
+        if len(found) < wanted and plan.is_free(rect) and not any(rect.overlaps(other, CLEARANCE_M) for other in found):
+            found.append(rect)
+    return found
+
+
+def _relit(look: Look, surroundings: Surroundings, rng: np.random.Generator) -> Look:
+    light = {name: getattr(look, name) * getattr(surroundings, name) for name in ("exposure", "ambient", "noise")}
+    if not surroundings.painted:
+        return replace(look, **light)
+    floor, wall = (tuple(rng.uniform(0.05, 0.9, 3).tolist()) for _ in range(2))
+    return replace(look, **light, floor=floor, wall=wall, tint=look.tint * rng.uniform(0.6, 1.2, 3))
 
 
 def _furnish(plan: Plan, boxes: list[Box], rng: np.random.Generator) -> list[SceneObject]:
@@ -278,7 +338,7 @@ def _look(rng: np.random.Generator) -> Look:
     )
 
 
-def _measure(objects: list[SceneObject], picture: Picture, camera: Camera, pose: Pose) -> None:
+def _measure(objects: list[SceneObject], picture: Picture, camera: Camera, pose: Pose, min_visible: float) -> None:
     """Fills in masks, visible shares, image and camera positions; drops what straddles the frame too much."""
     threshold = MIN_PIXELS * camera.width * camera.height / _REFERENCE_PIXELS
     for number, thing in enumerate(objects):
@@ -297,7 +357,7 @@ def _measure(objects: list[SceneObject], picture: Picture, camera: Camera, pose:
         thing.visible_fraction = pixels / max(whole, 1) * _share_in_frame(thing, camera, pose)
         x, y, z = project(thing.center_m, camera, pose)
         in_frame = bool(z > 0 and 0 <= x < camera.width and 0 <= y < camera.height)
-        thing.is_region = in_frame and pixels >= threshold and thing.visible_fraction >= MIN_VISIBLE_FRACTION
+        thing.is_region = in_frame and pixels >= threshold and thing.visible_fraction >= min_visible
 
 
 def _share_in_frame(thing: SceneObject, camera: Camera, pose: Pose) -> float:

@@ -30,7 +30,7 @@ from smolrgpt.data.schema import DataError
 from smolrgpt.data.synthetic.captions import caption_row
 from smolrgpt.data.synthetic.layouts import resolve_layouts
 from smolrgpt.data.synthetic.questions import extra_questions, scene_questions, to_row, warmup_questions
-from smolrgpt.data.synthetic.scene import VIEWS, Scene, generate_scene, random_generator
+from smolrgpt.data.synthetic.scene import SURROUNDINGS, VIEWS, Scene, generate_scene, random_generator
 
 #: Rises whenever the same seed gives other pictures or rows, so that an old set is never mistaken for a new one.
 GENERATOR_VERSION = 4
@@ -50,9 +50,10 @@ def write_dataset(
     workers: int | None = None,
     progress: bool = True,
     view: str = "usual",
+    surroundings: str = "usual",
 ) -> Path:
-    """Makes ``<root>/<split>`` and its question files; returns the split's main file. size: width, height in pixels; view: a name of
-    ``scene.VIEWS``.
+    """Makes ``<root>/<split>`` and its question files; returns the split's main file. size: width, height in pixels; view, surroundings:
+    names of ``scene.VIEWS`` and ``scene.SURROUNDINGS``.
 
     Scene k depends on (seed, k) and the settings only: the bytes are the same for any number of workers. A finished set with the same
     settings is left as it is, a broken-off one is continued; one with other settings is a DataError. Raises ValueError for bad settings.
@@ -62,9 +63,10 @@ def write_dataset(
     root, names = Path(root), resolve_layouts(layouts)
     settings = {"version": GENERATOR_VERSION, "num_scenes": num_scenes, "seed": seed, "layouts": list(names), "size": list(size),
                 "questions_per_scene": questions_per_scene}  # fmt: skip
-    if view not in VIEWS:
-        raise ValueError(f"there is no view {view!r}; expected one of {', '.join(VIEWS)}")
-    settings |= {} if view == "usual" else {"view": view}
+    for kind, name, known in (("view", view, VIEWS), ("surroundings", surroundings, SURROUNDINGS)):
+        if name not in known:
+            raise ValueError(f"there is no {kind} {name!r}; expected one of {', '.join(known)}")
+        settings |= {} if name == "usual" else {kind: name}
     folder, partial = root / split, root / f".{split}.partial"
     if _is_finished(root, split, settings):
         return root / f"{split}.json"
@@ -118,8 +120,9 @@ def draw_scene(settings: dict[str, Any], index: int) -> tuple[Scene, np.random.G
     """Scene number ``index`` of a set with these settings (``settings.json``), and the generator that its questions are drawn with."""
     seed, names = settings["seed"], settings["layouts"]
     rng = random_generator(seed, index, 1)
-    layout, view = names[int(rng.integers(len(names)))], VIEWS[settings.get("view", "usual")]
-    return generate_scene((seed, index), layout=layout, size=tuple(settings["size"]), view=view), rng
+    layout = names[int(rng.integers(len(names)))]
+    view, surroundings = VIEWS[settings.get("view", "usual")], SURROUNDINGS[settings.get("surroundings", "usual")]
+    return generate_scene((seed, index), layout, tuple(settings["size"]), view, surroundings), rng
 
 
 def _write_scene(index: int, partial: Path, settings: dict[str, Any]) -> int:
