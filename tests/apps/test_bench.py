@@ -29,10 +29,10 @@ def test_a_roofline_counts_matrix_products_and_what_they_move() -> None:
 
 
 def test_questions_are_about_as_many_images_as_was_said() -> None:
-    asked = bench.questions(SMALL)
+    asked = bench.questions(2, 5, SMALL.picture)
     assert len(asked) == 5 and len({sample.image_key for sample in asked}) == 2
     assert all(2 <= len(sample.regions) <= 13 for sample in asked)
-    assert [sample.question for sample in asked] == [sample.question for sample in bench.questions(SMALL)]
+    assert [sample.question for sample in asked] == [sample.question for sample in bench.questions(2, 5, SMALL.picture)]
 
 
 def test_every_way_is_measured(monkeypatch) -> None:

@@ -110,12 +110,12 @@ class Roofline(TorchDispatchMode):
 
 
 # ------------------------------------------------------------------------------------------------------------------- what is asked
-def questions(setting: Setting) -> list[Sample]:
-    """``num_questions`` about ``num_images`` pictures, image by image, of 2 to 13 regions."""
+def questions(num_images: int, num_questions: int, picture: tuple[int, int] = PICTURE) -> list[Sample]:
+    """So many questions about so many pictures of this width and height, image by image, of 2 to 13 regions."""
     found: list[Sample] = []
-    for number in range(setting.num_images):
-        scene = generate_scene((SCENE_SEED, number), size=setting.picture)
-        each = setting.num_questions // setting.num_images + (number < setting.num_questions % setting.num_images)
+    for number in range(num_images):
+        scene = generate_scene((SCENE_SEED, number), size=picture)
+        each = num_questions // num_images + (number < num_questions % num_images)
         asked = [one for one in scene_samples(scene, 4 * each, random_generator(number)) if 2 <= len(one.regions) <= 13]
         found += asked[:each]
     return found
@@ -124,10 +124,16 @@ def questions(setting: Setting) -> list[Sample]:
 def build(setting: Setting, dtype: torch.dtype | None) -> Predictor:
     """The model as a Predictor whose answers are fields alone, so that random weights, too, end them."""
     if setting.model == "paper":
-        predictor = Predictor(*_random_paper(dtype or best_dtype("cpu")), max_new_tokens=SHORT_ANSWER)
-    else:
-        predictor = Predictor.from_pretrained(setting.model, dtype=dtype)
-    return predictor
+        return Predictor(*load_model("paper", dtype or best_dtype("cpu")), max_new_tokens=SHORT_ANSWER)
+    return Predictor.from_pretrained(setting.model, dtype=dtype)
+
+
+def load_model(name: str, dtype: torch.dtype) -> tuple[Any, Any]:
+    """Model and processor of "paper" or of a checkpoint."""
+    if name == "paper":
+        return _random_paper(dtype)
+    predictor = Predictor.from_pretrained(name, dtype=dtype)
+    return predictor.model, predictor.processor
 
 
 def _random_paper(dtype: torch.dtype) -> tuple[Any, Any]:
@@ -238,8 +244,22 @@ def _latencies(predictor: Predictor, asked: Sequence[Sample]) -> tuple[list[floa
 
 
 def _measured(count: int, seconds: float) -> dict[str, Any]:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return {"questions": count, "seconds": seconds, "questions_per_second": count / seconds, "peak_bytes": peak}
+    return {"questions": count, "seconds": seconds, "questions_per_second": count / seconds, "peak_bytes": peak_bytes()}
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def about_machine() -> dict[str, Any]:
+    """What the figures were taken on."""
+    return {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count(), "torch": torch.__version__}
+
+
+def fresh_process() -> ProcessPoolExecutor:
+    """A process that nothing has run in."""
+    return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
 
 
 WAYS: dict[str, Callable[[Setting, Sequence[Sample]], dict[str, Any]]] = {"released": released, "engine": engine}
@@ -251,7 +271,7 @@ def bench(setting: Setting, ways: Sequence[str] = tuple(WAYS)) -> dict[str, Any]
     unknown = [name for name in ways if name not in WAYS]
     if unknown:
         raise ValueError(f"there is no way of asking {unknown[0]!r}; expected some of {', '.join(WAYS)}")
-    asked = questions(setting)  # drawn here, so that no way's memory holds the drawing
+    asked = questions(setting.num_images, setting.num_questions, setting.picture)  # drawn here, so that no way's memory holds the drawing
     results = {name: _alone(name, setting, asked) for name in ways}
     base = results.get("released")
     for result in results.values():
@@ -259,12 +279,11 @@ def bench(setting: Setting, ways: Sequence[str] = tuple(WAYS)) -> dict[str, Any]
             result["ratio"] = result["questions_per_second"] / base["questions_per_second"]
         if "roofline_seconds" in result:
             result["share_of_roofline"] = result["roofline_seconds"] / result["seconds"]
-    about = {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count(), "torch": torch.__version__}
-    return {"setting": asdict(setting), "about": about, "ways": results}
+    return {"setting": asdict(setting), "about": about_machine(), "ways": results}
 
 
 def _alone(name: str, setting: Setting, asked: Sequence[Sample]) -> dict[str, Any]:
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with fresh_process() as pool:
         return pool.submit(_in_process, name, setting, asked).result()
 
 

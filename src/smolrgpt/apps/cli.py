@@ -659,10 +659,13 @@ def bench(
     model: Annotated[
         str, typer.Argument(metavar="[MODEL]", help="'paper' (random weights of the published shapes), 'nano', a folder or an id.")
     ] = "paper",
-    images: Annotated[int, typer.Option(min=1, help="Pictures that are asked about.")] = 10,
-    questions: Annotated[int, typer.Option(min=1, help="Questions about them, of 2 to 13 regions.")] = 64,
-    baseline_questions: Annotated[int, typer.Option(min=1, help="How many of them the released way is timed on; it is slow.")] = 2,
-    way: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this way of asking (released, engine); repeat it.")] = None,
+    training: Annotated[bool, typer.Option("--training", help="Time steps of the third stage of training instead of answers.")] = False,
+    images: Annotated[int | None, typer.Option(min=1, help="Pictures asked about (10); with --training, in a step (1).")] = None,
+    questions: Annotated[int | None, typer.Option(min=1, help="Questions about them, of 2 to 13 regions (64; in a step: 4).")] = None,
+    baseline_questions: Annotated[int, typer.Option(min=1, help="How many of them the released way answers; it is slow.")] = 2,
+    way: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Only this way: released, engine; 'released, float32', released, ours...")
+    ] = None,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 = all cores.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Also write the JSON to this file.")] = None,
     against: Annotated[
@@ -670,26 +673,33 @@ def bench(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Time a model beside what this machine could do, and beside the released way of asking.
+    """Time a model beside what this machine could do, and beside the released way of using it.
 
     Ratios are within one run, so other work on the machine should rest meanwhile.
 
     \b
     smolrgpt bench                               # the published shapes: 6 GB of memory, two minutes on two cores
     smolrgpt bench nano --questions 200 --baseline-questions 5
+    smolrgpt bench --training                    # the published shapes: 20 GB of memory, some minutes
     """
-    from smolrgpt.apps import bench as benchmark
+    from smolrgpt.apps import bench as answering
+    from smolrgpt.apps import bench_training as learning
 
     earlier = None if against is None else json.loads(against.read_text(encoding="utf-8"))
-    setting = benchmark.Setting(model, images, questions, baseline_questions, threads)
-    result = benchmark.bench(setting, way or list(benchmark.WAYS))
+    if training:
+        shown = images or 1
+        step = learning.Setting(model, shown, max(1, (questions or 4 * shown) // shown), threads=threads)
+        result, text = learning.bench_training(step, way or list(learning.WAYS)), learning.render
+    else:
+        asked = answering.Setting(model, images or 10, questions or 64, baseline_questions, threads)
+        result, text = answering.bench(asked, way or list(answering.WAYS)), answering.render
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         temporary = out.with_name(out.name + ".writing")
         temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
         temporary.replace(out)
-    print(json.dumps(result) if as_json else benchmark.render(result))
-    slower = [] if earlier is None else benchmark.halved(result, earlier)
+    print(json.dumps(result) if as_json else text(result))
+    slower = [] if earlier is None else answering.halved(result, earlier)
     for line in slower:
         print(line, file=sys.stderr)
     if slower:

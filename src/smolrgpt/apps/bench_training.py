@@ -1,0 +1,191 @@
+"""How fast a model learns here, and in how much memory, beside the released way of training it.
+
+Steps of the third stage (all but the vision tower learns), each on questions and images that no step before had, with random weights of
+the published shapes by default. Every way runs in a process of its own, so that its peak memory is its own. A step is everything from the
+pictures in memory to the optimiser's step; the first one, in which buffers are made, is not timed.
+
+Ways of training:
+    released, float32   the released program's: every question by itself, the vision tower run for it on RGB and depth, the refined map
+                        copied for every region, the text padded to 512 tokens, logits at every position (arXiv 2509.15490, its code)
+    released            the same under bf16 autocast, as it was published, where the hardware multiplies bf16
+    ours                the trainer's: an image's questions together, its features computed and pooled once, rows without padding, logits
+                        where there is something to learn, no graph for the frozen tower, the faster attention; bf16 as above
+    ours, in parts      the same with gradient checkpointing: less memory for more time
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from smolrgpt.apps.bench import PICTURE, about_machine, fresh_process, load_model, peak_bytes, questions
+from smolrgpt.data.collate import Collator, encode_question, prepare_image
+from smolrgpt.data.regions import to_mask
+from smolrgpt.data.schema import Sample
+from smolrgpt.evaluation.markdown import table
+from smolrgpt.precision import best_dtype
+from smolrgpt.train.allocator import keep_freed_memory
+from smolrgpt.train.optim import build_optimizer
+from smolrgpt.train.recipes import paper
+
+#: Tokens that the released program pads every text of its training to.
+RELEASED_LENGTH = 512
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is learned from. model: "paper", or a checkpoint; steps: with the first one, which is not timed; threads: 0 = torch's choice."""
+
+    model: str = "paper"
+    images_per_step: int = 1
+    questions_per_image: int = 4
+    steps: int = 4
+    threads: int = 0
+    picture: tuple[int, int] = PICTURE
+
+
+@dataclass(frozen=True)
+class Way:
+    """loss: of a model, a processor and a step's samples; bf16: autocast, where the hardware has it."""
+
+    loss: Callable[[Any, Any, Sequence[Sample]], torch.Tensor]
+    bf16: bool
+    attention: str
+    checkpointing: bool = False
+
+
+def released_loss(model: Any, processor: Any, samples: Sequence[Sample]) -> torch.Tensor:
+    """The language loss of the samples, computed as the released program does; equal to ``our_loss`` where masks are bilinear."""
+    images = [prepare_image(processor, s.image, s.depth, s.camera, list(s.regions)) for s in samples]  # type: ignore[arg-type]
+    pixels, depths = (torch.from_numpy(np.stack([one[name] for one in images])) for name in ("pixel_values", "depth_values"))
+    features = model.encode_images(pixels, depths)
+    counts = [len(sample.regions) for sample in samples]
+    image_of = torch.arange(len(samples)).repeat_interleave(torch.tensor(counts))
+    full = [torch.from_numpy(to_mask(region)).float() for sample in samples for region in sample.regions]
+    grid = model.config.grid_size
+    weights = torch.cat([functional.interpolate(mask[None, None], grid, mode="bilinear").flatten(1) for mask in full])  # (N, G*G)
+    embeds = {}
+    for kind, maps in features.region_maps.items():
+        copies = maps[image_of]  # (N, G*G, D)
+        embeds[kind] = (copies * weights[..., None]).sum(1) / (weights.sum(1, keepdim=True) + 1e-8)
+    texts = processor.collate([], [encode_question(processor, sample, sample.answer) for sample in samples], [], [])
+    short = max(0, RELEASED_LENGTH - texts["input_ids"].shape[1])
+    ids, mask, labels = (
+        functional.pad(texts[name], (short, 0), value=filler)
+        for name, filler in (("input_ids", processor.tokenizer.pad_token_id or 0), ("attention_mask", 0), ("labels", -100))
+    )
+    starts = np.cumsum([0, *counts[:-1]])
+    rows = [torch.arange(start, start + count) for start, count in zip(starts, counts, strict=True)]
+    index = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1)
+    inner = model.model
+    words = inner.merge(ids, features.image_embeds, embeds, torch.arange(len(samples)), index)
+    logits = model.lm_head(inner.language_model(inputs_embeds=words, attention_mask=mask, use_cache=False).last_hidden_state)
+    return functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten())
+
+
+def our_loss(model: Any, processor: Any, samples: Sequence[Sample]) -> torch.Tensor:
+    """What the trainer computes."""
+    groups: dict[str, list[Sample]] = {}
+    for sample in samples:
+        groups.setdefault(sample.image_key, []).append(sample)
+    return model(**Collator(processor)(list(groups.values()))).loss
+
+
+WAYS: dict[str, Way] = {
+    "released, float32": Way(released_loss, bf16=False, attention="sdpa"),
+    "released": Way(released_loss, bf16=True, attention="sdpa"),
+    "ours": Way(our_loss, bf16=True, attention="eager"),
+    "ours, in parts": Way(our_loss, bf16=True, attention="eager", checkpointing=True),
+}
+
+
+def learn(model: Any, processor: Any, steps: Sequence[Sequence[Sample]], way: Way) -> tuple[list[float], list[float]]:
+    """Optimise on each step's samples in turn; returns losses and seconds of the steps."""
+    stage = paper(stage="fine-tune").stages[0]
+    if way.checkpointing:
+        model.gradient_checkpointing_enable()
+    model.train()
+    optimizer = build_optimizer(model, stage.rates, stage.weight_decay)
+    losses, seconds = [], []
+    for samples in steps:
+        began = time.perf_counter()
+        with torch.autocast("cpu", torch.bfloat16, enabled=way.bf16 and best_dtype("cpu") == torch.bfloat16):
+            loss = way.loss(model, processor, samples)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), stage.gradient_clip)
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(float(loss.detach()))
+        seconds.append(time.perf_counter() - began)
+    return losses, seconds
+
+
+def steps_of(setting: Setting) -> list[list[Sample]]:
+    """The samples of every step, no image twice."""
+    count = setting.images_per_step * setting.steps
+    asked = questions(count, count * setting.questions_per_image, setting.picture)
+    keys = list(dict.fromkeys(sample.image_key for sample in asked))
+    shown = [keys[start : start + setting.images_per_step] for start in range(0, len(keys), setting.images_per_step)]
+    return [[sample for sample in asked if sample.image_key in images] for images in shown]
+
+
+def bench_training(setting: Setting, ways: Sequence[str] = tuple(WAYS)) -> dict[str, Any]:
+    """Every way of training, each in a process of its own; ratios are to the first way. Raises ValueError for an unknown way."""
+    unknown = [name for name in ways if name not in WAYS]
+    if unknown:
+        raise ValueError(f"there is no way of training {unknown[0]!r}; expected some of {', '.join(WAYS)}")
+    if setting.steps < 2:
+        raise ValueError(f"steps is {setting.steps}; expected at least 2, since the first one is not timed")
+    steps = steps_of(setting)
+    results: dict[str, dict[str, Any]] = {}
+    for name in ways:
+        with fresh_process() as pool:
+            results[name] = pool.submit(_in_process, name, setting, steps).result()
+    first = results[ways[0]]
+    for result in results.values():
+        result["ratio"] = result["questions_per_second"] / first["questions_per_second"]
+        result["memory_share"] = result["peak_bytes"] / first["peak_bytes"]
+    return {"setting": asdict(setting), "about": about_machine(), "ways": results}
+
+
+def _in_process(name: str, setting: Setting, steps: Sequence[Sequence[Sample]]) -> dict[str, Any]:
+    if setting.threads:
+        torch.set_num_threads(setting.threads)
+    keep_freed_memory()
+    model, processor = load_model(setting.model, torch.float32)
+    model.set_attn_implementation(WAYS[name].attention)
+    losses, seconds = learn(model, processor, steps, WAYS[name])
+    timed = sum(len(samples) for samples in steps[1:])
+    return {
+        "questions": timed,
+        "seconds": sum(seconds[1:]),
+        "questions_per_second": timed / sum(seconds[1:]),
+        "peak_bytes": peak_bytes(),
+        "losses": losses,
+    }
+
+
+def render(result: Mapping[str, Any]) -> str:
+    """The result as a Markdown table."""
+    header = ["", "questions/s", "ratio", "peak memory", "of the first", "loss of the first step", "of the last"]
+    rows = [
+        [
+            name,
+            f"{one['questions_per_second']:.3g}",
+            f"{one['ratio']:.1f}x",
+            f"{one['peak_bytes'] / 1e9:.1f} GB",
+            f"{one['memory_share']:.0%}",
+            f"{one['losses'][0]:.4f}",
+            f"{one['losses'][-1]:.4f}",
+        ]
+        for name, one in result["ways"].items()
+    ]
+    setting = result["setting"]
+    each = setting["images_per_step"] * setting["questions_per_image"]
+    return f"# {setting['model']}: steps of {each} questions about {setting['images_per_step']} images\n\n{table(header, rows)}"

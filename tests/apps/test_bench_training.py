@@ -1,0 +1,107 @@
+"""Laws of the training benchmark: both ways learn the same, step by step. Speed itself is never asserted."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+import torch
+
+from smolrgpt.apps import bench_training, cli
+from smolrgpt.apps.bench_training import Setting, Way, learn, our_loss, released_loss
+from smolrgpt.model import SmolRGPTConfig, SmolRGPTForConditionalGeneration, SmolRGPTProcessor
+from smolrgpt.model.processing_smolrgpt import extend_vocabulary
+from smolrgpt.predictor import bundled_checkpoint
+
+SMALL = Setting(images_per_step=2, questions_per_image=3, steps=3, picture=(192, 108))
+NARROW = {"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 2}
+
+
+def tiny_published(mask_resize: str) -> tuple[SmolRGPTForConditionalGeneration, SmolRGPTProcessor]:
+    """The published design, narrow, with random weights."""
+    tokenizer = SmolRGPTProcessor.from_pretrained(bundled_checkpoint("nano")).tokenizer
+    fields = extend_vocabulary(tokenizer, {})
+    config = SmolRGPTConfig(
+        vision_config={"model_type": "siglip_vision_model", "image_size": 64, "patch_size": 16, "vision_use_head": False, **NARROW},
+        text_config={
+            "model_type": "llama",
+            "vocab_size": len(tokenizer),
+            "num_key_value_heads": 2,
+            "pad_token_id": 0,
+            "tie_word_embeddings": True,
+            **NARROW,
+        },
+        image_token_id=fields["image_token_id"],
+        region_token_ids=fields["region_token_ids"],
+    )
+    torch.manual_seed(0)
+    model = SmolRGPTForConditionalGeneration._from_config(config, dtype=torch.float32, attn_implementation="eager")
+    return model, SmolRGPTProcessor.for_model(config, tokenizer, mask_resize=mask_resize)
+
+
+def test_ours_learns_what_the_released_way_learns() -> None:
+    steps = bench_training.steps_of(SMALL)
+    model, processor = tiny_published("bilinear")
+    other = copy.deepcopy(model)
+    other.set_attn_implementation("sdpa")
+    ours, _ = learn(model, processor, steps, Way(our_loss, bf16=False, attention="eager"))
+    theirs, _ = learn(other, processor, steps, Way(released_loss, bf16=False, attention="sdpa"))
+    assert ours == pytest.approx(theirs, abs=2e-5)
+    assert len(set(ours)) == len(steps)  # other questions, other losses
+    for (name, one), two in zip(model.named_parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(
+            one, two, atol=2e-4, rtol=0, msg=name
+        )  # Adam's first steps are of the rate's size, 5e-5, whatever the gradient
+    assert not all(torch.equal(one, two) for one, two in zip(tiny_published("bilinear")[0].parameters(), model.parameters(), strict=True))
+
+
+def test_checkpointing_changes_no_loss() -> None:
+    steps = bench_training.steps_of(SMALL)[:2]
+    losses = [learn(*tiny_published("area"), steps, Way(our_loss, False, "eager", parts))[0] for parts in (False, True)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+
+
+def test_every_way_is_measured(monkeypatch) -> None:
+    class Here:
+        """Runs at once, in this process."""
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            return None
+
+        def submit(self, work, *arguments):
+            self.value = work(*arguments)
+            return self
+
+        def result(self):
+            return self.value
+
+    monkeypatch.setattr(bench_training, "fresh_process", Here)
+    monkeypatch.setattr(bench_training, "load_model", lambda name, dtype: tiny_published("area"))
+    monkeypatch.setattr(bench_training, "keep_freed_memory", lambda: True)
+    result = bench_training.bench_training(SMALL)
+    first, ours = result["ways"]["released, float32"], result["ways"]["ours"]
+    assert first["ratio"] == 1 and first["memory_share"] == 1 and len(ours["losses"]) == SMALL.steps
+    assert ours["questions"] == 12 and ours["questions_per_second"] == pytest.approx(12 / ours["seconds"])
+    assert ours["ratio"] == pytest.approx(ours["questions_per_second"] / first["questions_per_second"])
+    assert all(name in bench_training.render(result) for name in bench_training.WAYS)
+    json.dumps(result)
+
+
+def test_what_cannot_be_measured_is_refused() -> None:
+    with pytest.raises(ValueError, match="no way of training 'theirs'"):
+        bench_training.bench_training(SMALL, ["theirs"])
+    with pytest.raises(ValueError, match="at least 2"):
+        bench_training.bench_training(Setting(steps=1))
+
+
+def test_the_command(monkeypatch, capsys) -> None:
+    seen = []
+    monkeypatch.setattr(bench_training, "bench_training", lambda setting, ways: seen.append((setting, ways)) or {"ways": {}})
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["bench", "nano", "--training", "--images", "3", "--questions", "12", "--way", "ours", "--json"])
+    assert not stop.value.code and json.loads(capsys.readouterr().out) == {"ways": {}}
+    assert seen == [(Setting("nano", images_per_step=3, questions_per_image=4), ["ours"])]
