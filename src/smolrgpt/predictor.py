@@ -56,6 +56,9 @@ IMAGES_PER_CPU_STEP = 2
 #: Encoded images that a Predictor remembers, in bytes: some fifteen of the published model's, hundreds of nano's.
 REMEMBERED_BYTES = 256_000_000
 
+#: The file by which an exported model is known (see ``exported.py``).
+EXPORT_RECORD = "export.json"
+
 _MENTION = re.compile(r"<\s*region\s*(\d+)\s*>", re.IGNORECASE)
 _BROKEN_MENTION = re.compile(r"<\s*region\b[^<>]{0,20}>", re.IGNORECASE)
 _ANSWERED_REGION = re.compile(r"\[Region (\d+)\]", re.IGNORECASE)
@@ -145,15 +148,24 @@ class Predictor:
         device: str | torch.device | None = None,
         attn_implementation: str | None = None,
     ) -> Predictor:
-        """A bundled checkpoint ("nano"), a folder written by ``save_pretrained``, or a hub id "owner/name".
+        """A bundled checkpoint ("nano"), a folder written by ``save_pretrained`` or ``smolrgpt export``, or a hub id "owner/name".
 
         dtype: None = what the hardware multiplies natively; device: None = the accelerator if there is one;
         attn_implementation: None = eager on CPUs, where it is 1.4 to 3 times faster than sdpa at these sizes.
+        An exported model has all of these decided; naming one is refused.
         Raises ValueError when there is no such checkpoint.
         """
         from smolrgpt.model import SmolRGPTForConditionalGeneration, SmolRGPTProcessor
 
         source = resolve_checkpoint(name)
+        if (Path(source) / EXPORT_RECORD).is_file():
+            from smolrgpt.exported import ExportedSmolRGPT
+
+            if dtype is not None or attn_implementation is not None or device not in (None, "cpu", torch.device("cpu")):
+                raise ValueError(
+                    f"{source} is an exported model, which runs as it was exported; leave out dtype, device and attn_implementation"
+                )
+            return cls(ExportedSmolRGPT.load(Path(source)), SmolRGPTProcessor.from_pretrained(source))
         target = torch.device(device or _default_device())
         model = SmolRGPTForConditionalGeneration.from_pretrained(
             source,

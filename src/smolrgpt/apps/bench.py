@@ -10,6 +10,7 @@ Ways of asking:
                (arXiv 2509.15490, its public code); a copy of the refined map for every region
     engine     ``Predictor``: number format of the hardware, an image's features and the start of its prompts computed once, questions
                batched by length, rows that have ended leave
+    FORMAT WEIGHTS     the same with the model exported, such as "openvino int8" (``exported.py``)
 Roofline: the sum over all matrix products of the longer of their FLOPs at the measured rate and their bytes at the measured bandwidth.
 """
 
@@ -21,10 +22,12 @@ import os
 import platform
 import resource
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,6 +43,7 @@ from smolrgpt.data.synthetic.questions import scene_samples
 from smolrgpt.data.synthetic.scene import generate_scene, random_generator
 from smolrgpt.decoding import MAX_FIELD_TOKENS
 from smolrgpt.evaluation.markdown import table
+from smolrgpt.exported import FORMATS, ExportedSmolRGPT, export
 from smolrgpt.precision import best_dtype
 from smolrgpt.predictor import Predictor
 
@@ -54,7 +58,9 @@ SCENE_SEED = 4
 
 @dataclass(frozen=True)
 class Setting:
-    """What is asked. model: "paper", or whatever ``Predictor.from_pretrained`` takes; threads: 0 = torch's choice."""
+    """What is asked. model: "paper", or whatever ``Predictor.from_pretrained`` takes; threads: 0 = torch's choice; max_new_tokens: of an
+    answer, None = as the model is used.
+    """
 
     model: str = "paper"
     num_images: int = 10
@@ -62,6 +68,7 @@ class Setting:
     baseline_questions: int = 2
     threads: int = 0
     picture: tuple[int, int] = PICTURE
+    max_new_tokens: int | None = None
 
 
 # --------------------------------------------------------------------------------------------------------------------- the machine
@@ -125,7 +132,9 @@ def build(setting: Setting, dtype: torch.dtype | None) -> Predictor:
     """The model as a Predictor whose answers are fields alone, so that random weights, too, end them."""
     if setting.model == "paper":
         return Predictor(*load_model("paper", dtype or best_dtype("cpu")), max_new_tokens=SHORT_ANSWER)
-    return Predictor.from_pretrained(setting.model, dtype=dtype)
+    predictor = Predictor.from_pretrained(setting.model, dtype=dtype)
+    predictor.max_new_tokens = setting.max_new_tokens or predictor.max_new_tokens
+    return predictor
 
 
 def load_model(name: str, dtype: torch.dtype) -> tuple[Any, Any]:
@@ -209,6 +218,9 @@ def engine(setting: Setting, asked: Sequence[Sample]) -> dict[str, Any]:
     predictor.predict_samples(asked)
     measured = _measured(len(asked), time.perf_counter() - before)
     first, further = _latencies(predictor, asked)
+    measured |= {"first_question_seconds": float(np.median(first)), "further_question_seconds": float(np.median(further))}
+    if isinstance(predictor.model, ExportedSmolRGPT):
+        return measured  # its products are out of sight
     limits = machine_limits(predictor.model.dtype)
     with Roofline(limits) as roofline:
         predictor.predict_samples(asked)
@@ -219,8 +231,6 @@ def engine(setting: Setting, asked: Sequence[Sample]) -> dict[str, Any]:
         "flops": roofline.flops,
         "moved_bytes": roofline.bytes,
         "roofline_seconds": roofline.seconds,
-        "first_question_seconds": float(np.median(first)),
-        "further_question_seconds": float(np.median(further)),
     }
 
 
@@ -262,17 +272,37 @@ def fresh_process() -> ProcessPoolExecutor:
     return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
 
 
+def _export(setting: Setting, folder: Path, format: str, weights: str) -> int:
+    """The model, exported; returns bytes on disk."""
+    model, processor = load_model(setting.model, torch.float32)
+    export(model, processor, folder, format, weights)
+    return sum(path.stat().st_size for path in folder.iterdir())
+
+
+def exported(name: str, setting: Setting, asked: Sequence[Sample]) -> dict[str, Any]:
+    """``engine`` on the model exported as ``name`` says, which another process does first."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "model"
+        with fresh_process() as pool:
+            size = pool.submit(_export, setting, out, *EXPORTED[name]).result()
+        most = SHORT_ANSWER if setting.model == "paper" else setting.max_new_tokens
+        return {**_alone("engine", replace(setting, model=str(out), max_new_tokens=most), asked), "disk_bytes": size}
+
+
+#: Ways that run in a process of their own; what is timed when nothing is named.
 WAYS: dict[str, Callable[[Setting, Sequence[Sample]], dict[str, Any]]] = {"released": released, "engine": engine}
+#: Name of a way -> format and weights of the export it runs on.
+EXPORTED = {f"{name} {weights}": (name, weights) for name, known in FORMATS.items() for weights in known.weights}
 
 
 # --------------------------------------------------------------------------------------------------------------------------- report
 def bench(setting: Setting, ways: Sequence[str] = tuple(WAYS)) -> dict[str, Any]:
     """Every way of asking, each in a process of its own; ratios are to the released way. Raises ValueError for an unknown way."""
-    unknown = [name for name in ways if name not in WAYS]
+    unknown = [name for name in ways if name not in (*WAYS, *EXPORTED)]
     if unknown:
-        raise ValueError(f"there is no way of asking {unknown[0]!r}; expected some of {', '.join(WAYS)}")
+        raise ValueError(f"there is no way of asking {unknown[0]!r}; expected some of {', '.join([*WAYS, *EXPORTED])}")
     asked = questions(setting.num_images, setting.num_questions, setting.picture)  # drawn here, so that no way's memory holds the drawing
-    results = {name: _alone(name, setting, asked) for name in ways}
+    results = {name: _alone(name, setting, asked) if name in WAYS else exported(name, setting, asked) for name in ways}
     base = results.get("released")
     for result in results.values():
         if base is not None:
@@ -295,7 +325,7 @@ def _in_process(name: str, setting: Setting, asked: Sequence[Sample]) -> dict[st
 
 def render(result: Mapping[str, Any]) -> str:
     """The result as a Markdown table and a few lines."""
-    header = ["", "questions", "answers/s", "ratio", "peak memory", "first question", "further one", "of the roofline"]
+    header = ["", "questions", "answers/s", "ratio", "peak memory", "first question", "further one", "of the roofline", "on disk"]
     rows = [
         [
             name,
@@ -306,6 +336,7 @@ def render(result: Mapping[str, Any]) -> str:
             f"{one['first_question_seconds']:.2f} s" if "first_question_seconds" in one else "",
             f"{one['further_question_seconds']:.2f} s" if "further_question_seconds" in one else "",
             f"{one['share_of_roofline']:.0%}" if "share_of_roofline" in one else "",
+            f"{one['disk_bytes'] / 1e6:.0f} MB" if "disk_bytes" in one else "",
         ]
         for name, one in result["ways"].items()
     ]

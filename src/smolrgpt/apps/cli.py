@@ -664,7 +664,8 @@ def bench(
     questions: Annotated[int | None, typer.Option(min=1, help="Questions about them, of 2 to 13 regions (64; in a step: 4).")] = None,
     baseline_questions: Annotated[int, typer.Option(min=1, help="How many of them the released way answers; it is slow.")] = 2,
     way: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Only this way: released, engine; 'released, float32', released, ours...")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Only this way: released, engine, 'openvino int8'...; of training 'released, float32', ours..."),
     ] = None,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 = all cores.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Also write the JSON to this file.")] = None,
@@ -680,6 +681,7 @@ def bench(
     \b
     smolrgpt bench                               # the published shapes: 6 GB of memory, two minutes on two cores
     smolrgpt bench nano --questions 200 --baseline-questions 5
+    smolrgpt bench --way engine --way "openvino int8"     # beside the model exported
     smolrgpt bench --training                    # the published shapes: 20 GB of memory, some minutes
     """
     from smolrgpt.apps import bench as answering
@@ -704,6 +706,39 @@ def bench(
         print(line, file=sys.stderr)
     if slower:
         raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A bundled name, a folder or a hub id.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the exported model; made if it is not there.")],
+    format: Annotated[str, typer.Option(help="openvino or onnx.")] = "openvino",
+    weights: Annotated[str, typer.Option(help="float32, float16 (openvino only) or int8.")] = "int8",
+) -> None:
+    """Write a model for OpenVINO or ONNX Runtime, which are faster on many CPUs and need less memory.
+
+    Every command takes the folder as its model. docs/performance.md has sizes, speeds and what int8 costs.
+
+    \b
+    smolrgpt export nano out/nano-int8
+    smolrgpt ask scene.png "How far is <region 0> from <region 1>?" --model out/nano-int8 ...
+    smolrgpt evaluate out/nano-int8 data/val
+    """
+    import torch
+    from transformers.utils import logging as transformers_logging
+
+    from smolrgpt.exported import export as write
+    from smolrgpt.model import SmolRGPTForConditionalGeneration, SmolRGPTProcessor
+    from smolrgpt.predictor import EXPORT_RECORD, resolve_checkpoint
+
+    source = resolve_checkpoint(model)
+    if (Path(source) / EXPORT_RECORD).exists():
+        raise ValueError(f"{source} is an exported model already; give the one it was exported from")
+    transformers_logging.disable_progress_bar()
+    loaded = SmolRGPTForConditionalGeneration.from_pretrained(source, dtype=torch.float32)
+    write(loaded, SmolRGPTProcessor.from_pretrained(source), out, format, weights)
+    size = sum(path.stat().st_size for path in out.iterdir())
+    print(f"wrote {out}, {size / 1e6:.1f} MB; next: smolrgpt ask IMAGE QUESTION --model {out}", file=sys.stderr)
 
 
 @app.command()

@@ -485,7 +485,8 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
         elif depth_values.shape != pixel_values.shape:
             raise ValueError(f"depth_values is {tuple(depth_values.shape)}, pixel_values {tuple(pixel_values.shape)}; they must be alike")
         else:
-            patches, depth_patches = self.encode_patches(torch.cat([pixel_values, depth_values])).chunk(2)
+            both = self.encode_patches(torch.cat([pixel_values, depth_values]))
+            patches, depth_patches = both[: pixel_values.shape[0]], both[pixel_values.shape[0] :]
         features = SmolRGPTFeatures(self.rgb_connector(patches))
         if with_maps and "rgb" in self.config.pooled_tokens:
             tokens = self.patch_connector(patches) if self.config.refiner == "patches" else features.image_embeds
