@@ -136,6 +136,7 @@ class Predictor:
         """remembered_bytes: of images asked about before, whose encodings are used again; the last one is always remembered."""
         self.model, self.processor = model, processor
         self.max_new_tokens, self.remembered_bytes = max_new_tokens, remembered_bytes
+        self._most_rows: int | None = getattr(model, "most_rows", None)  # that the language model should be given at once
         self._end = processor.tokenizer.convert_tokens_to_ids(TURN_END)
         self._vocabulary = FieldVocabulary(processor.tokenizer, self._end) if processor.answer_field else None
         self._remembered: dict[tuple[Any, ...], _Features] = {}  # the last one asked about comes last
@@ -327,11 +328,15 @@ class Predictor:
     @torch.inference_mode()
     def _read_start(self, image_embeds: torch.Tensor | None) -> _Start:
         """What the language model keeps of the start of a prompt about each of (I, P, D) images; of a blind model's, I = 1."""
-        count = 1 if image_embeds is None else len(image_embeds)
-        ids = torch.tensor([self.processor.prompt_start] * count, device=self.model.device)
-        index = None if image_embeds is None else torch.arange(count, device=self.model.device)
-        read = self.model.model(input_ids=ids, image_embeds=image_embeds, image_index=index, use_cache=True)
-        return [(layer.keys, layer.values) for layer in read.past_key_values.layers]
+        parts: Sequence[torch.Tensor | None] = [None] if image_embeds is None else image_embeds.split(self._most_rows or len(image_embeds))
+        layers = []
+        for embeds in parts:
+            count = 1 if embeds is None else len(embeds)
+            ids = torch.tensor([self.processor.prompt_start] * count, device=self.model.device)
+            index = None if embeds is None else torch.arange(count, device=self.model.device)
+            read = self.model.model(input_ids=ids, image_embeds=embeds, image_index=index, use_cache=True)
+            layers.append([(layer.keys, layer.values) for layer in read.past_key_values.layers])
+        return [tuple(map(torch.cat, zip(*layer, strict=True))) for layer in zip(*layers, strict=True)]  # type: ignore[misc]
 
     @torch.inference_mode()
     def _generate(
@@ -347,7 +352,7 @@ class Predictor:
         said: dict[int, _Said] = {}
         pad = self.processor.tokenizer.pad_token_id
         filler = self._end if pad is None else pad
-        for rows in order.split(batch_size):
+        for rows in order.split(min(batch_size, self._most_rows or batch_size)):
             width = int(lengths[rows].max())
             length = len(begin) + width
             real = torch.arange(width) >= width - lengths[rows, None]  # (rows, width)
