@@ -345,6 +345,29 @@ def plot_factors(curves: Mapping[str, Sequence[Mapping[str, Any]]], about: Mappi
     return _save(figure, path)
 
 
+def plot_scaling(curves: Mapping[str, Sequence[tuple[int, float]]], about: Mapping[str, str], path: str | Path) -> Path:
+    """A small panel a factor: questions a second against its values, both axes logarithmic but where a value is 0.
+
+    curves: factor -> points; about: what a factor's values are. Returns ``path``. Raises ImportError when matplotlib is missing.
+    """
+    columns, rows = min(3, max(1, len(curves))), -(-len(curves) // 3)
+    figure = _figure((3.6 * columns, 2.8 * max(1, rows)))
+    panels = figure.subplots(max(1, rows), columns, squeeze=False, sharey=True).flatten()
+    for panel, (name, points) in zip(panels, curves.items(), strict=False):
+        values = [value for value, _ in points]
+        panel.plot(*zip(*points, strict=True), color="black", marker="o", markersize=3)
+        panel.set_xscale("symlog" if values[0] == 0 else "log", **({"linthresh": 50} if values[0] == 0 else {}))
+        panel.set_yscale("log")
+        panel.set_xticks(values, [str(value) for value in values], fontsize=7)
+        panel.minorticks_off()
+        panel.set_xlabel(about[name], fontsize=8)
+        panel.set_ylabel("questions a second", fontsize=8)
+        panel.grid(alpha=0.25)
+    for panel in panels[len(curves) :]:
+        panel.set_visible(False)
+    return _save(figure, path)
+
+
 def _figure(size_inches: tuple[float, float]) -> Any:
     """A matplotlib figure that needs no display. Raises ImportError, saying what to install."""
     try:

@@ -660,6 +660,9 @@ def bench(
         str, typer.Argument(metavar="[MODEL]", help="'paper' (random weights of the published shapes), 'nano', a folder or an id.")
     ] = "paper",
     training: Annotated[bool, typer.Option("--training", help="Time steps of the third stage of training instead of answers.")] = False,
+    scaling: Annotated[
+        bool, typer.Option("--scaling", help="Time what the cost of answers grows with; with --out FILE.json, FILE.png shows it.")
+    ] = False,
     images: Annotated[int | None, typer.Option(min=1, help="Pictures asked about (10); with --training, in a step (1).")] = None,
     questions: Annotated[int | None, typer.Option(min=1, help="Questions about them, of 2 to 13 regions (64; in a step: 4).")] = None,
     baseline_questions: Annotated[int, typer.Option(min=1, help="How many of them the released way answers; it is slow.")] = 2,
@@ -682,16 +685,22 @@ def bench(
     smolrgpt bench                               # the published shapes: 6 GB of memory, two minutes on two cores
     smolrgpt bench nano --questions 200 --baseline-questions 5
     smolrgpt bench --way engine --way "openvino int8"     # beside the model exported
-    smolrgpt bench --training                    # the published shapes: 20 GB of memory, some minutes
+    smolrgpt bench --training                    # the published shapes: 17 GB of memory, five minutes
+    smolrgpt bench nano --scaling                # against batch size, images, questions, regions, words, tokens
     """
     from smolrgpt.apps import bench as answering
+    from smolrgpt.apps import bench_scaling as growing
     from smolrgpt.apps import bench_training as learning
 
+    if training and scaling:
+        raise ValueError("--training and --scaling are two things; name one")
     earlier = None if against is None else json.loads(against.read_text(encoding="utf-8"))
     if training:
         shown = images or 1
         step = learning.Setting(model, shown, max(1, (questions or 4 * shown) // shown), threads=threads)
         result, text = learning.bench_training(step, way or list(learning.WAYS)), learning.render
+    elif scaling:
+        result, text = growing.scaling(model, threads=threads), growing.render
     else:
         asked = answering.Setting(model, images or 10, questions or 64, baseline_questions, threads)
         result, text = answering.bench(asked, way or list(answering.WAYS)), answering.render
@@ -700,6 +709,8 @@ def bench(
         temporary = out.with_name(out.name + ".writing")
         temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
         temporary.replace(out)
+        if scaling:
+            growing.draw(result, out.with_suffix(".png"))
     print(json.dumps(result) if as_json else text(result))
     slower = [] if earlier is None else answering.halved(result, earlier)
     for line in slower:

@@ -1,0 +1,136 @@
+"""What the cost of answering grows with: one factor at a time, all else as in ``BASE``, on one model in this process.
+
+Questions are of one wording, so that only what is varied changes: "Which of these is the leftmost: the pallet <mask>, ...?" about regions
+of a synthetic scene, answered by as many tokens as are asked for, whatever they say.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from smolrgpt.apps.bench import PICTURE, SCENE_SEED, about_machine, load_model, peak_bytes
+from smolrgpt.data.schema import DepthMap, Region, Sample
+from smolrgpt.data.synthetic.scene import Scene, generate_scene
+from smolrgpt.evaluation.markdown import table
+from smolrgpt.precision import best_dtype
+from smolrgpt.predictor import Predictor
+
+MOST_REGIONS = 13  # of a question of the official set that is not an outlier
+
+
+@dataclass(frozen=True)
+class Load:
+    """What is answered in one call: images, questions about each, regions in a question, words before it, questions answered at once, and
+    tokens of an answer.
+    """
+
+    images: int = 4
+    questions_per_image: int = 4
+    regions: int = 4
+    words: int = 0
+    batch_size: int = 32
+    answer_tokens: int = 5
+
+
+BASE = Load()
+#: Factor -> its values, and what it is called on a plot.
+FACTORS: dict[str, tuple[tuple[int, ...], str]] = {
+    "batch_size": ((1, 2, 4, 8, 16, 32), "questions answered at once"),
+    "images": ((1, 2, 4, 8, 16), "images, four questions each"),
+    "questions_per_image": ((1, 2, 4, 8, 16, 32), "questions about each of four images"),
+    "regions": ((1, 2, 4, 8, MOST_REGIONS), "regions in a question"),
+    "words": ((0, 50, 100, 200, 400), "words before a question"),
+    "answer_tokens": ((1, 2, 5, 10, 20, 40), "tokens of an answer"),
+}
+
+
+def samples_of(load: Load, scenes: Sequence[Scene]) -> list[Sample]:
+    """``load.images`` times ``load.questions_per_image`` questions; no two are the same."""
+    found = []
+    for number, scene in enumerate(scenes[: load.images]):
+        regions = [thing.region for thing in scene.regions] * MOST_REGIONS
+        for turn in range(load.questions_per_image):
+            shown: list[Region] = regions[turn : turn + load.regions]
+            text = "please " * load.words + "Which of these is the leftmost: " + ", ".join(["the pallet <mask>"] * load.regions) + "?"
+            found.append(
+                Sample(
+                    id=f"{number}/{turn}",
+                    image=Image.fromarray(scene.rgb),
+                    question=text,
+                    regions=shown,
+                    depth=DepthMap(scene.depth_m, "metric"),
+                    camera=scene.camera,
+                    category="mcq",
+                    image_key=str(number),
+                )
+            )
+    return found
+
+
+def scaling(
+    model: str, repeats: int = 2, factors: Sequence[str] = tuple(FACTORS), picture: tuple[int, int] = PICTURE, threads: int = 0
+) -> dict[str, Any]:
+    """Seconds of a call at every value of every factor: the best of ``repeats``. Raises ValueError for an unknown factor."""
+    unknown = [name for name in factors if name not in FACTORS]
+    if unknown:
+        raise ValueError(f"there is no factor {unknown[0]!r}; expected some of {', '.join(FACTORS)}")
+    if threads:
+        torch.set_num_threads(threads)
+    most = max(*FACTORS["images"][0], BASE.images)
+    scenes = [generate_scene((SCENE_SEED, number), size=picture) for number in range(most)]
+    predictor = _unconstrained(model)
+    curves = {}
+    for name in factors:
+        curve = []
+        for value in FACTORS[name][0]:
+            load = replace(BASE, **{name: value})
+            samples, seconds = samples_of(load, scenes), []
+            predictor.max_new_tokens = load.answer_tokens
+            for _ in range(repeats + 1):  # the first one makes buffers
+                began = time.perf_counter()
+                predictor.predict_samples(samples, load.batch_size)
+                seconds.append(time.perf_counter() - began)
+            curve.append({"value": value, "questions": len(samples), "seconds": min(seconds[1:])})
+        curves[name] = curve
+    return {"model": model, "base": asdict(BASE), "about": about_machine(), "curves": curves, "peak_bytes": peak_bytes()}
+
+
+def _unconstrained(model: str) -> Predictor:
+    """Answers of exactly as many tokens as are asked for: no field, no end."""
+    if model == "paper":
+        loaded, processor = load_model(model, best_dtype("cpu"))
+    else:
+        predictor = Predictor.from_pretrained(model)
+        loaded, processor = predictor.model, predictor.processor
+    processor.answer_field = False
+    found = Predictor(loaded, processor)
+    found._end = loaded.config.image_token_id  # which no answer may hold
+    return found
+
+
+def render(result: Mapping[str, Any]) -> str:
+    """A Markdown table a factor."""
+    parts = [f"# {result['model']}: what the cost grows with"]
+    for name, curve in result["curves"].items():
+        header = [FACTORS[name][1], *(str(point["value"]) for point in curve)]
+        seconds = ["seconds of a call", *(f"{point['seconds']:.3f}" for point in curve)]
+        rate = ["questions a second", *(f"{point['questions'] / point['seconds']:.3g}" for point in curve)]
+        parts.append(table(header, [seconds, rate]))
+    return "\n\n".join(parts)
+
+
+def draw(result: Mapping[str, Any], path: Path) -> Path:
+    """Questions a second against every factor. Raises ImportError when matplotlib is missing."""
+    from smolrgpt.viz import plot_scaling
+
+    points = {
+        name: [(point["value"], point["questions"] / point["seconds"]) for point in curve] for name, curve in result["curves"].items()
+    }
+    return plot_scaling(points, {name: about for name, (_, about) in FACTORS.items()}, path)

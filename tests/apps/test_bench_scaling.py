@@ -1,0 +1,54 @@
+"""Laws of the scaling benchmark: only what is named varies, and what is said is what is asked. Speed itself is never asserted."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from smolrgpt.apps import bench_scaling, cli
+from smolrgpt.apps.bench_scaling import BASE, FACTORS, Load, samples_of, scaling
+from smolrgpt.data.synthetic.scene import generate_scene
+
+SMALL = {"batch_size": ((1, 4), "at once"), "images": ((1, 2), "images"), "answer_tokens": ((1, 3), "tokens")}
+
+
+def test_only_what_is_named_varies() -> None:
+    scenes = [generate_scene((4, number), size=(192, 108)) for number in range(2)]
+    asked = samples_of(Load(images=2, questions_per_image=3, regions=5, words=7), scenes)
+    assert len(asked) == 6 and len({sample.image_key for sample in asked}) == 2
+    assert all(len(sample.regions) == 5 and sample.question.count("please") == 7 for sample in asked)
+    assert len({(sample.image_key, tuple(sample.regions)) for sample in asked}) == 6
+    assert all(hasattr(BASE, name) and all(one < other for one, other in zip(values, values[1:], strict=False))
+               for name, (values, _) in FACTORS.items())  # fmt: skip
+
+
+def test_every_value_is_timed_with_answers_of_as_many_tokens(monkeypatch) -> None:
+    monkeypatch.setattr(bench_scaling, "FACTORS", SMALL)
+    lengths = []
+    found = bench_scaling._unconstrained("nano")
+    read = found.processor.post_process
+    monkeypatch.setattr(found.processor, "post_process", lambda ids: lengths.append(len(ids)) or read(ids))
+    monkeypatch.setattr(bench_scaling, "_unconstrained", lambda model: found)
+    result = scaling("nano", repeats=1, factors=("answer_tokens", "images"), picture=(192, 108))
+    curve = result["curves"]["answer_tokens"]
+    assert [point["value"] for point in curve] == [1, 3] and {point["questions"] for point in curve} == {16}
+    assert set(lengths[:32]) == {1} and set(lengths[32:64]) == {3}
+    assert [point["questions"] for point in result["curves"]["images"]] == [4, 8]
+    assert "questions a second" in bench_scaling.render(result)
+    with pytest.raises(ValueError, match="no factor 'weather'"):
+        scaling("nano", factors=("weather",))
+
+
+def test_the_command_writes_what_it_shows(monkeypatch, capsys, tmp_path) -> None:
+    curve = [{"value": value, "questions": 4, "seconds": 0.5} for value in (0, 100)]
+    result = {"model": "nano", "curves": {"words": curve, "images": [{**point, "value": point["value"] + 1} for point in curve]}}
+    monkeypatch.setattr(bench_scaling, "scaling", lambda model, threads: result)
+    out = tmp_path / "a" / "scaling.json"
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["bench", "nano", "--scaling", "--out", str(out), "--json"])
+    assert not stop.value.code and json.loads(capsys.readouterr().out) == result == json.loads(out.read_text())
+    assert out.with_suffix(".png").stat().st_size > 1000
+    with pytest.raises(SystemExit):
+        cli.main(["bench", "nano", "--scaling", "--training"])
+    assert "name one" in capsys.readouterr().err
