@@ -353,11 +353,15 @@ def plot_scaling(curves: Mapping[str, Sequence[tuple[int, float]]], about: Mappi
     columns, rows = min(3, max(1, len(curves))), -(-len(curves) // 3)
     figure = _figure((3.6 * columns, 2.8 * max(1, rows)))
     panels = figure.subplots(max(1, rows), columns, squeeze=False, sharey=True).flatten()
+    rates = [rate for points in curves.values() for _, rate in points]
+    round_rates = [digit * 10**power for power in range(-3, 5) for digit in (1, 2, 5)]
+    ticks = [rate for rate in round_rates if min(rates) / 2 < rate < max(rates) * 2]
     for panel, (name, points) in zip(panels, curves.items(), strict=False):
         values = [value for value, _ in points]
         panel.plot(*zip(*points, strict=True), color="black", marker="o", markersize=3)
-        panel.set_xscale("symlog" if values[0] == 0 else "log", **({"linthresh": 50} if values[0] == 0 else {}))
+        panel.set_xscale("symlog" if values[0] == 0 else "log", **({"linthresh": values[1]} if values[0] == 0 else {}))
         panel.set_yscale("log")
+        panel.set_yticks(ticks, [f"{tick:g}" for tick in ticks], fontsize=7)
         panel.set_xticks(values, [str(value) for value in values], fontsize=7)
         panel.minorticks_off()
         panel.set_xlabel(about[name], fontsize=8)

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from PIL import Image
+from tqdm import tqdm
 
 from smolrgpt.apps.bench import PICTURE, SCENE_SEED, about_machine, load_model, peak_bytes
 from smolrgpt.data.schema import DepthMap, Region, Sample
@@ -46,7 +47,7 @@ FACTORS: dict[str, tuple[tuple[int, ...], str]] = {
     "images": ((1, 2, 4, 8, 16), "images, four questions each"),
     "questions_per_image": ((1, 2, 4, 8, 16, 32), "questions about each of four images"),
     "regions": ((1, 2, 4, 8, MOST_REGIONS), "regions in a question"),
-    "words": ((0, 50, 100, 200, 400), "words before a question"),
+    "words": ((0, 10, 25, 50, 100), "words before a question"),
     "answer_tokens": ((1, 2, 5, 10, 20, 40), "tokens of an answer"),
 }
 
@@ -86,19 +87,17 @@ def scaling(
     most = max(*FACTORS["images"][0], BASE.images)
     scenes = [generate_scene((SCENE_SEED, number), size=picture) for number in range(most)]
     predictor = _unconstrained(model)
-    curves = {}
-    for name in factors:
-        curve = []
-        for value in FACTORS[name][0]:
-            load = replace(BASE, **{name: value})
-            samples, seconds = samples_of(load, scenes), []
-            predictor.max_new_tokens = load.answer_tokens
-            for _ in range(repeats + 1):  # the first one makes buffers
-                began = time.perf_counter()
-                predictor.predict_samples(samples, load.batch_size)
-                seconds.append(time.perf_counter() - began)
-            curve.append({"value": value, "questions": len(samples), "seconds": min(seconds[1:])})
-        curves[name] = curve
+    curves: dict[str, list[dict[str, Any]]] = {name: [] for name in factors}
+    points = [(factor, value) for factor in factors for value in FACTORS[factor][0]]
+    for name, value in tqdm(points, unit="value", disable=None):
+        load = replace(BASE, **{name: value})
+        samples, seconds = samples_of(load, scenes), []
+        predictor.max_new_tokens = load.answer_tokens
+        for _ in range(repeats + 1):  # the first one makes buffers
+            began = time.perf_counter()
+            predictor.predict_samples(samples, load.batch_size)
+            seconds.append(time.perf_counter() - began)
+        curves[name].append({"value": value, "questions": len(samples), "seconds": min(seconds[1:])})
     return {"model": model, "base": asdict(BASE), "about": about_machine(), "curves": curves, "peak_bytes": peak_bytes()}
 
 
