@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+from matplotlib.path import Path as Path2D
 
 from smolrgpt.data.schema import DataError, Sample
 from smolrgpt.decoding import field_pattern
 from smolrgpt.evaluation.extract import SIZES, extract
+from smolrgpt.evaluation.html import spatial_page
 from smolrgpt.evaluation.sizes import CATEGORIES, summarise
 
 
@@ -36,3 +40,26 @@ def test_sizes_are_read_and_written_like_distances() -> None:
         assert extract("How wide is it?", "[Region 0]: 0.9", category) == 0.9
         assert extract("How wide is it?", "The width of the pallet [Region 0] is 0.36 meters.", category) == 0.36
         assert field_pattern(category, 1) == field_pattern("distance", 1)
+
+
+def test_the_page_draws_right_answers_inside_the_band_and_wrong_ones_outside() -> None:
+    rng = np.random.default_rng(0)
+    truths = np.exp(rng.uniform(-1, 2, 80))
+    answers = truths * np.exp(rng.uniform(-0.6, 0.6, 80))
+    answers = answers[(answers > truths.min()) & (answers < truths.max())]  # all on the axes, none moved to their edge
+    samples = [_sample(str(i), "width", round(truth, 3)) for i, truth in enumerate(truths[: len(answers)])]
+    rows = [{"id": str(i), "normalized_answer": round(answer, 3)} for i, answer in enumerate(answers)]
+    result = {"model": "<m>", "data": "d", "environment": {"torch": "2"}, **summarise(samples, rows)}
+    page = spatial_page(result, samples, rows)
+    assert "&lt;m&gt;" in page and "<m>" not in page and "Width" in page and "Height" not in page and "<script" not in page
+    band = Path2D(_numbers(re.search('class="band" points="([^"]*)"', page)[1]))
+    drawn = re.findall('<circle class="(right|wrong)" cx="([^"]*)" cy="([^"]*)"', page)
+    assert len(drawn) == result["num_questions"] == len(answers) and {name for name, *_ in drawn} == {"right", "wrong"}
+    shifts = [(dx, dy) for dx in (-0.6, 0, 0.6) for dy in (-0.6, 0, 0.6)]  # pixels, of rounding
+    for name, x, y in drawn:
+        inside = [band.contains_point((float(x) + dx, float(y) + dy)) for dx, dy in shifts]
+        assert any(inside) if name == "right" else not all(inside)
+
+
+def _numbers(points: str) -> list[tuple[float, float]]:
+    return [(float(x), float(y)) for x, _, y in (point.partition(",") for point in points.split())]

@@ -351,7 +351,7 @@ def evaluate(
     )
     _print_result(result, as_json)
     if out is not None:
-        print(f"wrote {out / ('report.html' if benchmark is BenchmarkChoice.warehouse else 'report.md')}", file=sys.stderr)
+        print(f"wrote {out / 'report.html'}", file=sys.stderr)
 
 
 def _answerer(model: str) -> Any:

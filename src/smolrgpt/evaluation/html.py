@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from pathlib import Path
 from typing import Any
 
 from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.schema import Sample
+from smolrgpt.evaluation import spatial_bench
 from smolrgpt.evaluation.markdown import PUBLISHED, PUBLISHED_NOTE
 from smolrgpt.evaluation.score import CATEGORIES, DISTANCE_FACTORS
 from smolrgpt.evaluation.summary import Scored, score_samples, worst
@@ -24,19 +24,9 @@ DISTANCE_AXIS_ROOM, DISTANCE_AXIS_M = 1.3, (0.05, 1000.0)
 MAX_POINTS = 3000
 
 
-def write_page(result: Mapping[str, Any], samples: Sequence[Sample], predictions: Sequence[Mapping[str, Any]], path: Path) -> Path:
-    """Write the page of ``evaluate``'s result; pictures of the worst answers are read from the samples. Returns ``path``."""
+def warehouse_page(result: Mapping[str, Any], samples: Sequence[Sample], predictions: Sequence[Mapping[str, Any]]) -> str:
+    """The document of ``summary.summarise``'s result; pictures of the worst answers are read from the samples."""
     scored = score_samples(samples, predictions)
-    temporary = path.with_name(path.name + ".writing")
-    temporary.write_text(page(result, scored), encoding="utf-8")
-    temporary.replace(path)
-    return path
-
-
-def page(result: Mapping[str, Any], scored: Sequence[Scored]) -> str:
-    """The document."""
-    from smolrgpt.gallery import STYLE
-
     title = f"{result.get('model') or 'Result'}: S1 {result['S1']:.2f}"
     sections = [
         _section("Accuracy", _scores(result), wide=True),
@@ -55,6 +45,59 @@ def page(result: Mapping[str, Any], scored: Sequence[Scored]) -> str:
         _section("Problems", _problems(result), "Each counts as wrong.", wide=True),
         _section("Repeat this", _environment(result.get("environment")), wide=True),
     ]
+    return _document(title, _headline(result), sections)
+
+
+def spatial_page(result: Mapping[str, Any], samples: Sequence[Sample], predictions: Sequence[Mapping[str, Any]]) -> str:
+    """The document of ``spatial_bench.score``'s result."""
+    name = str(result.get("model") or "Result")
+    sections = [
+        _section("Success rates", _success(result), wide=True),
+        *(
+            _section(
+                f"{group[0].upper()}{group[1:]}",
+                _scatter([(true, read, spatial_bench.is_near(true, read), "") for true, read in pairs], spatial_bench.LENGTH_FACTORS),
+                "Every point is an answer. Inside the band, 25 % to both sides, it is right; log scales.",
+            )
+            for group, pairs in result["lengths"].items()
+        ),
+        _section("Problems", _problems(result), "Each counts as wrong.", wide=True),
+        _section("Repeat this", _environment(result.get("environment")), wide=True),
+    ]
+    head = (
+        f"<h1>{escape(name)}</h1><p>{result['num_correct']} of {result['num_questions']} questions right. "
+        f"Data: {escape(str(result.get('data') or 'not named'))}.</p>"
+    )
+    return _document(f"{name}: SpatialRGPT-Bench", head, sections)
+
+
+def _success(result: Mapping[str, Any]) -> str:
+    means = [
+        [f"<b>{which} average</b>", _bar(result[which]), "", "", ""]
+        for which in ("qualitative", "quantitative")
+        if result[which] is not None
+    ]
+    rows = []
+    for group, accuracy in result["accuracy"].items():
+        counts, error = result["by_category"][group], result["abs_rel"].get(group)
+        rows.append(
+            [escape(group), _bar(accuracy), str(counts["num_questions"]), str(counts["num_read"]), "" if error is None else f"{error:.3f}"]
+        )
+    angle = result["angle_error_deg"]
+    published = [[escape(model), _bar(first), _bar(second)] for model, (first, second) in spatial_bench.PUBLISHED.items()]
+    return (
+        _table(["right in %", "", "questions", "read", "abs-rel"], [*means, *rows])
+        + ("" if angle is None else f"<p>Directions are {angle:.1f} degrees off in the mean.</p>")
+        + "<details><summary>Published averages</summary>"
+        + "<p class=note>Of the real benchmark; its qualitative answers were judged by a language model, ours are read by rules.</p>"
+        + _table(["%", "qualitative", "quantitative"], published)
+        + "</details>"
+    )
+
+
+def _document(title: str, head: str, sections: Sequence[str]) -> str:
+    from smolrgpt.gallery import STYLE
+
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -64,7 +107,7 @@ def page(result: Mapping[str, Any], scored: Sequence[Scored]) -> str:
 <style>{STYLE}{_STYLE}</style>
 </head>
 <body>
-<header>{_headline(result)}</header>
+<header>{head}</header>
 <main>
 {"".join(sections)}
 </main>
@@ -249,20 +292,26 @@ class _Plot:
 
 
 def _distances(scored: Sequence[Scored]) -> str:
-    """Answer against truth; zeros, which no log scale has, stand on the edge."""
     found = [one for one in scored if one.sample.category == "distance" and one.value is not None]
+    return _scatter([(one.truth, one.value, one.right, one.sample.id) for one in found], DISTANCE_FACTORS)
+
+
+def _scatter(found: Sequence[tuple[float, float, bool, str]], factors: tuple[float, float]) -> str:
+    """Answers against truths in metres: (truth, answer, whether that is right, name); zeros, which no log scale has, stand on the edge."""
     if not found:
         return ""
-    seen = [value for one in found for value in (one.truth, one.value) if value > 0] or [1.0]
+    seen = [value for truth, answer, *_ in found for value in (truth, answer) if value > 0] or [1.0]
     first, last = max(DISTANCE_AXIS_M[0], min(seen) / DISTANCE_AXIS_ROOM), min(DISTANCE_AXIS_M[1], max(seen) * DISTANCE_AXIS_ROOM)
-    plot = _Plot((first, last), (first, last), "answered against true distance", log=True)
-    low, high = DISTANCE_FACTORS
-    plot.area([(first, first * low), (last, last * low), (last, last * high), (first, first * high)], "band")
+    plot = _Plot((first, last), (first, last), "answers against true lengths", log=True)
+    low, high = factors
+    corners = [(first, first), (first, first * high), (last / high, last), (last, last), (last, last * low), (first / low, first)]
+    plot.area(corners, "band")  # none outside of the axes, where it would be moved and bend the edges
     plot.line([(first, first), (last, last)], "ideal")
-    for one in found[:: -(-len(found) // MAX_POINTS)]:
-        plot.point(one.truth, one.value, "right" if one.right else "wrong", f"{one.sample.id}: {one.value:g} m, truth {one.truth:g} m")
+    for truth, answer, right, name in found[:: -(-len(found) // MAX_POINTS)]:
+        title = f"{name}{': ' * bool(name)}{answer:g} m, truth {truth:g} m"
+        plot.point(truth, answer, "right" if right else "wrong", title)
     ticks = [tick for tick in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500) if first <= tick <= last]
-    return plot.svg(ticks, ticks, "true distance (m)", "answer (m)")
+    return plot.svg(ticks, ticks, "truth (m)", "answer (m)")
 
 
 def _calibration(calibration: Mapping[str, Any] | None) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from smolrgpt.data.schema import DataError, Sample
 from smolrgpt.evaluation import sizes, spatial_bench
 from smolrgpt.evaluation.extractors import Extractor, by_itself
-from smolrgpt.evaluation.html import write_page
+from smolrgpt.evaluation.html import spatial_page, warehouse_page
 from smolrgpt.evaluation.markdown import render_report, render_spatial
 from smolrgpt.evaluation.predict import Row, SamplePredictor, predict
 from smolrgpt.evaluation.replay import ReplayPredictor
@@ -35,6 +35,7 @@ class Benchmark:
     has_truth: Callable[[Sample], bool]
     summarise: Callable[[Sequence[Sample], Sequence[Row], bool], dict[str, Any]]
     render: Callable[[Mapping[str, Any]], str]
+    page: Callable[[Mapping[str, Any], Sequence[Sample], Sequence[Row]], str]
 
 
 def evaluate(
@@ -91,9 +92,7 @@ def evaluate(
         "environment": environment(predictor, command),
     }
     if out_dir is not None:
-        write_report(result, out_dir, rules.render)
-        if benchmark == "warehouse":
-            write_page(result, samples, predictions, Path(out_dir) / "report.html")
+        write_report(result, out_dir, rules.render(result), rules.page(result, samples, predictions))
     return result
 
 
@@ -197,18 +196,18 @@ def _load_sizes(root: Path, split: str | None = None, depth: Any = "auto") -> li
 
 
 BENCHMARKS: dict[str, Benchmark] = {
-    "warehouse": Benchmark(load_samples, lambda sample: sample.normalized_answer is not None, summarise, render_report),
-    "sizes": Benchmark(_load_sizes, sizes.is_size, sizes.summarise, render_spatial),
-    "spatial": Benchmark(_load_spatial, lambda sample: sample.answer is not None, spatial_bench.summarise, render_spatial),
+    "warehouse": Benchmark(load_samples, lambda sample: sample.normalized_answer is not None, summarise, render_report, warehouse_page),
+    "sizes": Benchmark(_load_sizes, sizes.is_size, sizes.summarise, render_spatial, spatial_page),
+    "spatial": Benchmark(_load_spatial, lambda sample: sample.answer is not None, spatial_bench.summarise, render_spatial, spatial_page),
 }
 
 
-def write_report(result: Mapping[str, Any], out_dir: str | Path, render: Callable[[Mapping[str, Any]], str] = render_report) -> Path:
-    """Write ``results.json`` and ``report.md`` into ``out_dir``; returns the path of the page."""
+def write_report(result: Mapping[str, Any], out_dir: str | Path, markdown: str, page: str) -> None:
+    """Write ``results.json``, ``report.md`` and ``report.html`` into ``out_dir``."""
     folder = Path(out_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in (("results.json", json.dumps(result, indent=1, ensure_ascii=False) + "\n"), ("report.md", render(result))):
+    texts = {"results.json": json.dumps(result, indent=1, ensure_ascii=False) + "\n", "report.md": markdown, "report.html": page}
+    for name, text in texts.items():
         temporary = folder / (name + ".writing")
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(folder / name)
-    return folder / "report.md"

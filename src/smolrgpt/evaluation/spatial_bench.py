@@ -97,7 +97,8 @@ def hours_off(truth: float, prediction: float) -> float:
     return min(off, 12 - off)
 
 
-def _near(truth: float, prediction: float) -> bool:
+def is_near(truth: float, prediction: float) -> bool:
+    """Whether a length in metres is right."""
     return LENGTH_FACTORS[0] * truth <= prediction <= LENGTH_FACTORS[1] * truth
 
 
@@ -108,7 +109,7 @@ _PARSERS: dict[str, Callable[[str, str], Value | None]] = {
     "choice": parse_choice,
 }
 _RULES: dict[str, Callable[[Any, Any], bool]] = {
-    "length": _near,
+    "length": is_near,
     "clock": lambda truth, prediction: hours_off(truth, prediction) <= MAX_HOURS_OFF,
     "predicate": lambda truth, prediction: bool(truth == prediction),
     "choice": lambda truth, prediction: bool(truth == prediction),
@@ -160,7 +161,8 @@ def score(
     Returns percentages 0..100: ``accuracy`` {group: %}, ``qualitative`` and ``quantitative`` (means over their groups that are present,
     else None); ``num_questions`` and ``num_correct``; ``by_category`` {group: {num_questions, num_correct, num_read}}; ``abs_rel``
     {group of lengths: mean of |p-g| / (g + 1e-4) over the answers read} and ``angle_error_deg`` (mean over the directions read), None
-    where none was; ``problem_counts`` and ``problems`` as in the warehouse score. A problem row counts as wrong.
+    where none was; ``lengths`` {group: [truth, answer] in metres of each that was read}; ``problem_counts`` and ``problems`` as in the
+    warehouse score. A problem row counts as wrong.
 
     Raises DataError when the truth is unusable, and under ``strict`` on missing, extra or repeated ids and unreadable answers.
     """
@@ -186,6 +188,7 @@ def score(
             group: {"num_questions": totals[group], "num_correct": correct[group], "num_read": len(pairs[group])} for group in accuracy
         },
         "abs_rel": {group: mean([abs(p - g) / (g + ERROR_EPSILON) for g, p in pairs[group]]) for group in LENGTHS if group in accuracy},
+        "lengths": {group: [[round(value, 4) for value in pair] for pair in pairs[group]] for group in LENGTHS if pairs[group]},
         "angle_error_deg": mean([DEGREES_PER_HOUR * hours_off(g, p) for g, p in pairs["direction"]]),
         "problem_counts": dict(problems.counts),
         "problems": problems.listed,
