@@ -107,6 +107,14 @@ def test_trouble_is_a_counted_miss(stub: Stub, trouble: str, caplog: pytest.LogC
     assert sum(stub.asked.values()) == before + 1, "only what had gone wrong is asked again"
 
 
+@pytest.mark.parametrize("reply", ['```json\n{"count": 3}\n```', '```\n{"count": 3}```', ' {"count": 3}\n'])
+def test_an_object_in_a_fence_is_an_object(stub: Stub, reply: str) -> None:
+    stub.answer = lambda text, tries: reply
+    assert LLMExtractor(url=stub.url)([{"id": "a", "question": "How many?", "answer": "three", "category": "count"}]) == [3]
+    (request,) = stub.requests
+    assert json.dumps(Count.model_json_schema()) in request["messages"][0]["content"]  # for servers that hold the model to nothing
+
+
 @pytest.mark.parametrize("trouble", ["server error", "hangs up", "busy"])
 def test_a_passing_trouble_is_waited_out(stub: Stub, trouble: str) -> None:
     fails = TROUBLE.get(trouble, lambda text, tries: (429, "{}"))

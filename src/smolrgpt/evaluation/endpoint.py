@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ T = TypeVar("T", bound="BaseModel")
 
 #: What vLLM, llama.cpp and others serve on one machine, and the extractor of the paper's comparison.
 DEFAULT_URL, DEFAULT_MODEL = "http://localhost:8000/v1", "Qwen/Qwen2.5-14B-Instruct"
+
+_FENCE = re.compile(r"```(?:json)?\s*(.*?)\s*```", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,8 @@ class Endpoint:
     def _request(self, prompt: tuple[str, str], shape: type[T]) -> dict[str, Any]:
         instructions, text = prompt
         schema = {"name": shape.__name__, "schema": shape.model_json_schema(), "strict": True}
+        # in words as well: not every server holds the model to a form, and a model that is held to one it was not told writes nonsense
+        instructions = f"{instructions} Reply with one JSON object and nothing else, of this schema: {json.dumps(schema['schema'])}".strip()
         return {
             "model": self.model,
             "messages": [{"role": "system", "content": instructions}, {"role": "user", "content": text}],
@@ -102,7 +107,9 @@ class Endpoint:
 
 
 def _checked(content: str, shape: type[T]) -> Reply[T]:
+    """A fence of code round the object is passed over, prose is not: it may quote what was to be read."""
+    fenced = _FENCE.fullmatch(content.strip())
     try:
-        return Reply(shape.model_validate_json(content))
+        return Reply(shape.model_validate_json(fenced[1] if fenced else content))
     except ValueError:
         return Reply(None, f"not the JSON that was asked for: {' '.join(content.split())[:80]!r}")
