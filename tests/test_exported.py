@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
+import os
 import shutil
 from pathlib import Path
 
@@ -120,6 +122,18 @@ def test_an_exported_folder_is_not_taken_for_anything_else(format, folders, tmp_
     (older / EXPORT_RECORD).write_text(json.dumps({"version": 0, "format": format, "weights": "float32"}))
     with pytest.raises(ValueError, match="export again"):
         Predictor.from_pretrained(older)
+
+
+@pytest.mark.parametrize("format", EXACT)
+def test_nobody_elses_logging_and_environment_change(format, nano, tmp_path) -> None:
+    root = logging.getLogger()
+
+    def state() -> tuple:
+        return [(handler, handler.level) for handler in root.handlers], root.level, dict(os.environ)
+
+    before = state()
+    export(Predictor.from_pretrained("nano", dtype=torch.float32).model, nano.processor, tmp_path / "out", format, "int8")
+    assert state() == before
 
 
 def test_a_missing_package_is_named(folders, nano, monkeypatch, tmp_path) -> None:

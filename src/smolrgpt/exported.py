@@ -72,7 +72,7 @@ def _write_openvino(program: Any, path: Path, inputs: Sequence[str], outputs: Se
     import nncf
     import openvino
 
-    nncf.set_log_level(logging.ERROR)
+    logging.getLogger("nncf").setLevel(logging.ERROR)  # its own set_log_level turns everybody's root handlers down
     graph = openvino.convert_model(program)
     for ports, names in ((graph.inputs, inputs), (graph.outputs, outputs)):
         for port, name in zip(ports, names, strict=True):
