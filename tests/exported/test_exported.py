@@ -1,4 +1,8 @@
-"""Laws of exported models: they answer as the model they were made from, everywhere a model is asked."""
+"""Laws of exported models: they answer as the model they were made from, everywhere a model is asked.
+
+Not collected with the others (``make test`` runs them after those): with OpenVINO, ONNX Runtime and their packages in the process, a test
+of the trainer that ran later crashed the interpreter, inside of libraries.
+"""
 
 from __future__ import annotations
 
