@@ -12,7 +12,7 @@ from PIL import Image
 import smolrgpt
 from smolrgpt.data.regions import from_box, from_mask, from_rle
 from smolrgpt.data.schema import DataError, DepthMap, Region, Sample
-from smolrgpt.predictor import Answer, Predictor, _renumbered, bundled_checkpoint, read_mentions, resolve_checkpoint
+from smolrgpt.predictor import Answer, Predictor, _readable_start, _renumbered, bundled_checkpoint, read_mentions, resolve_checkpoint
 
 SIZE = (64, 48)  # width, height
 BOXES = [(2, 3, 20, 30), (30, 5, 60, 40), (5, 31, 50, 47)]
@@ -209,3 +209,44 @@ def test_a_blind_model_never_opens_the_image(predictor: Predictor, tmp_path: Pat
     blind = Predictor(predictor.model, type(eyes)(eyes.image_processor, eyes.tokenizer, region_tokens=(), num_image_tokens=0), 12)
     row = Sample("a", tmp_path / "nowhere.png", "How many are in <mask>?", [region(BOXES[0])])
     assert blind.predict_samples([row])[0].answer == blind.ask(picture(0), row.question, None, row.regions).answer
+
+
+# -------------------------------------------------------------------------------------------------------------- several inquiries
+def inquiries(predictor: Predictor):
+    """Three pictures, the first of them asked about twice, interleaved."""
+    first = ["How far is <region 0> from <region 1>?", "Which of <region 1> <region 2> is left?"]
+    asked = [(0, first, BOXES), (1, ["Is <region 0> far away from here?"], BOXES[:1]), (0, ["How many are in <region 2>?"], BOXES)]
+    return [predictor.prepare(picture(i), questions, depth_map(i), boxes) for i, questions, boxes in asked]
+
+
+def test_inquiries_answered_together_get_the_answers_each_gets_alone(predictor):
+    together = predictor.answer(inquiries(predictor))
+    fresh = Predictor(predictor.model, predictor.processor, predictor.max_new_tokens)
+    alone = [fresh.answer([inquiry])[0] for inquiry in inquiries(fresh)]
+    assert [texts(answers) for answers in together] == [texts(answers) for answers in alone]
+    assert [len(answers) for answers in together] == [2, 1, 1]
+
+
+def test_an_answer_grows_to_what_it_ends_as(predictor):
+    told: dict[tuple[int, int], list[str]] = {}
+    answers = predictor.answer(inquiries(predictor), on_text=lambda i, j, text: told.setdefault((i, j), []).append(text))
+    for (i, j), grown in told.items():
+        whole = answers[i][j].answer
+        assert all(whole.startswith(text.rstrip("\ufffd").rstrip()) for text in grown), (grown, whole)
+        assert len(grown) >= 2
+    assert set(told) == {(0, 0), (0, 1), (1, 0), (2, 0)}
+
+
+def test_half_a_region_name_is_not_shown():
+    assert _readable_start("It is [Region 0] and [Reg", [4]) == "It is [Region 4] and "
+    assert _readable_start("It is [Region 0]", [4]) == "It is [Region 4]"
+    assert _readable_start("2", []) == "2"
+
+
+def test_questions_no_model_reads_are_refused(predictor):
+    for question, message in (("", "empty"), (" \n", "empty"), ("a" * 20_000, "characters"), ("how far " * 400, "tokens")):
+        with pytest.raises(ValueError, match=message):
+            predictor.ask(picture(0), question)
+    long = Sample(id="long", image=picture(0), question="how far " * 400)
+    with pytest.raises(DataError, match="tokens"):
+        predictor.predict_samples([long])

@@ -6,7 +6,7 @@ Legend: Q rows of a batch, T generated tokens so far, V vocabulary.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import regex
@@ -148,6 +148,27 @@ class AnswerField(LogitsProcessor):
         if separator:
             return self.vocabulary.allowed(pattern, field)
         return [self.vocabulary.separator] if len(ids) >= self.last_call else None
+
+
+class Written(LogitsProcessor):
+    """Tells, before every token but the first, what each row has written so far; changes nothing.
+
+    told: called with the row's place in the whole batch and its ids (T,).
+    """
+
+    def __init__(self, num_rows: int, prompt_length: int, told: Callable[[int, list[int]], None]):
+        self.rows, self.prompt_length, self.told = list(range(num_rows)), prompt_length, told
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        """scores: (Q, V), returned as they are."""
+        if input_ids.shape[1] > self.prompt_length:
+            for row, ids in zip(self.rows, input_ids[:, self.prompt_length :].tolist(), strict=True):
+                self.told(row, ids)
+        return scores
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Only these rows go on."""
+        self.rows = [self.rows[row] for row in rows]
 
 
 class ChosenProbabilities(LogitsProcessor):

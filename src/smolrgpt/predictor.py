@@ -10,7 +10,7 @@ import itertools
 import math
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,6 +32,7 @@ from smolrgpt.decoding import (
     AnswerField,
     ChosenProbabilities,
     FieldVocabulary,
+    Written,
     distance_probability,
     field_pattern,
     greedy,
@@ -47,6 +48,8 @@ RegionLike = Region | Sequence[float] | np.ndarray | Path | str | Mapping[str, A
 #: A Camera, or fx, fy, cx, cy in pixels of the image.
 CameraLike = Camera | Sequence[float] | Mapping[str, float]
 
+#: Of one question: ten times the longest of the data sets, and more than any model here reads.
+MAX_QUESTION_CHARACTERS = 10_000
 #: Longer than any answer of the data sets; answers end by themselves before.
 MAX_NEW_TOKENS = 256
 #: Images encoded together by ``predict_samples``: enough to fill a GPU, few enough that the published model's maps (15 MB an image) fit.
@@ -110,11 +113,32 @@ class _Features:
 
 @dataclass(frozen=True)
 class _Question:
-    """A question to the model: ``text`` with one ``<mask>`` per region, and what kind of answer it wants."""
+    """A question to the model: ``text`` with one ``<mask>`` per region, and what kind of answer it wants. numbers: the asker's own, of each
+    region, in order of mention (empty: as they stand).
+    """
 
     text: str
     category: str
     regions: list[Region]
+    numbers: Sequence[int] = ()
+
+
+@dataclass(frozen=True)
+class Inquiry:
+    """One picture and the questions about it, checked by ``Predictor.prepare`` and ready for ``Predictor.answer``.
+
+    image: RGB; encoded: a question's ids each, as ``SmolRGPTProcessor.encode_text`` has them.
+    """
+
+    image: Image.Image
+    depth: DepthMap | None
+    camera: Camera | None
+    questions: list[_Question]
+    encoded: list[dict[str, list[int]]]
+
+
+#: Told of answers while they are written: the inquiry's and the question's place, and the text so far.
+OnText = Callable[[int, int, str], None]
 
 
 class _Said(NamedTuple):
@@ -208,6 +232,21 @@ class Predictor:
         if not questions:
             return []
         started = time.perf_counter()
+        inquiry = self.prepare(image, questions, depth, regions, camera, depth_near)
+        answers = self.answer([inquiry])[0]
+        seconds = (time.perf_counter() - started) / len(answers)
+        return [replace(answer, seconds=seconds) for answer in answers]
+
+    def prepare(
+        self,
+        image: ImageLike,
+        questions: Sequence[str],
+        depth: DepthLike | None = None,
+        regions: Sequence[RegionLike] = (),
+        camera: CameraLike | None = None,
+        depth_near: Polarity = "dark",
+    ) -> Inquiry:
+        """What ``ask_many`` does before the model is needed: read and check everything. Safe in several threads. Raises as it does."""
         picture = as_image(image)
         mentions = [read_mentions(question, len(regions)) for question in questions]
         if regions and not any(numbers for _, numbers in mentions):
@@ -215,16 +254,47 @@ class Predictor:
         table = [as_region(region, picture.height, picture.width) for region in regions]
         for number, region in enumerate(table):
             _check_region(f"region {number}", region, picture)
-        features = self._encode_once(picture, as_depth(depth, depth_near), as_camera(camera, picture))
-        asked = [_Question(text, infer_category(text), [table[number] for number in numbers]) for text, numbers in mentions]
-        said = self._answer_about(features, asked)
-        seconds = (time.perf_counter() - started) / len(said)
-        answers = map(_read_answer, asked, said, itertools.repeat(seconds))
-        return [_renumbered(answer, numbers) for answer, (_, numbers) in zip(answers, mentions, strict=True)]
+        depth_map = as_depth(depth, depth_near)
+        _check_depth(depth_map, picture)
+        asked = [_Question(text, infer_category(text), [table[number] for number in numbers], numbers) for text, numbers in mentions]
+        return Inquiry(picture, depth_map, as_camera(camera, picture), asked, [self._encode_text(question) for question in asked])
 
-    def _encode_once(self, image: Image.Image, depth: DepthMap | None, camera: Camera | None) -> _Features:
-        """The image's features, from memory when it was asked about before. Raises DataError when the depth does not fit."""
-        _check_depth(depth, image)
+    def _encode_text(self, question: _Question) -> dict[str, list[int]]:
+        """Raises ValueError for an empty question, and for one longer than the model reads."""
+        if not question.text.strip():
+            raise ValueError("the question is empty; expected a sentence, such as: How far is <region 0> from <region 1>?")
+        if len(question.text) > MAX_QUESTION_CHARACTERS:
+            raise ValueError(f"the question has {len(question.text)} characters; expected at most {MAX_QUESTION_CHARACTERS}")
+        masks = masks_in_text(self.processor, question.regions)
+        encoded = self.processor.encode_text(question.text, len(question.regions), masks=masks)
+        self._check_length(encoded)
+        return encoded
+
+    def _check_length(self, encoded: Mapping[str, list[int]]) -> None:
+        length, room = len(encoded["input_ids"]), self.model.config.text_config.max_position_embeddings - self.max_new_tokens
+        if length > room:
+            raise DataError(f"the question and its picture take {length} tokens, this model reads {room}; ask in fewer words")
+
+    def answer(self, inquiries: Sequence[Inquiry], on_text: OnText | None = None) -> list[list[Answer]]:
+        """The answers to several inquiries at once, a list each. ``on_text`` is told of every answer as it grows, from this thread."""
+        started = time.perf_counter()
+        features = [self._encode_once(inquiry) for inquiry in inquiries]
+        asked = [(i, j) for i, inquiry in enumerate(inquiries) for j in range(len(inquiry.questions))]
+        questions = [inquiry.questions[j] for inquiry in inquiries for j in range(len(inquiry.questions))]
+
+        def tell(row: int, ids: list[int]) -> None:
+            assert on_text is not None
+            on_text(*asked[row], _readable_start(self.processor.post_process(ids), questions[row].numbers))
+
+        encoded = [encoded for inquiry in inquiries for encoded in inquiry.encoded]
+        said = self._answer_about([features[i] for i, _ in asked], questions, encoded, None if on_text is None else tell)
+        seconds = (time.perf_counter() - started) / max(len(said), 1)
+        answers = iter([_renumbered(_read_answer(q, one, seconds), q.numbers) for q, one in zip(questions, said, strict=True)])
+        return [list(itertools.islice(answers, len(inquiry.questions))) for inquiry in inquiries]
+
+    def _encode_once(self, inquiry: Inquiry) -> _Features:
+        """The image's features, from memory when it was asked about before."""
+        image, depth, camera = inquiry.image, inquiry.depth, inquiry.camera
         key = (_digest(np.asarray(image)), None if depth is None else (_digest(depth.values), depth.kind), camera)
         features = self._remembered.pop(key) if key in self._remembered else _Features(key, image, depth, camera)
         self._remembered[key] = features  # last
@@ -238,25 +308,43 @@ class Predictor:
                 break
             del self._remembered[key], sizes[key]
 
-    def _answer_about(self, features: _Features, questions: list[_Question]) -> list[_Said]:
-        table = list(dict.fromkeys(region for question in questions for region in question.regions))
-        row = {region: i for i, region in enumerate(table)}
-        encoded = [self.processor.encode_text(q.text, len(q.regions), masks=masks_in_text(self.processor, q.regions)) for q in questions]
+    def _answer_about(
+        self,
+        features_of: Sequence[_Features],
+        questions: list[_Question],
+        encoded: list[dict[str, list[int]]],
+        on_ids: Callable[[int, list[int]], None] | None,
+    ) -> list[_Said]:
+        """features_of: each question's image."""
+        if not questions:
+            return []
         batch = dict(self.processor.collate([], encoded, [], []))
         if self.processor.is_blind:
-            return self._generate(batch, {}, self._read_start(None), questions)
-        batch["image_index"] = torch.zeros(len(questions), dtype=torch.long)
-        batch["region_index"] = _pad_rows([[row[region] for region in question.regions] for question in questions])
-        pooled = self._pool(features, table)
-        features.start = features.start or self._read_start(features.image_embeds)
+            return self._generate(batch, {}, self._read_start(None), questions, on_ids=on_ids)
+        images = {features.key: features for features in features_of}
+        tables: dict[tuple[Any, ...], dict[Region, int]] = {key: {} for key in images}  # as ``region_tables`` has them
+        for features, question in zip(features_of, questions, strict=True):
+            for region in question.regions:
+                tables[features.key].setdefault(region, len(tables[features.key]))
+        order = {key: i for i, key in enumerate(images)}
+        first = dict(zip(images, itertools.accumulate(map(len, tables.values()), initial=0), strict=False))
+        index = [[first[f.key] + tables[f.key][region] for region in q.regions] for f, q in zip(features_of, questions, strict=True)]
+        batch |= {"image_index": torch.tensor([order[f.key] for f in features_of]), "region_index": _pad_rows(index)}
+        pooled = self._pool([(images[key], list(tables[key])) for key in images])
+        for one in images.values():
+            one.start = one.start or self._read_start(one.image_embeds)
         self._forget()
-        return self._generate(batch, pooled, features.start, questions)
+        starts = [one.start for one in images.values()]
+        start = [tuple(map(torch.cat, zip(*layer, strict=True))) for layer in zip(*starts, strict=True)]
+        return self._generate(batch, pooled, start, questions, on_ids=on_ids)  # type: ignore[arg-type]
 
     @torch.inference_mode()
-    def _pool(self, features: _Features, table: list[Region]) -> dict[str, Any]:
-        """``image_embeds`` (1, P, D) and ``region_embeds`` {kind: (N, D)} for these regions, computing only what is new."""
-        new = [region for region in table if region not in features.pooled]
-        if new or features.image_embeds is None:
+    def _pool(self, asked: list[tuple[_Features, list[Region]]]) -> dict[str, Any]:
+        """``image_embeds`` (I, P, D) and ``region_embeds`` {kind: (N, D)} of images and their regions, computing only what is new."""
+        for features, table in asked:
+            new = [region for region in table if region not in features.pooled]
+            if not new and features.image_embeds is not None:
+                continue
             arrays = prepare_image(self.processor, features.image, features.depth, features.camera, new)
             if features.image_embeds is None:
                 encoded = self.model.encode_images(*(self._tensor(arrays[name][None]) for name in ("pixel_values", "depth_values")))
@@ -266,9 +354,10 @@ class Predictor:
                 pooled = self.model.pool_regions(features.maps, masks, region_geometry=geometry)
                 for i, region in enumerate(new):
                     features.pooled[region] = {kind: vectors[i] for kind, vectors in pooled.items()}
-        kinds = features.pooled[table[0]] if table else {}
-        vectors = {kind: torch.stack([features.pooled[region][kind] for region in table]) for kind in kinds}
-        return {"image_embeds": features.image_embeds, "region_embeds": vectors or None}
+        rows = [features.pooled[region] for features, table in asked for region in table]
+        vectors = {kind: torch.stack([row[kind] for row in rows]) for kind in (rows[0] if rows else {})}
+        embeds = [features.image_embeds for features, _ in asked if features.image_embeds is not None]
+        return {"image_embeds": torch.cat(embeds), "region_embeds": vectors or None}
 
     # --------------------------------------------------------------------------------------------------------------- many images
     def predict_samples(self, samples: Sequence[Sample], batch_size: int = 32) -> list[Answer]:
@@ -289,9 +378,12 @@ class Predictor:
     def _predict_chunk(self, samples: list[Sample], questions: list[_Question], batch_size: int) -> list[_Said]:
         tables = region_tables(samples)
         order = {key: i for i, key in enumerate(tables)}
+        encoded = [encode_question(self.processor, sample) for sample in samples]
+        for one in encoded:
+            self._check_length(one)
         batch = self.processor.collate(
             self._prepare_images(samples, tables),
-            [encode_question(self.processor, sample) for sample in samples],
+            encoded,
             [order[s.image_key] for s in samples],
             [[tables[s.image_key][region] for region in s.regions] for s in samples],
         )
@@ -340,10 +432,16 @@ class Predictor:
 
     @torch.inference_mode()
     def _generate(
-        self, batch: dict[str, torch.Tensor], features: dict[str, Any], start: _Start, questions: list[_Question], batch_size: int = 32
+        self,
+        batch: dict[str, torch.Tensor],
+        features: dict[str, Any],
+        start: _Start,
+        questions: list[_Question],
+        batch_size: int = 32,
+        on_ids: Callable[[int, list[int]], None] | None = None,
     ) -> list[_Said]:
         """Greedy answers to every row of a batch, each of which goes on from its image's start. Rows of like length go together, so that
-        little is spent on padding, which stands between a row's start and the rest.
+        little is spent on padding, which stands between a row's start and the rest. on_ids: is told of a row and its ids so far.
         """
         begin = torch.tensor(self.processor.prompt_start)
         lengths = batch["attention_mask"].sum(1) - len(begin)
@@ -373,7 +471,7 @@ class Predictor:
                 max_new_tokens=self.max_new_tokens,
                 eos_token_id=self._end,
                 pad_token_id=filler,
-                logits_processor=LogitsProcessorList([*self._fields(asked, length), thought]),
+                logits_processor=LogitsProcessorList([*self._fields(asked, length), *_telling(on_ids, rows, length), thought]),
             )
             chosen, digits = (torch.stack(steps, dim=1).tolist() for steps in (thought.chosen, thought.digits))  # (Q, T), (Q, T, 10)
             for row, question, ids, *probabilities in zip(rows.tolist(), asked, outputs[:, length:].tolist(), chosen, digits, strict=True):
@@ -553,17 +651,33 @@ def _read_answer(question: _Question, said: _Said, seconds: float) -> Answer:
     return Answer(said.text, short, question.category, seconds, said.confidence)
 
 
+def _readable_start(text: str, numbers: Sequence[int]) -> str:
+    """An unfinished answer in the asker's counting, without a region's name that is only begun."""
+    begun = text.rfind("[")
+    return _renumber_text(text if "]" in text[begun:] else text[:begun] if begun >= 0 else text, numbers)
+
+
+def _telling(on_ids: Callable[[int, list[int]], None] | None, rows: torch.Tensor, prompt_length: int) -> list[Written]:
+    if on_ids is None:
+        return []
+    numbers = rows.tolist()
+    return [Written(len(numbers), prompt_length, lambda row, ids: on_ids(numbers[row], ids))]
+
+
 def _probability(logs: Sequence[float]) -> float:
     return math.exp(min(0.0, sum(logs)))
 
 
 def _renumbered(answer: Answer, numbers: Sequence[int]) -> Answer:
     """The answer in the asker's counting; ``numbers``: each mention's number there."""
-    text = _ANSWERED_REGION.sub(lambda match: f"[Region {_renumber(match[1], numbers)}]", answer.answer)
     short = answer.normalized_answer
     if answer.category == "mcq" and isinstance(short, str):
         short = _renumber(short, numbers)
-    return replace(answer, answer=text, normalized_answer=short)
+    return replace(answer, answer=_renumber_text(answer.answer, numbers), normalized_answer=short)
+
+
+def _renumber_text(text: str, numbers: Sequence[int]) -> str:
+    return _ANSWERED_REGION.sub(lambda match: f"[Region {_renumber(match[1], numbers)}]", text)
 
 
 def _renumber(mention: str, numbers: Sequence[int]) -> str:
