@@ -232,7 +232,7 @@ def test_an_answer_grows_to_what_it_ends_as(predictor):
     answers = predictor.answer(inquiries(predictor), on_text=lambda i, j, text: told.setdefault((i, j), []).append(text))
     for (i, j), grown in told.items():
         whole = answers[i][j].answer
-        assert all(whole.startswith(text.rstrip("\ufffd").rstrip()) for text in grown), (grown, whole)
+        assert all(whole.startswith(text) for text in grown), (grown, whole)
         assert len(grown) >= 2
     assert set(told) == {(0, 0), (0, 1), (1, 0), (2, 0)}
 
@@ -241,6 +241,7 @@ def test_half_a_region_name_is_not_shown():
     assert _readable_start("It is [Region 0] and [Reg", [4]) == "It is [Region 4] and "
     assert _readable_start("It is [Region 0]", [4]) == "It is [Region 4]"
     assert _readable_start("2", []) == "2"
+    assert _readable_start("pal\ufffd", []) == "pal"
 
 
 def test_questions_no_model_reads_are_refused(predictor):

@@ -652,7 +652,8 @@ def _read_answer(question: _Question, said: _Said, seconds: float) -> Answer:
 
 
 def _readable_start(text: str, numbers: Sequence[int]) -> str:
-    """An unfinished answer in the asker's counting, without a region's name that is only begun."""
+    """An unfinished answer in the asker's counting, without a region's name or a character that is only begun."""
+    text = text.rstrip("\ufffd")  # what an unfinished character is decoded to
     begun = text.rfind("[")
     return _renumber_text(text if "]" in text[begun:] else text[:begun] if begun >= 0 else text, numbers)
 

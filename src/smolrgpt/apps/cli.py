@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from smolrgpt.apps import data_cli
+from smolrgpt.apps import data_cli, serve_cli
 
 if TYPE_CHECKING:
     from smolrgpt.data.schema import Camera, Region
@@ -811,6 +811,9 @@ def train_router(
     lines = [f"  {name:<12} {found['accuracy']:6.2f} % of {found['num_held_out']} held-out rows" for name, found in metrics.items()]
     print(json.dumps(metrics) if as_json else "\n".join(lines))
     print(f"wrote {out}; next: smolrgpt evaluate MODEL DATA --extractor classifier:folder={out}", file=sys.stderr)
+
+
+app.command()(serve_cli.serve)
 
 
 @app.command()

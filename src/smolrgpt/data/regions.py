@@ -17,6 +17,9 @@ from pycocotools import mask as coco
 from smolrgpt.data.files import read_picture
 from smolrgpt.data.schema import DataError, Region
 
+#: Of one mask; as much as Pillow takes for a picture.
+MAX_PIXELS = 89_478_485
+
 
 def from_mask(mask: np.ndarray) -> Region:
     """(H, W) array of any numeric type, nonzero (and not NaN) inside. Raises DataError when it is not 2-D or holds no pixel."""
@@ -71,9 +74,29 @@ def from_file(path: Path | str) -> Region:
     Raises DataError naming the file when it cannot be read or nothing is inside.
     """
     try:
-        return from_mask(_inside(read_picture(path)))
+        return from_picture(read_picture(path))
     except DataError as error:
         raise error if str(path) in str(error) else DataError(f"{path}: {error}") from error
+
+
+def from_picture(picture: Image.Image) -> Region:
+    """``from_file`` on a picture that is open already."""
+    return from_mask(_inside(picture))
+
+
+def from_json(value: Any, height: int, width: int) -> Region:
+    """{"box": [x0, y0, x1, y1]}, {"polygon": [x, y, ...]} or {"rle": {...}} of the (height, width) image, as services and saved samples
+    write a region. Raises DataError as the form's own function does, and for any other form.
+    """
+    if isinstance(value, Mapping) and len(value) == 1:
+        ((form, content),) = value.items()
+        if form == "box":
+            return from_box(content, height, width)
+        if form == "polygon":
+            return from_polygon(content, height, width)
+        if form == "rle":
+            return from_rle(content)
+    raise DataError(f'region {str(value)[:60]} is none of {{"box": [...]}}, {{"polygon": [...]}} and {{"rle": {{...}}}}')
 
 
 def from_rle(rle: Mapping[str, Any]) -> Region:
@@ -159,6 +182,8 @@ def _check(region: Region) -> np.ndarray:
     pycocotools leaves memory uninitialised when runs are too short and reads past an unfinished string, so look before it does.
     """
     height, width = region.size
+    if height * width > MAX_PIXELS:
+        raise DataError(f"a mask of {width}x{height} pixels is too large; expected at most {MAX_PIXELS} pixels, scale it down first")
     runs = _run_lengths(region.counts)
     if runs is None or (runs < 0).any() or int(runs.sum()) != height * width:
         found = "not decodable" if runs is None else f"{int(runs.sum())} pixels"

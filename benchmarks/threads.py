@@ -1,0 +1,50 @@
+"""Answers a second with one CPU thread and with as many as there are cores, alone and beside a process that keeps one core busy.
+
+    python benchmarks/threads.py [MODEL]
+
+Each figure is measured in a process of its own, since a thread's way of waiting is settled when torch loads.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+SECONDS = 8
+
+
+def measure(model: str) -> None:
+    """One question at a time about one scene, then 16 at a time about four, both repeated for ``SECONDS``."""
+    from smolrgpt.apps.cli import load_predictor
+    from smolrgpt.apps.tour import held_out_questions
+
+    predictor = load_predictor(model)
+    scenes = [held_out_questions(3, number, 4) for number in range(4)]
+    batch = [predictor.prepare(s.image, [s.question], s.depth, s.regions, s.camera) for row in scenes for s in row]
+    for asked in (batch[:1], batch):
+        predictor.answer(asked)
+        started, count = time.perf_counter(), 0
+        while time.perf_counter() - started < SECONDS:
+            predictor.answer(asked)
+            count += len(asked)
+        print(f"{count / (time.perf_counter() - started):8.1f}", end="", flush=True)
+
+
+def main() -> None:
+    model = sys.argv[1] if len(sys.argv) > 1 else "nano"
+    print("threads  waiting  other process   one by one   16 together   (answers a second)")
+    for busy in (False, True):
+        other = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if busy else None
+        for threads, policy in ((os.cpu_count(), "active"), (os.cpu_count(), "passive"), (1, "active")):
+            print(f"{threads:7}  {policy:7}  {'one core' if busy else 'none':13} ", end="", flush=True)
+            environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": policy}
+            subprocess.run([sys.executable, __file__, "--measure", model], env=environment, check=True)
+            print()
+        if other is not None:
+            other.kill()
+
+
+if __name__ == "__main__":
+    measure(sys.argv[2]) if sys.argv[1:2] == ["--measure"] else main()

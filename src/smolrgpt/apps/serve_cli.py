@@ -1,0 +1,80 @@
+"""``smolrgpt serve``: the model as an HTTP service."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def serve(
+    model: Annotated[str, typer.Argument(metavar="[MODEL]", help="'nano' (bundled), a folder, or a hub id owner/name.")] = "nano",
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines ask.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
+    name: Annotated[str | None, typer.Option(help="The model's name to clients; by default the last part of MODEL.")] = None,
+    api_key: Annotated[
+        str | None, typer.Option(envvar="SMOLRGPT_API_KEY", show_envvar=True, help="Ask for this key; without one, anybody may ask.")
+    ] = None,
+    replicas: Annotated[int, typer.Option(min=1, help="Engines; each holds the model.")] = 1,
+    gpus: Annotated[float, typer.Option(min=0, help="GPUs of each engine; 0.5 puts two on one.")] = 0.0,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of each engine; by default the cores, shared evenly.")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="A running Ray cluster ('auto', or ray://HOST:10001); by default Ray is started on this machine.")
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Requests answered together at most.")] = 16,
+    max_queue: Annotated[int, typer.Option(min=1, help="Requests under way at once; more get status 429.")] = 256,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds a request may take; longer ones get status 504.")] = 60.0,
+    max_body_mb: Annotated[float, typer.Option(min=0.01, help="Size of a request in 10^6 bytes.")] = 32.0,
+    max_megapixels: Annotated[float, typer.Option(min=0.01, help="Pixels of each picture, depth map and mask, in millions.")] = 25.0,
+    max_regions: Annotated[int, typer.Option(min=1, help="Regions in a request.")] = 64,
+    max_questions: Annotated[int, typer.Option(min=1, help="Questions in a request.")] = 32,
+    max_question_characters: Annotated[int, typer.Option(min=1, help="Characters of a question.")] = 2000,
+    log: Annotated[
+        Path | None, typer.Option(help="Append a line of JSON for each request to this file; by default they go to stdout.")
+    ] = None,
+) -> None:
+    """Serve a model over HTTP, for OpenAI's clients and plain requests.
+
+    Requests that come in together are answered together, and a picture that was asked about before is not encoded again. Ctrl-C finishes
+    what was accepted, then stops.
+
+    \b
+    smolrgpt serve                                       # http://127.0.0.1:8000/docs describes what to send
+    smolrgpt serve runs/mine/final --replicas 2 --gpus 1 --host 0.0.0.0 --api-key SECRET
+    curl -F image=@scene.png -F depth=@depth.png -F 'regions=[{"box": [40, 90, 110, 150]}]' \\
+        -F 'question=How tall is <region 0>?' http://127.0.0.1:8000/v1/spatial/ask
+    """
+    if any(importlib.util.find_spec(package) is None for package in ("ray", "fastapi", "fastapi_offline", "prometheus_client")):
+        raise ImportError("serving needs more packages: pip install 'smolrgpt[serve]'")
+    from smolrgpt.apps.service.gateway import Settings
+    from smolrgpt.apps.service.messages import Limits
+    from smolrgpt.apps.service.run import Deployment, run
+    from smolrgpt.predictor import resolve_checkpoint
+
+    checkpoint = resolve_checkpoint(model)
+    limits = Limits(
+        max_body_mb=max_body_mb,
+        max_megapixels=max_megapixels,
+        max_regions=max_regions,
+        max_questions=max_questions,
+        max_question_characters=max_question_characters,
+        max_queue=max_queue,
+        timeout_s=timeout,
+    )
+    settings = Settings(name or Path(model).name, api_key or None, limits)
+    run(
+        settings,
+        Deployment(
+            checkpoint=model if str(checkpoint) == model or model == "nano" else str(Path(checkpoint).resolve()),
+            host=host,
+            port=port,
+            replicas=replicas,
+            gpus=gpus,
+            threads=threads,
+            batch=batch,
+            address=address,
+            log=None if log is None else str(log.resolve()),
+        ),
+    )

@@ -1,0 +1,146 @@
+"""The service's engine: a Predictor that answers together what has come in meanwhile. Runs as replicas of Ray Serve."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import io
+import logging
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from smolrgpt.apps.service.messages import PICTURE_FORMATS, Ask, Reply
+from smolrgpt.data import regions
+from smolrgpt.data.depth import depth_from_array, depth_from_picture
+from smolrgpt.data.files import decoded
+from smolrgpt.data.schema import DataError, DepthMap, Region
+from smolrgpt.predictor import Inquiry, Predictor
+
+logger = logging.getLogger(__name__)
+
+
+_DROPPED = Reply(error="nobody waits for this any more", status=503)
+
+
+@dataclass
+class Item:
+    """An inquiry in the queue. on_text: told of a question's place and its answer so far; dropped: nobody waits for it any more."""
+
+    inquiry: Inquiry
+    on_text: Callable[[int, str], None] | None = None
+    dropped: bool = False
+
+
+class Engine:
+    """Decodes, checks and answers. ``together`` is called with lists of items; what collects them is up to the subclass."""
+
+    def __init__(self, predictor: Predictor):
+        self.predictor = predictor
+
+    async def ask(self, ask: Ask) -> Reply:
+        """All answers, or why there are none."""
+        item = await self._item(ask)
+        return item if isinstance(item, Reply) else await self._wait(item)
+
+    async def stream(self, ask: Ask) -> AsyncIterator[str | Reply]:
+        """The first question's answer as far as it is written, again and again, and the Reply at last."""
+        item = await self._item(ask)
+        if isinstance(item, Reply):
+            yield item
+            return
+        loop, told = asyncio.get_running_loop(), asyncio.Queue[str | None]()
+
+        def tell(number: int, text: str) -> None:
+            if number == 0:
+                loop.call_soon_threadsafe(told.put_nowait, text)
+
+        item.on_text = tell
+        task = asyncio.create_task(self._wait(item))
+        task.add_done_callback(lambda _: told.put_nowait(None))
+        try:
+            while (text := await told.get()) is not None:
+                yield text
+            yield task.result()
+        finally:
+            item.dropped = True
+            task.cancel()
+
+    async def _item(self, ask: Ask) -> Item | Reply:
+        try:
+            return Item(await asyncio.to_thread(self._prepare, ask))
+        except (ValueError, MemoryError) as error:
+            return Reply(error=" ".join(str(error).split()) or type(error).__name__)
+
+    async def _wait(self, item: Item) -> Reply:
+        try:
+            return await self.collect(item)
+        except asyncio.CancelledError:
+            item.dropped = True
+            raise
+
+    async def collect(self, item: Item) -> Reply:
+        """Hand the item to whatever calls ``together``."""
+        return (await asyncio.to_thread(self.together, [item]))[0]
+
+    def _prepare(self, ask: Ask) -> Inquiry:
+        image = decoded(_open(ask.image, "the image"), in_place=True)
+        depth = None if ask.depth is None else _depth(ask.depth, ask.depth_near)
+        table = [_region(region, number, image.height, image.width) for number, region in enumerate(ask.regions)]
+        return self.predictor.prepare(image, ask.questions, depth, table, ask.camera)
+
+    def together(self, items: list[Item]) -> list[Reply]:
+        """Replies to several items at once; what fails together is tried alone, so that one inquiry cannot harm another."""
+        waiting = [item for item in items if not item.dropped]
+        replies = dict(zip(map(id, waiting), self._answer(waiting), strict=True))
+        return [replies.get(id(item), _DROPPED) for item in items]
+
+    def _answer(self, items: list[Item]) -> list[Reply]:
+        def tell(i: int, j: int, text: str) -> None:
+            on_text = items[i].on_text
+            if on_text is not None:
+                on_text(j, text)
+
+        if not items:
+            return []
+        watched = tell if any(item.on_text for item in items) else None
+        try:
+            answers = self.predictor.answer([item.inquiry for item in items], watched)
+        except Exception as error:
+            if len(items) > 1:
+                return [reply for item in items for reply in self._answer([item])]
+            if isinstance(error, ValueError):
+                return [Reply(error=" ".join(str(error).split()))]
+            logger.exception("an inquiry failed")
+            return [Reply(error="this request made the engine fail, which is a fault of the service; its log says more", status=500)]
+        batch = sum(map(len, answers))
+        return [Reply([dataclasses.asdict(answer) for answer in found], batch=batch) for found in answers]
+
+
+def _open(data: bytes, name: str) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(data), formats=PICTURE_FORMATS)
+    except Exception as error:
+        raise DataError(f"{name} is not a picture ({error})") from error
+
+
+def _depth(data: bytes, near: Any) -> DepthMap:
+    if not data.startswith(b"\x93NUMPY"):
+        return depth_from_picture(decoded(_open(data, "depth"), in_place=True), near=near)
+    try:
+        values = np.load(io.BytesIO(data), allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"depth: cannot read this array ({error}); expected a .npy file of shape (H, W) in metres") from error
+    return depth_from_array(values, near=near)
+
+
+def _region(region: dict[str, Any] | bytes, number: int, height: int, width: int) -> Region:
+    try:
+        if isinstance(region, bytes):
+            return regions.from_picture(decoded(_open(region, "the mask"), in_place=True))
+        return regions.from_json(region, height, width)
+    except DataError as error:
+        raise DataError(f"region {number}: {error}") from error

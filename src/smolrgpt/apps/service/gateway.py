@@ -1,0 +1,379 @@
+"""The service's HTTP side: who may ask, how much, and in which form; ids, logs and numbers. Decodes nothing and needs no torch.
+
+Everything an engine does is behind ``EngineLike``, so that this runs on Ray Serve and in tests alike.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import logging
+import re
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from fastapi_offline import FastAPIOffline
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from smolrgpt import __version__
+from smolrgpt.apps.service.messages import (
+    AnswersBody,
+    Ask,
+    AskBody,
+    ChatBody,
+    Limits,
+    Refusal,
+    Reply,
+    ask_of,
+    ask_of_chat,
+    form_ask,
+    parse,
+)
+
+logger = logging.getLogger("smolrgpt.service")
+
+_REQUEST_ID = re.compile(r"[\w.-]{1,64}")
+_ERROR_TYPES = {401: "authentication_error", 429: "rate_limit_error", 500: "server_error", 503: "server_error", 504: "timeout_error"}
+_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+class EngineLike(Protocol):
+    """What answers. ask and stream raise Refusal when nothing can answer now."""
+
+    async def ready(self) -> bool: ...
+
+    async def ask(self, ask: Ask) -> Reply: ...
+
+    def stream(self, ask: Ask) -> AsyncIterator[str | Reply]: ...
+
+
+@dataclass(frozen=True)
+class Settings:
+    """model: the name clients see; api_key: None = anybody may ask."""
+
+    model: str = "nano"
+    api_key: str | None = None
+    limits: Limits = field(default_factory=Limits)
+
+
+class Gateway:
+    """What is going on: requests in flight, whether new ones are taken, and numbers for Prometheus."""
+
+    def __init__(self, engine: EngineLike, settings: Settings):
+        self.engine, self.settings = engine, settings
+        self.draining = False
+        self.in_flight = 0
+        self.registry = CollectorRegistry()
+        self.requests = Counter("smolrgpt_requests", "Requests by path and HTTP status", ["path", "status"], registry=self.registry)
+        self.seconds = Histogram("smolrgpt_request_seconds", "Seconds to the last byte", ["path"], buckets=_SECONDS, registry=self.registry)
+        self.questions = Counter("smolrgpt_questions", "Questions answered", registry=self.registry)
+        self.batch = Histogram(
+            "smolrgpt_batch_questions", "Questions answered together", buckets=(1, 2, 4, 8, 16, 32, 64, 128), registry=self.registry
+        )
+        Gauge("smolrgpt_requests_in_flight", "Requests being read or answered", registry=self.registry).set_function(lambda: self.in_flight)
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """One request's time in the service. Raises Refusal when there is no room, none any more, or when it takes too long."""
+        limits = self.settings.limits
+        if self.draining:
+            raise Refusal(503, "this service is shutting down", retry_after_s=5)
+        if self.in_flight >= limits.max_queue:
+            raise Refusal(429, f"{limits.max_queue} requests are waiting already; try again", retry_after_s=1)
+        self.in_flight += 1
+        try:
+            async with asyncio.timeout(limits.timeout_s):
+                yield
+        except TimeoutError as error:
+            raise Refusal(504, f"no answer within {limits.timeout_s:g} s; ask fewer questions at once, or later") from error
+        finally:
+            self.in_flight -= 1
+
+    async def answers(self, ask: Ask) -> Reply:
+        """Raises Refusal where there are none."""
+        return self.counted(await self.engine.ask(ask))
+
+    def counted(self, reply: Reply) -> Reply:
+        """The same reply. Raises Refusal with what it says went wrong."""
+        if reply.error is not None:
+            raise Refusal(reply.status, reply.error)
+        self.questions.inc(len(reply.answers))
+        self.batch.observe(reply.batch)
+        return reply
+
+    async def drain(self, timeout_s: float) -> int:
+        """Take no new requests and wait for those there are; returns how many are left after ``timeout_s``."""
+        self.draining = True
+        ends = time.monotonic() + timeout_s
+        while self.in_flight and time.monotonic() < ends:
+            await asyncio.sleep(0.05)
+        return self.in_flight
+
+
+def make_app(engine: EngineLike, settings: Settings) -> FastAPI:
+    """The service around an engine; ``app.state.gateway`` is its ``Gateway``."""
+    app = FastAPIOffline(
+        redoc_url=None,
+        title="smolrgpt",
+        version=__version__,
+        description="Answers questions about marked regions of an RGB-D image. Answers come from a model: they can be wrong.",
+    )
+    gateway = Gateway(engine, settings)
+    app.state.gateway = gateway
+    app.add_exception_handler(Refusal, _refused)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_middleware(_Guard, gateway=gateway)
+    body = {"schema": AskBody.model_json_schema(ref_template="#/components/schemas/{model}")}
+    form = {"schema": _FORM}
+    chat = {"schema": ChatBody.model_json_schema(ref_template="#/components/schemas/{model}")}
+    definitions = {**body["schema"].pop("$defs", {}), **chat["schema"].pop("$defs", {})}
+
+    @app.post(
+        "/v1/spatial/ask",
+        response_model=AnswersBody,
+        openapi_extra={"requestBody": {"required": True, "content": {"application/json": body, "multipart/form-data": form}}},
+    )
+    async def spatial_ask(request: Request) -> Any:
+        """Ask about one picture, as JSON with data URLs or as an upload."""
+        started = time.perf_counter()
+        async with gateway.turn():
+            ask = await _read_ask(request, settings.limits)
+            reply = await gateway.answers(ask)
+        answers = [{**answer, "question": question} for question, answer in zip(ask.questions, reply.answers, strict=True)]
+        seconds = round(time.perf_counter() - started, 4)
+        return {"id": request.state.id, "model": settings.model, "answers": answers, "seconds": seconds}
+
+    @app.post("/v1/chat/completions", openapi_extra={"requestBody": {"required": True, "content": {"application/json": chat}}})
+    async def chat_completions(request: Request) -> Response:
+        """OpenAI's protocol; depth, regions and camera go into the extension field ``spatial``."""
+        chat = {"id": f"chatcmpl-{request.state.id}", "created": int(time.time()), "model": settings.model}
+        async with gateway.turn():
+            body = parse(await request.body(), ChatBody)
+            ask = ask_of_chat(body, settings.limits)
+            if not body.stream:
+                answer = (await gateway.answers(ask)).answers[0]
+                choice = {"index": 0, "message": {"role": "assistant", **_message(answer)}, "finish_reason": "stop", "logprobs": None}
+                return JSONResponse({**chat, "object": "chat.completion", "choices": [choice]})
+        words = _stream(gateway, ask)
+        first = await anext(words)  # what is wrong with a request is said with a status, before anything is streamed
+        return StreamingResponse(_events(chat, first, words), media_type="text/event-stream")
+
+    @app.get("/v1/models")
+    async def models() -> dict[str, Any]:
+        """The one model there is."""
+        return {"object": "list", "data": [{"id": settings.model, "object": "model", "created": 0, "owned_by": "smolrgpt"}]}
+
+    @app.get("/health")
+    async def health() -> dict[str, str]:
+        """Whether the HTTP side runs."""
+        return {"status": "ok"}
+
+    @app.get("/ready")
+    async def ready() -> Response:
+        """Whether a question would be answered now: 200, or 503."""
+        answers = not gateway.draining and await gateway.engine.ready()
+        state = "shutting down" if gateway.draining else "ready" if answers else "the engine does not answer"
+        return JSONResponse({"status": state, "in_flight": gateway.in_flight}, 200 if answers else 503)
+
+    @app.get("/metrics", response_class=PlainTextResponse)
+    async def metrics() -> Response:
+        """Numbers in Prometheus' format."""
+        return PlainTextResponse(generate_latest(gateway.registry))
+
+    @app.get("/", include_in_schema=False)
+    async def root() -> dict[str, Any]:
+        return {"service": "smolrgpt", "version": __version__, "model": settings.model, "docs": "/docs", "openapi": "/openapi.json"}
+
+    make_openapi: Callable[[], dict[str, Any]] = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        schema = make_openapi()
+        schema.setdefault("components", {}).setdefault("schemas", {}).update(definitions)
+        return schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+    return app
+
+
+_FORM = {
+    "type": "object",
+    "required": ["image", "question"],
+    "properties": {
+        "image": {"type": "string", "format": "binary"},
+        "depth": {"type": "string", "format": "binary"},
+        "mask": {"type": "array", "items": {"type": "string", "format": "binary"}, "description": "come before other regions"},
+        "question": {"type": "array", "items": {"type": "string"}},
+        "depth_near": {"type": "string", "enum": ["dark", "bright"]},
+        "regions": {"type": "string", "description": "JSON, as in the JSON body"},
+        "camera": {"type": "string", "description": "JSON, as in the JSON body"},
+    },
+}
+
+
+async def _read_ask(request: Request, limits: Limits) -> Ask:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "multipart/form-data":
+        return ask_of(parse(await request.body(), AskBody), limits)
+    fields: dict[str, list[str]] = {}
+    files: dict[str, list[bytes]] = {}
+    most = limits.max_regions + 8
+    async with request.form(max_files=most, max_fields=limits.max_questions + 8, max_part_size=round(1e6 * limits.max_body_mb)) as form:
+        for name, value in form.multi_items():
+            if isinstance(value, UploadFile):
+                files.setdefault(name, []).append(await value.read())
+            else:
+                fields.setdefault(name, []).append(value)
+    return form_ask(fields, files, limits)
+
+
+# -------------------------------------------------------------------------------------------------------------------- streaming
+def _message(answer: dict[str, Any]) -> dict[str, Any]:
+    short = {name: answer[name] for name in ("normalized_answer", "category", "confidence")}
+    return {"content": answer["answer"], "spatial": short}
+
+
+async def _stream(gateway: Gateway, ask: Ask) -> AsyncIterator[dict[str, Any]]:
+    """Deltas of an answer as it grows; the last one has the rest and ``spatial``. Raises Refusal."""
+    deltas: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+
+    async def produce() -> None:  # a task of its own, since what reads the deltas may change tasks, and a time limit cannot
+        said = ""
+        try:
+            async with gateway.turn():
+                async for part in gateway.engine.stream(ask):
+                    if isinstance(part, Reply):
+                        message = _message(gateway.counted(part).answers[0])
+                        deltas.put_nowait({**message, "content": message["content"].removeprefix(said)})
+                    elif part.startswith(said) and part != said:
+                        deltas.put_nowait({"content": part.removeprefix(said)})
+                        said = part
+        finally:
+            deltas.put_nowait(None)
+
+    task = asyncio.create_task(produce())
+    try:
+        while (delta := await deltas.get()) is not None:
+            yield delta
+        await task
+    finally:
+        task.cancel()
+
+
+async def _events(chat: dict[str, Any], first: dict[str, Any], others: AsyncIterator[dict[str, Any]]) -> AsyncIterator[str]:
+    def event(delta: dict[str, Any], reason: str | None = None) -> str:
+        choice = {"index": 0, "delta": delta, "finish_reason": reason}
+        return f"data: {json.dumps({**chat, 'object': 'chat.completion.chunk', 'choices': [choice]}, ensure_ascii=False)}\n\n"
+
+    yield event({"role": "assistant", **first})
+    try:
+        async for delta in others:
+            yield event(delta)
+    except Refusal as error:  # too late for a status
+        yield f"data: {json.dumps(_error_body(error.status, error.message))}\n\n"
+        return
+    yield event({}, "stop")
+    yield "data: [DONE]\n\n"
+
+
+# ------------------------------------------------------------------------------------------------------------------------ errors
+def _error_body(status: int, message: str) -> dict[str, Any]:
+    return {"error": {"message": message, "type": _ERROR_TYPES.get(status, "invalid_request_error"), "param": None, "code": status}}
+
+
+def _error(status: int, message: str, retry_after_s: int | None = None) -> JSONResponse:
+    headers = {} if retry_after_s is None else {"retry-after": str(retry_after_s)}
+    headers |= {"www-authenticate": "Bearer"} if status == 401 else {}
+    return JSONResponse(_error_body(status, message), status, headers)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refusal)
+    return _error(error.status, error.message, error.retry_after_s)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    """What the framework refuses by itself: unknown paths and methods, broken uploads."""
+    assert isinstance(error, HTTPException)
+    hint = "; /docs lists what there is" if error.status_code in (404, 405) else ""
+    return _error(error.status_code, f"{request.method} {request.url.path}: {error.detail}{hint}")
+
+
+class _Guard:
+    """Around every request: its id, its key, the size of its body, a line in the log, and no traceback to the outside."""
+
+    def __init__(self, app: ASGIApp, gateway: Gateway):
+        self.app, self.gateway = app, gateway
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        given = headers.get(b"x-request-id", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        scope.setdefault("state", {})["id"] = request_id
+        started, status = time.perf_counter(), 0
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        try:
+            refusal = self._refusal(scope["path"], headers)
+            if refusal is not None:
+                await refusal(scope, receive, answer)
+            else:
+                await self.app(scope, self._counting(receive), answer)
+        except Exception:
+            logger.exception("request %s failed", request_id)
+            if not status:
+                await _error(500, f"the service failed at this request; its log says more under {request_id}")(scope, receive, answer)
+        finally:
+            self._log(scope, request_id, status, time.perf_counter() - started)
+
+    def _refusal(self, path: str, headers: dict[bytes, str]) -> Response | None:
+        key, limit = self.gateway.settings.api_key, 1e6 * self.gateway.settings.limits.max_body_mb
+        if key is not None and path.startswith("/v1/"):
+            given = headers.get(b"authorization", "").removeprefix("Bearer ").strip()
+            if not hmac.compare_digest(given.encode("latin-1"), key.encode()):
+                return _error(401, "this service wants an API key: Authorization: Bearer KEY")
+        length = headers.get(b"content-length", "0")
+        if not length.isdecimal() or int(length) > limit:
+            return _error(413, self._too_large())
+        return None
+
+    def _too_large(self) -> str:
+        return f"the body is larger than {self.gateway.settings.limits.max_body_mb:g} MB; scale the pictures down first"
+
+    def _counting(self, receive: Receive) -> Receive:
+        total, limit = 0, 1e6 * self.gateway.settings.limits.max_body_mb
+
+        async def counted() -> Message:
+            nonlocal total
+            message = await receive()
+            total += len(message.get("body", b""))
+            if total > limit:
+                raise Refusal(413, self._too_large())
+            return message
+
+        return counted
+
+    def _log(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
+        route = scope.get("route")
+        path = getattr(route, "path", "other")  # of the routes there are, so that numbers stay few whatever is asked for
+        self.gateway.requests.labels(path, str(status)).inc()
+        self.gateway.seconds.labels(path).observe(seconds)
+        line = {"time": round(time.time(), 3), "request_id": request_id, "method": scope["method"], "path": scope["path"][:200]}
+        logger.info(json.dumps({**line, "status": status, "seconds": round(seconds, 4), "in_flight": self.gateway.in_flight}))

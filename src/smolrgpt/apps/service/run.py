@@ -1,0 +1,212 @@
+"""The service on Ray Serve: one gateway, engine replicas behind it, on this machine or a cluster. Batching and routing are Ray's."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+from smolrgpt.apps.service.gateway import Settings, make_app
+from smolrgpt.apps.service.messages import Ask, Refusal, Reply
+
+APP = "smolrgpt"
+#: Questions wait this long for others to be answered with; while a batch is being answered, the next one collects by itself.
+BATCH_WAIT_S = 0.002
+#: Models with fewer parameters get one CPU thread. Nano answers 29 questions a second one by one and 45 batched on one, 31 and 49 on two,
+#: but 23 and 40 against 8 and 12 where another process wants one of the two cores (``benchmarks/threads.py``).
+SMALL_MODEL = 100_000_000
+#: Threads wait asleep: the HTTP side needs the cores as well, and threads that wait awake for one that has none stop everything.
+_ASLEEP = {"OMP_WAIT_POLICY": "passive"}
+#: Times a request is handed to another replica when the one that had it died.
+ATTEMPTS = 3
+
+logger = logging.getLogger("smolrgpt.service")
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """What runs where.
+
+    checkpoint: name, folder or hub id, the same on every machine. replicas: engines, each with ``gpus`` GPUs (may be a share) and
+    ``threads`` CPU threads (None: see ``SMALL_MODEL``). batch: requests answered together. address: of a running Ray cluster, None starts
+    one here. drain_s: how long accepted requests may take when the service stops. log: a file on the gateway's machine.
+    """
+
+    checkpoint: str = "nano"
+    host: str = "127.0.0.1"
+    port: int = 8000
+    replicas: int = 1
+    gpus: float = 0.0
+    threads: int | None = None
+    batch: int = 16
+    address: str | None = None
+    drain_s: float = 30.0
+    log: str | None = None
+
+
+class RayEngine:
+    """The engine replicas, as the gateway sees them. A request whose replica dies goes to another one, or to its successor."""
+
+    def __init__(self) -> None:
+        self._handle: Any = None
+
+    @property
+    def handle(self) -> Any:
+        from ray import serve
+
+        self._handle = self._handle or serve.get_deployment_handle("Engine", APP)
+        return self._handle
+
+    async def ready(self) -> bool:
+        """Whether a replica answers within a second."""
+        try:
+            return bool(await asyncio.wait_for(self.handle.ping.remote(), 1.0))
+        except Exception:  # whatever is wrong, it is not ready
+            return False
+
+    async def ask(self, ask: Ask) -> Reply:
+        """Raises Refusal 503 when replica after replica dies."""
+        from ray.exceptions import RayActorError
+
+        for attempt in range(ATTEMPTS):
+            try:
+                return await self.handle.ask.remote(ask)
+            except RayActorError:
+                logger.warning("an engine died at attempt %d of a request", attempt + 1)
+        raise _DIED
+
+    async def stream(self, ask: Ask) -> AsyncIterator[str | Reply]:
+        """As the engine's; what a dead replica had said is said again, which changes nothing: decoding is greedy. Raises Refusal 503."""
+        from ray.exceptions import RayActorError
+
+        for attempt in range(ATTEMPTS):
+            try:
+                async for part in self.handle.options(stream=True).stream.remote(ask):
+                    yield part
+                return
+            except RayActorError:
+                logger.warning("an engine died at attempt %d of a stream", attempt + 1)
+        raise _DIED
+
+
+_DIED = Refusal(503, "the engines died at this request; try again, and if it stays so, their logs say why", retry_after_s=5)
+
+
+def application(settings: Settings, deployment: Deployment) -> Any:
+    """The Ray Serve application: ``Gateway`` bound to ``Engine``."""
+    from ray import serve
+
+    from smolrgpt.apps.service.engine import Engine, Item
+
+    shared = max(1, (os.cpu_count() or 1) // deployment.replicas)
+
+    class EngineReplica(Engine):
+        def __init__(self) -> None:
+            import torch
+
+            from smolrgpt.apps.cli import load_predictor
+
+            super().__init__(load_predictor(deployment.checkpoint))
+            model = self.predictor.model
+            small = isinstance(model, torch.nn.Module) and sum(parameter.numel() for parameter in model.parameters()) < SMALL_MODEL
+            torch.set_num_threads(deployment.threads or (1 if small else shared))
+
+        async def ping(self) -> bool:
+            return True
+
+        async def collect(self, item: Item) -> Reply:
+            return await self.batched(item)
+
+        @serve.batch(max_batch_size=deployment.batch, batch_wait_timeout_s=BATCH_WAIT_S)
+        async def batched(self, items: list[Item]) -> list[Reply]:
+            return await asyncio.to_thread(self.together, items)
+
+    def build() -> Any:
+        _log_to(deployment.log)
+        return make_app(RayEngine(), settings)
+
+    @serve.ingress(build)
+    class Gateway:
+        def __init__(self, engine: Any):  # bound so that Ray deploys it; asked for by name, in build()
+            pass
+
+        async def drain(self, timeout_s: float) -> int:
+            return await self.app.state.gateway.drain(timeout_s)  # type: ignore[attr-defined]
+
+    waiting = 4 * settings.limits.max_queue + 64  # the gateway counts and refuses; Ray's own limit stays out of its way
+    engines = serve.deployment(
+        name="Engine",
+        num_replicas=deployment.replicas,
+        max_ongoing_requests=settings.limits.max_queue + 64,
+        ray_actor_options={"num_cpus": 0, "num_gpus": deployment.gpus, "runtime_env": {"env_vars": _ASLEEP}},
+        health_check_period_s=2,
+        graceful_shutdown_timeout_s=deployment.drain_s,
+    )(EngineReplica)
+    gateway = serve.deployment(
+        name="Gateway",
+        max_ongoing_requests=waiting,
+        ray_actor_options={"num_cpus": 0},
+        graceful_shutdown_timeout_s=deployment.drain_s,
+    )(Gateway)
+    return gateway.bind(engines.bind())
+
+
+def _log_to(path: str | None) -> None:
+    """One JSON object a line, to a file or to what Ray shows of its workers."""
+    handler = logging.StreamHandler(sys.stdout) if path is None else logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.handlers, logger.propagate = [handler], False
+    logger.setLevel(logging.INFO)
+
+
+def start(settings: Settings, deployment: Deployment) -> None:
+    """Start Ray unless an address is given, and the application. Returns once it answers. Raises RuntimeError when it does not come up."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+    from ray import serve
+
+    quiet = logging.WARNING
+    if deployment.address is None:
+        ray.init(include_dashboard=False, log_to_driver=deployment.log is None, logging_level=quiet, num_cpus=os.cpu_count())
+    else:
+        ray.init(deployment.address, logging_level=quiet)
+    logging.getLogger("ray.serve").setLevel(quiet)
+    serve.start(http_options={"host": deployment.host, "port": deployment.port})
+    serve.run(application(settings, deployment), name=APP, logging_config={"enable_access_log": False, "log_level": "WARNING"})
+
+
+def stop(drain_s: float) -> int:
+    """Take no new requests, answer those there are for at most ``drain_s``, and end; returns how many were left unanswered."""
+    import ray
+    from ray import serve
+
+    try:
+        left = int(serve.get_deployment_handle("Gateway", APP).drain.remote(drain_s).result(timeout_s=drain_s + 5))
+    except Exception as error:  # it is going down all the same
+        logger.warning("could not wait for requests under way: %s", error)
+        left = -1
+    serve.delete(APP)
+    serve.shutdown()
+    ray.shutdown()
+    return left
+
+
+def run(settings: Settings, deployment: Deployment) -> None:
+    """Serve until SIGINT or SIGTERM, then finish what was accepted."""
+    asked = threading.Event()
+    start(settings, deployment)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: asked.set())
+    where = f"http://{deployment.host}:{deployment.port}"
+    print(f"serving {settings.model} on {where}: {where}/docs, {where}/v1/chat/completions, {where}/v1/spatial/ask", file=sys.stderr)
+    asked.wait()
+    print("finishing what was accepted", file=sys.stderr)
+    left = stop(deployment.drain_s)
+    if left:
+        print(f"{left if left > 0 else 'an unknown number of'} requests were not finished in time", file=sys.stderr)

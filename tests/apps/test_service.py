@@ -1,0 +1,392 @@
+"""Laws of the service: what it answers, what it refuses and how. Without Ray but for the last test."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from smolrgpt.apps.service.engine import Engine, Item
+from smolrgpt.apps.service.gateway import Settings, make_app
+from smolrgpt.apps.service.messages import Ask, Limits, Reply
+from smolrgpt.predictor import Predictor
+
+LIMITS = Limits(max_body_mb=1, max_megapixels=0.1, max_regions=4, max_questions=3, max_question_characters=200, max_queue=2, timeout_s=5)
+REGIONS = [{"box": [2, 3, 20, 30]}, {"polygon": [30, 5, 60, 5, 60, 40]}]
+QUESTION = "How far is <region 0> from <region 1>?"
+
+
+def pixels(seed: int = 0, size: tuple[int, int] = (64, 48)) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
+
+
+def png(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def url(data: bytes, kind: str = "image/png") -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def body(**changes: Any) -> dict[str, Any]:
+    whole = {"image": url(png(pixels())), "questions": [QUESTION], "regions": REGIONS} | changes
+    return {name: value for name, value in whole.items() if value is not None}
+
+
+def chat(question: str = QUESTION, **changes: Any) -> dict[str, Any]:
+    content = [{"type": "text", "text": question}, {"type": "image_url", "image_url": {"url": url(png(pixels()))}}]
+    return {"model": "tiny", "messages": [{"role": "user", "content": content}], "spatial": {"regions": REGIONS}} | changes
+
+
+class OneByOne(Engine):
+    """The real engine, without Ray to collect what it answers together."""
+
+    async def ready(self) -> bool:
+        return True
+
+
+class Asleep:
+    """An engine that takes its time, or dies."""
+
+    def __init__(self, seconds: float = 0.0, error: Exception | None = None):
+        self.seconds, self.error, self.asked = seconds, error, 0
+
+    async def ready(self) -> bool:
+        return self.error is None
+
+    async def ask(self, ask: Ask) -> Reply:
+        self.asked += 1
+        await asyncio.sleep(self.seconds)
+        if self.error:
+            raise self.error
+        answer = {"answer": "left", "normalized_answer": "left", "category": "left_right", "confidence": 1.0, "seconds": 0.0}
+        return Reply([answer] * len(ask.questions), batch=1)
+
+    async def stream(self, ask: Ask) -> AsyncIterator[str | Reply]:
+        yield "le"
+        yield await self.ask(ask)
+
+
+@pytest.fixture(scope="module")
+def predictor(tiny_checkpoint: Path) -> Predictor:
+    predictor = Predictor.from_pretrained(tiny_checkpoint, dtype=torch.float32, device="cpu")
+    predictor.max_new_tokens = 12
+    return predictor
+
+
+@pytest.fixture
+def client(predictor: Predictor) -> Iterator[TestClient]:
+    with TestClient(make_app(OneByOne(predictor), Settings("tiny", limits=LIMITS)), raise_server_exceptions=False) as client:
+        yield client
+
+
+def asleep(engine: Asleep, **limits: Any) -> TestClient:
+    return TestClient(make_app(engine, Settings("tiny", limits=replace(LIMITS, **limits))), raise_server_exceptions=False)
+
+
+def message(response: Any) -> str:
+    assert set(response.json()) == {"error"}, response.text
+    return response.json()["error"]["message"]
+
+
+# --------------------------------------------------------------------------------------------------------------------- answers
+def test_the_service_answers_as_the_predictor(client: TestClient, predictor: Predictor) -> None:
+    depth = np.random.default_rng(1).uniform(1, 9, (48, 64)).astype(np.float32)
+    stored = io.BytesIO()
+    np.save(stored, depth)
+    mask = np.zeros((48, 64), dtype=np.uint8)
+    mask[3:30, 2:20] = 255
+    questions = ["How many pallets are in <region 1>?", "Is <region 0> left of <region 1>?"]
+    camera = {"fx": 60.0, "fy": 60.0, "cx": 32.0, "cy": 24.0}
+    expected = predictor.ask_many(Image.fromarray(pixels()), questions, depth, [mask > 0, (30, 5, 60, 40)], camera)
+    regions = [{"mask": url(png(mask))}, {"box": [30, 5, 60, 40]}]
+    sent = body(questions=questions, regions=regions, depth=url(stored.getvalue(), "application/octet-stream"), camera=camera)
+    upload = client.post(
+        "/v1/spatial/ask",
+        files=[("image", ("a.png", png(pixels()))), ("depth", ("d.npy", stored.getvalue())), ("mask", ("m.png", png(mask)))],
+        data={"question": questions, "regions": json.dumps(regions[1:]), "camera": json.dumps(camera)},
+    )
+    for response in (client.post("/v1/spatial/ask", json=sent), upload):
+        assert response.status_code == 200, response.text
+        found = response.json()["answers"]
+        assert [one["answer"] for one in found] == [answer.answer for answer in expected]
+        assert [one["normalized_answer"] for one in found] == [answer.normalized_answer for answer in expected]
+        assert [one["question"] for one in found] == questions
+        assert response.json()["id"] == response.headers["x-request-id"]
+
+
+def test_a_chat_answers_the_last_question_about_the_last_picture(client: TestClient, predictor: Predictor) -> None:
+    expected = client.post("/v1/spatial/ask", json=body()).json()["answers"][0]
+    whole = client.post("/v1/chat/completions", json=chat()).json()
+    said = whole["choices"][0]["message"]
+    assert (said["role"], said["content"]) == ("assistant", expected["answer"])
+    assert said["spatial"]["normalized_answer"] == expected["normalized_answer"]
+    followed = chat()
+    followed["messages"] += [{"role": "assistant", "content": "..."}, {"role": "user", "content": QUESTION}]
+    assert client.post("/v1/chat/completions", json=followed).json()["choices"][0]["message"]["content"] == expected["answer"]
+
+
+def test_a_stream_is_the_answer_in_pieces(client: TestClient) -> None:
+    whole = client.post("/v1/chat/completions", json=chat()).json()["choices"][0]["message"]
+    with client.stream("POST", "/v1/chat/completions", json=chat(stream=True)) as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        lines = [line.removeprefix("data: ") for line in response.iter_lines() if line]
+    assert lines.pop() == "[DONE]"
+    deltas = [json.loads(line)["choices"][0] for line in lines]
+    assert "".join(one["delta"].get("content", "") for one in deltas) == whole["content"]
+    assert [one["finish_reason"] for one in deltas] == [None] * (len(deltas) - 1) + ["stop"]
+    assert next(one["delta"]["spatial"] for one in deltas if "spatial" in one["delta"]) == whole["spatial"]
+
+
+def test_what_comes_in_together_is_answered_together_and_apart_when_one_fails(predictor: Predictor, monkeypatch) -> None:
+    engine = Engine(predictor)
+    good = engine._prepare(Ask(png(pixels()), [QUESTION], regions=list(REGIONS)))
+    bad = engine._prepare(Ask(png(pixels(1)), [QUESTION], regions=list(REGIONS)))
+    alone = engine.together([Item(good)])[0]
+    answer = predictor.answer
+
+    def fails(inquiries: Any, on_text: Any = None) -> Any:
+        if any(inquiry is bad for inquiry in inquiries):
+            raise RuntimeError("out of memory")
+        return answer(inquiries, on_text)
+
+    monkeypatch.setattr(predictor, "answer", fails)
+    found = engine.together([Item(good), Item(bad), Item(good, dropped=True), Item(good)])
+    assert [one.answers[0]["answer"] for one in (found[0], found[3])] == [alone.answers[0]["answer"]] * 2
+    assert [found[1].status, found[2].status] == [500, 503] and "out of memory" not in str(found[1].error)
+    monkeypatch.undo()
+    assert [reply.batch for reply in engine.together([Item(good), Item(bad)])] == [2, 2]
+
+
+# ------------------------------------------------------------------------------------------------------------------- refusals
+def truncated() -> str:
+    return url(png(pixels())[:200])
+
+
+OBJECTS = b"\x93NUMPY\x01\x00\x46\x00{'descr': '|O', 'fortran_order': False, 'shape': (1,), }" + b" " * 40
+REFUSED = {
+    "not JSON": (b"{", 400, "not JSON"),
+    "not UTF-8": (b'{"image": "\xff"}', 400, "not JSON"),
+    "deep JSON": (b"[" * 100_000, 400, "JSON"),
+    "a list": (b"[]", 400, "the body"),
+    "no image": (body(image=None), 400, "image"),
+    "no question": (body(questions=[]), 400, "questions"),
+    "empty question": (body(questions=[" "], regions=[]), 400, "empty"),
+    "unknown field": (body(imgae="x"), 400, "imgae"),
+    "an address": (body(image="http://example.com/a.png"), 400, "not fetched"),
+    "a path": (body(image="/etc/passwd"), 400, "not fetched"),
+    "a file address": (body(depth="file:///etc/passwd"), 400, "not fetched"),
+    "bad base64": (body(image="data:image/png;base64,%%%"), 400, "base64"),
+    "not base64": (body(image="data:image/png,abc"), 400, "base64"),
+    "no picture": (body(image=url(b"hello")), 400, "not a picture"),
+    "truncated picture": (body(image=truncated()), 400, "truncated"),
+    "svg": (body(image=url(b"<svg/>", "image/svg+xml")), 400, "not a picture"),
+    "large picture": (body(image=url(png(pixels(0, (400, 300))))), 413, "megapixels"),
+    "large mask": (body(regions=[{"mask": url(png(pixels(0, (400, 300))))}, REGIONS[0]]), 413, "megapixels"),
+    "huge run lengths": (body(regions=[{"rle": {"size": [10**6, 10**6], "counts": "01"}}, REGIONS[0]]), 413, "megapixels"),
+    "wrong run lengths": (body(regions=[{"rle": {"size": [48, 64], "counts": "01"}}, REGIONS[0]]), 400, "region 0"),
+    "run lengths of a list": (body(regions=[{"rle": {"size": [48, 64], "counts": [-1, 1]}}, REGIONS[0]]), 400, "region 0"),
+    "two forms": (body(regions=[{"box": [0, 0, 5, 5], "polygon": [0, 0, 5, 0, 5, 5]}, REGIONS[0]]), 400, "exactly one"),
+    "box outside": (body(regions=[{"box": [100, 100, 120, 120]}, REGIONS[0]]), 400, "outside"),
+    "box of words": (body(regions=[{"box": ["a", 0, 1, 1]}, REGIONS[0]]), 400, "regions.0.box"),
+    "region not there": (body(questions=["How far is <region 7>?"]), 400, "<region 7>"),
+    "regions unused": (body(questions=["How far is it?"]), 400, "no question mentions one"),
+    "too many regions": (body(regions=REGIONS * 3), 413, "6 regions"),
+    "too many questions": (body(questions=[QUESTION] * 4), 413, "4 questions"),
+    "long question": (body(questions=["why " * 100]), 413, "characters"),
+    "depth of another shape": (body(depth=url(png(pixels(0, (48, 64))[..., 0]))), 400, "depth"),
+    "coloured depth": (body(depth=url(png(pixels()))), 400, "coloured"),
+    "array of objects": (body(depth=url(OBJECTS)), 400, "depth"),
+    "wrong polarity": (body(depth_near="left"), 400, "depth_near"),
+    "camera without lengths": (body(camera={"fx": 0, "fy": 1, "cx": 0, "cy": 0}), 400, "camera"),
+    "camera of words": (body(camera={"fx": "x"}), 400, "camera"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_bad_requests_get_a_status_and_a_line_that_helps(client: TestClient, name: str) -> None:
+    sent, status, expected = REFUSED[name]
+    content = sent if isinstance(sent, bytes) else json.dumps(sent).encode()
+    response = client.post("/v1/spatial/ask", content=content, headers={"content-type": "application/json"})
+    assert response.status_code == status, response.text
+    assert expected in message(response) and "\n" not in message(response) and len(message(response)) < 400
+    assert response.headers["x-request-id"]
+    if not isinstance(sent, bytes) and "image" in sent and "questions" in sent and name not in ("unknown field", "too many questions"):
+        spatial = {key: value for key, value in sent.items() if key not in ("image", "questions")}
+        content = [{"type": "image_url", "image_url": {"url": sent["image"]}}, {"type": "text", "text": "".join(sent["questions"])}]
+        for stream in (False, True):
+            chatted = {"messages": [{"role": "user", "content": content}], "spatial": spatial, "stream": stream}
+            assert client.post("/v1/chat/completions", json=chatted).status_code == status
+
+
+def test_bad_chats(client: TestClient) -> None:
+    text, picture = chat()["messages"][0]["content"]
+    for changes, expected in (
+        ({"messages": []}, "messages"),
+        ({"messages": [{"role": "system", "content": "hi"}]}, "role user"),
+        ({"messages": [{"role": "user", "content": "hi"}]}, "no picture"),
+        ({"messages": [{"role": "user", "content": [picture, picture, text]}]}, "two pictures"),
+        ({"messages": "hi"}, "messages"),
+        ({"n": 2}, "n is 2"),
+        ({"tools": [{"type": "function"}]}, "tools"),
+        ({"spatial": {"region": []}}, "region"),
+    ):
+        response = client.post("/v1/chat/completions", json=chat() | changes)
+        assert response.status_code == 400 and expected in message(response), response.text
+
+
+def test_bad_uploads(client: TestClient) -> None:
+    image = ("image", ("a.png", png(pixels())))
+    for files, data, expected in (
+        ([image], {}, "question"),
+        ([image, image], {"question": "a?"}, "one file 'image'"),
+        ([image], {"question": "a?", "regions": "{"}, "regions is not JSON"),
+        ([image], {"question": "a?", "region": "[]"}, "no field 'region'"),
+        ([image, ("masks", ("m.png", b"x"))], {"question": "a?"}, "no file 'masks'"),
+        ([image], {"question": "a?", "camera": "[1, 2]"}, "camera"),
+    ):
+        response = client.post("/v1/spatial/ask", files=files, data=data)
+        assert response.status_code == 400 and expected in message(response), response.text
+    broken = client.post("/v1/spatial/ask", content=b"--x", headers={"content-type": "multipart/form-data; boundary=y"})
+    assert broken.status_code == 400 and message(broken)
+
+
+def test_large_bodies_are_refused_with_and_without_a_length(client: TestClient) -> None:
+    large = b"x" * 1_100_000
+
+    def pieces() -> Iterator[bytes]:
+        for start in range(0, len(large), 10_000):
+            yield large[start : start + 10_000]
+
+    for content in (large, pieces()):
+        response = client.post("/v1/spatial/ask", content=content)
+        assert response.status_code == 413 and "1 MB" in message(response)
+
+
+def test_unknown_paths_and_methods(client: TestClient) -> None:
+    assert client.get("/nothing").status_code == 404 and client.get("/v1/spatial/ask").status_code == 405
+    assert "/docs" in message(client.get("/nothing"))
+
+
+def test_a_key_opens_the_service() -> None:
+    client = TestClient(make_app(Asleep(), Settings("tiny", api_key="sesame", limits=LIMITS)))
+    for headers in (
+        {},
+        {"authorization": "Bearer wrong"},
+        {"authorization": "sesame "},
+        {"authorization": "Bearer \xff".encode("latin-1")},
+    ):
+        response = client.post("/v1/spatial/ask", json=body(), headers=headers)
+        assert response.status_code == (200 if headers.get("authorization") == "sesame " else 401), headers
+    assert client.post("/v1/spatial/ask", json=body(), headers={"authorization": "Bearer sesame"}).status_code == 200
+    assert client.get("/health").status_code == 200, "whether it is alive may be asked by anybody"
+
+
+def test_slow_engines_time_out_and_full_queues_refuse() -> None:
+    with asleep(Asleep(3.0), timeout_s=0.2) as client:
+        late = client.post("/v1/spatial/ask", json=body())
+        assert late.status_code == 504 and "0.2 s" in message(late)
+    with asleep(Asleep(1.0)) as client:
+        found: list[Any] = []
+        threads = [threading.Thread(target=lambda: found.append(client.post("/v1/spatial/ask", json=body()))) for _ in range(4)]
+        [thread.start() for thread in threads]
+        [thread.join() for thread in threads]
+        assert sorted(response.status_code for response in found) == [200, 200, 429, 429]
+        assert all(response.headers["retry-after"] == "1" for response in found if response.status_code == 429)
+
+
+def test_draining_finishes_what_was_accepted_and_takes_nothing_new() -> None:
+    engine = Asleep(0.5)
+    with asleep(engine) as client:
+        gateway = client.app.state.gateway  # type: ignore[attr-defined]
+        found: list[Any] = []
+        thread = threading.Thread(target=lambda: found.append(client.post("/v1/spatial/ask", json=body())))
+        thread.start()
+        while not engine.asked:
+            time.sleep(0.01)
+        assert asyncio.run(gateway.drain(5.0)) == 0
+        thread.join()
+        refused = client.post("/v1/spatial/ask", json=body())
+        assert (found[0].status_code, refused.status_code, client.get("/ready").status_code) == (200, 503, 503)
+        assert refused.headers["retry-after"]
+
+
+def test_an_engine_that_breaks_is_a_clean_error() -> None:
+    with asleep(Asleep(error=RuntimeError("secret detail"))) as client:
+        for sent, path in ((body(), "/v1/spatial/ask"), (chat(), "/v1/chat/completions")):
+            response = client.post(path, json=sent, headers={"x-request-id": "abc-1"})
+            assert response.status_code == 500 and "abc-1" in message(response) and "secret" not in response.text
+        assert client.get("/ready").status_code == 503
+
+
+# ----------------------------------------------------------------------------------------------------------- numbers and pages
+def test_requests_are_counted_logged_and_named(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="smolrgpt.service")
+    named = client.post("/v1/spatial/ask", json=body(), headers={"x-request-id": "mine-7"})
+    assert named.headers["x-request-id"] == "mine-7"
+    assert client.get("/health", headers={"x-request-id": "bad id\n" * 30}).headers["x-request-id"] != "bad id\n" * 30
+    line = json.loads(next(r.message for r in caplog.records if "mine-7" in r.message))
+    assert (line["path"], line["status"], line["method"]) == ("/v1/spatial/ask", 200, "POST") and line["seconds"] > 0
+    client.get("/" + "x" * 500)
+    numbers = client.get("/metrics").text
+    assert 'smolrgpt_requests_total{path="/v1/spatial/ask",status="200"} 1.0' in numbers
+    assert "smolrgpt_questions_total 1.0" in numbers and 'path="other",status="404"' in numbers and "xxxx" not in numbers
+
+
+def test_the_pages_describe_the_service_without_the_network(client: TestClient) -> None:
+    schema = client.get("/openapi.json").json()
+    assert {"/v1/spatial/ask", "/v1/chat/completions", "/v1/models", "/ready", "/metrics"} <= set(schema["paths"])
+    assert "RegionBody" in schema["components"]["schemas"]
+    page = client.get("/docs").text
+    assert "http://" not in page and "https://" not in page
+    assert client.get("/v1/models").json()["data"][0]["id"] == "tiny"
+
+
+# --------------------------------------------------------------------------------------------------------------------- for real
+def test_the_command_serves_openais_client_survives_a_killed_engine_and_stops(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    openai = pytest.importorskip("openai")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = tmp_path / "requests.jsonl"
+    command = [sys.executable, "-m", "smolrgpt", "serve", str(tiny_checkpoint), "--name", "tiny", "--port", str(port), "--log", str(log)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        try:
+            for line in process.stderr:
+                if line.startswith("serving"):
+                    break
+            ask = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0, timeout=60).chat.completions.create
+            sent = chat()
+            spatial = {"spatial": sent["spatial"]}
+            first = ask(model="tiny", messages=sent["messages"], extra_body=spatial).choices[0].message
+            pieces = list(ask(model="tiny", messages=sent["messages"], stream=True, extra_body=spatial))
+            assert "".join(piece.choices[0].delta.content or "" for piece in pieces) == first.content
+            with pytest.raises(openai.BadRequestError, match="region 9"):
+                ask(model="tiny", messages=chat("Is <region 9> left?")["messages"], extra_body=spatial)
+            subprocess.run(["pkill", "-9", "-f", "ServeReplica:smolrgpt:Engine"], check=True)
+            again = ask(model="tiny", messages=sent["messages"], extra_body=spatial).choices[0].message
+            assert again.content == first.content
+        finally:
+            process.terminate()
+            _, rest = process.communicate(timeout=60)
+    assert process.returncode == 0, rest
+    assert [json.loads(line)["status"] for line in log.read_text().splitlines()] == [200, 200, 400, 200]
