@@ -16,11 +16,13 @@ from smolrgpt.apps.service.gateway import Settings, make_app
 from smolrgpt.apps.service.messages import Ask, Refusal, Reply
 
 APP = "smolrgpt"
-#: Questions wait this long for others to be answered with; while a batch is being answered, the next one collects by itself.
+#: Requests wait this long for others to be answered with; those that come while a batch is being answered are the next one.
 BATCH_WAIT_S = 0.002
 #: Models with fewer parameters get one CPU thread. Nano answers 29 questions a second one by one and 45 batched on one, 31 and 49 on two,
 #: but 23 and 40 against 8 and 12 where another process wants one of the two cores (``benchmarks/threads.py``).
 SMALL_MODEL = 100_000_000
+#: Ray has this long to stop, once requests are done with.
+STOP_S = 30.0
 #: Threads wait asleep: the HTTP side needs the cores as well, and threads that wait awake for one that has none stop everything.
 _ASLEEP = {"OMP_WAIT_POLICY": "passive"}
 #: Times a request is handed to another replica when the one that had it died.
@@ -116,16 +118,23 @@ def application(settings: Settings, deployment: Deployment) -> Any:
             model = self.predictor.model
             small = isinstance(model, torch.nn.Module) and sum(parameter.numel() for parameter in model.parameters()) < SMALL_MODEL
             torch.set_num_threads(deployment.threads or (1 if small else shared))
+            self.idle = asyncio.Event()
+            self.idle.set()
 
         async def ping(self) -> bool:
             return True
 
         async def collect(self, item: Item) -> Reply:
+            await self.idle.wait()  # else Ray makes a batch of what comes within its wait, and lets those small batches queue
             return await self.batched(item)
 
         @serve.batch(max_batch_size=deployment.batch, batch_wait_timeout_s=BATCH_WAIT_S)
         async def batched(self, items: list[Item]) -> list[Reply]:
-            return await asyncio.to_thread(self.together, items)
+            self.idle.clear()
+            try:
+                return await asyncio.to_thread(self.together, items)
+            finally:
+                self.idle.set()
 
     def build() -> Any:
         _log_to(deployment.log)
@@ -206,7 +215,12 @@ def run(settings: Settings, deployment: Deployment) -> None:
     where = f"http://{deployment.host}:{deployment.port}"
     print(f"serving {settings.model} on {where}: {where}/docs, {where}/v1/chat/completions, {where}/v1/spatial/ask", file=sys.stderr)
     asked.wait()
-    print("finishing what was accepted", file=sys.stderr)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)  # who asks twice does not want to wait
+    print("finishing what was accepted; once more stops at once", file=sys.stderr)
+    overdue = threading.Timer(deployment.drain_s + STOP_S, os._exit, [1])  # a cluster that is gone does not answer
+    overdue.daemon = True
+    overdue.start()
     left = stop(deployment.drain_s)
     if left:
         print(f"{left if left > 0 else 'an unknown number of'} requests were not finished in time", file=sys.stderr)
