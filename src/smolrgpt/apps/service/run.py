@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,6 +119,7 @@ def application(settings: Settings, deployment: Deployment) -> Any:
             model = self.predictor.model
             small = isinstance(model, torch.nn.Module) and sum(parameter.numel() for parameter in model.parameters()) < SMALL_MODEL
             torch.set_num_threads(deployment.threads or (1 if small else shared))
+            self.thread = ThreadPoolExecutor(1)  # always the same one, since every thread that calls torch gets threads of its own
             self.idle = asyncio.Event()
             self.idle.set()
 
@@ -132,7 +134,7 @@ def application(settings: Settings, deployment: Deployment) -> Any:
         async def batched(self, items: list[Item]) -> list[Reply]:
             self.idle.clear()
             try:
-                return await asyncio.to_thread(self.together, items)
+                return await asyncio.get_running_loop().run_in_executor(self.thread, self.together, items)
             finally:
                 self.idle.set()
 
