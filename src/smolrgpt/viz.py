@@ -56,7 +56,7 @@ def draw_regions(
     if labels is not None and len(labels) != len(regions):
         raise ValueError(f"{len(labels)} labels were given for {len(regions)} regions; expected one label per region")
     picture = _enlarged(image.convert("RGB"))
-    masks = [_mask(region, picture.size) for region in regions]
+    masks = [scaled_mask(region, picture.size) for region in regions]
     panels = [_overlay(picture, masks, labels or [str(index) for index in range(len(masks))], tag_scale)]
     if depth is not None:
         panels.append(_outlined(depth_picture(depth).resize(picture.size, Image.Resampling.NEAREST), masks))
@@ -88,13 +88,13 @@ def _enlarged(image: Image.Image) -> Image.Image:
     return image if scale <= 1 else image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS)
 
 
-def _mask(region: Region | np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def scaled_mask(region: Region | np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """bool (H, W) at ``size`` = (width, height)."""
     mask = to_mask(region) if isinstance(region, Region) else np.asarray(region, dtype=bool)
     return np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST), dtype=bool)
 
 
-def _border(mask: np.ndarray, thickness: int) -> np.ndarray:
+def mask_border(mask: np.ndarray, thickness: int) -> np.ndarray:
     """The pixels of a mask within ``thickness`` of its edge, bool (H, W); the picture's edge is no edge of the mask."""
     inner = mask.copy()
     for _ in range(thickness):
@@ -110,7 +110,7 @@ def _thickness(picture: Image.Image) -> int:
 def _outlined(picture: Image.Image, masks: Sequence[np.ndarray]) -> Image.Image:
     pixels = np.array(picture)
     for index, mask in enumerate(masks):
-        pixels[_border(mask, _thickness(picture))] = region_colour(index)
+        pixels[mask_border(mask, _thickness(picture))] = region_colour(index)
     return Image.fromarray(pixels)
 
 
@@ -134,7 +134,7 @@ def _draw_tags(picture: Image.Image, masks: Sequence[np.ndarray], labels: Sequen
             continue
         text_width = draw.textlength(label, font=font)
         width, height = text_width + 2 * pad + 2, size + 2 * pad
-        x, y = _free_place(_anchor(mask), (width, height), picture.size, taken)
+        x, y = _free_place(mask_anchor(mask), (width, height), picture.size, taken)
         taken.append((x, y, x + width, y + height))
         colour = region_colour(index)
         draw.rounded_rectangle((x - 2, y - 2, x + width + 2, y + height + 2), pad + 2, fill=(255, 255, 255))
@@ -143,7 +143,7 @@ def _draw_tags(picture: Image.Image, masks: Sequence[np.ndarray], labels: Sequen
         draw.text((x + width / 2, y + height / 2), label, fill=ink_on(colour), font=font, anchor="mm")
 
 
-def _anchor(mask: np.ndarray) -> tuple[float, float]:
+def mask_anchor(mask: np.ndarray) -> tuple[float, float]:
     """(x, y) of the mask's own pixel nearest to its centroid: inside even when the mask is a ring or in pieces."""
     rows, columns = np.nonzero(mask)
     nearest = np.argmin((rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2)

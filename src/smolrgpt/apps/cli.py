@@ -813,6 +813,7 @@ def train_router(
     print(f"wrote {out}; next: smolrgpt evaluate MODEL DATA --extractor classifier:folder={out}", file=sys.stderr)
 
 
+app.command()(serve_cli.demo)
 app.command()(serve_cli.serve)
 
 

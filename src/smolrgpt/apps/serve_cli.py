@@ -1,4 +1,4 @@
-"""``smolrgpt serve``: the model as an HTTP service."""
+"""``smolrgpt demo`` and ``smolrgpt serve``: the model as a web page and as an HTTP service."""
 
 from __future__ import annotations
 
@@ -78,3 +78,25 @@ def serve(
             log=None if log is None else str(log.resolve()),
         ),
     )
+
+
+def demo(
+    model: Annotated[str, typer.Argument(metavar="[MODEL]", help="'nano' (bundled), a folder, or a hub id owner/name.")] = "nano",
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 7860,
+    open_browser: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")] = True,
+) -> None:
+    """Show a web page to ask pictures on.
+
+    Open a picture, its depth and masks, or draw a synthetic scene; mark regions and ask about them. Works offline.
+
+    \b
+    smolrgpt demo
+    smolrgpt demo runs/mine/final --port 8080 --no-open
+    """
+    if any(importlib.util.find_spec(package) is None for package in ("gradio", "plotly")):
+        raise ImportError("the page needs more packages: pip install 'smolrgpt[demo]'")
+    from smolrgpt.apps.cli import load_predictor
+    from smolrgpt.apps.page.page import launch
+
+    launch(load_predictor(model), model, host, port, open_browser)

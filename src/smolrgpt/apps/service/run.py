@@ -19,9 +19,6 @@ from smolrgpt.apps.service.messages import Ask, Refusal, Reply
 APP = "smolrgpt"
 #: Requests wait this long for others to be answered with; those that come while a batch is being answered are the next one.
 BATCH_WAIT_S = 0.002
-#: Models with fewer parameters get one CPU thread. Nano answers 29 questions a second one by one and 45 batched on one, 31 and 49 on two,
-#: but 23 and 40 against 8 and 12 where another process wants one of the two cores (``benchmarks/threads.py``).
-SMALL_MODEL = 100_000_000
 #: Ray has this long to stop, once requests are done with.
 STOP_S = 30.0
 #: Threads wait asleep: the HTTP side needs the cores as well, and threads that wait awake for one that has none stop everything.
@@ -37,7 +34,7 @@ class Deployment:
     """What runs where.
 
     checkpoint: name, folder or hub id, the same on every machine. replicas: engines, each with ``gpus`` GPUs (may be a share) and
-    ``threads`` CPU threads (None: see ``SMALL_MODEL``). batch: requests answered together. address: of a running Ray cluster, None starts
+    ``threads`` CPU threads (None: ``set_shared_threads``). batch: requests answered together. address: of a Ray cluster, None starts
     one here. drain_s: how long accepted requests may take when the service stops. log: a file on the gateway's machine.
     """
 
@@ -114,11 +111,13 @@ def application(settings: Settings, deployment: Deployment) -> Any:
             import torch
 
             from smolrgpt.apps.cli import load_predictor
+            from smolrgpt.precision import set_shared_threads
 
             super().__init__(load_predictor(deployment.checkpoint))
-            model = self.predictor.model
-            small = isinstance(model, torch.nn.Module) and sum(parameter.numel() for parameter in model.parameters()) < SMALL_MODEL
-            torch.set_num_threads(deployment.threads or (1 if small else shared))
+            if deployment.threads:
+                torch.set_num_threads(deployment.threads)
+            else:
+                set_shared_threads(self.predictor.model, shared)
             self.thread = ThreadPoolExecutor(1)  # always the same one, since every thread that calls torch gets threads of its own
             self.idle = asyncio.Event()
             self.idle.set()

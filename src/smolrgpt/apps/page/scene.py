@@ -1,0 +1,230 @@
+"""What the web page is about: a picture, what is known of it, its marked regions and the answers so far. No Gradio here."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from smolrgpt.data import regions as region_io
+from smolrgpt.data.depth import load_depth
+from smolrgpt.data.files import read_picture, to_rgb
+from smolrgpt.data.geometry import same_aspect
+from smolrgpt.data.schema import Camera, DataError, DepthMap, Region
+from smolrgpt.predictor import Answer, as_camera
+
+#: Scenes of the synthetic warehouse that the page draws; nothing from this seed on was ever trained on.
+HELD_OUT_SEED = 20_000_000
+MAX_REGIONS = 32  #: as many as the bundled model has names for
+
+
+@dataclass
+class Scene:
+    """One picture on the page. instances: int (H, W) labels of a loaded mask file, 0 = nothing; examples: questions that fit; history: what
+    was asked, with its answers.
+    """
+
+    image: Image.Image
+    depth: DepthMap | None = None
+    camera: Camera | None = None
+    instances: np.ndarray | None = None
+    regions: list[Region] = field(default_factory=list)
+    examples: list[str] = field(default_factory=list)
+    history: list[tuple[str, Answer]] = field(default_factory=list)
+    name: str = "picture"
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.image.height, self.image.width
+
+    @property
+    def is_metric(self) -> bool:
+        """Whether places in metres are known."""
+        return self.depth is not None and self.depth.kind == "metric" and self.camera is not None
+
+
+# ------------------------------------------------------------------------------------------------------------------------- open
+def open_picture(path: str | Path) -> Scene:
+    """Raises DataError naming the file."""
+    return Scene(to_rgb(read_picture(path)), name=Path(path).stem)
+
+
+def with_depth(scene: Scene, path: str | Path, near: Any = "dark") -> None:
+    """Raises DataError naming the file, also for a map of another shape than the picture."""
+    depth = load_depth(path, near=near)
+    if not same_aspect(depth.values.shape, scene.size):
+        height, width = depth.values.shape
+        raise DataError(
+            f"{Path(path).name} is {width}x{height}, the picture {scene.size[1]}x{scene.size[0]}; expected depth of the same view"
+        )
+    scene.depth = depth
+
+
+def with_camera(scene: Scene, text: str) -> None:
+    """From ``fx, fy, cx, cy`` in pixels of the picture; empty = none. Raises DataError."""
+    numbers = text.replace(",", " ").split()
+    if numbers and len(numbers) != 4:
+        raise DataError(f"camera {text!r}: expected four numbers, fx, fy, cx, cy in pixels of the picture")
+    scene.camera = as_camera(numbers, scene.image) if numbers else None  # type: ignore[arg-type]
+
+
+def with_instances(scene: Scene, path: str | Path) -> int:
+    """Load a mask file of the picture, whose every value above 0 (or colour that is not black) is an instance, to be picked by clicking.
+    Returns how many there are. Raises DataError naming the file.
+    """
+    picture = read_picture(path)
+    if not same_aspect((picture.height, picture.width), scene.size):
+        raise DataError(
+            f"{Path(path).name} is {picture.width}x{picture.height}, the picture {scene.size[1]}x{scene.size[0]}; expected masks of it"
+        )
+    single = picture.mode in ("1", "L", "P", "I", "F") or picture.mode.startswith("I;16")
+    values = np.asarray(picture if single else picture.convert("RGB"))
+    if values.ndim == 3:
+        values = values.astype(np.int64) @ (65536, 256, 1)
+    labels = values.astype(np.int64)
+    names = np.unique(labels[labels > 0])
+    if not len(names):
+        raise DataError(f"{Path(path).name} holds no instance: all its pixels are 0; expected another number for each object")
+    scene.instances = np.searchsorted(names, labels) + 1
+    scene.instances[labels <= 0] = 0
+    return len(names)
+
+
+def draw_scene(seed: int, layouts: str = "known") -> Scene:
+    """A fresh synthetic scene with all its regions, and the questions its generator asks about it. Raises ValueError for other layouts."""
+    from smolrgpt.apps.tour import number_regions
+    from smolrgpt.data.loading import load_image, load_sample_depth
+    from smolrgpt.data.synthetic import generate_scene, random_generator, resolve_layouts, scene_samples
+
+    path, families = (HELD_OUT_SEED + seed, 0), resolve_layouts(layouts)
+    scene = generate_scene(path, families[seed % len(families)])
+    samples = scene_samples(scene, 8, random_generator(*path, 1), key=f"scene {seed}")
+    first = samples[0]
+    table = list(dict.fromkeys(region for sample in samples for region in sample.regions))
+    return Scene(
+        load_image(first),
+        load_sample_depth(first),
+        first.camera,
+        regions=table,
+        examples=[number_regions(sample, table) for sample in samples],
+        name=f"scene-{seed}",
+    )
+
+
+def open_sample(path: str | Path) -> Scene:
+    """What ``export`` wrote. Raises DataError naming the file."""
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        picture = Path(path).parent / Path(str(found["image"])).name
+        regions = [region_io.from_rle(rle) for rle in found["regions"]]
+        camera = None if found.get("camera") is None else Camera(**found["camera"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise DataError(f"{Path(path).name} is no sample written by this page ({type(error).__name__}: {error})") from error
+    scene = open_picture(picture)
+    scene.regions, scene.camera = regions, camera
+    return scene
+
+
+# ------------------------------------------------------------------------------------------------------------------------- mark
+def add_region(scene: Scene, region: Region) -> None:
+    """Raises DataError when there are as many as a model has names for."""
+    if len(scene.regions) >= MAX_REGIONS:
+        raise DataError(f"{MAX_REGIONS} regions are marked; take one away first")
+    scene.regions.append(region)
+    scene.examples = example_questions(len(scene.regions))
+
+
+def mark(scene: Scene, action: str, data: dict[str, Any]) -> None:
+    """One gesture on the picture: box {box}, polygon {points}, brush {mask}, pick {x, y}, delete {number}, undo or clear. Coordinates are
+    shares of the picture's width and height, 0 to 1; a brush's mask is a picture as bytes. Raises DataError saying what to do instead.
+    """
+    height, width = scene.size
+    if action == "box":
+        x0, y0, x1, y1 = (float(value) for value in data["box"])
+        add_region(scene, region_io.from_box([x0 * width, y0 * height, x1 * width, y1 * height], height, width))
+    elif action == "polygon":
+        add_region(scene, region_io.from_polygon([(x * width, y * height) for x, y in data["points"]], height, width))
+    elif action == "brush":
+        painted = Image.fromarray(np.asarray(data["mask"].convert("RGBA"))[..., 3]).resize((width, height), Image.Resampling.NEAREST)
+        add_region(scene, region_io.from_mask(np.asarray(painted) > 127))
+    elif action == "pick":
+        add_region(scene, _picked(scene, float(data["x"]), float(data["y"])))
+    elif action == "delete" and 0 <= int(data["number"]) < len(scene.regions):
+        del scene.regions[int(data["number"])]
+        scene.examples = example_questions(len(scene.regions))
+    elif action == "undo" and scene.regions:
+        mark(scene, "delete", {"number": len(scene.regions) - 1})
+    elif action == "clear":
+        scene.regions, scene.examples = [], []
+
+
+def _picked(scene: Scene, x: float, y: float) -> Region:
+    if scene.instances is None:
+        raise DataError("there are no masks to pick from; open a mask file of this picture first, or draw a box")
+    height, width = scene.instances.shape
+    label = scene.instances[min(int(y * height), height - 1), min(int(x * width), width - 1)]
+    if not label:
+        raise DataError("there is no instance in this place; click on an object of the mask file")
+    region = region_io.from_mask(scene.instances == label)
+    if region in scene.regions:
+        raise DataError(f"this is region {scene.regions.index(region)} already")
+    return region
+
+
+def example_questions(num_regions: int) -> list[str]:
+    """Questions that make sense of the last regions marked."""
+    if num_regions == 0:
+        return []
+    last = f"<region {num_regions - 1}>"
+    questions = [f"How tall is {last}?", f"How wide is {last}?"]
+    if num_regions >= 2:
+        before = f"<region {num_regions - 2}>"
+        questions += [f"How far is {before} from {last}?", f"Is {before} to the left or to the right of {last}?"]
+    if num_regions >= 3:
+        some = " ".join(f"<region {number}>" for number in range(min(num_regions, 8)))
+        first, others = some.split(" <", 1)
+        questions += [f"Which of the pallets {some} is the leftmost?", f"Which of the pallets <{others} is closest to {first}?"]
+    return questions
+
+
+# ----------------------------------------------------------------------------------------------------------------------- export
+def export_sample(scene: Scene, folder: Path) -> list[Path]:
+    """Write picture, depth and the last question as a Sample: its fields in JSON, files beside it. Returns the paths, JSON first."""
+    image, files = folder / f"{scene.name}.png", []
+    scene.image.save(image)
+    if scene.depth is not None:
+        np.save(folder / f"{scene.name}-depth.npy", scene.depth.values)
+        files.append(folder / f"{scene.name}-depth.npy")
+    question, answer = scene.history[-1] if scene.history else ("", None)
+    found = {
+        "id": scene.name,
+        "image": image.name,
+        "depth": files[0].name if files else None,
+        "depth_kind": None if scene.depth is None else scene.depth.kind,
+        "camera": None if scene.camera is None else dataclasses.asdict(scene.camera),
+        "regions": [region_io.to_rle(region) for region in scene.regions],
+        "question": question,
+        "answer": None if answer is None else answer.answer,
+        "normalized_answer": None if answer is None else answer.normalized_answer,
+        "category": None if answer is None else answer.category,
+    }
+    path = folder / f"{scene.name}.json"
+    path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return [path, image, *files]
+
+
+def export_picture(scene: Scene, folder: Path) -> Path:
+    """Write the picture with numbered regions, depth and everything asked so far."""
+    from smolrgpt.viz import draw_regions
+
+    path = folder / f"{scene.name}-answers.png"
+    rows: Sequence[dict[str, Any]] = [{"question": question, "answer": answer.answer} for question, answer in scene.history]
+    draw_regions(scene.image, scene.regions, depth=scene.depth, answer=rows or None).save(path)
+    return path

@@ -1,0 +1,256 @@
+"""What the web page shows of a scene: pictures for the browser, the answer as HTML, a map from above and a cloud of points."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import re
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from smolrgpt.apps.page.scene import Scene
+from smolrgpt.data.geometry import backproject
+from smolrgpt.data.regions import to_mask
+from smolrgpt.data.schema import Region
+from smolrgpt.evaluation.extract import SIZES
+from smolrgpt.gallery import with_chips
+from smolrgpt.model.floor import Floor, find_floor, floor_rectangle
+from smolrgpt.predictor import Answer
+from smolrgpt.viz import depth_picture, ink_on, mask_anchor, mask_border, region_colour, scaled_mask
+
+SHOWN_SIDE = 1280  #: longest side of a picture sent to the browser
+CLOUD_POINTS = 12_000
+_NAMED = re.compile(r"\[Region (\d+)\]")
+_METRES = ("distance", *SIZES, "vertical")
+
+
+# --------------------------------------------------------------------------------------------------------------------- pictures
+def data_url(picture: Image.Image, kind: str = "JPEG") -> str:
+    """JPEG or PNG as a data URL."""
+    buffer = io.BytesIO()
+    picture.save(buffer, format=kind, **({"quality": 88} if kind == "JPEG" else {}))
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def shown(picture: Image.Image) -> Image.Image:
+    """No larger than the browser needs it."""
+    scale = SHOWN_SIDE / max(picture.size)
+    return picture if scale >= 1 else picture.resize((round(picture.width * scale), round(picture.height * scale)))
+
+
+def stage(scene: Scene) -> dict[str, Any]:
+    """The pictures under the marks."""
+    picture = shown(scene.image)
+    depth = None if scene.depth is None else data_url(depth_picture(scene.depth).resize(picture.size, Image.Resampling.NEAREST))
+    return {"picture": data_url(picture), "depth": depth, "width": picture.width, "height": picture.height}
+
+
+def marks(scene: Scene) -> list[dict[str, Any]]:
+    """Each region as a tinted PNG of its own part of the picture, and where it and its number go in percent."""
+    size = shown(scene.image).size
+    return [_mark(region, number, size) for number, region in enumerate(scene.regions)]
+
+
+def _mark(region: Region, number: int, size: tuple[int, int]) -> dict[str, Any]:
+    width, height = size
+    mask, colour = scaled_mask(region, size), region_colour(number)
+    if not mask.any():  # thinner than a pixel of the shown picture
+        mask[min(height - 1, height // 2), min(width - 1, width // 2)] = True
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+    part = mask[top:bottom, left:right]
+    pixels = np.zeros((*part.shape, 4), dtype=np.uint8)
+    pixels[part] = (*colour, 90)
+    pixels[mask_border(mask, max(1, round(max(size) / 500)))[top:bottom, left:right]] = (*colour, 255)
+    x, y = mask_anchor(mask)
+    return {
+        "number": number,
+        "colour": f"rgb{colour}",
+        "ink": f"rgb{ink_on(colour)}",
+        "mask": data_url(Image.fromarray(pixels), "PNG"),
+        "place": [100 * left / width, 100 * top / height, 100 * (right - left) / width, 100 * (bottom - top) / height],
+        "anchor": [100 * (x + 0.5) / width, 100 * (y + 0.5) / height],
+    }
+
+
+# ----------------------------------------------------------------------------------------------------------------------- answer
+def named(text: str) -> list[int]:
+    """Numbers of the regions a text names."""
+    return sorted({int(number) for number in _NAMED.findall(text)})
+
+
+def as_chips(question: str) -> str:
+    """A question with its ``<region k>`` as coloured numbers."""
+    return with_chips(re.sub(r"<\s*region\s*(\d+)\s*>", r"[Region \1]", question, flags=re.IGNORECASE))
+
+
+def short(answer: Answer) -> str:
+    """The normalised answer as a person says it, in HTML."""
+    value = answer.normalized_answer
+    if value is None:
+        return "no short answer"
+    if answer.category == "mcq":
+        return with_chips(f"[Region {value}]")
+    return html.escape(f"{value} m" if answer.category in _METRES else str(value))
+
+
+def growing(question: str, text: str) -> str:
+    """An answer while it is being written."""
+    return (
+        f'<div class="said"><p class="asked">{as_chips(question)}</p><p class="text">{with_chips(text)}<span class="pen"></span></p></div>'
+    )
+
+
+def finished(question: str, answer: Answer) -> str:
+    """An answer, how sure the model was of it, and how long it took."""
+    percent = f"{100 * answer.confidence:.0f} %"
+    meter = (
+        f'<meter min="0" max="1" low="0.5" high="0.8" optimum="1" value="{answer.confidence:.3f}" aria-label="confidence">{percent}</meter>'
+    )
+    about = f"{html.escape(answer.category)} · {percent} sure {meter} · {answer.seconds:.2f} s"
+    return (
+        f'<div class="said"><p class="asked">{as_chips(question)}</p><p class="short">{short(answer)}</p>'
+        f'<p class="text">{with_chips(answer.answer)}</p><p class="about">{about}</p></div>'
+    )
+
+
+def examples(scene: Scene) -> str:
+    """Buttons with questions that fit."""
+    buttons = [
+        f'<button type="button" data-question="{html.escape(question, quote=True)}">{as_chips(question)}</button>'
+        for question in scene.examples
+    ]
+    return f'<div class="examples"><b>Questions that fit</b>{"".join(buttons)}</div>' if buttons else ""
+
+
+def history(scene: Scene) -> str:
+    """Everything asked about this picture, the latest first."""
+    rows = [
+        f"<tr><td>{as_chips(question)}</td><td>{short(answer)}</td><td>{100 * answer.confidence:.0f} %</td></tr>"
+        for question, answer in reversed(scene.history)
+    ]
+    head = "<tr><th>question</th><th>answer</th><th>sure</th></tr>"
+    return f'<table class="history">{head}{"".join(rows)}</table>' if rows else '<p class="none">Nothing has been asked yet.</p>'
+
+
+# ------------------------------------------------------------------------------------------------------------------------ space
+def floor_of(scene: Scene) -> Floor | None:
+    """The floor under a metric scene."""
+    assert scene.depth is not None and scene.camera is not None
+    return find_floor(backproject(scene.depth.values, scene.camera).T)
+
+
+def _region_points(scene: Scene, region: Region) -> np.ndarray:
+    """(3, N) metres."""
+    assert scene.depth is not None and scene.camera is not None
+    height, width = scene.depth.values.shape
+    mask = np.asarray(Image.fromarray(to_mask(region)).resize((width, height), Image.Resampling.NEAREST))
+    return backproject(scene.depth.values, scene.camera, mask).T.astype(np.float64)
+
+
+def measured(scene: Scene, floor: Floor | None) -> list[str]:
+    """What is seen of each region, in metres: its distance from the camera and, over a floor, its sides there and its top."""
+    lines = []
+    for number, region in enumerate(scene.regions):
+        points = _region_points(scene, region)
+        if points.shape[1] < 10:
+            lines.append(f"{number}: no depth")
+            continue
+        away = np.linalg.norm(np.median(points, 1))
+        text = f"{number}: {away:.2f} m away"
+        if floor is not None:
+            long, wide = floor_rectangle(floor.along(points))
+            text += f", seen {long:.2f} x {wide:.2f} m, top at {np.quantile(floor.above(points), 0.98):.2f} m"
+        lines.append(text)
+    return lines
+
+
+def _level(points: np.ndarray, floor: Floor | None) -> np.ndarray:
+    """(3, N) camera frame to x right, y away, z up; z = 0 on the floor, else level with the camera."""
+    up = np.array([0.0, -1.0, 0.0]) if floor is None else floor.up
+    away = np.array([0.0, 0.0, 1.0]) - up[2] * up
+    away /= np.linalg.norm(away)
+    height = 0.0 if floor is None else floor.height_m
+    return np.stack([np.cross(away, up) @ points, away @ points, up @ points + height])
+
+
+def top_down(scene: Scene) -> Any:
+    """The scene from above, metres to the right of and away from the camera: every point, and what is seen of the regions."""
+    import plotly.graph_objects as go
+
+    floor = floor_of(scene)
+    points, colours = _cloud(scene, floor)
+    figure = go.Figure(go.Scattergl(x=points[0], y=points[1], mode="markers", marker={"size": 2, "color": colours}, hoverinfo="skip"))
+    for number, (region, line) in enumerate(zip(scene.regions, measured(scene, floor), strict=True)):
+        seen = _level(_region_points(scene, region), floor)[:, :: max(1, len(scene.regions))]
+        if not seen.shape[1]:
+            continue
+        x, y = np.median(seen[:2], 1)
+        colour = f"rgb{region_colour(number)}"
+        marker = {"size": 22, "color": colour, "line": {"width": 1, "color": "black"}}
+        ink = {"color": f"rgb{ink_on(region_colour(number))}"}
+        text = {"text": [str(number)], "textfont": ink, "hovertext": line, "hoverinfo": "text"}
+        figure.add_scatter(x=[x], y=[y], mode="markers+text", marker=marker, **text)
+    figure.add_scatter(x=[0], y=[0], mode="markers+text", text=["camera"], textposition="bottom center", marker={"symbol": "triangle-up"})
+    figure.update_layout(_LAYOUT, xaxis_title="metres to the right", yaxis_title="metres away", yaxis_scaleanchor="x")
+    return figure
+
+
+def cloud(scene: Scene) -> Any:
+    """The scene as coloured points in metres, a box around what is seen of each region."""
+    import plotly.graph_objects as go
+
+    floor = floor_of(scene)
+    points, colours = _cloud(scene, floor)
+    x, y, z = points
+    figure = go.Figure(go.Scatter3d(x=x, y=y, z=z, mode="markers", marker={"size": 1.6, "color": colours}, hoverinfo="skip"))
+    for number, (region, line) in enumerate(zip(scene.regions, measured(scene, floor), strict=True)):
+        seen = _level(_region_points(scene, region), floor)
+        if seen.shape[1] < 10:
+            continue
+        low, high = np.quantile(seen, (0.02, 0.98), axis=1)
+        x, y, z = np.where(_EDGES == 1, high, np.where(_EDGES == 0, low, np.nan)).T
+        colour = f"rgb{region_colour(number)}"
+        figure.add_scatter3d(
+            x=x, y=y, z=z, mode="lines", line={"color": colour, "width": 5}, hovertext=line, hoverinfo="text", name=str(number)
+        )
+        corner = {"x": [high[0]], "y": [low[1]], "z": [high[2]]}
+        figure.add_scatter3d(**corner, mode="text", text=[str(number)], textfont={"color": colour, "size": 16}, hoverinfo="skip")
+    camera = {"eye": {"x": 0.0, "y": -1.4, "z": 0.7}, "center": {"x": 0, "y": 0, "z": -0.2}}
+    axes = {"xaxis_title": "right, m", "yaxis_title": "away, m", "zaxis_title": "up, m"}
+    figure.update_layout(_LAYOUT, scene={**axes, "aspectmode": "data", "camera": camera})
+    return figure
+
+
+#: The twelve edges of a box as one line: corners as low (0) or high (1) along x, y, z; -1 lifts the pen.
+_EDGES = np.array(
+    [
+        corner
+        for axis in range(3)
+        for one in (0, 1)
+        for two in (0, 1)
+        for corner in (*(tuple(np.insert((one, two), axis, end)) for end in (0, 1)), (-1, -1, -1))
+    ]
+)
+_LAYOUT: dict[str, Any] = {
+    "showlegend": False,
+    "margin": {"l": 0, "r": 0, "t": 10, "b": 0},
+    "height": 520,
+    "paper_bgcolor": "rgba(0,0,0,0)",
+    "plot_bgcolor": "rgba(0,0,0,0)",
+    "font": {"color": "#808088"},
+}
+
+
+def _cloud(scene: Scene, floor: Floor | None) -> tuple[np.ndarray, np.ndarray]:
+    """(3, N) level points and their colours, at most ``CLOUD_POINTS`` of them."""
+    assert scene.depth is not None and scene.camera is not None
+    height, width = scene.depth.values.shape
+    pixels = np.asarray(scene.image.resize((width, height)))[np.isfinite(scene.depth.values) & (scene.depth.values > 0)]
+    points = backproject(scene.depth.values, scene.camera).T
+    step = max(1, points.shape[1] // CLOUD_POINTS)
+    names = np.array([f"rgb({r},{g},{b})" for r, g, b in pixels[::step]])
+    return _level(points[:, ::step].astype(np.float64), floor), names
