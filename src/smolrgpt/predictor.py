@@ -26,7 +26,7 @@ from smolrgpt.data.depth import Polarity, depth_from_array, depth_from_picture, 
 from smolrgpt.data.files import read_picture, to_rgb
 from smolrgpt.data.geometry import ASPECT_TOLERANCE, same_aspect
 from smolrgpt.data.loading import load_image, load_sample_depth
-from smolrgpt.data.schema import REGION_PLACEHOLDER, Camera, DataError, DepthMap, Packed, Region, Sample
+from smolrgpt.data.schema import REGION_PLACEHOLDER, Camera, DataError, DepthMap, Packed, Region, Sample, brief
 from smolrgpt.decoding import (
     FIELD_SEPARATOR,
     AnswerField,
@@ -50,6 +50,8 @@ CameraLike = Camera | Sequence[float] | Mapping[str, float]
 
 #: Of one question: ten times the longest of the data sets, and more than any model here reads.
 MAX_QUESTION_CHARACTERS = 10_000
+#: fx, fy, cx, cy as shares of a picture's longer side: from 178 degrees of view to a telescope's, the middle within ten pictures.
+CAMERA_RANGES = ((0.005, 1000.0), (0.005, 1000.0), (-10.0, 10.0), (-10.0, 10.0))
 #: Longer than any answer of the data sets; answers end by themselves before.
 MAX_NEW_TOKENS = 256
 #: Images encoded together by ``predict_samples``: enough to fill a GPU, few enough that the published model's maps (15 MB an image) fit.
@@ -543,6 +545,8 @@ def as_image(image: ImageLike) -> Image.Image:
         if image.dtype != np.uint8 or image.ndim not in (2, 3):
             raise DataError(f"the image is {image.dtype} {image.shape}; expected uint8 (H, W, 3)")
         image = Image.fromarray(image)
+    if not isinstance(image, (Image.Image, str, Path, Packed)):
+        raise DataError(f"the image is a {type(image).__name__}; expected a path, a picture or an array of uint8 (H, W, 3)")
     return to_rgb(image if isinstance(image, Image.Image) else read_picture(image))
 
 
@@ -552,7 +556,11 @@ def as_depth(depth: DepthLike | None, near: Polarity = "dark") -> DepthMap | Non
         return depth
     if isinstance(depth, np.ndarray):
         return depth_from_array(depth, near=near)
-    return depth_from_picture(depth, near=near) if isinstance(depth, Image.Image) else load_depth(depth, near=near)
+    if isinstance(depth, Image.Image):
+        return depth_from_picture(depth, near=near)
+    if not isinstance(depth, (str, Path, Packed)):
+        raise DataError(f"depth is a {type(depth).__name__}; expected a path, a picture, an array (H, W) or a DepthMap")
+    return load_depth(depth, near=near)
 
 
 def as_region(region: RegionLike, height: int, width: int) -> Region:
@@ -563,22 +571,32 @@ def as_region(region: RegionLike, height: int, width: int) -> Region:
         return region_io.from_file(region)
     if isinstance(region, Mapping):
         return region_io.from_rle(region)
-    array = np.asarray(region)
-    return region_io.from_mask(array) if array.ndim == 2 else region_io.from_box(list(region), height, width)
+    if not isinstance(region, (np.ndarray, list, tuple)):
+        raise DataError(
+            f"a region is a {type(region).__name__}; expected a box (x0, y0, x1, y1), a mask (H, W), a mask picture or run lengths"
+        )
+    if isinstance(region, np.ndarray) and region.ndim == 2:
+        return region_io.from_mask(region)
+    return region_io.from_box(list(region), height, width)
 
 
 def as_camera(camera: CameraLike | None, image: Image.Image) -> Camera | None:
     """Intrinsics of this image; a mapping or sequence that names no size is taken to be in the image's own pixels. Raises DataError."""
     if camera is None or isinstance(camera, Camera):
         return camera
-    values = dict(camera) if isinstance(camera, Mapping) else dict(zip(("fx", "fy", "cx", "cy", "width", "height"), camera, strict=False))
     try:
+        pairs = camera if isinstance(camera, Mapping) else zip(("fx", "fy", "cx", "cy", "width", "height"), camera, strict=False)
+        values: dict[str, Any] = dict(pairs)
         numbers = [float(values[name]) for name in ("fx", "fy", "cx", "cy")]
         size = int(values.get("width", image.width)), int(values.get("height", image.height))
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"camera {camera!r} is not fx, fy, cx, cy in pixels") from error
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"camera {brief(camera)} is not fx, fy, cx, cy in pixels") from error
     if not np.isfinite(numbers).all() or min(numbers[:2]) <= 0 or min(size) <= 0:
-        raise DataError(f"camera {camera!r}: focal lengths and size must be finite and above 0")
+        raise DataError(f"camera {brief(camera)}: focal lengths and size must be finite and above 0")
+    if not all(low * max(size) <= number <= high * max(size) for number, (low, high) in zip(numbers, CAMERA_RANGES, strict=True)):
+        raise DataError(
+            f"camera {brief(camera)} of a picture of {size[0]}x{size[1]}: no camera is like this; expected pixels of the picture"
+        )
     fx, fy, cx, cy = numbers
     return Camera(fx, fy, cx, cy, *size)
 
@@ -614,6 +632,8 @@ def read_mentions(question: str, num_regions: int) -> tuple[str, list[int]]:
 
     Raises ValueError for a number out of range, both spellings mixed, or a count of ``<mask>`` that is not ``num_regions``.
     """
+    if not isinstance(question, str):
+        raise ValueError(f"a question is a {type(question).__name__}; expected a string")
     numbers = [int(number) for number in _MENTION.findall(question)]
     masks = question.count(REGION_PLACEHOLDER)
     broken = [text for text in _BROKEN_MENTION.findall(question) if not _MENTION.fullmatch(text)]
@@ -623,7 +643,7 @@ def read_mentions(question: str, num_regions: int) -> tuple[str, list[int]]:
         raise ValueError(f"the question mixes <region k> and {REGION_PLACEHOLDER}; use one of the two: {question[:80]!r}")
     wrong = [number for number in numbers if number >= num_regions]
     if wrong:
-        raise ValueError(f"the question mentions <region {wrong[0]}>; {_available(num_regions)}")
+        raise ValueError(f"the question mentions <region {brief(wrong[0])}>; {_available(num_regions)}")
     if masks and masks != num_regions:
         raise ValueError(
             f"the question has {masks} {REGION_PLACEHOLDER} but {num_regions} regions were given; expected one per region, in order, "

@@ -418,3 +418,48 @@ def test_a_set_of_other_surroundings_is_another_set(tmp_path: Path) -> None:
         write_dataset(tmp_path, "val", 1, 3, workers=1, progress=False)
     with pytest.raises(ValueError, match="no surroundings 'fog'"):
         write_dataset(tmp_path, "other", 1, 3, workers=1, progress=False, surroundings="fog")
+
+
+# ------------------------------------------------------------------------------------------------------------------ plain words
+def _plain(wording, n=6):
+    from smolrgpt.data.synthetic.plain import plain_questions
+
+    for number in range(n):
+        scene = generate_scene((91, number))
+        for question in plain_questions(scene, random_generator(91, number, 2), 12, wording):
+            yield scene, question
+
+
+@pytest.mark.parametrize("wording", ["known", "reserved"])
+def test_plain_questions_are_true_of_their_scene_and_known_for_what_they_are(wording) -> None:
+    from smolrgpt.data.synthetic.questions import distance_m, in_buffer
+    from smolrgpt.evaluation.extract import infer_category
+
+    seen = set()
+    for _, question in _plain(wording):
+        assert question.text.count("<mask>") == len(question.things)
+        assert infer_category(question.text) == question.category, question.text
+        seen.add(question.category)
+        things, value = question.things, question.normalized
+        if question.category == "left_right":
+            named = [int(number) for number in re.findall(r"\[Region (\d)\]", question.answer)]
+            one, two = (things[number] for number in named)
+            assert (value == "left") == (one.image_xy[0] < two.image_xy[0])
+            assert question.steps == "".join(f"[Region {number}]" for number in named)
+        elif question.category == "distance":
+            assert value == distance_m(*things)
+        elif question.category == "count":
+            (buffer,) = [thing for thing in things if thing.kind == "buffer"]
+            assert value == sum(in_buffer(thing, buffer) for thing in things if thing is not buffer)
+        elif question.category == "mcq":
+            assert question.steps.endswith(f"[Region {value}]")
+    assert seen == {"left_right", "distance", "count", "mcq", "width", "height"}
+
+
+def test_reserved_wordings_are_never_asked_as_known_ones() -> None:
+    from smolrgpt.data.synthetic import plain
+
+    for forms in (plain.SIDES, plain.DISTANCES, plain.EXTREMES, plain.NEAREST, plain.COUNTS, plain.WIDTHS, plain.HEIGHTS):
+        known, reserved = plain.wordings(forms, "known"), plain.wordings(forms, "reserved")
+        assert not set(known) & set(reserved) and sorted(known + reserved) == sorted(forms) and len(reserved) == len(forms) // 5
+        assert len(set(forms)) == len(forms)

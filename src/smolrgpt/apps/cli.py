@@ -56,6 +56,7 @@ class BenchmarkChoice(StrEnum):
     warehouse = "warehouse"
     spatial = "spatial"
     sizes = "sizes"
+    plain = "plain"
 
 
 class DepthChoice(StrEnum):
@@ -87,7 +88,7 @@ BenchmarkUse = Annotated[
     typer.Option(
         "--benchmark",
         help="warehouse: four accuracies and S1; spatial: SpatialRGPT-Bench, by its groups; "
-        "sizes: widths and heights on a set of 'smolrgpt synth'.",
+        "sizes: widths and heights, plain: people's own words, both on a set of 'smolrgpt synth'.",
     ),
 ]
 DepthUse = Annotated[DepthChoice, typer.Option("--depth", help="Depth maps to use; auto: metric where there are any, else relative.")]
@@ -569,7 +570,7 @@ def train(
     recipe: Annotated[
         str,
         typer.Argument(
-            metavar="RECIPE", help="nano, nano-published, nano-blind, nano-sizes, paper, full, smollm2-135m or smollm2-135m-lora."
+            metavar="RECIPE", help="nano, nano-published, nano-blind, nano-plain, paper, full, smollm2-135m or smollm2-135m-lora."
         ),
     ],
     quick: Annotated[bool, typer.Option("--quick", help="A short version of the run, where the recipe has one.")] = False,

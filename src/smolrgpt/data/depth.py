@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from smolrgpt.data.files import open_file, read_picture
-from smolrgpt.data.schema import DataError, DepthKind, DepthMap, Packed
+from smolrgpt.data.schema import DataError, DepthKind, DepthMap, Packed, brief
 
 Polarity = Literal["dark", "bright"]
 
@@ -37,7 +37,7 @@ def load_depth(
             raise DataError("EXR is not read directly; save it as .npy or 32-bit float TIFF in metres")
         return depth_from_picture(read_picture(path), near=near, kind=kind, scale_m=scale_m)
     except DataError as error:
-        raise error if str(path) in str(error) else DataError(f"{path}: {error}") from error
+        raise error if brief(path, 200) in str(error) else DataError(f"{brief(path, 200)}: {error}") from error
 
 
 def depth_from_picture(
@@ -121,4 +121,4 @@ def _read_npy(path: Path | Packed | str) -> np.ndarray:
     except DataError:
         raise
     except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path}: cannot read this array ({error}); expected a .npy file of shape (H, W) in metres") from error
+        raise DataError(f"{brief(path, 200)}: cannot read this array ({error}); expected a .npy file of shape (H, W) in metres") from error

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from PIL import Image, ImageOps
 
-from smolrgpt.data.schema import DataError, Packed
+from smolrgpt.data.schema import DataError, Packed, brief
 
 #: What Pillow's decoders raise on damaged files (``UnidentifiedImageError`` is an OSError, so is a truncated PNG or JPEG).
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, struct.error, zlib.error, MemoryError)
@@ -20,8 +20,12 @@ _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, str
 def open_file(source: Path | Packed | str) -> BinaryIO:
     """The bytes of a file, also of one in an archive. Raises DataError naming it when it is not there."""
     if not isinstance(source, Packed):
-        if not Path(source).is_file():
-            raise DataError(f"{source}: no such file")
+        try:
+            exists = Path(source).is_file()
+        except (OSError, ValueError):  # too long a name, or one with a null character
+            exists = False
+        if not exists:
+            raise DataError(f"{brief(source, 200)}: no such file")
         return open(source, "rb")
     try:
         with open(source.archive, "rb") as archive:
@@ -41,17 +45,15 @@ def read_picture(path: Path | Packed | str) -> Image.Image:
     Raises DataError naming the file when it is absent, truncated, no picture or larger than ``Image.MAX_IMAGE_PIXELS``.
     """
     try:
-        with open_file(path) as file:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit in decoded() is the rule, and it is an error
-                picture = Image.open(file)
-            return decoded(picture, in_place=True)
+        with open_file(path) as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the limit in decoded() is the rule, and damage that matters is an error
+            return decoded(Image.open(file), in_place=True)
     except DataError as error:
-        raise error if str(path) in str(error) else DataError(f"{path}: {error}") from error
+        raise error if brief(path, 200) in str(error) else DataError(f"{brief(path, 200)}: {error}") from error
     except Image.DecompressionBombError as error:
-        raise DataError(f"{path}: {_too_large(str(error))}") from error
+        raise DataError(f"{brief(path, 200)}: {_too_large(str(error))}") from error
     except _DAMAGE as error:
-        raise DataError(f"{path}: {_damaged(error)}") from error
+        raise DataError(f"{brief(path, 200)}: {_damaged(error)}") from error
 
 
 def decoded(picture: Image.Image, in_place: bool = False) -> Image.Image:

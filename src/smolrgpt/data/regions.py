@@ -15,7 +15,7 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from smolrgpt.data.files import read_picture
-from smolrgpt.data.schema import DataError, Region
+from smolrgpt.data.schema import DataError, Region, brief
 
 #: Of one mask; as much as Pillow takes for a picture.
 MAX_PIXELS = 89_478_485
@@ -39,7 +39,7 @@ def from_box(box_xyxy: Sequence[float], height: int, width: int) -> Region:
     """
     box = _numbers(box_xyxy, "box")
     if box.shape != (4,):
-        raise DataError(f"box {box_xyxy!r} is not four numbers; expected x0,y0,x1,y1 in pixels")
+        raise DataError(f"box {brief(box_xyxy)} is not four numbers; expected x0,y0,x1,y1 in pixels")
     x0, y0, x1, y1 = box.tolist()
     if x1 <= x0 or y1 <= y0:
         raise DataError(f"box {box.tolist()} is empty or inverted; expected x0 < x1 and y0 < y1")
@@ -76,7 +76,7 @@ def from_file(path: Path | str) -> Region:
     try:
         return from_picture(read_picture(path))
     except DataError as error:
-        raise error if str(path) in str(error) else DataError(f"{path}: {error}") from error
+        raise error if brief(path, 200) in str(error) else DataError(f"{brief(path, 200)}: {error}") from error
 
 
 def from_picture(picture: Image.Image) -> Region:
@@ -96,7 +96,7 @@ def from_json(value: Any, height: int, width: int) -> Region:
             return from_polygon(content, height, width)
         if form == "rle":
             return from_rle(content)
-    raise DataError(f'region {str(value)[:60]} is none of {{"box": [...]}}, {{"polygon": [...]}} and {{"rle": {{...}}}}')
+    raise DataError(f'region {brief(value)} is none of {{"box": [...]}}, {{"polygon": [...]}} and {{"rle": {{...}}}}')
 
 
 def from_rle(rle: Mapping[str, Any]) -> Region:
@@ -115,9 +115,9 @@ def rle_unchecked(rle: Mapping[str, Any]) -> Region:
         size, counts = rle["size"], rle["counts"]
         height, width = int(size[0]), int(size[1])
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise DataError(f"run lengths {str(rle)[:60]}... are not {{'size': [H, W], 'counts': ...}}") from error
+        raise DataError(f"run lengths {brief(rle)} are not {{'size': [H, W], 'counts': ...}}") from error
     if height <= 0 or width <= 0 or len(size) != 2:
-        raise DataError(f"run lengths have size {size}; expected [H, W], both positive")
+        raise DataError(f"run lengths have size {brief(size)}; expected [H, W], both positive")
     if isinstance(counts, list):
         return _from_runs(counts, height, width)
     if isinstance(counts, bytes):
@@ -172,7 +172,7 @@ def _region(rle: Mapping[str, Any]) -> Region:
 def _from_runs(runs: list[Any], height: int, width: int) -> Region:
     whole = all(isinstance(run, int) and run >= 0 for run in runs)
     if not whole or sum(runs) != height * width:
-        raise DataError(f"uncompressed run lengths do not sum to {height} x {width}, or are no counts: {str(runs)[:60]}")
+        raise DataError(f"uncompressed run lengths do not sum to {height} x {width}, or are no counts: {brief(runs)}")
     return _region(coco.frPyObjects({"size": [height, width], "counts": runs}, height, width))
 
 
@@ -219,7 +219,7 @@ def _parts(points: Sequence[Any] | np.ndarray) -> list[Any]:
     try:
         several = len(points) > 0 and all(np.ndim(part) == 1 and len(part) > 2 for part in points)
     except (TypeError, ValueError) as error:
-        raise DataError(f"polygon {str(points)[:60]} is no list of points, nor one of flat lists of numbers") from error
+        raise DataError(f"polygon {brief(points)} is no list of points, nor one of flat lists of numbers") from error
     return list(points) if several else [points]
 
 
@@ -227,9 +227,9 @@ def _numbers(values: Any, what: str) -> np.ndarray:
     try:
         numbers = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise DataError(f"{what} {str(values)[:60]!r} holds something that is no number") from error
+        raise DataError(f"{what} {brief(values)} holds something that is no number") from error
     if not np.isfinite(numbers).all():
-        raise DataError(f"{what} {str(values)[:60]} holds a number that is not finite")
+        raise DataError(f"{what} {brief(values)} holds a number that is not finite")
     return numbers
 
 

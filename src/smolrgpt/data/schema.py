@@ -23,6 +23,12 @@ class DataError(ValueError):
     """A file or row that cannot be used; the message says which, what was found and what was expected."""
 
 
+def brief(value: Any, most: int = 60) -> str:
+    """A value in a message: on one line, at most that many characters."""
+    text = " ".join(str(value).split())
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
 @dataclass(frozen=True)
 class Camera:
     """A pinhole camera: focal lengths and principal point in pixels of a (height, width) image."""

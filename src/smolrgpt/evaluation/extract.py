@@ -11,14 +11,19 @@ from collections.abc import Callable
 
 Answer = str | int | float | None
 
+_LENGTH = r"(?:(?:centi)?met(?:er|re)s|feet|inches)"
 #: First match names the category, so the order matters: "which object appears closest to the right" is mcq, not left_right.
 CATEGORY_RULES: tuple[tuple[str, str], ...] = (
+    (rf"\bhow many {_LENGTH} (?:wide|broad)\b", "width"),
+    (rf"\bhow many {_LENGTH} (?:tall|high)\b", "height"),
+    (rf"\bhow many {_LENGTH}\b", "distance"),
+    (r"\b(?:which|what) side\b", "left_right"),
     (r"\bhow many\b|\bnumber of\b|\bcount\b", "count"),
-    (r"\bwhich\b|\bwhat (?:object|pallet|buffer|transporter|shelf)\b", "mcq"),
+    (r"\bwhich\b|\bwhat (?:object|pallet|buffer|transporter|shelf)\b|\bwhat is (?:the )?(?:nearest|closest)\b", "mcq"),
     (r"\bvertical(?:ly)?\b", "vertical"),
-    (r"\bhow (?:wide|broad)\b|\bwidth\b", "width"),
+    (r"\bhow (?:wide|broad|long)\b|\bwidth\b", "width"),
     (r"\bhow (?:tall|high)\b|\bheight\b", "height"),
-    (r"\bdistan(?:ce|t)\b|\bhow (?:far|close|near)\b|\bapart\b", "distance"),
+    (r"\bdistan(?:ce|t)\b|\bhow (?:far|close|near)\b|\bapart\b|\bgap\b", "distance"),
     (r"\b(?:left|right)\b", "left_right"),
 )
 #: Lengths besides the distance: across, up, and how far up one thing's middle is from another's. The warehouse score has none of them.

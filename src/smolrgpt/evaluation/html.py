@@ -40,6 +40,7 @@ def warehouse_page(result: Mapping[str, Any], samples: Sequence[Sample], predict
         _section("By true distance", _groups(result["by_distance"])),
         _section("By the smallest region's share of the picture", _groups(result["by_region_size"])),
         _section("By layout", _groups(result["by_layout"])),
+        *([_section("By wording (reserved: never trained on)", _groups(result["by_wording"]))] if result.get("by_wording") else []),
         _section("Wordings", _templates(result["by_template"]), wide=True),
         _section("Worst answers", _worst(scored), "Furthest from the truth; of those equally far, the most confident.", wide=True),
         _section("Problems", _problems(result), "Each counts as wrong.", wide=True),

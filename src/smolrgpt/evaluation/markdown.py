@@ -33,6 +33,7 @@ def render_report(result: Mapping[str, Any]) -> str:
         _extractor_section(result.get("extractors")),
         _error_section(result),
         _breakdown_section("By layout", "layout", result.get("by_layout")),
+        _breakdown_section("By wording (reserved: never trained on)", "wording", result.get("by_wording")),
         _breakdown_section("By number of regions", "regions", result.get("by_num_regions")),
         _breakdown_section("By the smallest region's share of the picture", "share", result.get("by_region_size")),
         _breakdown_section("By true distance", "distance", result.get("by_distance")),

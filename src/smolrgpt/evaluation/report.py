@@ -20,7 +20,7 @@ from smolrgpt.evaluation.markdown import render_report, render_spatial
 from smolrgpt.evaluation.predict import Row, SamplePredictor, predict
 from smolrgpt.evaluation.replay import ReplayPredictor
 from smolrgpt.evaluation.rules import FACTS, RulesPredictor
-from smolrgpt.evaluation.score import score
+from smolrgpt.evaluation.score import CATEGORIES, score
 from smolrgpt.evaluation.summary import accuracies, difference, score_samples, summarise, truth_row
 
 #: Packages whose versions can change an answer.
@@ -187,17 +187,26 @@ def _load_spatial(root: Path, split: str | None = None, depth: str = "auto") -> 
     return read_source("spatial_bench", root, split or "val", **options)
 
 
-def _load_sizes(root: Path, split: str | None = None, depth: Any = "auto") -> list[Sample]:
-    """The extra questions of a synthetic split, whose pictures lie with the split itself."""
-    from smolrgpt.data.sources.warehouse import read_warehouse
+def _load_part(part: str) -> Callable[..., list[Sample]]:
+    """Questions of a synthetic split beside its own, whose pictures lie with the split itself."""
 
-    split = (split or "val").removesuffix("_extra")
-    return read_warehouse(root, f"{split}_extra", depth=depth, folder=split)
+    def load(root: Path, split: str | None = None, depth: Any = "auto") -> list[Sample]:
+        from smolrgpt.data.sources.warehouse import read_warehouse
+
+        split = (split or "val").removesuffix(f"_{part}")
+        return read_warehouse(root, f"{split}_{part}", depth=depth, folder=split)
+
+    return load
+
+
+def _is_official(sample: Sample) -> bool:
+    return sample.category in CATEGORIES and sample.normalized_answer is not None
 
 
 BENCHMARKS: dict[str, Benchmark] = {
     "warehouse": Benchmark(load_samples, lambda sample: sample.normalized_answer is not None, summarise, render_report, warehouse_page),
-    "sizes": Benchmark(_load_sizes, sizes.is_size, sizes.summarise, render_spatial, spatial_page),
+    "plain": Benchmark(_load_part("plain"), _is_official, summarise, render_report, warehouse_page),
+    "sizes": Benchmark(_load_part("extra"), sizes.is_size, sizes.summarise, render_spatial, spatial_page),
     "spatial": Benchmark(_load_spatial, lambda sample: sample.answer is not None, spatial_bench.summarise, render_spatial, spatial_page),
 }
 

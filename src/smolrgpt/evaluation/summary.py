@@ -72,6 +72,7 @@ def summarise(samples: Sequence[Sample], predictions: Sequence[Mapping[str, Any]
         "chance": chance(scored),
         "by_template": by_template(scored),
         "by_layout": grouped(scored, lambda one: one.sample.metadata.get("layout")),
+        "by_wording": grouped(scored, lambda one: one.sample.metadata.get("wording")),
         "by_num_regions": grouped(scored, lambda one: _range(len(one.sample.regions)), [_name(*ends) for ends in REGION_GROUPS]),
         "by_region_size": grouped(scored, _size, _bin_names(AREA_GROUPS, "{:.2%}")),
         "by_distance": grouped(scored, _distance, ["0 m", *_bin_names(DISTANCE_GROUPS_M, "{:g} m")]),

@@ -230,7 +230,8 @@ class SmolRGPTProcessor(ProcessorMixin):
         """Plain text -> ids; special tokens in it are inert. Do not change the list: it is cached."""
         ids = self._segments.get(text)
         if ids is None:
-            ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"] if text else []
+            valid = text.encode("utf-8", "replace").decode("utf-8")  # half of a surrogate pair is no text, but JSON can hold one
+            ids = self.tokenizer(valid, add_special_tokens=False, split_special_tokens=True)["input_ids"] if text else []
             if len(self._segments) >= MAX_CACHED_SEGMENTS:
                 self._segments.clear()
             self._segments[text] = ids

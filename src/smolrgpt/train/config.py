@@ -75,8 +75,9 @@ class Stage:
 class SyntheticData:
     """A training set drawn by the project's own generator; made once under ``root`` and reused while these values stay the same.
 
-    Its sources: "train", "warmup" and "captions"; "extra", sizes and order in depth; "train_relative", the first without metric depth and
-    camera in any image; and "train_rough", the first with masks that are off (``data.perturb.rough``).
+    Its sources: "train", "warmup" and "captions"; "extra", sizes and order in depth; "plain", questions in people's own
+    words (``data.synthetic.plain``, without the reserved ones); "train_relative", the first without metric depth and
+    camera in any image; "train_rough" and "plain_rough", with masks that are off (``data.perturb.rough``).
     """
 
     root: Path

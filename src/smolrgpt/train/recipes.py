@@ -59,8 +59,8 @@ _NANO_PROCESSOR: dict[str, Any] = {"mask_resize": "area", "depth_encoding": "min
 
 
 def nano(out: Path | None = None, data_root: Path | None = None, quick: bool = False, seed: int = 0) -> Run:
-    """The bundled model: alignment, warm-up, fine-tuning, polishing, rough masks and sizes on the synthetic warehouse; ``quick`` is the
-    first three, short.
+    """The bundled model: alignment, warm-up, fine-tuning, polishing, rough masks, sizes and plain words on the synthetic warehouse;
+    ``quick`` is the first three, short.
     """
     rate = 8e-4 if quick else 5e-4  # measured; at 2e-3 a model of this size stays at chance
 
@@ -87,6 +87,9 @@ def nano(out: Path | None = None, data_root: Path | None = None, quick: bool = F
     # and with questions about widths and heights
     mixture = {"extra": 1.0, "train_rough": 0.5, "train": 0.6, "train_relative": 0.5, "warmup": 0.1}
     sizes = stage("sizes", ((VISION, None), (ALL, 3e-4)), mixture, steps=1500, validations=1)
+    # and in the words people use, also of masks that are off, as drawn ones are
+    mixture = {"plain": 1.0, "plain_rough": 1.0, "extra": 0.5, "train_rough": 0.3, "train": 0.3, "train_relative": 0.3, "warmup": 0.05}
+    plain = stage("plain", ((VISION, None), (ALL, 3e-4)), mixture, steps=2000, validations=1)
     return Run(
         name="nano",
         out=out or Path("runs/nano-quick" if quick else "runs/nano"),
@@ -107,7 +110,7 @@ def nano(out: Path | None = None, data_root: Path | None = None, quick: bool = F
                 steps=1600 if quick else 10000,
                 validations=4 if quick else 5,
             ),
-            *(() if quick else (polish, rough, sizes)),
+            *(() if quick else (polish, rough, sizes, plain)),
         ),
         answer_style="steps",
         validation_questions=600,
@@ -147,16 +150,16 @@ def nano_blind(**options: Any) -> Run:
     return _nano_variant(nano(**options), "nano-blind", config, {"num_image_tokens": 0})
 
 
-def nano_sizes(out: Path | None = None, data_root: Path | None = None, seed: int = 0) -> Run:
-    """The last stage of ``nano`` alone, from the bundled model or another one (``--set model.path=FOLDER``): widths and heights, which
-    ``smolrgpt evaluate --benchmark sizes`` scores.
+def nano_plain(out: Path | None = None, data_root: Path | None = None, seed: int = 0) -> Run:
+    """The last stage of ``nano`` alone, from the bundled model or another one (``--set model.path=FOLDER``): questions in people's own
+    words, which ``smolrgpt evaluate --benchmark plain`` scores.
     """
     from smolrgpt.predictor import bundled_checkpoint
 
     whole = nano(data_root=data_root, seed=seed)
     model = ModelSpec(path=bundled_checkpoint("nano"))
     return dataclasses.replace(
-        whole, name="nano-sizes", out=out or Path("runs/nano-sizes"), model=model, stages=whole.stages[-1:], cache_gb=4.0
+        whole, name="nano-plain", out=out or Path("runs/nano-plain"), model=model, stages=whole.stages[-1:], cache_gb=4.0
     )
 
 
@@ -295,7 +298,7 @@ RECIPES: dict[str, Callable[..., Run]] = {
     "nano": nano,
     "nano-published": nano_published,
     "nano-blind": nano_blind,
-    "nano-sizes": nano_sizes,
+    "nano-plain": nano_plain,
     "paper": paper,
     "full": full,
     "smollm2-135m": smollm2_135m,

@@ -60,6 +60,7 @@ SYNTHETIC_SOURCES: dict[str, tuple[str, float | None]] = {
     "warmup": ("train_warmup", None),
     "captions": ("train_captions", None),
     "extra": ("train_extra", None),
+    "plain": ("train_plain", None),
     "train_relative": ("train", 1.0),
 }
 
@@ -180,9 +181,17 @@ def _synthetic_sources(data: SyntheticData, wanted: set[str]) -> dict[str, Seque
         for split, scenes, seed in (("train", data.num_scenes, data.seed), ("val", data.num_val_scenes, data.seed + 1_000_000)):
             write_dataset(data.root, split, scenes, seed, data.layouts, questions_per_scene=data.questions_per_scene)
     sources = {name: _withhold_metric(data, *SYNTHETIC_SOURCES[name]) for name in SYNTHETIC_SOURCES if name in wanted}
+    if "plain" in wanted:
+        sources["plain"] = _known_wordings(sources["plain"])
     if "train_rough" in wanted:
         sources["train_rough"] = rough(_withhold_metric(data, *SYNTHETIC_SOURCES["train"]))
+    if "plain_rough" in wanted:
+        sources["plain_rough"] = rough(_known_wordings(_withhold_metric(data, *SYNTHETIC_SOURCES["plain"])))
     return {**sources, "validation": read_warehouse(data.root, "val", depth=data.depth)}
+
+
+def _known_wordings(samples: Sequence[Sample]) -> list[Sample]:
+    return [sample for sample in samples if sample.metadata["wording"] == "known"]
 
 
 def _withhold_metric(data: SyntheticData, split: str, fraction: float | None) -> list[Sample]:

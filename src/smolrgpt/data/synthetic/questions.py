@@ -49,22 +49,22 @@ class Question:
     steps: str = ""
 
 
-_Maker = Callable[[Scene, np.random.Generator], Question | None]
+Maker = Callable[[Scene, np.random.Generator], Question | None]
 
 
 def scene_questions(scene: Scene, rng: np.random.Generator, n: int) -> list[Question]:
     """At most n different questions of the official four categories, a quarter each as far as the scene has them."""
-    return _ask(scene, rng, n, _OFFICIAL_MAKERS)
+    return ask_evenly(scene, rng, n, _OFFICIAL_MAKERS)
 
 
 def warmup_questions(scene: Scene, rng: np.random.Generator, n: int) -> list[Question]:
     """At most n questions about what and where single regions are, and how pairs compare."""
-    return _ask(scene, rng, n, _WARMUP_MAKERS)
+    return ask_evenly(scene, rng, n, _WARMUP_MAKERS)
 
 
 def extra_questions(scene: Scene, rng: np.random.Generator, n: int) -> list[Question]:
     """At most n questions of the kinds width, height, vertical, behind and above."""
-    return _ask(scene, rng, n, _EXTRA_MAKERS)
+    return ask_evenly(scene, rng, n, _EXTRA_MAKERS)
 
 
 def to_row(question: Question, image: str, layout: str, key: str, rng: np.random.Generator) -> dict[str, Any]:
@@ -129,7 +129,7 @@ def in_buffer(thing: SceneObject, buffer: SceneObject) -> bool:
     return movable and buffer.footprint.contains(thing.footprint.x, thing.footprint.y)
 
 
-def _ask(scene: Scene, rng: np.random.Generator, n: int, makers: dict[str, list[tuple[float, _Maker]]]) -> list[Question]:
+def ask_evenly(scene: Scene, rng: np.random.Generator, n: int, makers: dict[str, list[tuple[float, Maker]]]) -> list[Question]:
     """An equal share for every group of makers; what a group cannot give, the others fill up to half as much again. In random order."""
     found: list[Question] = []
     seen: Counter[tuple[Any, ...]] = Counter()
@@ -144,7 +144,7 @@ def _ask(scene: Scene, rng: np.random.Generator, n: int, makers: dict[str, list[
 
 
 def _draw(
-    scene: Scene, rng: np.random.Generator, wanted: int, makers: list[tuple[float, _Maker]], seen: Counter[tuple[Any, ...]]
+    scene: Scene, rng: np.random.Generator, wanted: int, makers: list[tuple[float, Maker]], seen: Counter[tuple[Any, ...]]
 ) -> list[Question]:
     """At most ``wanted`` new questions in five times as many tries, makers drawn by weight."""
     found: list[Question] = []
@@ -169,11 +169,11 @@ def _is_new(question: Question, seen: Counter[tuple[Any, ...]]) -> bool:
     return True
 
 
-def _pick(rng: np.random.Generator, options: Sequence[Any]) -> Any:
+def pick(rng: np.random.Generator, options: Sequence[Any]) -> Any:
     return options[int(rng.integers(len(options)))]
 
 
-def _shuffled(things: Sequence[SceneObject], rng: np.random.Generator) -> list[SceneObject]:
+def shuffled(things: Sequence[SceneObject], rng: np.random.Generator) -> list[SceneObject]:
     return [things[k] for k in rng.permutation(len(things))]
 
 
@@ -189,17 +189,17 @@ def _width(scene: Scene) -> int:
     return scene.camera.width
 
 
-def _by_side(scene: Scene, things: Sequence[SceneObject]) -> list[SceneObject] | None:
+def by_side(scene: Scene, things: Sequence[SceneObject]) -> list[SceneObject] | None:
     """Left to right, or None when two neighbours are too close to tell."""
     ordered = sorted(things, key=lambda thing: thing.image_xy[0])
     x = [thing.image_xy[0] for thing in ordered]
     return ordered if all(b - a >= SIDE_MARGIN * _width(scene) for a, b in zip(x, x[1:], strict=False)) else None
 
 
-def _extreme(scene: Scene, things: Sequence[SceneObject], side: str) -> SceneObject | None:
+def extreme(scene: Scene, things: Sequence[SceneObject], side: str) -> SceneObject | None:
     """The leftmost, rightmost or (of three) middle one, or None when that is not clear."""
     if side == "middle":
-        ordered = _by_side(scene, things) if len(things) == 3 else None
+        ordered = by_side(scene, things) if len(things) == 3 else None
         return ordered[1] if ordered else None
     ordered = sorted(things, key=lambda thing: thing.image_xy[0], reverse=side == "rightmost")
     if len(ordered) < 2 or abs(ordered[0].image_xy[0] - ordered[1].image_xy[0]) < SIDE_MARGIN * _width(scene):
@@ -207,7 +207,7 @@ def _extreme(scene: Scene, things: Sequence[SceneObject], side: str) -> SceneObj
     return ordered[0]
 
 
-def _nearest(thing: SceneObject, others: Sequence[SceneObject]) -> SceneObject | None:
+def nearest(thing: SceneObject, others: Sequence[SceneObject]) -> SceneObject | None:
     """The nearest of several by the middles, or None when the second is nearly as near."""
     if len(others) < 2:
         return None
@@ -226,7 +226,7 @@ def brief_metres(value: float) -> str:
     return f"{value:.2f}" if value < 3 else f"{value:.1f}"
 
 
-def _sides_compared(things: Sequence[SceneObject], among: Sequence[SceneObject], side: str) -> list[str]:
+def sides_compared(things: Sequence[SceneObject], among: Sequence[SceneObject], side: str) -> list[str]:
     """Steps to the leftmost, rightmost or (of three) middle of ``among``: the best so far and the next one, on which side of it the best so
     far is, and the better of the two; then which it is."""
     steps, found = [], []
@@ -235,25 +235,25 @@ def _sides_compared(things: Sequence[SceneObject], among: Sequence[SceneObject],
         for thing in among[1:]:
             word = "left" if best.image_xy[0] < thing.image_xy[0] else "right"
             better = best if end.startswith(word) else thing
-            steps.append(f"{_tags(things, best, thing)} {word}{_tags(things, better)}")
+            steps.append(f"{tags(things, best, thing)} {word}{tags(things, better)}")
             best = better
         found.append(best)
     chosen = found[0] if side != "middle" else next(thing for thing in among if thing not in found)
-    return [*steps, f"{side} {chosen.kind}{_tags(things, chosen)}"]
+    return [*steps, f"{side} {chosen.kind}{tags(things, chosen)}"]
 
 
-def _distances_compared(things: Sequence[SceneObject], among: Sequence[SceneObject], anchor: SceneObject) -> list[str]:
+def distances_compared(things: Sequence[SceneObject], among: Sequence[SceneObject], anchor: SceneObject) -> list[str]:
     """Steps to the one of ``among`` nearest to the anchor: the best so far, the next one, whether the first is nearer, the better."""
     steps, best = [], among[0]
     for thing in among[1:]:
         nearer = np.linalg.norm(best.center_m - anchor.center_m) < np.linalg.norm(thing.center_m - anchor.center_m)
         better = best if nearer else thing
-        steps.append(f"{_tags(things, anchor, best, anchor, thing)} {'nearer' if nearer else 'farther'}{_tags(things, better)}")
+        steps.append(f"{tags(things, anchor, best, anchor, thing)} {'nearer' if nearer else 'farther'}{tags(things, better)}")
         best = better
-    return [*steps, f"nearest {best.kind}{_tags(things, best)}"]
+    return [*steps, f"nearest {best.kind}{tags(things, best)}"]
 
 
-def _tags(things: Sequence[SceneObject], *named: SceneObject) -> str:
+def tags(things: Sequence[SceneObject], *named: SceneObject) -> str:
     return "".join(_tag(things.index(thing)) for thing in named)
 
 
@@ -262,7 +262,7 @@ def _steps(*parts: list[str]) -> str:
 
 
 def _view(rng: np.random.Generator) -> str:
-    return str(_pick(rng, ("", "", "From this viewpoint, ", "From the image's perspective, ", "Observing from this perspective, ")))
+    return str(pick(rng, ("", "", "From this viewpoint, ", "From the image's perspective, ", "Observing from this perspective, ")))
 
 
 def _says(rng: np.random.Generator, sentence: str) -> str:
@@ -289,18 +289,18 @@ _SIDE_QUESTIONS = (
 def _left_right(scene: Scene, rng: np.random.Generator) -> Question | None:
     pools = [pool for pool in (scene.of_kind(kind) for kind in ("pallet", "pallet", "pallet", "buffer", "transporter", "shelf")) if pool]
     if rng.random() < 0.7:
-        pool = _pick(rng, pools)
-        pair = _shuffled(pool, rng)[:2]
+        pool = pick(rng, pools)
+        pair = shuffled(pool, rng)[:2]
     else:
-        pair = _shuffled(scene.regions, rng)[:2]
-    if len(pair) < 2 or _by_side(scene, pair) is None:
+        pair = shuffled(scene.regions, rng)[:2]
+    if len(pair) < 2 or by_side(scene, pair) is None:
         return None
     side = "left" if pair[0].image_xy[0] < pair[1].image_xy[0] else "right"
     a, b = (f"the {NAMES[thing.kind]}" for thing in pair)
-    text = _capital(_pick(rng, _SIDE_QUESTIONS).format(a=f"{a} <mask>", b=f"{b} <mask>", side=_pick(rng, ("left", "right"))))
-    form = _pick(rng, ("is to the {s} of", "is on the {s} of", "is situated on the {s} of"))
+    text = _capital(pick(rng, _SIDE_QUESTIONS).format(a=f"{a} <mask>", b=f"{b} <mask>", side=pick(rng, ("left", "right"))))
+    form = pick(rng, ("is to the {s} of", "is on the {s} of", "is situated on the {s} of"))
     answer = _says(rng, f"The {NAMES[pair[0].kind]} [Region 0] {form.format(s=side)} {b} [Region 1].")
-    return Question(text, pair, answer, side, "left_right", _tags(pair, *pair))
+    return Question(text, pair, answer, side, "left_right", tags(pair, *pair))
 
 
 def _capital(text: str) -> str:
@@ -325,26 +325,26 @@ _COUNT_TURNED = (
 
 
 def _count(scene: Scene, rng: np.random.Generator) -> Question | None:
-    buffers, pallets = _shuffled(scene.of_kind("buffer"), rng), _shuffled(scene.of_kind("pallet"), rng)
-    side = str(_pick(rng, ("leftmost", "rightmost", "middle")))
-    chosen = _extreme(scene, buffers, side)
+    buffers, pallets = shuffled(scene.of_kind("buffer"), rng), shuffled(scene.of_kind("pallet"), rng)
+    side = str(pick(rng, ("leftmost", "rightmost", "middle")))
+    chosen = extreme(scene, buffers, side)
     if chosen is None:
         return None
     pallets, inside = _listed_pallets(pallets, chosen, rng)
     if not _keep_count(len(inside), rng):
         return None
     short = {"leftmost": "left", "rightmost": "right"}.get(side, side)
-    where = _pick(rng, (f"{side} buffer region", f"{side} buffer area", f"{short} buffer zone", f"{side} buffer"))
+    where = pick(rng, (f"{side} buffer region", f"{side} buffer area", f"{short} buffer zone", f"{side} buffer"))
     turned = rng.random() < 0.2
     things = [*pallets, *buffers] if turned else [*buffers, *pallets]
-    text = _pick(rng, _COUNT_TURNED if turned else _COUNT_QUESTIONS).format(b=_masks(len(buffers)), p=_masks(len(pallets)), where=where)
+    text = pick(rng, _COUNT_TURNED if turned else _COUNT_QUESTIONS).format(b=_masks(len(buffers)), p=_masks(len(pallets)), where=where)
     number = things.index(chosen)
-    claim = _says(rng, f"The buffer region {_tag(number)} is the {side} buffer region{_pick(rng, ('', ' among all the buffer regions'))}.")
-    return _counted(text, things, claim, number, inside, rng, _sides_compared(things, buffers, side))
+    claim = _says(rng, f"The buffer region {_tag(number)} is the {side} buffer region{pick(rng, ('', ' among all the buffer regions'))}.")
+    return _counted(text, things, claim, number, inside, rng, sides_compared(things, buffers, side))
 
 
 def _count_by_shelf(scene: Scene, rng: np.random.Generator) -> Question | None:
-    buffers, pallets = _shuffled(scene.of_kind("buffer"), rng), _shuffled(scene.of_kind("pallet"), rng)
+    buffers, pallets = shuffled(scene.of_kind("buffer"), rng), shuffled(scene.of_kind("pallet"), rng)
     found = _shelf_and_buffer(scene, buffers, rng)
     if found is None:
         return None
@@ -354,11 +354,11 @@ def _count_by_shelf(scene: Scene, rng: np.random.Generator) -> Question | None:
     if not _keep_count(len(inside), rng) or len(things) > 2 + MAX_CANDIDATES:
         return None
     where = f"buffer region closest to the shelf on the {side} among {_masks(len(shelves))}"
-    text = _pick(rng, _COUNT_QUESTIONS).format(b=_masks(len(buffers)), p=_masks(len(pallets)), where=where)
+    text = pick(rng, _COUNT_QUESTIONS).format(b=_masks(len(buffers)), p=_masks(len(pallets)), where=where)
     shelf_tag, number = _tag(things.index(shelf)), things.index(chosen)
-    near = _pick(rng, ("buffer region {b} is the closest to the shelf {s}", "buffer area {b} is nearest to the shelf {s}"))
+    near = pick(rng, ("buffer region {b} is the closest to the shelf {s}", "buffer area {b} is nearest to the shelf {s}"))
     claim = f"The shelf {shelf_tag} is the shelf on the {side}. The {near.format(b=_tag(number), s=shelf_tag)}."
-    steps = [*_sides_compared(things, shelves, side + "most"), *_distances_compared(things, buffers, shelf)]
+    steps = [*sides_compared(things, shelves, side + "most"), *distances_compared(things, buffers, shelf)]
     return _counted(text, things, claim, number, inside, rng, steps)
 
 
@@ -366,11 +366,11 @@ def _shelf_and_buffer(
     scene: Scene, buffers: list[SceneObject], rng: np.random.Generator
 ) -> tuple[str, list[SceneObject], SceneObject, SceneObject] | None:
     """Side asked for, both shelves, the shelf on that side and the buffer nearest to it."""
-    shelves, side = _shuffled(scene.of_kind("shelf"), rng), str(_pick(rng, ("left", "right")))
+    shelves, side = shuffled(scene.of_kind("shelf"), rng), str(pick(rng, ("left", "right")))
     if len(shelves) != 2:
         return None
-    shelf = _extreme(scene, shelves, side + "most")
-    chosen = _nearest(shelf, buffers) if shelf else None
+    shelf = extreme(scene, shelves, side + "most")
+    chosen = nearest(shelf, buffers) if shelf else None
     return None if shelf is None or chosen is None else (side, shelves, shelf, chosen)
 
 
@@ -385,7 +385,7 @@ def _listed_pallets(
     outside = [thing for thing in pallets if not in_buffer(thing, buffer)]
     if rng.random() < 0.5 and len(outside) > 1:
         outside = outside[: int(rng.integers(1, len(outside)))]
-    return _shuffled([*inside, *outside], rng), inside
+    return shuffled([*inside, *outside], rng), inside
 
 
 def _keep_count(inside: int, rng: np.random.Generator) -> bool:
@@ -405,7 +405,7 @@ def _counted(
     """found: the steps that lead to the buffer."""
     several, buffer = len(inside) > 1, _tag(number)
     names = " ".join(["pallets" if several else "pallet", *(_tag(k) for k in sorted(map(things.index, inside)))])
-    listing = _pick(
+    listing = pick(
         rng,
         (
             f"The {names} {'are' if several else 'is'} located in the buffer region {buffer}.",
@@ -415,7 +415,7 @@ def _counted(
         ),
     )
     amount = f"{WORDS[len(inside)]} pallet{'s' if several else ''}"
-    end = _pick(
+    end = pick(
         rng,
         (
             f"Therefore, the buffer area {buffer} has {amount}.",
@@ -444,15 +444,15 @@ _EXTREME_QUESTIONS = (
 
 def _extreme_of_three(scene: Scene, rng: np.random.Generator) -> Question | None:
     pool = scene.of_kind("pallet") if rng.random() < 0.8 else scene.regions
-    things, side = _shuffled(pool, rng)[:3], str(_pick(rng, ("leftmost", "rightmost")))
-    chosen = _extreme(scene, things, side) if len(things) == 3 else None
+    things, side = shuffled(pool, rng)[:3], str(pick(rng, ("leftmost", "rightmost")))
+    chosen = extreme(scene, things, side) if len(things) == 3 else None
     if chosen is None:
         return None
     a, b, c = (f"the {NAMES[thing.kind]} <mask>" for thing in things)
-    text = _pick(rng, _EXTREME_QUESTIONS).format(list=f"{a}, {b}, and {c}", side=side, short=side.removesuffix("most"))
+    text = pick(rng, _EXTREME_QUESTIONS).format(list=f"{a}, {b}, and {c}", side=side, short=side.removesuffix("most"))
     number = things.index(chosen)
     answer = _says(rng, f"The {NAMES[chosen.kind]} {_tag(number)} is the {side} object.")
-    return Question(text, things, answer, str(number), "mcq", _steps(_sides_compared(things, things, side)))
+    return Question(text, things, answer, str(number), "mcq", _steps(sides_compared(things, things, side)))
 
 
 _PICKUP_SINGLE = (
@@ -475,8 +475,8 @@ _PICKUP_TURNED = (
 
 def _pickup(scene: Scene, rng: np.random.Generator) -> Question | None:
     """Which pallet for the transporter; for the one empty transporter when there are several."""
-    pallets = _shuffled(scene.of_kind("pallet"), rng)
-    carriers = _shuffled(scene.of_kind("transporter"), rng)
+    pallets = shuffled(scene.of_kind("pallet"), rng)
+    carriers = shuffled(scene.of_kind("transporter"), rng)
     # fewer candidates now and then, so that one scene has more than one such question
     if rng.random() < 0.5 and len(pallets) > 4:
         pallets = pallets[: int(rng.integers(4, len(pallets)))]
@@ -485,15 +485,15 @@ def _pickup(scene: Scene, rng: np.random.Generator) -> Question | None:
     if not several:
         carriers = carriers[:1]
     free = [thing for thing in carriers if not thing.loaded] if several else carriers
-    chosen = _nearest(free[0], pallets) if len(free) == 1 and len(pallets) >= 3 else None
+    chosen = nearest(free[0], pallets) if len(free) == 1 and len(pallets) >= 3 else None
     if chosen is None:
         return None
     turned = several and rng.random() < 0.4
     things = [*carriers, *pallets] if turned else [*pallets, *carriers]
-    template = _pick(rng, _PICKUP_TURNED if turned else _PICKUP_MANY if several else _PICKUP_SINGLE)
+    template = pick(rng, _PICKUP_TURNED if turned else _PICKUP_MANY if several else _PICKUP_SINGLE)
     text = template.format(p=_masks(len(pallets)), t=_masks(len(carriers)))
     pallet, carrier = _tag(things.index(chosen)), _tag(things.index(free[0]))
-    claim = _pick(
+    claim = pick(
         rng,
         (
             f"The transporter {carrier} is not transporting any boxes. ",
@@ -501,7 +501,7 @@ def _pickup(scene: Scene, rng: np.random.Generator) -> Question | None:
             f"At the moment, the transporter {carrier} is not loaded with any boxes. ",
         ),
     )
-    end = _pick(
+    end = pick(
         rng,
         (
             f"The pallet {pallet} is the closest to the transporter {carrier}, so it is the most suitable choice to pick up.",
@@ -510,18 +510,18 @@ def _pickup(scene: Scene, rng: np.random.Generator) -> Question | None:
         ),
     )
     loads = [f"{_tag(things.index(thing))} {'loaded' if thing.loaded else 'empty'}" for thing in carriers] if several else []
-    steps = _steps(loads, _distances_compared(things, pallets, free[0]))
+    steps = _steps(loads, distances_compared(things, pallets, free[0]))
     return Question(text, things, (claim if several else "") + end, str(things.index(chosen)), "mcq", steps)
 
 
 def _buffer_by_shelf(scene: Scene, rng: np.random.Generator) -> Question | None:
-    buffers = _shuffled(scene.of_kind("buffer"), rng)
+    buffers = shuffled(scene.of_kind("buffer"), rng)
     found = _shelf_and_buffer(scene, buffers, rng)
     if found is None or len(buffers) < 3:
         return None
     side, shelves, shelf, chosen = found
     things = [*buffers, *shelves]
-    text = _pick(
+    text = pick(
         rng,
         (
             "Which buffer region from {b} is positioned closest to the shelves on the {side} among {s}?",
@@ -530,7 +530,7 @@ def _buffer_by_shelf(scene: Scene, rng: np.random.Generator) -> Question | None:
     ).format(b=_masks(len(buffers)), s=_masks(len(shelves)), side=side)
     shelf_tag, tag = _tag(things.index(shelf)), _tag(things.index(chosen))
     answer = f"The shelf {shelf_tag} is the shelf on the {side}. The buffer region {tag} is the closest to the shelf {shelf_tag}."
-    steps = _steps(_sides_compared(things, shelves, side + "most"), _distances_compared(things, buffers, shelf))
+    steps = _steps(sides_compared(things, shelves, side + "most"), distances_compared(things, buffers, shelf))
     return Question(text, things, answer, str(things.index(chosen)), "mcq", steps)
 
 
@@ -557,16 +557,16 @@ _ZERO_SHARE = 0.85
 
 def _pair_distance(scene: Scene, rng: np.random.Generator) -> Question | None:
     one, two = _PAIR_KINDS[int(rng.choice(len(_PAIR_KINDS), p=_PAIR_SHARES))]
-    first = _shuffled(scene.of_kind(one), rng)
-    second = [thing for thing in _shuffled(scene.of_kind(two), rng) if not first or thing is not first[0]]
+    first = shuffled(scene.of_kind(one), rng)
+    second = [thing for thing in shuffled(scene.of_kind(two), rng) if not first or thing is not first[0]]
     if not first or not second:
         return None
-    pair = _shuffled([first[0], second[0]], rng) if rng.random() < 0.3 else [first[0], second[0]]
+    pair = shuffled([first[0], second[0]], rng) if rng.random() < 0.3 else [first[0], second[0]]
     if distance_m(*pair) == 0 and rng.random() > _ZERO_SHARE:
         return None
     a, b = (f"the {NAMES[thing.kind]} <mask>" for thing in pair)
-    text = _pick(rng, _PAIR_QUESTIONS).format(a=a, b=b)
-    return Question(text, pair, _distance_text(pair, 0, 1, rng), _metres(distance_m(*pair)), "distance", _tags(pair, *pair))
+    text = pick(rng, _PAIR_QUESTIONS).format(a=a, b=b)
+    return Question(text, pair, _distance_text(pair, 0, 1, rng), _metres(distance_m(*pair)), "distance", tags(pair, *pair))
 
 
 def _metres(value: float) -> int | float:
@@ -578,10 +578,10 @@ def _distance_text(things: list[SceneObject], i: int, j: int, rng: np.random.Gen
     metres = distance_m(things[i], things[j])
     if metres == 0:
         i, j = (j, i) if things[i].kind == "buffer" else (i, j)
-        verb = _pick(rng, ("is within", "is located within", "is within"))
+        verb = pick(rng, ("is within", "is located within", "is within"))
         return f"The {NAMES[things[i].kind]} {_tag(i)} {verb} the {NAMES[things[j].kind]} {_tag(j)}."
     a, b = (f"the {NAMES[things[k].kind]} {_tag(k)}" for k in (i, j))
-    form = _pick(
+    form = pick(
         rng,
         (
             "the distance of {a} from {b} is {m} meters.",
@@ -595,14 +595,14 @@ def _distance_text(things: list[SceneObject], i: int, j: int, rng: np.random.Gen
 
 
 def _transporter_to_buffer(scene: Scene, rng: np.random.Generator) -> Question | None:
-    carriers, buffers = _shuffled(scene.of_kind("transporter"), rng), _shuffled(scene.of_kind("buffer"), rng)
-    side = str(_pick(rng, ("leftmost", "rightmost", "middle")))
-    chosen = _extreme(scene, buffers, side)
+    carriers, buffers = shuffled(scene.of_kind("transporter"), rng), shuffled(scene.of_kind("buffer"), rng)
+    side = str(pick(rng, ("leftmost", "rightmost", "middle")))
+    chosen = extreme(scene, buffers, side)
     if not carriers or chosen is None:
         return None
     first = rng.random() < 0.8
     things = [carriers[0], *buffers] if first else [*buffers, carriers[0]]
-    text = _pick(
+    text = pick(
         rng,
         (
             "What is the distance between transporter <mask> and the {side} buffer area in {b}?",
@@ -613,17 +613,17 @@ def _transporter_to_buffer(scene: Scene, rng: np.random.Generator) -> Question |
         else ("Among the buffer zones {b}, what is the distance between transporter <mask> and the {side} buffer zone?",),
     ).format(side=side, b=_masks(len(buffers)))
     claim = _says(rng, f"The buffer region {_tag(things.index(chosen))} is the {side} buffer region.")
-    return _chain(text, things, claim, carriers[0], chosen, rng, _sides_compared(things, buffers, side))
+    return _chain(text, things, claim, carriers[0], chosen, rng, sides_compared(things, buffers, side))
 
 
 def _pallet_to_buffer(scene: Scene, rng: np.random.Generator) -> Question | None:
-    pallets, buffers = _shuffled(scene.of_kind("pallet"), rng), _shuffled(scene.of_kind("buffer"), rng)
-    one, two = (str(_pick(rng, ("leftmost", "rightmost"))) for _ in range(2))
-    pallet, buffer = _extreme(scene, pallets, one), _extreme(scene, buffers, two)
+    pallets, buffers = shuffled(scene.of_kind("pallet"), rng), shuffled(scene.of_kind("buffer"), rng)
+    one, two = (str(pick(rng, ("leftmost", "rightmost"))) for _ in range(2))
+    pallet, buffer = extreme(scene, pallets, one), extreme(scene, buffers, two)
     if pallet is None or buffer is None or (distance_m(pallet, buffer) == 0 and rng.random() > 0.5):
         return None
     things = [*buffers, *pallets]
-    text = _pick(
+    text = pick(
         rng,
         (
             "Considering the buffer regions {b} and the pallets {p}, how far is the {one} pallet from the {two} buffer region?",
@@ -633,16 +633,16 @@ def _pallet_to_buffer(scene: Scene, rng: np.random.Generator) -> Question | None
     ).format(b=_masks(len(buffers)), p=_masks(len(pallets)), one=one, two=two)
     claim = _says(rng, f"{_tag(things.index(pallet))} is the {one} pallet.")
     claim += " " + _says(rng, f"{_tag(things.index(buffer))} is the {two} buffer region.")
-    found = [*_sides_compared(things, pallets, one), *_sides_compared(things, buffers, two)]
+    found = [*sides_compared(things, pallets, one), *sides_compared(things, buffers, two)]
     return _chain(text, things, claim, pallet, buffer, rng, found)
 
 
 def _pallets_apart(scene: Scene, rng: np.random.Generator) -> Question | None:
-    pallets = _shuffled(scene.of_kind("pallet"), rng)
-    left, right = _extreme(scene, pallets, "leftmost"), _extreme(scene, pallets, "rightmost")
+    pallets = shuffled(scene.of_kind("pallet"), rng)
+    left, right = extreme(scene, pallets, "leftmost"), extreme(scene, pallets, "rightmost")
     if left is None or right is None or len(pallets) < 3:
         return None
-    text = _pick(
+    text = pick(
         rng,
         (
             "How far is the leftmost pallet from the rightmost pallet among the pallets {p}?",
@@ -652,18 +652,18 @@ def _pallets_apart(scene: Scene, rng: np.random.Generator) -> Question | None:
     ).format(p=_masks(len(pallets)))
     a, b = _tag(pallets.index(left)), _tag(pallets.index(right))
     claim = _says(rng, f"{a} is the leftmost pallet, and {b} is the rightmost pallet.")
-    found = [*_sides_compared(pallets, pallets, "leftmost"), *_sides_compared(pallets, pallets, "rightmost")]
+    found = [*sides_compared(pallets, pallets, "leftmost"), *sides_compared(pallets, pallets, "rightmost")]
     return _chain(text, pallets, claim, left, right, rng, found)
 
 
 def _pallet_to_shelf(scene: Scene, rng: np.random.Generator) -> Question | None:
-    pallets, shelves = _shuffled(scene.of_kind("pallet"), rng), _shuffled(scene.of_kind("shelf"), rng)
-    side = str(_pick(rng, ("leftmost", "rightmost")))
-    pallet = _extreme(scene, pallets, side)
+    pallets, shelves = shuffled(scene.of_kind("pallet"), rng), shuffled(scene.of_kind("shelf"), rng)
+    side = str(pick(rng, ("leftmost", "rightmost")))
+    pallet = extreme(scene, pallets, side)
     if pallet is None or not shelves:
         return None
     things = [*pallets, shelves[0]]
-    text = _pick(
+    text = pick(
         rng,
         (
             "Given the pallets {p}, how far is the {side} pallet from the shelf <mask>?",
@@ -671,7 +671,7 @@ def _pallet_to_shelf(scene: Scene, rng: np.random.Generator) -> Question | None:
         ),
     ).format(p=_masks(len(pallets)), side=side)
     claim = _says(rng, f"{_tag(things.index(pallet))} is the {side} pallet.")
-    return _chain(text, things, claim, pallet, shelves[0], rng, _sides_compared(things, pallets, side))
+    return _chain(text, things, claim, pallet, shelves[0], rng, sides_compared(things, pallets, side))
 
 
 def _chain(
@@ -689,7 +689,7 @@ def _chain(
 def _one(scene: Scene, rng: np.random.Generator) -> SceneObject:
     """A visible object; kinds equally often, so that the many pallets do not swamp the rest."""
     kinds = sorted({thing.kind for thing in scene.regions})
-    return _pick(rng, scene.of_kind(str(_pick(rng, kinds))))  # type: ignore[no-any-return]
+    return pick(rng, scene.of_kind(str(pick(rng, kinds))))  # type: ignore[no-any-return]
 
 
 def _full_name(thing: SceneObject) -> str:
@@ -699,7 +699,7 @@ def _full_name(thing: SceneObject) -> str:
 def _what(scene: Scene, rng: np.random.Generator) -> Question | None:
     thing = _one(scene, rng)
     name = _full_name(thing)
-    text = _pick(rng, ("What is <mask>?", "What kind of object is <mask>?", "Can you name the object in <mask>?"))
+    text = pick(rng, ("What is <mask>?", "What kind of object is <mask>?", "Can you name the object in <mask>?"))
     article = "an" if name[0] in "aeiou" else "a"
     return Question(text, [thing], f"[Region 0] is {article} {name}.", name, "what", "[Region 0]")
 
@@ -707,7 +707,7 @@ def _what(scene: Scene, rng: np.random.Generator) -> Question | None:
 def _where(scene: Scene, rng: np.random.Generator) -> Question | None:
     thing = _one(scene, rng)
     across, down = _percent(thing.image_xy[0] / scene.camera.width), _percent(thing.image_xy[1] / scene.camera.height)
-    text = _pick(rng, ("Where is <mask>?", "Where in the image is <mask>?", "What is the position of <mask> in the image?"))
+    text = pick(rng, ("Where is <mask>?", "Where in the image is <mask>?", "What is the position of <mask> in the image?"))
     answer = f"[Region 0] is {across} percent from the left and {down} percent from the top of the image."
     return Question(text, [thing], answer, f"{across:02d} {down:02d}", "where", "[Region 0]")
 
@@ -716,17 +716,17 @@ def _from_camera(scene: Scene, rng: np.random.Generator) -> Question | None:
     thing = _one(scene, rng)
     metres = round(float(np.linalg.norm(thing.camera_center_m)), 2)
     forms = ("How far is <mask> from the camera?", "What is the distance of <mask> from the camera?", "How distant is <mask> from us?")
-    text = _pick(rng, forms)
+    text = pick(rng, forms)
     return Question(text, [thing], f"[Region 0] is {metres:.2f} meters from the camera.", metres, "depth", "[Region 0]")
 
 
 def _closer(scene: Scene, rng: np.random.Generator) -> Question | None:
-    pair = _shuffled(scene.regions, rng)[:2]
+    pair = shuffled(scene.regions, rng)[:2]
     away = [float(np.linalg.norm(thing.camera_center_m)) for thing in pair]
     if len(pair) < 2 or max(away) < 1.05 * min(away):
         return None
     near = int(np.argmin(away))
-    text = _pick(rng, ("Which is closer to the camera, <mask> or <mask>?", "Which of <mask> and <mask> is nearer to the observer?"))
+    text = pick(rng, ("Which is closer to the camera, <mask> or <mask>?", "Which of <mask> and <mask> is nearer to the observer?"))
     steps = ", ".join(f"{_tag(k)} {brief_metres(value)}" for k, value in enumerate(away))
     return Question(text, pair, f"{_tag(near)} is closer to the camera.", str(near), "closer", steps)
 
@@ -736,14 +736,14 @@ def _inside(scene: Scene, rng: np.random.Generator) -> Question | None:
     goods, buffers = scene.of_kind("pallet") + scene.of_kind("transporter"), scene.of_kind("buffer")
     if not goods or not buffers:
         return None
-    buffer = _pick(rng, buffers)
+    buffer = pick(rng, buffers)
     wanted = rng.random() < 0.5
     goods = [thing for thing in goods if in_buffer(thing, buffer) == wanted]
     if not goods:
         return None
-    thing = _pick(rng, goods)
+    thing = pick(rng, goods)
     name = NAMES[thing.kind]
-    text = _pick(rng, ("Is the {n} <mask> inside the buffer region <mask>?", "Does the {n} <mask> stand in the buffer region <mask>?"))
+    text = pick(rng, ("Is the {n} <mask> inside the buffer region <mask>?", "Does the {n} <mask> stand in the buffer region <mask>?"))
     text = text.format(n=name)
     answer = f"The {name} [Region 0] is {'inside' if wanted else 'outside'} the buffer region [Region 1]."
     short = "in" if wanted else "out"
@@ -761,12 +761,12 @@ def _survey(kind: str, text: str, things: list[SceneObject], values: Sequence[st
 
 
 def _several(scene: Scene, rng: np.random.Generator, pool: Sequence[SceneObject] | None = None) -> list[SceneObject]:
-    return _shuffled(scene.regions if pool is None else pool, rng)[: int(rng.integers(3, 11))]
+    return shuffled(scene.regions if pool is None else pool, rng)[: int(rng.integers(3, 11))]
 
 
 def _positions(scene: Scene, rng: np.random.Generator) -> Question | None:
     things = _several(scene, rng)
-    text = _pick(rng, ("Where in the image are {m}?", "What are the positions of {m} in the image?")).format(m=_masks(len(things)))
+    text = pick(rng, ("Where in the image are {m}?", "What are the positions of {m} in the image?")).format(m=_masks(len(things)))
     size = (scene.camera.width, scene.camera.height)
     values = [" ".join(f"{_percent(xy / side):02d}" for xy, side in zip(thing.image_xy, size, strict=True)) for thing in things]
     return _survey("positions", text, things, values, "{r} is at {v} percent of the width and height.")
@@ -774,22 +774,22 @@ def _positions(scene: Scene, rng: np.random.Generator) -> Question | None:
 
 def _depths(scene: Scene, rng: np.random.Generator) -> Question | None:
     things = _several(scene, rng)
-    text = _pick(rng, ("How far are {m} from the camera?", "What are the distances of {m} from the camera?")).format(m=_masks(len(things)))
+    text = pick(rng, ("How far are {m} from the camera?", "What are the distances of {m} from the camera?")).format(m=_masks(len(things)))
     values = [brief_metres(float(np.linalg.norm(thing.camera_center_m))) for thing in things]
     return _survey("depths", text, things, values, "{r} is {v} meters from the camera.")
 
 
 def _kinds(scene: Scene, rng: np.random.Generator) -> Question | None:
     things = _several(scene, rng)
-    text = _pick(rng, ("What are {m}?", "What kinds of objects are {m}?")).format(m=_masks(len(things)))
+    text = pick(rng, ("What are {m}?", "What kinds of objects are {m}?")).format(m=_masks(len(things)))
     return _survey("kinds", text, things, [_full_name(thing) for thing in things], "{r} is a {v}.")
 
 
 def _loads(scene: Scene, rng: np.random.Generator) -> Question | None:
-    things = _shuffled(scene.of_kind("transporter"), rng)
+    things = shuffled(scene.of_kind("transporter"), rng)
     if not things:
         return None
-    text = _pick(rng, ("Are the transporters {m} loaded or empty?", "Which of the transporters {m} carry a load?"))
+    text = pick(rng, ("Are the transporters {m} loaded or empty?", "Which of the transporters {m} carry a load?"))
     values = ["loaded" if thing.loaded else "empty" for thing in things]
     return _survey("loads", text.format(m=_masks(len(things))), things, values, "{r} is {v}.")
 
@@ -799,7 +799,7 @@ def _distances(scene: Scene, rng: np.random.Generator) -> Question | None:
     if len(found) < 2:
         return None
     anchor, *things = found
-    text = _pick(rng, ("How far are {m} from the {a} <mask>?", "What are the distances from {m} to the {a} <mask>?"))
+    text = pick(rng, ("How far are {m} from the {a} <mask>?", "What are the distances from {m} to the {a} <mask>?"))
     text = text.format(m=_masks(len(things)), a=NAMES[anchor.kind])
     values = [brief_metres(distance_m(thing, anchor)) for thing in things]
     return _survey("distances", text, [*things, anchor], values, f"{{r}} is {{v}} meters from {_tag(len(things))}.")
@@ -810,10 +810,10 @@ def _sides(scene: Scene, rng: np.random.Generator) -> Question | None:
     if not found:
         return None
     anchor = found[0]
-    things = [thing for thing in found[1:] if _by_side(scene, [thing, anchor]) is not None]
+    things = [thing for thing in found[1:] if by_side(scene, [thing, anchor]) is not None]
     if not things:
         return None
-    text = _pick(
+    text = pick(
         rng, ("Are {m} to the left or right of the {a} <mask>?", "On which side of the {a} in the last mask are {m}? It is <mask>.")
     )
     text = text.format(m=_masks(len(things)), a=NAMES[anchor.kind])
@@ -825,8 +825,8 @@ def _insides(scene: Scene, rng: np.random.Generator) -> Question | None:
     things, buffers = _several(scene, rng, scene.of_kind("pallet") + scene.of_kind("transporter")), scene.of_kind("buffer")
     if not things or not buffers:
         return None
-    buffer = _pick(rng, buffers)
-    text = _pick(rng, ("Which of {m} are inside the buffer region <mask>?", "Are {m} in or out of the buffer region <mask>?"))
+    buffer = pick(rng, buffers)
+    text = pick(rng, ("Which of {m} are inside the buffer region <mask>?", "Are {m} in or out of the buffer region <mask>?"))
     values = ["in" if in_buffer(thing, buffer) else "out" for thing in things]
     tag = _tag(len(things))
     return _survey("insides", text.format(m=_masks(len(things))), [*things, buffer], values, f"{{r}} is {{v}} of the buffer region {tag}.")
@@ -836,7 +836,7 @@ def _width_of(scene: Scene, rng: np.random.Generator) -> Question | None:
     thing = _one(scene, rng)
     metres = round(max(thing.size_m[:2]), 2)
     name = NAMES[thing.kind]
-    text = _pick(rng, (f"How wide is the {name} <mask>?", f"What is the width of the {name} <mask>?"))
+    text = pick(rng, (f"How wide is the {name} <mask>?", f"What is the width of the {name} <mask>?"))
     return Question(text, [thing], f"The width of the {name} [Region 0] is {metres:.2f} meters.", metres, "width", "[Region 0]")
 
 
@@ -846,13 +846,13 @@ def _height_of(scene: Scene, rng: np.random.Generator) -> Question | None:
         return None
     metres = round(thing.size_m[2], 2)
     name = NAMES[thing.kind]
-    text = _pick(rng, (f"How tall is the {name} <mask>?", f"What is the height of the {name} <mask>?"))
+    text = pick(rng, (f"How tall is the {name} <mask>?", f"What is the height of the {name} <mask>?"))
     return Question(text, [thing], f"The height of the {name} [Region 0] is {metres:.2f} meters.", metres, "height", "[Region 0]")
 
 
 def _tops_apart(scene: Scene, rng: np.random.Generator) -> Question | None:
     """Vertical distance between the middles."""
-    pair = _shuffled([thing for thing in scene.regions if thing.kind != "buffer"], rng)[:2]
+    pair = shuffled([thing for thing in scene.regions if thing.kind != "buffer"], rng)[:2]
     if len(pair) < 2:
         return None
     metres = round(abs(float(pair[0].center_m[2] - pair[1].center_m[2])), 2)
@@ -866,7 +866,7 @@ def _tops_apart(scene: Scene, rng: np.random.Generator) -> Question | None:
 
 def _behind(scene: Scene, rng: np.random.Generator) -> Question | None:
     """Farther along the floor from the camera is behind."""
-    pair = _shuffled(scene.regions, rng)[:2]
+    pair = shuffled(scene.regions, rng)[:2]
     away = [float(np.linalg.norm(thing.center_m[:2] - scene.pose.position[:2])) for thing in pair]
     if len(pair) < 2 or abs(away[0] - away[1]) < 0.5:
         return None
@@ -878,7 +878,7 @@ def _behind(scene: Scene, rng: np.random.Generator) -> Question | None:
 
 def _above(scene: Scene, rng: np.random.Generator) -> Question | None:
     """Higher in the picture."""
-    pair = _shuffled(scene.regions, rng)[:2]
+    pair = shuffled(scene.regions, rng)[:2]
     if len(pair) < 2 or abs(pair[0].image_xy[1] - pair[1].image_xy[1]) < SIDE_MARGIN * scene.camera.height:
         return None
     side = "above" if pair[0].image_xy[1] < pair[1].image_xy[1] else "below"
@@ -887,7 +887,7 @@ def _above(scene: Scene, rng: np.random.Generator) -> Question | None:
     return Question(text, pair, f"The {a} [Region 0] is {side} the {b} [Region 1] in the image.", side, "above")
 
 
-_OFFICIAL_MAKERS: dict[str, list[tuple[float, _Maker]]] = {
+_OFFICIAL_MAKERS: dict[str, list[tuple[float, Maker]]] = {
     "left_right": [(1.0, _left_right)],
     "count": [(0.85, _count), (0.15, _count_by_shelf)],
     "mcq": [(0.22, _extreme_of_three), (0.68, _pickup), (0.1, _buffer_by_shelf)],
@@ -899,7 +899,7 @@ _OFFICIAL_MAKERS: dict[str, list[tuple[float, _Maker]]] = {
         (0.04, _pallet_to_shelf),
     ],
 }
-_WARMUP_MAKERS: dict[str, list[tuple[float, _Maker]]] = {
+_WARMUP_MAKERS: dict[str, list[tuple[float, Maker]]] = {
     "single": [(0.25, _what), (0.35, _where), (0.4, _from_camera)],
     "size": [(0.5, _width_of), (0.5, _height_of)],
     "pair": [(0.4, _closer), (0.6, _left_right)],
@@ -907,7 +907,7 @@ _WARMUP_MAKERS: dict[str, list[tuple[float, _Maker]]] = {
     "distance": [(1.0, _pair_distance)],
     "survey": [(0.15, _positions), (0.1, _depths), (0.1, _kinds), (0.25, _distances), (0.1, _sides), (0.15, _insides), (0.15, _loads)],
 }
-_EXTRA_MAKERS: dict[str, list[tuple[float, _Maker]]] = {
+_EXTRA_MAKERS: dict[str, list[tuple[float, Maker]]] = {
     "width": [(1.0, _width_of)],
     "height": [(1.0, _height_of)],
     "vertical": [(1.0, _tops_apart)],

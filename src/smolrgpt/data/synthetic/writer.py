@@ -3,6 +3,7 @@
     <root>/<split>.json            the four official categories
     <root>/<split>_warmup.json     what and where single regions are, pairs
     <root>/<split>_extra.json      width, height, vertical, behind, above
+    <root>/<split>_plain.json      the official four, widths and heights in people's own words; row["wording"]: known or reserved
     <root>/<split>_captions.json   one description a scene
     <root>/<split>/                images, depths, depths_metric, cameras.json, settings.json
 
@@ -29,14 +30,15 @@ from tqdm import tqdm
 from smolrgpt.data.schema import DataError
 from smolrgpt.data.synthetic.captions import caption_row
 from smolrgpt.data.synthetic.layouts import resolve_layouts
+from smolrgpt.data.synthetic.plain import WORDINGS, plain_questions
 from smolrgpt.data.synthetic.questions import extra_questions, scene_questions, to_row, warmup_questions
 from smolrgpt.data.synthetic.scene import SURROUNDINGS, VIEWS, Scene, generate_scene, random_generator
 
 #: Rises whenever the same seed gives other pictures or rows, so that an old set is never mistaken for a new one.
-GENERATOR_VERSION = 4
+GENERATOR_VERSION = 5
 SETTINGS_FILE = "settings.json"
-_WARMUP_SHARE, _EXTRA_SHARE = 0.75, 0.25
-_NAMES = ("", "_warmup", "_extra", "_captions")
+_WARMUP_SHARE, _EXTRA_SHARE, _PLAIN_SHARE = 0.75, 0.25, 0.5
+_NAMES = ("", "_warmup", "_extra", "_plain", "_captions")
 
 
 def write_dataset(
@@ -131,6 +133,7 @@ def _write_scene(index: int, partial: Path, settings: dict[str, Any]) -> int:
     stem = f"{index:06d}"
     _write_pictures(scene, partial, stem)
     rows = _rows(scene, f"{stem}.png", f"{settings['seed']}/{index}", settings["questions_per_scene"], rng)
+    rows["_plain"] = _plain_rows(scene, f"{stem}.png", settings, index)
     record = {"image": f"{stem}.png", "camera": _camera(scene), "rows": rows}
     target = _record(partial, index)
     temporary = target.with_suffix(".tmp")
@@ -162,6 +165,17 @@ def _rows(scene: Scene, image: str, key: str, count: int, rng: np.random.Generat
     }
     identifier = hashlib.md5(f"{key}/caption".encode(), usedforsecurity=False).hexdigest()
     return {**rows, "_captions": [caption_row(scene, image, identifier, rng)]}
+
+
+def _plain_rows(scene: Scene, image: str, settings: dict[str, Any], index: int) -> list[dict[str, Any]]:
+    """Both wordings, from a stream of their own, so that other questions stay what they were before there were plain ones."""
+    rng, count = random_generator(settings["seed"], index, 2), max(1, round(_PLAIN_SHARE * settings["questions_per_scene"]))
+    rows = []
+    for wording in WORDINGS:
+        for k, question in enumerate(plain_questions(scene, rng, count, wording)):
+            row = to_row(question, image, scene.layout, f"{settings['seed']}/{index}/_plain/{wording}/{k}", rng)
+            rows.append({**row, "wording": wording})
+    return rows
 
 
 def _camera(scene: Scene) -> dict[str, float]:

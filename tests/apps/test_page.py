@@ -1,0 +1,263 @@
+"""Laws of the web page: what gestures mark, what files do, what is shown; and once in a real browser, where there is one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from smolrgpt.apps.page import scene as scenes
+from smolrgpt.apps.page import views
+from smolrgpt.apps.page.scene import Scene
+from smolrgpt.data.regions import from_box, from_mask, to_mask
+from smolrgpt.data.schema import Camera, DataError, DepthMap
+from smolrgpt.predictor import Answer
+
+WIDTH, HEIGHT = 80, 60
+ANSWER = Answer("[Region 0][Region 1]: 2.5", 2.5, "distance", 0.1, 0.9)
+
+
+def blank() -> Scene:
+    pixels = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    return Scene(Image.fromarray(pixels))
+
+
+def metric() -> Scene:
+    """A camera 2 m above a floor, looking along it, a box standing on it."""
+    scene = blank()
+    rows = np.arange(HEIGHT)[:, None] + np.zeros((1, WIDTH))
+    depth = np.where(rows > 32, 2.0 * 60 / np.maximum(rows - 30, 1), 40.0).astype(np.float32)
+    depth[20:50, 30:50] = 6.0
+    scene.depth, scene.camera = DepthMap(depth, "metric"), Camera(60.0, 60.0, WIDTH / 2, 30.0, WIDTH, HEIGHT)
+    scene.regions = [from_box([30, 20, 50, 50], HEIGHT, WIDTH)]
+    return scene
+
+
+# --------------------------------------------------------------------------------------------------------------------- gestures
+def test_gestures_mark_what_they_cover() -> None:
+    scene = blank()
+    scenes.mark(scene, "box", {"box": [0.25, 0.5, 0.5, 1.0]})
+    assert scene.regions == [from_box([20, 30, 40, 60], HEIGHT, WIDTH)]
+    scenes.mark(scene, "polygon", {"points": [[0.0, 0.0], [0.5, 0.0], [0.5, 0.5], [0.0, 0.5]]})
+    assert to_mask(scene.regions[1])[: HEIGHT // 2, : WIDTH // 2].mean() > 0.95
+    painted = Image.new("RGBA", (WIDTH // 2, HEIGHT // 2))
+    painted.paste((255, 140, 0, 255), (0, 0, 10, 10))
+    scenes.mark(scene, "brush", {"mask": painted})
+    assert to_mask(scene.regions[2]).sum() == 20 * 20
+    assert any("<region 2>" in question for question in scene.examples)
+    scenes.mark(scene, "delete", {"number": 0})
+    scenes.mark(scene, "undo", {})
+    assert len(scene.regions) == 1 and to_mask(scene.regions[0])[0, 0]
+    scenes.mark(scene, "clear", {})
+    scenes.mark(scene, "undo", {})
+    scenes.mark(scene, "delete", {"number": 7})
+    assert (scene.regions, scene.examples) == ([], [])
+
+
+def test_what_cannot_be_marked_says_why() -> None:
+    scene = blank()
+    for action, data, expected in (
+        ("box", {"box": [0.5, 0.5, 0.5, 0.6]}, "empty"),
+        ("polygon", {"points": [[0, 0], [1, 1]]}, "three points"),
+        ("brush", {"mask": Image.new("RGBA", (8, 8))}, "no pixel"),
+        ("pick", {"x": 0.5, "y": 0.5}, "no masks to pick from"),
+    ):
+        with pytest.raises(DataError, match=expected):
+            scenes.mark(scene, action, data)
+    for _ in range(scenes.MAX_REGIONS):
+        scenes.mark(scene, "box", {"box": [0, 0, 1, 1]})
+    with pytest.raises(DataError, match="take one away"):
+        scenes.mark(scene, "box", {"box": [0, 0, 1, 1]})
+
+
+def test_instances_of_a_mask_file_are_picked_by_clicking(tmp_path: Path) -> None:
+    labels = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
+    labels[10:20, 10:30], labels[40:50, 50:70] = 7, 200
+    colours = np.zeros((HEIGHT, WIDTH, 3), dtype=np.uint8)
+    colours[labels == 7], colours[labels == 200] = (255, 0, 0), (0, 0, 255)
+    Image.fromarray(labels).save(tmp_path / "labels.png")
+    Image.fromarray(colours).save(tmp_path / "colours.png")
+    for name in ("labels.png", "colours.png"):
+        scene = blank()
+        assert scenes.with_instances(scene, tmp_path / name) == 2
+        scenes.mark(scene, "pick", {"x": 60 / WIDTH, "y": 45 / HEIGHT})
+        assert scene.regions == [from_mask(labels == 200)]
+        with pytest.raises(DataError, match="region 0 already"):
+            scenes.mark(scene, "pick", {"x": 55 / WIDTH, "y": 41 / HEIGHT})
+        with pytest.raises(DataError, match="no instance in this place"):
+            scenes.mark(scene, "pick", {"x": 0.999, "y": 0.999})
+    Image.new("L", (WIDTH, HEIGHT)).save(tmp_path / "empty.png")
+    Image.new("L", (WIDTH, WIDTH), 1).save(tmp_path / "square.png")
+    for name, expected in (("empty.png", "holds no instance"), ("square.png", "expected masks of it")):
+        with pytest.raises(DataError, match=expected):
+            scenes.with_instances(blank(), tmp_path / name)
+
+
+def test_bad_files_change_nothing(tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    (tmp_path / "list.json").write_text("[]")
+    np.save(tmp_path / "square.npy", np.ones((50, 50), np.float32))
+    for call in (
+        lambda scene: scenes.open_picture(tmp_path / "broken.png"),
+        lambda scene: scenes.with_depth(scene, tmp_path / "broken.png"),
+        lambda scene: scenes.with_depth(scene, tmp_path / "square.npy"),
+        lambda scene: scenes.with_camera(scene, "1, 2"),
+        lambda scene: scenes.with_camera(scene, "a b c d"),
+        lambda scene: scenes.with_camera(scene, "0, 1, 2, 3"),
+        lambda scene: scenes.open_sample(tmp_path / "list.json"),
+    ):
+        scene = blank()
+        with pytest.raises(DataError):
+            call(scene)
+        assert (scene.depth, scene.camera) == (None, None)
+
+
+def test_a_saved_sample_opens_as_it_was(tmp_path: Path) -> None:
+    scene = metric()
+    scene.history = [("How tall is <region 0>?", ANSWER)]
+    paths = scenes.export_sample(scene, tmp_path)
+    assert all(path.is_file() for path in paths)
+    again = scenes.open_sample(paths[0])
+    assert (again.regions, again.camera) == (scene.regions, scene.camera)
+    assert np.array_equal(np.asarray(again.image), np.asarray(scene.image))
+    assert json.loads(paths[0].read_text())["normalized_answer"] == 2.5
+    assert Image.open(scenes.export_picture(scene, tmp_path)).width > 600
+
+
+def test_drawn_scenes_come_with_regions_and_questions_and_are_repeatable() -> None:
+    one, two, other = scenes.draw_scene(3), scenes.draw_scene(3), scenes.draw_scene(4, "reserved")
+    assert np.array_equal(np.asarray(one.image), np.asarray(two.image)) and one.examples == two.examples
+    assert not np.array_equal(np.asarray(one.image), np.asarray(other.image))
+    assert one.is_metric and len(one.regions) >= 2 and all("<region" in question for question in one.examples)
+
+
+# ------------------------------------------------------------------------------------------------------------------------- shown
+def test_marks_lie_where_their_regions_are() -> None:
+    scene = blank()
+    scene.regions = [from_box([20, 30, 40, 60], HEIGHT, WIDTH), from_box([0, 0, 1, 1], HEIGHT, WIDTH)]
+    first, tiny = views.marks(scene)
+    assert first["place"] == [25.0, 50.0, 25.0, 50.0] and first["mask"].startswith("data:image/png")
+    assert 25 < first["anchor"][0] < 50 and 50 < first["anchor"][1] < 100
+    assert (tiny["number"], tiny["place"][:2]) == (1, [0.0, 0.0])
+    large = Scene(Image.new("RGB", (4000, 3000)), regions=[from_box([0, 0, 2, 2], 3000, 4000)])
+    assert views.marks(large)[0]["place"][2] > 0, "what is thinner than a shown pixel is still there"
+    assert views.stage(large)["width"] == views.SHOWN_SIDE
+
+
+def test_answers_are_escaped_and_name_regions() -> None:
+    text = views.finished("Is <region 1> <b>?", ANSWER)
+    assert "<b>" not in text and "2.5 m" in text and 'class="chip"' in text
+    assert views.named("[Region 3] [Region 0][Region 3]") == [0, 3]
+    assert "<script>" not in views.growing("<script>", "<script>")
+
+
+def test_space_is_measured_from_the_floor() -> None:
+    scene = metric()
+    floor = views.floor_of(scene)
+    assert floor is not None and floor.height_m == pytest.approx(2.0, abs=0.05)
+    (line,) = views.measured(scene, floor)
+    top = float(line.rpartition("top at ")[2].removesuffix(" m"))
+    assert top == pytest.approx(2.0 + 10 / 60 * 6, abs=0.15), "a pixel ten rows above the horizon, six metres away"
+    for figure in (views.top_down(scene), views.cloud(scene)):
+        assert len(figure.data) >= 3 and json.loads(figure.to_json())["layout"]
+
+
+# ------------------------------------------------------------------------------------------------------------------- in a browser
+def _chromium() -> str | None:
+    return next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Iterator[Any]:
+    """The bundled model's page in a browser; skipped where there is none."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    if _chromium() is None:
+        pytest.skip("no Chromium on this machine")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "smolrgpt", "demo", "--no-open", "--port", str(port)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            _wait_for(f"http://127.0.0.1:{port}", process)
+            with playwright.sync_playwright() as driver:
+                quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run"]
+                browser = driver.chromium.launch(executable_path=_chromium(), args=quiet)
+                page = browser.new_page(viewport={"width": 1300, "height": 900})
+                page.set_default_timeout(60_000)
+                requested: list[str] = []
+                page.on("request", lambda request: requested.append(request.url))
+                page.goto(f"http://127.0.0.1:{port}")
+                page.wait_for_selector(".chips .one")
+                yield page
+                browser.close()
+                outside = [url for url in requested if not url.startswith((f"http://127.0.0.1:{port}", "data:", "blob:"))]
+                assert not outside, "the page works without the network"
+        finally:
+            process.terminate()
+
+
+def _wait_for(url: str, process: subprocess.Popen[str]) -> None:
+    for _ in range(240):
+        try:
+            urllib.request.urlopen(url, timeout=5)
+            return
+        except OSError:
+            assert process.poll() is None, process.stderr.read() if process.stderr else ""
+            time.sleep(0.5)
+    raise TimeoutError(url)
+
+
+def _drag(page: Any, box: tuple[float, float, float, float]) -> None:
+    frame = page.locator(".view canvas").first.bounding_box()
+    at = [(frame["x"] + x * frame["width"], frame["y"] + y * frame["height"]) for x, y in (box[:2], box[2:])]
+    page.mouse.move(*at[0])
+    page.mouse.down()
+    page.mouse.move(*at[1], steps=4)
+    page.mouse.up()
+
+
+def test_a_person_marks_two_boxes_asks_and_reads_the_answer(page: Any, tmp_path: Path) -> None:
+    page.click("[data-act=clear]")
+    page.wait_for_selector(".chips .none")
+    _drag(page, (0.1, 0.4, 0.3, 0.8))
+    page.wait_for_function("document.querySelectorAll('.chips .one').length == 1")
+    page.locator(".view canvas").first.focus()  # the second one with the keyboard
+    page.keyboard.press("Enter")
+    for key in ("Shift+ArrowRight", "Shift+ArrowDown", "Shift+ArrowRight", "Shift+ArrowDown", "Enter"):
+        page.keyboard.press(key)
+    page.wait_for_function("document.querySelectorAll('.chips .one').length == 2")
+    page.fill("#question textarea", "Is ")
+    page.click(".chips .one >> nth=0 >> button >> nth=0")
+    page.keyboard.type(" to the left or right of")
+    page.click(".chips .one >> nth=1 >> button >> nth=0")
+    page.keyboard.type("?")
+    assert page.input_value("#question textarea") == "Is <region 0> to the left or right of <region 1>?"
+    page.click("#question button")
+    page.wait_for_selector(".said .short")
+    assert page.inner_text(".said .short") == "left"
+    page.wait_for_selector(".history td")
+    page.click("button[role=tab]:has-text('From above')")
+    page.wait_for_selector("#above .js-plotly-plot")
+
+    page.fill("#question textarea", "How tall is <region 9>?")
+    page.click("#question button")
+    page.wait_for_selector("text=the question mentions <region 9>")
+
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    page.click("#files button >> nth=0")
+    page.set_input_files("#files input[type=file] >> nth=0", str(broken))
+    page.wait_for_selector("text=cannot read this picture")
+    assert page.locator(".chips .one").count() == 2, "what was there is still there"
