@@ -26,7 +26,8 @@ from smolrgpt.data.depth import Polarity, depth_from_array, depth_from_picture, 
 from smolrgpt.data.files import read_picture, to_rgb
 from smolrgpt.data.geometry import ASPECT_TOLERANCE, same_aspect
 from smolrgpt.data.loading import load_image, load_sample_depth
-from smolrgpt.data.schema import REGION_PLACEHOLDER, Camera, DataError, DepthMap, Packed, Region, Sample, brief
+from smolrgpt.data.mentions import REGION_NUMBERS, how_to_mention, read_mentions
+from smolrgpt.data.schema import Camera, DataError, DepthMap, Packed, Region, Sample, brief
 from smolrgpt.decoding import (
     FIELD_SEPARATOR,
     AnswerField,
@@ -64,8 +65,6 @@ REMEMBERED_BYTES = 256_000_000
 #: The file by which an exported model is known (see ``exported.py``).
 EXPORT_RECORD = "export.json"
 
-_MENTION = re.compile(r"<\s*region\s*(\d+)\s*>", re.IGNORECASE)
-_BROKEN_MENTION = re.compile(r"<\s*region\b[^<>]{0,20}>", re.IGNORECASE)
 _ANSWERED_REGION = re.compile(r"\[Region (\d+)\]", re.IGNORECASE)
 
 
@@ -252,7 +251,7 @@ class Predictor:
         picture = as_image(image)
         mentions = [read_mentions(question, len(regions)) for question in questions]
         if regions and not any(numbers for _, numbers in mentions):
-            raise ValueError(f"{len(regions)} regions were given but no question mentions one; {_how_to_mention(len(regions))}")
+            raise ValueError(f"{len(regions)} regions were given but no question mentions one; {how_to_mention(len(regions))}")
         table = [as_region(region, picture.height, picture.width) for region in regions]
         for number, region in enumerate(table):
             _check_region(f"region {number}", region, picture)
@@ -371,10 +370,14 @@ class Predictor:
         for chunk in _chunks(samples, 4 * batch_size):
             started = time.perf_counter()
             asked = [samples[i] for i in chunk]
-            questions = [_Question(s.question, s.category or infer_category(s.question), s.regions) for s in asked]
+            questions = [
+                _Question(s.question, s.category or infer_category(s.question), s.regions, s.metadata.get(REGION_NUMBERS, ()))
+                for s in asked
+            ]
             said = self._predict_chunk(asked, questions, batch_size)
             seconds = (time.perf_counter() - started) / len(chunk)
-            answers |= zip(chunk, map(_read_answer, questions, said, itertools.repeat(seconds)), strict=False)
+            read = [_renumbered(_read_answer(q, one, seconds), q.numbers) for q, one in zip(questions, said, strict=True)]
+            answers |= zip(chunk, read, strict=True)
         return [answers[i] for i in range(len(samples))]
 
     def _predict_chunk(self, samples: list[Sample], questions: list[_Question], batch_size: int) -> list[_Said]:
@@ -627,42 +630,6 @@ def _digest(array: np.ndarray) -> tuple[Any, ...]:
 
 
 # -------------------------------------------------------------------------------------------------------------------- questions
-def read_mentions(question: str, num_regions: int) -> tuple[str, list[int]]:
-    """A question with ``<region k>`` or ``<mask>`` -> (text with one ``<mask>`` per mention, region number of each mention).
-
-    Raises ValueError for a number out of range, both spellings mixed, or a count of ``<mask>`` that is not ``num_regions``.
-    """
-    if not isinstance(question, str):
-        raise ValueError(f"a question is a {type(question).__name__}; expected a string")
-    numbers = [int(number) for number in _MENTION.findall(question)]
-    masks = question.count(REGION_PLACEHOLDER)
-    broken = [text for text in _BROKEN_MENTION.findall(question) if not _MENTION.fullmatch(text)]
-    if broken:
-        raise ValueError(f"cannot read {broken[0]!r} in the question; {_how_to_mention(num_regions)}")
-    if numbers and masks:
-        raise ValueError(f"the question mixes <region k> and {REGION_PLACEHOLDER}; use one of the two: {question[:80]!r}")
-    wrong = [number for number in numbers if number >= num_regions]
-    if wrong:
-        raise ValueError(f"the question mentions <region {brief(wrong[0])}>; {_available(num_regions)}")
-    if masks and masks != num_regions:
-        raise ValueError(
-            f"the question has {masks} {REGION_PLACEHOLDER} but {num_regions} regions were given; expected one per region, in order, "
-            "or <region 0>, <region 1>, ... in any order"
-        )
-    return _MENTION.sub(REGION_PLACEHOLDER, question), numbers or list(range(masks))
-
-
-def _available(num_regions: int) -> str:
-    if num_regions == 0:
-        return "no region was given"
-    names = [f"<region {i}>" for i in range(num_regions)]
-    return f"available: {', '.join(names if num_regions <= 6 else [*names[:2], '...', names[-1]])}"
-
-
-def _how_to_mention(num_regions: int) -> str:
-    return f"write regions as <region NUMBER>, {_available(num_regions)}"
-
-
 def _read_answer(question: _Question, said: _Said, seconds: float) -> Answer:
     """The answer in the model's own counting: regions in order of mention."""
     short = None if said.field is None else extract(question.text, said.field, question.category)
@@ -706,6 +673,11 @@ def _renumber(mention: str, numbers: Sequence[int]) -> str:
 
 
 # ---------------------------------------------------------------------------------------------------------------------- batches
+def _question_of(sample: Sample) -> _Question:
+    category = sample.category or infer_category(sample.question)
+    return _Question(sample.question, category, sample.regions, sample.metadata.get(REGION_NUMBERS, ()))
+
+
 def _chunks(samples: Sequence[Sample], max_questions: int) -> Iterator[list[int]]:
     """Indices of samples in steps of whole images: up to ``IMAGES_PER_STEP`` images and about ``max_questions`` questions."""
     groups: dict[str, list[int]] = {}

@@ -132,7 +132,8 @@ def test_a_saved_sample_opens_as_it_was(tmp_path: Path) -> None:
     assert (again.regions, again.camera) == (scene.regions, scene.camera)
     assert np.array_equal(np.asarray(again.image), np.asarray(scene.image))
     assert json.loads(paths[0].read_text())["normalized_answer"] == 2.5
-    assert Image.open(scenes.export_picture(scene, tmp_path)).width > 600
+    with Image.open(scenes.export_picture(scene, tmp_path)) as picture:
+        assert picture.width > 600
 
 
 def test_drawn_scenes_come_with_regions_and_questions_and_are_repeatable() -> None:

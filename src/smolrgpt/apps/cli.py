@@ -419,25 +419,64 @@ def robustness(
 @app.command()
 def predict(
     model: ModelName,
-    data: DataRoot,
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder of a data set, or a .jsonl file (see --source samples).")],
     out: Annotated[Path, typer.Option(help="Where the answers go: .json for a list, .jsonl for one a line.")],
+    source: Annotated[
+        str | None,
+        typer.Option(help="What DATA is: warehouse (default), samples (default for a file), coco, ...; see 'smolrgpt data --help'."),
+    ] = None,
     split: Split = None,
     depth: DepthUse = DepthChoice.auto,
     batch_size: BatchSize = 32,
+    submission: Annotated[Path | None, typer.Option(help="Also write the challenge's form: id and normalized_answer, checked.")] = None,
+    ray: Annotated[int | None, typer.Option(min=1, metavar="N", help="Spread the work over N Ray actors, a model each.")] = None,
+    gpus: Annotated[float, typer.Option(min=0, help="With --ray: GPUs of each actor.")] = 0.0,
+    address: Annotated[str | None, typer.Option(help="With --ray: a running cluster; by default Ray is started here.")] = None,
 ) -> None:
     """Answer every question of a data set.
 
-    Needs no published answers. An interrupted run goes on where it stopped.
+    Needs no published answers. An interrupted run goes on where it stopped; a row that cannot be used is left out and counted, a picture
+    that cannot be read gets an empty answer with its error.
 
     \b
-    smolrgpt predict nano data/warehouse --split test --out predictions.json
+    smolrgpt predict nano data/warehouse --split test --out predictions.json --submission submission.json
+    smolrgpt predict nano questions.jsonl --out answers.jsonl
+    smolrgpt predict nano data/warehouse --out predictions.json --ray 4 --gpus 1 --address auto
     """
     from smolrgpt.evaluation.predict import predict as predict_all
-    from smolrgpt.evaluation.report import load_samples
+    from smolrgpt.evaluation.predict import write_submission
 
-    samples = load_samples(_existing(data), split, depth.value)
-    rows = predict_all(load_predictor(model), samples, out, batch_size, run_id=f"{model}|{data}|{split}|{depth.value}")
+    kind = source or ("samples" if data.is_file() else "warehouse")
+    samples = _samples_of(data if data.is_file() else _existing(data), kind, split, depth.value)
+    run_id = f"{model}|{data}|{kind}|{split}|{depth.value}"
+    if ray is None:
+        rows = predict_all(load_predictor(model), samples, out, batch_size, run_id=run_id)
+    else:
+        if importlib.util.find_spec("ray") is None:
+            raise ImportError("spreading needs more packages: pip install 'smolrgpt[serve]'")
+        from smolrgpt.apps.spread import over_actors
+        from smolrgpt.predictor import bundled_checkpoints, resolve_checkpoint
+
+        checkpoint = model if model in bundled_checkpoints() else str(resolve_checkpoint(model))
+        spread = over_actors(checkpoint, ray, gpus, batch_size, address)
+        rows = predict_all(None, samples, out, batch_size, run_id=run_id, spread=spread)
     print(f"wrote {len(rows)} answers to {out}", file=sys.stderr)
+    if submission is not None:
+        guessed = write_submission(submission, samples, rows)
+        print(
+            f"wrote {submission}: {len(rows)} answers{f', {len(guessed)} of them guesses{_first(guessed)}' if guessed else ''}",
+            file=sys.stderr,
+        )
+
+
+def _samples_of(data: Path, kind: str, split: str | None, depth: str) -> list[Any]:
+    if kind == "warehouse":
+        from smolrgpt.evaluation.report import load_samples
+
+        return load_samples(data, split, depth)
+    from smolrgpt.data.sources import read_source
+
+    return read_source(kind, data, split or "val")
 
 
 @app.command()

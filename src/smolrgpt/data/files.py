@@ -56,6 +56,22 @@ def read_picture(path: Path | Packed | str) -> Image.Image:
         raise DataError(f"{brief(path, 200)}: {_damaged(error)}") from error
 
 
+def picture_size(path: Path | Packed | str) -> tuple[int, int]:
+    """(width, height) of a picture as ``read_picture`` gives it, from its header. Raises DataError naming the file."""
+    try:
+        with open_file(path) as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            picture = Image.open(file)
+            turned = picture.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+            return (picture.height, picture.width) if turned else picture.size
+    except DataError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{brief(path, 200)}: {_too_large(str(error))}") from error
+    except _DAMAGE as error:
+        raise DataError(f"{brief(path, 200)}: {_damaged(error)}") from error
+
+
 def decoded(picture: Image.Image, in_place: bool = False) -> Image.Image:
     """The picture's pixels, upright, as a copy; for pictures a caller opened himself, who may give his own away with ``in_place``.
 

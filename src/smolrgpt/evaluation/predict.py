@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
@@ -12,6 +14,7 @@ from tqdm import tqdm
 
 from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.schema import DataError, Sample
+from smolrgpt.evaluation.score import CATEGORIES, parse_answer
 
 logger = logging.getLogger(__name__)
 
@@ -34,29 +37,41 @@ class SamplePredictor(Protocol):
     def predict_samples(self, samples: list[Sample], batch_size: int) -> Sequence[Any]: ...
 
 
+#: Batches of samples to their rows, batch by batch, in any order.
+Spread = Callable[[Iterator[list[Sample]]], Iterator[list[tuple[Sample, Row]]]]
+
+
 def predict(
-    predictor: SamplePredictor,
+    predictor: SamplePredictor | None,
     samples: Sequence[Sample],
     out_path: str | Path | None = None,
     batch_size: int = 32,
     progress: bool = True,
     resume: bool = True,
     run_id: str = "",
+    spread: Spread | None = None,
 ) -> list[Row]:
     """Answer every sample; rows {id, question, category, answer, normalized_answer, confidence, seconds} in the order of ``samples``.
 
     Questions about the same image go together, about ``batch_size`` at a time. A sample that cannot be loaded gets an empty answer and
     an ``error`` and is counted in a warning. With ``out_path`` every batch is written to ``<out_path>.partial`` as it is done; ``resume``
     goes on with that file when it was left by the same ``run_id`` (anything that names model and data). When complete it becomes
-    ``out_path``: a JSON list for ``.json``, else JSON lines.
+    ``out_path``: a JSON list for ``.json``, else JSON lines. spread: what answers the batches instead of ``predictor``, such as
+    ``apps.spread.over_actors``.
     """
     skips = SkipLog()
+    if spread is None:
+        assert predictor is not None, "neither a predictor nor something to spread over"
+        spread = functools.partial(map, functools.partial(answer_batch, predictor, batch_size=batch_size))
     with _Partial(out_path, run_id, resume) as partial:
         todo = [sample for sample in samples if _key(sample) not in partial.rows]
         with tqdm(total=len(samples), initial=len(samples) - len(todo), unit="question", disable=not progress) as bar:
-            for batch in _batches(todo, batch_size):
-                partial.add((_key(sample), row) for sample, row in _answer(predictor, batch, batch_size, skips))
-                bar.update(len(batch))
+            for answered in spread(_batches(todo, batch_size)):
+                partial.add((_key(sample), row) for sample, row in answered)
+                bar.update(len(answered))
+    for row in partial.rows.values():
+        if "error" in row:
+            skips.add("cannot be loaded", row["error"])
     if skips.total:
         logger.warning("counted as wrong: %s", skips.summary())
     rows = [partial.rows[_key(sample)] for sample in samples]
@@ -85,15 +100,14 @@ def _batches(samples: Sequence[Sample], batch_size: int) -> Iterator[list[Sample
         yield batch
 
 
-def _answer(predictor: SamplePredictor, samples: list[Sample], batch_size: int, skips: SkipLog) -> list[tuple[Sample, Row]]:
+def answer_batch(predictor: SamplePredictor, samples: list[Sample], batch_size: int) -> list[tuple[Sample, Row]]:
     """Rows for a batch. When something in it cannot be loaded the batch is halved until the culprit stands alone."""
     try:
         answers = predictor.predict_samples(samples, batch_size)
     except DataError as error:
         if len(samples) > 1:
             middle = len(samples) // 2
-            return [row for half in (samples[:middle], samples[middle:]) for row in _answer(predictor, half, batch_size, skips)]
-        skips.add("cannot be loaded", str(error))
+            return [row for half in (samples[:middle], samples[middle:]) for row in answer_batch(predictor, half, batch_size)]
         failed = {"category": samples[0].category, "answer": "", "normalized_answer": None, "confidence": None, "seconds": 0.0}
         return [(samples[0], {"id": samples[0].id, "question": samples[0].question, **failed, "error": str(error)})]
     return [(sample, _row(sample, answer)) for sample, answer in zip(samples, answers, strict=True)]
@@ -120,6 +134,34 @@ def write_rows(path: str | Path, rows: Sequence[Row]) -> None:
     temporary = path.with_name(path.name + ".writing")
     temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # a lone surrogate is written as JSON's own escape
     temporary.replace(path)
+
+
+def write_submission(path: str | Path, samples: Sequence[Sample], rows: Sequence[Row]) -> list[str]:
+    """The rows as the warehouse challenge takes them: a JSON list with ``id`` and ``normalized_answer`` of every question, once.
+
+    Returns the ids whose answer was none of the category's kind ("left" or "right", a count, a region of the question, metres) and stands
+    as a guess. Raises DataError when two questions have one id: nobody could tell their answers apart.
+    """
+    ids = Counter(sample.id for sample in samples)
+    twice = [name for name, count in ids.items() if count > 1]
+    if twice:
+        raise DataError(f"{len(twice)} ids name more than one question, such as {twice[0]!r}; a submission needs one id for each")
+    guessed, entries = [], []
+    for sample, row in zip(samples, rows, strict=True):
+        category = str(row["category"])
+        value = parse_answer(category, row["normalized_answer"]) if category in CATEGORIES else row["normalized_answer"]
+        if category == "mcq" and value is not None and int(value) >= len(sample.regions):
+            value = None
+        if value is None:
+            guessed.append(sample.id)
+            value = _GUESSES.get(category, "")
+        entries.append({"id": sample.id, "normalized_answer": str(value) if category == "mcq" else value})
+    write_rows(path, entries)
+    return guessed
+
+
+#: For answers that cannot be read, of the kind that the category wants.
+_GUESSES: dict[str, str | int | float] = {"left_right": "left", "count": 1, "mcq": "0", "distance": 0.0}
 
 
 class _Partial:

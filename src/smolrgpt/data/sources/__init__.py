@@ -16,6 +16,7 @@ from smolrgpt.data.sources.llava_cc3m import iter_llava_cc3m
 from smolrgpt.data.sources.osd import iter_osd
 from smolrgpt.data.sources.released import iter_released
 from smolrgpt.data.sources.rows import gather
+from smolrgpt.data.sources.samples import iter_sample_rows
 from smolrgpt.data.sources.spatial_bench import iter_spatial_bench
 from smolrgpt.data.sources.warehouse import iter_warehouse
 
@@ -28,6 +29,7 @@ SOURCES: dict[str, Callable[..., Iterator[Sample]]] = {
     "released": iter_released,
     "coco": iter_coco,
     "label_studio": iter_label_studio,
+    "samples": iter_sample_rows,
 }
 
 
