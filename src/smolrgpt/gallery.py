@@ -10,11 +10,12 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 from smolrgpt.data.loading import SkipLog, load_image, load_sample_depth
-from smolrgpt.data.schema import DataError, Packed, Sample
+from smolrgpt.data.schema import DataError, Packed, Region, Sample
 from smolrgpt.viz import draw_regions, ink_on, number_regions, region_colour
 
 #: Pictures are shrunk to this long side before regions are drawn, so that outlines stay visible.
@@ -180,6 +181,19 @@ def _article(card: Card) -> str:
     return (
         f'<article><div class="pictures">{pictures}</div><div class="text"><p class="about">{about}</p>'
         f"<p>{with_chips(number_regions(sample.question))}</p>{answer}</div></article>"
+    )
+
+
+def answer_card(answer: Any, question: str | None, picture: Image.Image | None, regions: Sequence[Region]) -> str:
+    """An ``Answer`` as a piece of HTML for notebooks, below its picture where that is known."""
+    drawn = "" if picture is None else figure(draw_regions(picture, regions), "the picture with its numbered regions")
+    text = with_chips(re.sub(r"<\s*region\s*(\d+)\s*>", r"[Region \1]", question or "", flags=re.IGNORECASE))
+    short = "" if answer.normalized_answer is None else f"<b>{html.escape(str(answer.normalized_answer))}</b> "
+    about = f"{answer.category}, {100 * answer.confidence:.0f} % sure, {answer.seconds:.2f} s"
+    chips = "\n".join(line for line in STYLE.splitlines() if line.startswith(".chip"))
+    return (
+        f'<style>{chips}</style><div style="max-width:640px">{drawn}<p>{text}</p><p>{short}{with_chips(answer.answer)}</p>'
+        f'<p style="opacity:.6">{html.escape(about)}</p></div>'
     )
 
 

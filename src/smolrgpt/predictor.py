@@ -82,6 +82,17 @@ class Answer:
     seconds: float
     confidence: float
 
+    def _repr_html_(self) -> str:
+        """For notebooks: the answer, below the picture with its numbered regions where ``ask`` or ``ask_many`` gave it."""
+        from smolrgpt.gallery import answer_card
+
+        return answer_card(self, *getattr(self, "_about", (None, None, ())))
+
+    def _with(self, *about: Any) -> Answer:
+        """The same, knowing (question, picture, regions); no fields, so that an answer stays what it says when it is compared or stored."""
+        object.__setattr__(self, "_about", about)
+        return self
+
 
 #: What the language model has read of the start of I prompts, its picture included: per layer keys and values (I, heads, tokens, width).
 _Start = list[tuple[torch.Tensor, torch.Tensor]]
@@ -128,12 +139,13 @@ class _Question:
 class Inquiry:
     """One picture and the questions about it, checked by ``Predictor.prepare`` and ready for ``Predictor.answer``.
 
-    image: RGB; encoded: a question's ids each, as ``SmolRGPTProcessor.encode_text`` has them.
+    image: RGB; regions: the asker's table; encoded: a question's ids each, as ``SmolRGPTProcessor.encode_text`` has them.
     """
 
     image: Image.Image
     depth: DepthMap | None
     camera: Camera | None
+    regions: list[Region]
     questions: list[_Question]
     encoded: list[dict[str, list[int]]]
 
@@ -236,7 +248,23 @@ class Predictor:
         inquiry = self.prepare(image, questions, depth, regions, camera, depth_near)
         answers = self.answer([inquiry])[0]
         seconds = (time.perf_counter() - started) / len(answers)
-        return [replace(answer, seconds=seconds) for answer in answers]
+        about = inquiry.image, inquiry.regions
+        return [replace(answer, seconds=seconds)._with(question, *about) for question, answer in zip(questions, answers, strict=True)]
+
+    def __call__(self, image: ImageLike, question: str | Sequence[str], **options: Any) -> Answer | list[Answer]:
+        """``ask`` for one question, ``ask_many`` for a list, as pipelines are called."""
+        return self.ask(image, question, **options) if isinstance(question, str) else self.ask_many(image, question, **options)
+
+    def __repr__(self) -> str:
+        count = self.num_parameters
+        size = "" if count is None else f", {count / 1e6:.1f} M parameters"
+        kinds = ", ".join(self.processor.region_tokens) or "none"
+        return f"Predictor({type(self.model).__name__}{size}, {self.model.dtype} on {self.model.device}, region features: {kinds})"
+
+    @property
+    def num_parameters(self) -> int | None:
+        """None for an exported model."""
+        return sum(p.numel() for p in self.model.parameters()) if isinstance(self.model, torch.nn.Module) else None
 
     def prepare(
         self,
@@ -258,7 +286,7 @@ class Predictor:
         depth_map = as_depth(depth, depth_near)
         _check_depth(depth_map, picture)
         asked = [_Question(text, infer_category(text), [table[number] for number in numbers], numbers) for text, numbers in mentions]
-        return Inquiry(picture, depth_map, as_camera(camera, picture), asked, [self._encode_text(question) for question in asked])
+        return Inquiry(picture, depth_map, as_camera(camera, picture), table, asked, [self._encode_text(question) for question in asked])
 
     def _encode_text(self, question: _Question) -> dict[str, list[int]]:
         """Raises ValueError for an empty question, and for one longer than the model reads."""

@@ -49,8 +49,7 @@ def run(seed: int | None = None, out: Path = Path("out/demo.png"), model: str = 
 
     seed = random.randrange(1_000_000) if seed is None else seed
     predictor = load_predictor(model)
-    parameters = sum(p.numel() for p in predictor.model.parameters())
-    print(f"model: {model}, {parameters / 1e6:.1f} million parameters, {predictor.model.dtype} on {predictor.model.device}")
+    print(f"model: {model}, {predictor!r}")
     print(f"scene: a fresh synthetic warehouse, seed {seed} (make demo SEED={seed} shows it again); [k] is region k of the picture\n")
     shown = choose_scene(seed)
     rows, seconds = answer_scene(predictor, shown, out)

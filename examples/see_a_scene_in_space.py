@@ -1,0 +1,14 @@
+"""A scene as points in metres with a box around each region, as a page to turn in the browser. python examples/see_a_scene_in_space.py"""
+
+from pathlib import Path
+
+from smolrgpt.apps.page import views
+from smolrgpt.apps.page.scene import draw_scene
+
+scene = draw_scene(seed=7)  # or Scene(image, depth=DepthMap(...), camera=Camera(...), regions=[...]) of your own
+for line in views.measured(scene, views.floor_of(scene)):
+    print(line)
+out = Path("out/space.html")
+out.parent.mkdir(exist_ok=True)
+views.cloud(scene).write_html(out, include_plotlyjs=True)
+print(f"wrote {out}")
