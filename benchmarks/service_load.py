@@ -1,4 +1,4 @@
-"""A load on the service, good requests and hostile ones mixed: are answers lost, crossed or late, and what happens when an engine is killed?
+"""A load on the service, good requests and hostile ones mixed: are answers lost, crossed or late, and what if an engine is killed?
 
     python benchmarks/service_load.py                  # starts 'smolrgpt serve nano' on this machine, asks 2,000 times, stops it
     python benchmarks/service_load.py --requests 400 --clients 8 --no-kill --json

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -251,3 +252,12 @@ def test_questions_no_model_reads_are_refused(predictor):
     long = Sample(id="long", image=picture(0), question="how far " * 400)
     with pytest.raises(DataError, match="tokens"):
         predictor.predict_samples([long])
+
+
+def test_notebooks_see_the_picture_and_programs_see_a_plain_answer(predictor):
+    answer = predictor(picture(0), "Is <region 0> left of <region 1>?", regions=BOXES[:2])
+    shown = answer._repr_html_()
+    assert "data:image/jpeg" in shown and "<region" not in shown
+    assert set(dataclasses.asdict(answer)) == {"answer", "normalized_answer", "category", "seconds", "confidence"}
+    assert "<b>x</b>" not in Answer("<b>x</b>", None, "other", 0.0, 1.0)._repr_html_()
+    assert len(predictor(picture(0), ["What is this?"] * 2)) == 2 and "region features: rgb, depth, geo" in repr(predictor)

@@ -143,6 +143,17 @@ def test_drawn_scenes_come_with_regions_and_questions_and_are_repeatable() -> No
     assert one.is_metric and len(one.regions) >= 2 and all("<region" in question for question in one.examples)
 
 
+def test_pictures_of_a_data_set_come_with_their_questions(tmp_path: Path) -> None:
+    from smolrgpt.data.sources import read_source
+    from smolrgpt.data.synthetic import write_dataset
+
+    write_dataset(tmp_path, "val", 1, seed=4, workers=1, progress=False)
+    samples = read_source("warehouse", tmp_path, "val")
+    scene = scenes.scene_of(samples, "one")
+    assert scene.is_metric and {region for sample in samples for region in sample.regions} == set(scene.regions)
+    assert len(scene.examples) == len(samples) and "<mask>" not in "".join(scene.examples)
+
+
 # ------------------------------------------------------------------------------------------------------------------------- shown
 def test_marks_lie_where_their_regions_are() -> None:
     scene = blank()
@@ -234,7 +245,9 @@ def test_a_person_marks_two_boxes_asks_and_reads_the_answer(page: Any, tmp_path:
     page.wait_for_selector(".chips .none")
     _drag(page, (0.1, 0.4, 0.3, 0.8))
     page.wait_for_function("document.querySelectorAll('.chips .one').length == 1")
-    page.locator(".view canvas").first.focus()  # the second one with the keyboard
+    page.locator(".view canvas").first.focus()  # the second one with the keyboard, from where the first began
+    for _ in range(8):
+        page.keyboard.press("Shift+ArrowRight")
     page.keyboard.press("Enter")
     for key in ("Shift+ArrowRight", "Shift+ArrowDown", "Shift+ArrowRight", "Shift+ArrowDown", "Enter"):
         page.keyboard.press(key)

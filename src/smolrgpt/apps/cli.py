@@ -22,7 +22,7 @@ import typer
 from smolrgpt.apps import data_cli, serve_cli
 
 if TYPE_CHECKING:
-    from smolrgpt.data.schema import Camera, Region
+    from smolrgpt.data.schema import Camera, Region, Sample
     from smolrgpt.evaluation.extractors import Extractor
     from smolrgpt.predictor import Answer, Predictor
 
@@ -446,9 +446,8 @@ def predict(
     from smolrgpt.evaluation.predict import predict as predict_all
     from smolrgpt.evaluation.predict import write_submission
 
-    kind = source or ("samples" if data.is_file() else "warehouse")
-    samples = _samples_of(data if data.is_file() else _existing(data), kind, split, depth.value)
-    run_id = f"{model}|{data}|{kind}|{split}|{depth.value}"
+    samples = samples_of(data, source, split, depth.value)
+    run_id = f"{model}|{data}|{source}|{split}|{depth.value}"
     if ray is None:
         rows = predict_all(load_predictor(model), samples, out, batch_size, run_id=run_id)
     else:
@@ -469,11 +468,13 @@ def predict(
         )
 
 
-def _samples_of(data: Path, kind: str, split: str | None, depth: str) -> list[Any]:
+def samples_of(data: Path, source: str | None, split: str | None, depth: str) -> list[Sample]:
+    """What lies in a folder (of the warehouse set, by default) or a file (of samples)."""
+    kind = source or ("samples" if data.is_file() else "warehouse")
     if kind == "warehouse":
         from smolrgpt.evaluation.report import load_samples
 
-        return load_samples(data, split, depth)
+        return load_samples(_existing(data), split, depth)
     from smolrgpt.data.sources import read_source
 
     return read_source(kind, data, split or "val")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from smolrgpt.data.schema import Sample
 
 
 def serve(
@@ -84,6 +87,9 @@ def demo(
     model: Annotated[str, typer.Argument(metavar="[MODEL]", help="'nano' (bundled), a folder, or a hub id owner/name.")] = "nano",
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 7860,
+    data: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Show the pictures and questions of this data set, too.")] = None,
+    source: Annotated[str | None, typer.Option(help="What DATA is, as of 'smolrgpt predict'.")] = None,
+    split: Annotated[str | None, typer.Option(help="Which split of it.")] = None,
     open_browser: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")] = True,
 ) -> None:
     """Show a web page to ask pictures on.
@@ -93,10 +99,14 @@ def demo(
     \b
     smolrgpt demo
     smolrgpt demo runs/mine/final --port 8080 --no-open
+    smolrgpt demo nano --data data/warehouse --split val
     """
     if any(importlib.util.find_spec(package) is None for package in ("gradio", "plotly")):
         raise ImportError("the page needs more packages: pip install 'smolrgpt[demo]'")
-    from smolrgpt.apps.cli import load_predictor
+    from smolrgpt.apps.cli import load_predictor, samples_of
     from smolrgpt.apps.page.page import launch
 
-    launch(load_predictor(model), model, host, port, open_browser)
+    pictures: dict[str, list[Sample]] = {}
+    for sample in [] if data is None else samples_of(data, source, split, "auto"):
+        pictures.setdefault(sample.image_key, []).append(sample)
+    launch(load_predictor(model), model, host, port, open_browser, list(pictures.values()))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import dataclasses
 import functools
+import html
 import io
 import os
 import queue
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from smolrgpt.apps.page import scene as scenes
 from smolrgpt.apps.page import views
 from smolrgpt.apps.page.scene import Scene
 from smolrgpt.data.files import decoded
-from smolrgpt.data.schema import DataError
+from smolrgpt.data.schema import DataError, Sample
 from smolrgpt.gallery import STYLE
 from smolrgpt.precision import set_shared_threads
 from smolrgpt.predictor import Predictor
@@ -65,8 +66,16 @@ footer {{ display: none !important; }}
 """
 
 
-def make_page(predictor: Predictor, name: str) -> gr.Blocks:
-    """The page around a predictor; ``name`` is what it says of the model."""
+def make_page(predictor: Predictor, name: str, pictures: Sequence[Sequence[Sample]] = ()) -> gr.Blocks:
+    """The page around a predictor; ``name`` is what it says of the model. pictures: of a data set, the questions about each."""
+    origins = ["data set"] * bool(pictures) + ["known", "reserved"]
+
+    def scene_number(number: float | None, origin: str) -> Scene:
+        place = int(number or 0)
+        if origin == "data set":
+            return scenes.scene_of(pictures[place % len(pictures)], f"picture-{place}")
+        return scenes.draw_scene(place, origin)
+
     with gr.Blocks(title="smolrgpt", fill_width=True) as page:
         state = gr.State(None)
         gr.Markdown(f"# Ask about regions of an RGB-D picture\nmodel **{name}**; its answers can be wrong", elem_id="title")
@@ -81,9 +90,9 @@ def make_page(predictor: Predictor, name: str) -> gr.Blocks:
                     elem_id="marker",
                 )
                 with gr.Row():
-                    seed = gr.Number(FIRST_SEED, label="Synthetic warehouse", precision=0, minimum=0, min_width=140, elem_id="seed")
-                    layouts = gr.Dropdown(["known", "reserved"], value="known", label="Layouts", min_width=110)
-                    draw = gr.Button("Draw it", min_width=90, elem_id="draw")
+                    seed = gr.Number(FIRST_SEED, label="Scene", precision=0, minimum=0, min_width=140, elem_id="seed")
+                    layouts = gr.Dropdown(origins, value=origins[0], label="From", min_width=110)
+                    draw = gr.Button("Show it", min_width=90, elem_id="draw")
                     other = gr.Button("Another", min_width=90, elem_id="other")
                 with gr.Accordion("Your own files", open=False, elem_id="files"):
                     with gr.Row():
@@ -137,11 +146,11 @@ def make_page(predictor: Predictor, name: str) -> gr.Blocks:
             return changed(scene, lambda one: scenes.mark(one, str(data.pop("action")), data))
 
         draw_inputs = [seed, layouts]
-        draw.click(_told(lambda number, kind: show(scenes.draw_scene(int(number or 0), kind))), draw_inputs, shown)
+        draw.click(_told(lambda number, kind: show(scene_number(number, kind))), draw_inputs, shown)
         other.click(lambda number: int(number or 0) + 1, seed, seed).then(
-            _told(lambda number, kind: show(scenes.draw_scene(int(number or 0), kind))), draw_inputs, shown
+            _told(lambda number, kind: show(scene_number(number, kind))), draw_inputs, shown
         )
-        page.load(_told(lambda number, kind: show(scenes.draw_scene(int(number or 0), kind))), draw_inputs, shown)
+        page.load(_told(lambda number, kind: show(scene_number(number, kind))), draw_inputs, shown)
         marker.select(_told(gesture), state, shown)
         picture.upload(_told(open_files), picture, shown)
         depth.upload(_told(lambda one, path, end: changed(one, lambda s: scenes.with_depth(s, path, end))), [state, depth, near], shown)
@@ -204,7 +213,7 @@ def _told_while(function: Callable[..., Iterator[Any]]) -> Callable[..., Iterato
 
 
 def _message(error: Exception) -> gr.Error:
-    return gr.Error(" ".join(str(error).split()), duration=12, print_exception=False)
+    return gr.Error(html.escape(" ".join(str(error).split())), duration=12, print_exception=False)  # shown as HTML
 
 
 def _written(predictor: Predictor, scene: Scene, question: str) -> Iterator[tuple[str, Any]]:
@@ -260,11 +269,11 @@ def _folder() -> Path:
     return Path(tempfile.mkdtemp(prefix="smolrgpt-"))
 
 
-def launch(predictor: Predictor, name: str, host: str, port: int, open_browser: bool) -> None:
+def launch(predictor: Predictor, name: str, host: str, port: int, open_browser: bool, pictures: Sequence[Sequence[Sample]] = ()) -> None:
     """Show the page until it is interrupted. Raises OSError when the port is taken."""
     set_shared_threads(predictor.model)
     theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])  # nothing is fetched
-    make_page(predictor, name).queue(default_concurrency_limit=4).launch(
+    make_page(predictor, name, pictures).queue(default_concurrency_limit=4).launch(
         server_name=host,
         server_port=port,
         inbrowser=open_browser,

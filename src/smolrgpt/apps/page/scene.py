@@ -16,7 +16,8 @@ from smolrgpt.data import regions as region_io
 from smolrgpt.data.depth import load_depth
 from smolrgpt.data.files import read_picture, to_rgb
 from smolrgpt.data.geometry import same_aspect
-from smolrgpt.data.schema import Camera, DataError, DepthMap, Region
+from smolrgpt.data.loading import load_image, load_sample_depth
+from smolrgpt.data.schema import REGION_PLACEHOLDER, Camera, DataError, DepthMap, Region, Sample
 from smolrgpt.predictor import Answer, as_camera
 
 #: Scenes of the synthetic warehouse that the page draws; nothing from this seed on was ever trained on.
@@ -97,25 +98,37 @@ def with_instances(scene: Scene, path: str | Path) -> int:
     return len(names)
 
 
-def draw_scene(seed: int, layouts: str = "known") -> Scene:
-    """A fresh synthetic scene with all its regions, and the questions its generator asks about it. Raises ValueError for other layouts."""
-    from smolrgpt.apps.tour import number_regions
-    from smolrgpt.data.loading import load_image, load_sample_depth
-    from smolrgpt.data.synthetic import generate_scene, random_generator, resolve_layouts, scene_samples
-
-    path, families = (HELD_OUT_SEED + seed, 0), resolve_layouts(layouts)
-    scene = generate_scene(path, families[seed % len(families)])
-    samples = scene_samples(scene, 8, random_generator(*path, 1), key=f"scene {seed}")
+def scene_of(samples: Sequence[Sample], name: str) -> Scene:
+    """The questions of a data set about one picture: it, all their regions, and they. Raises DataError where a file cannot be read."""
     first = samples[0]
     table = list(dict.fromkeys(region for sample in samples for region in sample.regions))
     return Scene(
         load_image(first),
         load_sample_depth(first),
         first.camera,
-        regions=table,
-        examples=[number_regions(sample, table) for sample in samples],
-        name=f"scene-{seed}",
+        regions=table[:MAX_REGIONS],
+        examples=[text for text in (_numbered(sample, table) for sample in samples[:24]) if text is not None],
+        name=name,
     )
+
+
+def _numbered(sample: Sample, table: Sequence[Region]) -> str | None:
+    """The question with ``<region k>``, k its place in the table; None when one is beyond what the page shows."""
+    numbers = [table.index(region) for region in sample.regions]
+    if any(number >= MAX_REGIONS for number in numbers):
+        return None
+    first, *rest = sample.question.replace("<image>", "").strip().split(REGION_PLACEHOLDER)
+    return first + "".join(f"<region {number}>{text}" for number, text in zip(numbers, rest, strict=True))
+
+
+def draw_scene(seed: int, layouts: str = "known") -> Scene:
+    """A fresh synthetic scene with all its regions, and the questions its generator asks about it. Raises ValueError for other layouts."""
+    from smolrgpt.data.synthetic import generate_scene, random_generator, resolve_layouts, scene_samples
+
+    path, families = (HELD_OUT_SEED + seed, 0), resolve_layouts(layouts)
+    scene = generate_scene(path, families[seed % len(families)])
+    samples = scene_samples(scene, 8, random_generator(*path, 1), key=f"scene {seed}")
+    return scene_of(samples, f"scene-{seed}")
 
 
 def open_sample(path: str | Path) -> Scene:
