@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -31,14 +32,16 @@ def best_dtype(device: str | torch.device) -> torch.dtype:
     return torch.float32
 
 
-#: Models with fewer parameters get one CPU thread where they share a machine. Nano answers 29 questions a second one by one and 45 batched
-#: on one, 31 and 49 on two, but 23 and 40 against 8 and 12 where another process wants one of the two cores (``benchmarks/threads.py``).
+#: Models with fewer parameters get one CPU thread. Nano answers 29 questions a second one by one and 45 batched on one, 31 and 49 on two,
+#: but 23 and 40 against 8 and 12 where another process wants one of the two cores (``benchmarks/threads.py``).
 SMALL_MODEL = 100_000_000
 
 
-def set_shared_threads(model: Any, most: int | None = None) -> None:
-    """Limit torch to the CPU threads that answer fastest where other processes want the cores as well: 1 for a model smaller than
-    ``SMALL_MODEL``, else ``most`` (None: what torch has).
+def set_threads(model: Any, most: int | None = None) -> None:
+    """Limit torch to the CPU threads that answer fastest on a machine that has other things to do as well: 1 for a model smaller than
+    ``SMALL_MODEL``, else ``most`` (None: what torch has). OMP_NUM_THREADS overrides.
     """
+    if "OMP_NUM_THREADS" in os.environ and most is None:
+        return
     small = isinstance(model, torch.nn.Module) and sum(parameter.numel() for parameter in model.parameters()) < SMALL_MODEL
     torch.set_num_threads(1 if small else most or torch.get_num_threads())

@@ -259,14 +259,17 @@ def _numbers(text: str, name: str) -> list[float]:
 
 
 def load_predictor(model: str) -> Predictor:
-    """``Predictor.from_pretrained`` without the library's progress bars."""
+    """``Predictor.from_pretrained`` without the library's progress bars, on the CPU threads that serve a model of its size best."""
     from transformers.utils import logging as transformers_logging
 
+    from smolrgpt.precision import set_threads
     from smolrgpt.predictor import Predictor, resolve_checkpoint
 
     resolve_checkpoint(model)
     transformers_logging.disable_progress_bar()
-    return Predictor.from_pretrained(model)
+    predictor = Predictor.from_pretrained(model)
+    set_threads(predictor.model)
+    return predictor
 
 
 # ------------------------------------------------------------------------------------------------------------------------- data

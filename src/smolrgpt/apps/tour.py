@@ -65,7 +65,8 @@ def run(seed: int | None = None, out: Path = Path("out/demo.png"), model: str = 
 
 
 NEXT = """What to try next:
-  .venv/bin/smolrgpt ask IMAGE --depth DEPTH --region 40,60,120,140 "How many pallets are in <region 0>?"   your own picture
+  .venv/bin/smolrgpt ask IMAGE --depth DEPTH --region 40,60,120,140 "How tall is <region 0>?"   your own picture
+  .venv/bin/pip install -e '.[demo]' && .venv/bin/smolrgpt demo                                           the same on a web page
   .venv/bin/smolrgpt synth data/reserved --scenes 50 --layouts reserved                                   layouts it never saw
   .venv/bin/smolrgpt evaluate nano data/reserved --out runs/reserved                                      and its score there
   .venv/bin/smolrgpt train nano --quick                                                                   train your own"""

@@ -27,7 +27,6 @@ from smolrgpt.apps.page.scene import Scene
 from smolrgpt.data.files import decoded
 from smolrgpt.data.schema import DataError, Sample
 from smolrgpt.gallery import STYLE
-from smolrgpt.precision import set_shared_threads
 from smolrgpt.predictor import Predictor
 
 _HERE = Path(__file__).parent
@@ -271,7 +270,6 @@ def _folder() -> Path:
 
 def launch(predictor: Predictor, name: str, host: str, port: int, open_browser: bool, pictures: Sequence[Sequence[Sample]] = ()) -> None:
     """Show the page until it is interrupted. Raises OSError when the port is taken."""
-    set_shared_threads(predictor.model)
     theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])  # nothing is fetched
     make_page(predictor, name, pictures).queue(default_concurrency_limit=4).launch(
         server_name=host,

@@ -34,7 +34,7 @@ class Deployment:
     """What runs where.
 
     checkpoint: name, folder or hub id, the same on every machine. replicas: engines, each with ``gpus`` GPUs (may be a share) and
-    ``threads`` CPU threads (None: ``set_shared_threads``). batch: requests answered together. address: of a Ray cluster, None starts
+    ``threads`` CPU threads (None: ``set_threads``). batch: requests answered together. address: of a Ray cluster, None starts
     one here. drain_s: how long accepted requests may take when the service stops. log: a file on the gateway's machine.
     """
 
@@ -111,13 +111,13 @@ def application(settings: Settings, deployment: Deployment) -> Any:
             import torch
 
             from smolrgpt.apps.cli import load_predictor
-            from smolrgpt.precision import set_shared_threads
+            from smolrgpt.precision import set_threads
 
             super().__init__(load_predictor(deployment.checkpoint))
             if deployment.threads:
                 torch.set_num_threads(deployment.threads)
             else:
-                set_shared_threads(self.predictor.model, shared)
+                set_threads(self.predictor.model, shared)
             self.thread = ThreadPoolExecutor(1)  # always the same one, since every thread that calls torch gets threads of its own
             self.idle = asyncio.Event()
             self.idle.set()
