@@ -10,7 +10,7 @@ from PIL import Image, ImageFont
 
 from smolrgpt.data.regions import from_mask
 from smolrgpt.data.schema import DepthMap
-from smolrgpt.viz import _border, _wrap, depth_picture, draw_regions, number_regions, plot_curve, region_colour
+from smolrgpt.viz import _wrap, depth_picture, draw_regions, mask_border, number_regions, plot_curve, region_colour
 
 
 def _mask(top: int, left: int, side: int = 30, shape: tuple[int, int] = (90, 160)) -> np.ndarray:
@@ -87,7 +87,7 @@ def test_near_is_bright_and_missing_depth_is_grey() -> None:
 
 def test_an_outline_lies_inside_its_mask_and_leaves_the_rest() -> None:
     mask = _mask(20, 20, 10)
-    border = _border(mask, 2)
+    border = mask_border(mask, 2)
     assert not (border & ~mask).any()
     assert (mask & ~border).sum() == 6 * 6
 
