@@ -360,6 +360,17 @@ def test_the_pages_describe_the_service_without_the_network(client: TestClient) 
     assert client.get("/v1/models").json()["data"][0]["id"] == "tiny"
 
 
+def test_a_taken_port_is_one_line(command: Any) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        for name in ("serve", "demo"):
+            status, _, errors = command(name, "--port", taken.getsockname()[1])
+            assert status == 2 and "choose another one with --port" in errors and len(errors.splitlines()) == 1
+        status, _, errors = command("serve", "--host", "no such host")
+        assert status == 2 and "cannot listen" in errors
+
+
 # --------------------------------------------------------------------------------------------------------------------- for real
 def test_the_command_serves_openais_client_survives_a_killed_engine_and_stops(tiny_checkpoint: Path, tmp_path: Path) -> None:
     openai = pytest.importorskip("openai")

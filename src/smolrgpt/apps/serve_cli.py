@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,16 @@ import typer
 
 if TYPE_CHECKING:
     from smolrgpt.data.schema import Sample
+
+
+def _check_port(host: str, port: int) -> None:
+    """Raises ValueError when nothing can listen there."""
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        raise ValueError(f"cannot listen on {host}:{port} ({error.strerror or error}); choose another one with --port or --host") from error
 
 
 def serve(
@@ -57,6 +68,8 @@ def serve(
     from smolrgpt.predictor import resolve_checkpoint
 
     checkpoint = resolve_checkpoint(model)
+    if address is None:
+        _check_port(host, port)
     limits = Limits(
         max_body_mb=max_body_mb,
         max_megapixels=max_megapixels,
@@ -103,6 +116,7 @@ def demo(
     """
     if any(importlib.util.find_spec(package) is None for package in ("gradio", "plotly")):
         raise ImportError("the page needs more packages: pip install 'smolrgpt[demo]'")
+    _check_port(host, port)
     from smolrgpt.apps.cli import load_predictor, samples_of
     from smolrgpt.apps.page.page import launch
 
