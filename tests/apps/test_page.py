@@ -132,7 +132,7 @@ def test_a_saved_sample_opens_as_it_was(tmp_path: Path) -> None:
     assert (again.regions, again.camera) == (scene.regions, scene.camera)
     assert np.array_equal(np.asarray(again.image), np.asarray(scene.image))
     assert json.loads(paths[0].read_text())["normalized_answer"] == 2.5
-    with Image.open(scenes.export_picture(scene, tmp_path)) as picture:
+    with Image.open(*scenes.export_picture(scene, tmp_path)) as picture:
         assert picture.width > 600
 
 
@@ -262,8 +262,16 @@ def test_a_person_marks_two_boxes_asks_and_reads_the_answer(page: Any, tmp_path:
     page.wait_for_selector(".said .short")
     assert page.inner_text(".said .short") == "left"
     page.wait_for_selector(".history td")
+    assert page.locator(".view[data-view=picture] .marks img.named").count() == 2, "the regions that the answer names are lit"
     page.click("button[role=tab]:has-text('From above')")
     page.wait_for_selector("#above .js-plotly-plot")
+
+    page.click("#save-picture")
+    with page.expect_download() as download:
+        page.click("#saved a >> nth=0")
+    download.value.save_as(tmp_path / "saved.png")
+    with Image.open(tmp_path / "saved.png") as saved:
+        assert saved.width >= 1280, "picture and depth side by side"
 
     page.fill("#question textarea", "How tall is <region 9>?")
     page.click("#question button")

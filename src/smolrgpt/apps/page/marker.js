@@ -1,5 +1,5 @@
-// Marks regions on a picture and its depth. Python gives value {picture, depth, width, height, regions, named}; gestures go back as 'select'
-// with coordinates as shares of the picture's sides, 0 to 1. Chips put <region k> into the question at the cursor.
+// Marks regions on a picture and its depth. Python gives value {picture, depth, width, height, regions} and named, the numbers to light up;
+// gestures go back as 'select' with coordinates as shares of the picture's sides, 0 to 1. Chips put <region k> into the question.
 const root = element.querySelector('.marker');
 const views = [...root.querySelectorAll('.view')];
 const chips = root.querySelector('.chips');
@@ -139,7 +139,7 @@ function make(tag, attributes, style = {}) {
 
 function show() {
   const value = props.value || {};
-  const named = new Set(value.named || []), regions = value.regions || [];
+  const named = new Set(props.named || []), regions = value.regions || [];
   for (const view of views) {
     const picture = value[view.dataset.view], image = view.querySelector('img');
     view.hidden = !picture;
@@ -171,5 +171,5 @@ function show() {
   draw();
 }
 
-watch('value', show);
+watch(['value', 'named'], show);
 show();

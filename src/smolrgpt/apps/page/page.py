@@ -87,6 +87,7 @@ def make_page(predictor: Predictor, name: str, pictures: Sequence[Sequence[Sampl
                     js_on_load=(_HERE / "marker.js").read_text(encoding="utf-8"),
                     apply_default_css=False,
                     elem_id="marker",
+                    named=[],
                 )
                 with gr.Row():
                     seed = gr.Number(FIRST_SEED, label="Scene", precision=0, minimum=0, min_width=140, elem_id="seed")
@@ -108,9 +109,9 @@ def make_page(predictor: Predictor, name: str, pictures: Sequence[Sequence[Sampl
                 answer = gr.HTML('<div class="said"><p class="none">The answer comes here.</p></div>', elem_id="answer")
                 examples = gr.HTML("", js_on_load=_PUT_QUESTION, apply_default_css=False, elem_id="examples")
                 with gr.Row():
-                    save_picture = gr.DownloadButton("Save the picture", elem_id="save-picture")
+                    save_picture = gr.Button("Save the picture", elem_id="save-picture")
                     save_sample = gr.Button("Save as a sample", elem_id="save-sample")
-                saved = gr.File(label="The sample: JSON and its files", visible=False, elem_id="saved")
+                saved = gr.File(label="Saved; click to download", visible=False, elem_id="saved")
         with gr.Tabs():
             with gr.Tab("History"):
                 past = gr.HTML(views.history(Scene(Image.new("RGB", (1, 1)))), elem_id="history")
@@ -124,7 +125,8 @@ def make_page(predictor: Predictor, name: str, pictures: Sequence[Sequence[Sampl
         shown = [state, marker, examples, past, above, space]
 
         def show(scene: Scene) -> list[Any]:
-            return [scene, _value(scene), views.examples(scene), views.history(scene), None, None]
+            pictures_and_marks = {**views.stage(scene), "regions": views.marks(scene)}  # what marker.js shows
+            return [scene, gr.HTML(pictures_and_marks, named=[]), views.examples(scene), views.history(scene), None, None]
 
         def open_files(paths: list[str]) -> list[Any]:
             samples = [path for path in paths if path.lower().endswith(".json")]
@@ -160,12 +162,12 @@ def make_page(predictor: Predictor, name: str, pictures: Sequence[Sequence[Sampl
             if scene is None:
                 raise DataError("open a picture first, or draw a scene")
             for said, finished in _written(predictor, scene, text):
-                named = views.named(said)
+                lit = gr.HTML(named=views.named(said))
                 if finished is None:
-                    yield [scene, _value(scene, named), views.growing(text, said), gr.skip()]
+                    yield [scene, lit, views.growing(text, said), gr.skip()]
                 else:
                     scene.history.append((text, finished))
-                    yield [scene, _value(scene, named), views.finished(text, finished), views.history(scene)]
+                    yield [scene, lit, views.finished(text, finished), views.history(scene)]
 
         question.submit(_told_while(ask), [state, question], [state, marker, answer, past], concurrency_limit=1, concurrency_id="model")
 
@@ -176,15 +178,9 @@ def make_page(predictor: Predictor, name: str, pictures: Sequence[Sequence[Sampl
 
         above_tab.select(_told(lambda scene: plotted(views.top_down, scene)), state, [above, above_note])
         space_tab.select(_told(lambda scene: plotted(views.cloud, scene)), state, [space, space_note])
-        save_sample.click(_told(lambda scene: gr.File(_exported(scene), visible=True)), state, saved)
-        for event in (answer.change, marker.change):
-            event(lambda scene: None if scene is None else str(scenes.export_picture(scene, _folder())), state, save_picture)
+        for button, write in ((save_picture, scenes.export_picture), (save_sample, scenes.export_sample)):
+            button.click(_told(functools.partial(_saved, write)), state, saved)
     return page
-
-
-def _value(scene: Scene, named: list[int] | None = None) -> dict[str, Any]:
-    """What marker.js shows."""
-    return {**views.stage(scene), "regions": views.marks(scene), "named": named or []}
 
 
 def _told(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -257,10 +253,10 @@ def _open_sample(sample: str, paths: list[str]) -> Scene:
     return scenes.open_sample(folder / Path(sample).name)
 
 
-def _exported(scene: Scene | None) -> list[str]:
+def _saved(write: Callable[[Scene, Path], list[Path]], scene: Scene | None) -> gr.File:
     if scene is None:
         raise DataError("there is nothing to save yet; open a picture first, or draw a scene")
-    return [str(path) for path in scenes.export_sample(scene, _folder())]
+    return gr.File([str(path) for path in write(scene, _folder())], visible=True)
 
 
 def _folder() -> Path:

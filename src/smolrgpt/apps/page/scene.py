@@ -233,11 +233,11 @@ def export_sample(scene: Scene, folder: Path) -> list[Path]:
     return [path, image, *files]
 
 
-def export_picture(scene: Scene, folder: Path) -> Path:
-    """Write the picture with numbered regions, depth and everything asked so far."""
+def export_picture(scene: Scene, folder: Path) -> list[Path]:
+    """Write the picture with numbered regions, depth and everything asked so far. Returns its path."""
     from smolrgpt.viz import draw_regions
 
     path = folder / f"{scene.name}-answers.png"
     rows: Sequence[dict[str, Any]] = [{"question": question, "answer": answer.answer} for question, answer in scene.history]
     draw_regions(scene.image, scene.regions, depth=scene.depth, answer=rows or None).save(path)
-    return path
+    return [path]
