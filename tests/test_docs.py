@@ -99,3 +99,48 @@ def test_examples_are_short() -> None:
         lines = path.read_text(encoding="utf-8").splitlines()
         assert len(lines) < 60, path.name
         compile("\n".join(lines), path.name, "exec")
+
+
+@pytest.fixture
+def asked_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files that the pages' questions are about, in the current folder."""
+    import json
+
+    import numpy as np
+    from PIL import Image
+
+    from smolrgpt.apps.page.scene import draw_scene
+
+    scene = draw_scene(7)
+    scene.image.save(tmp_path / "scene.png")
+    Image.fromarray((1000 * scene.depth.values).astype(np.uint16)).save(tmp_path / "depth.png")
+    mask = np.zeros(scene.size, dtype=np.uint8)
+    mask[100:160, 200:260] = 255
+    for name in ("mask.png", "pallet.png"):
+        Image.fromarray(mask).save(tmp_path / name)
+    block = re.search(r"```json\n(.*?)```", (ROOT / "docs" / "ask.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert block is not None
+    (tmp_path / "questions.jsonl").write_text(json.dumps(json.loads(block[1])))
+    monkeypatch.chdir(tmp_path)
+
+
+def test_every_question_asked_in_the_docs_is_answered(asked_files: None, capsys: pytest.CaptureFixture[str]) -> None:
+    from smolrgpt.apps import cli
+
+    count = 0
+    for page, words in commands():
+        arguments = arguments_of(words)
+        if arguments and (arguments[0] == "ask" or arguments[:3] == ["predict", "nano", "questions.jsonl"]):
+            with pytest.raises(SystemExit) as stop:
+                cli.main(arguments)
+            shown = capsys.readouterr()
+            assert not stop.value.code, (page, words, shown.err)
+            count += 1
+    assert count >= 3 and Path("answer.png").is_file() and Path("answers.jsonl").is_file()
+
+
+def test_the_python_of_the_docs_runs(asked_files: None, capsys: pytest.CaptureFixture[str]) -> None:
+    for page in (ROOT / "README.md", ROOT / "docs" / "ask.md"):
+        for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+            if "from_backbones" not in block:  # needs the hub
+                exec(compile(block, page.name, "exec"), {})
