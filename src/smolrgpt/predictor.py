@@ -24,10 +24,10 @@ from smolrgpt.data import regions as region_io
 from smolrgpt.data.collate import encode_question, masks_in_text, prepare_image, region_tables
 from smolrgpt.data.depth import Polarity, depth_from_array, depth_from_picture, load_depth
 from smolrgpt.data.files import read_picture, to_rgb
-from smolrgpt.data.geometry import ASPECT_TOLERANCE, same_aspect
+from smolrgpt.data.geometry import ASPECT_TOLERANCE, camera_from, same_aspect
 from smolrgpt.data.loading import load_image, load_sample_depth
 from smolrgpt.data.mentions import REGION_NUMBERS, how_to_mention, read_mentions
-from smolrgpt.data.schema import Camera, DataError, DepthMap, Packed, Region, Sample, brief
+from smolrgpt.data.schema import Camera, DataError, DepthMap, Packed, Region, Sample
 from smolrgpt.decoding import (
     FIELD_SEPARATOR,
     AnswerField,
@@ -51,8 +51,6 @@ CameraLike = Camera | Sequence[float] | Mapping[str, float]
 
 #: Of one question: ten times the longest of the data sets, and more than any model here reads.
 MAX_QUESTION_CHARACTERS = 10_000
-#: fx, fy, cx, cy as shares of a picture's longer side: from 178 degrees of view to a telescope's, the middle within ten pictures.
-CAMERA_RANGES = ((0.005, 1000.0), (0.005, 1000.0), (-10.0, 10.0), (-10.0, 10.0))
 #: Longer than any answer of the data sets; answers end by themselves before.
 MAX_NEW_TOKENS = 256
 #: Images encoded together by ``predict_samples``: enough to fill a GPU, few enough that the published model's maps (15 MB an image) fit.
@@ -615,21 +613,7 @@ def as_camera(camera: CameraLike | None, image: Image.Image) -> Camera | None:
     """Intrinsics of this image; a mapping or sequence that names no size is taken to be in the image's own pixels. Raises DataError."""
     if camera is None or isinstance(camera, Camera):
         return camera
-    try:
-        pairs = camera if isinstance(camera, Mapping) else zip(("fx", "fy", "cx", "cy", "width", "height"), camera, strict=False)
-        values: dict[str, Any] = dict(pairs)
-        numbers = [float(values[name]) for name in ("fx", "fy", "cx", "cy")]
-        size = int(values.get("width", image.width)), int(values.get("height", image.height))
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise DataError(f"camera {brief(camera)} is not fx, fy, cx, cy in pixels") from error
-    if not np.isfinite(numbers).all() or min(numbers[:2]) <= 0 or min(size) <= 0:
-        raise DataError(f"camera {brief(camera)}: focal lengths and size must be finite and above 0")
-    if not all(low * max(size) <= number <= high * max(size) for number, (low, high) in zip(numbers, CAMERA_RANGES, strict=True)):
-        raise DataError(
-            f"camera {brief(camera)} of a picture of {size[0]}x{size[1]}: no camera is like this; expected pixels of the picture"
-        )
-    fx, fy, cx, cy = numbers
-    return Camera(fx, fy, cx, cy, *size)
+    return camera_from(camera, image.width, image.height)
 
 
 def _check_depth(depth: DepthMap | None, image: Image.Image) -> None:

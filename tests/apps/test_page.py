@@ -20,8 +20,10 @@ from PIL import Image
 from smolrgpt.apps.page import scene as scenes
 from smolrgpt.apps.page import views
 from smolrgpt.apps.page.scene import Scene
+from smolrgpt.data.loading import load_sample_depth
 from smolrgpt.data.regions import from_box, from_mask, to_mask
 from smolrgpt.data.schema import Camera, DataError, DepthMap
+from smolrgpt.data.sources import read_source
 from smolrgpt.predictor import Answer
 
 WIDTH, HEIGHT = 80, 60
@@ -130,6 +132,15 @@ def test_a_saved_sample_opens_as_it_was(tmp_path: Path) -> None:
     assert all(path.is_file() for path in paths)
     again = scenes.open_sample(paths[0])
     assert (again.regions, again.camera) == (scene.regions, scene.camera)
+    assert again.depth is not None and scene.depth is not None and again.depth.kind == "metric"
+    assert np.array_equal(again.depth.values, scene.depth.values)
+    scene.depth = DepthMap(scene.depth.values / 40, "relative")
+    (path, *_) = scenes.export_sample(scene, tmp_path)
+    reopened = scenes.open_sample(path).depth
+    assert reopened is not None and reopened.kind == "relative"
+    (sample,) = read_source("samples", path, "")
+    read = load_sample_depth(sample)
+    assert read is not None and read.kind == "relative", "what a .npy of floats does not say"
     assert np.array_equal(np.asarray(again.image), np.asarray(scene.image))
     assert json.loads(paths[0].read_text())["normalized_answer"] == 2.5
     with Image.open(*scenes.export_picture(scene, tmp_path)) as picture:

@@ -6,12 +6,38 @@ in column u, row v is at (u, v), the convention of the intrinsics that RGB-D cam
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 
-from smolrgpt.data.schema import Camera, DataError
+from smolrgpt.data.schema import Camera, DataError, brief
 
 #: Pictures whose sides' ratios differ by no more than this belong together (depth, masks and image of one scene).
 ASPECT_TOLERANCE = 0.01
+
+
+#: fx, fy, cx, cy as shares of a picture's longer side: from 178 degrees of view to a telescope's, the middle within ten pictures.
+CAMERA_RANGES = ((0.005, 1000.0), (0.005, 1000.0), (-10.0, 10.0), (-10.0, 10.0))
+
+
+def camera_from(value: Mapping[str, Any] | Sequence[Any], width: int, height: int) -> Camera:
+    """fx, fy, cx, cy (and width, height where they are of another size) as a Camera of the (height, width) picture. Raises DataError."""
+    try:
+        pairs = value if isinstance(value, Mapping) else zip(("fx", "fy", "cx", "cy", "width", "height"), value, strict=False)
+        values: dict[str, Any] = dict(pairs)
+        numbers = [float(values[name]) for name in ("fx", "fy", "cx", "cy")]
+        size = int(values.get("width", width)), int(values.get("height", height))
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"camera {brief(value)} is not fx, fy, cx, cy in pixels") from error
+    if not np.isfinite(numbers).all() or min(numbers[:2]) <= 0 or min(size) <= 0:
+        raise DataError(f"camera {brief(value)}: focal lengths and size must be finite and above 0")
+    if not all(low * max(size) <= number <= high * max(size) for number, (low, high) in zip(numbers, CAMERA_RANGES, strict=True)):
+        raise DataError(
+            f"camera {brief(value)} of a picture of {size[0]}x{size[1]}: no camera is like this; expected pixels of the picture"
+        )
+    fx, fy, cx, cy = numbers
+    return Camera(fx, fy, cx, cy, *size)
 
 
 def same_aspect(one: tuple[int, ...], other: tuple[int, ...]) -> bool:

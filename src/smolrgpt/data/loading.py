@@ -14,6 +14,8 @@ from smolrgpt.data.schema import DataError, DepthMap, Sample
 
 #: ``Sample.metadata`` key by which a source says how its relative depth files are polarised ("dark", the default, or "bright").
 DEPTH_NEAR = "depth_near"
+#: And whether they are "metric" or "relative", where the file's type does not say.
+DEPTH_KIND = "depth_kind"
 
 
 @dataclass
@@ -80,7 +82,7 @@ def load_sample_depth(sample: Sample) -> DepthMap | None:
     """The sample's depth map, None when it has none. Raises DataError naming the file."""
     if sample.depth is None or isinstance(sample.depth, DepthMap):
         return sample.depth
-    return load_depth(sample.depth, near=sample.metadata.get(DEPTH_NEAR, "dark"))
+    return load_depth(sample.depth, near=sample.metadata.get(DEPTH_NEAR, "dark"), kind=sample.metadata.get(DEPTH_KIND))
 
 
 def iter_loaded(samples: Iterable[Sample], skips: SkipLog) -> Iterator[LoadedImage]:

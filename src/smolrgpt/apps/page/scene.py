@@ -17,7 +17,7 @@ from smolrgpt.data.depth import load_depth
 from smolrgpt.data.files import read_picture, to_rgb
 from smolrgpt.data.geometry import same_aspect
 from smolrgpt.data.loading import load_image, load_sample_depth
-from smolrgpt.data.schema import REGION_PLACEHOLDER, Camera, DataError, DepthMap, Region, Sample
+from smolrgpt.data.schema import REGION_PLACEHOLDER, Camera, DataError, DepthKind, DepthMap, Region, Sample
 from smolrgpt.predictor import Answer, as_camera
 
 #: Scenes of the synthetic warehouse that the page draws; nothing from this seed on was ever trained on.
@@ -57,9 +57,9 @@ def open_picture(path: str | Path) -> Scene:
     return Scene(to_rgb(read_picture(path)), name=Path(path).stem)
 
 
-def with_depth(scene: Scene, path: str | Path, near: Any = "dark") -> None:
+def with_depth(scene: Scene, path: str | Path, near: Any = "dark", kind: DepthKind | None = None) -> None:
     """Raises DataError naming the file, also for a map of another shape than the picture."""
-    depth = load_depth(path, near=near)
+    depth = load_depth(path, near=near, kind=kind)
     if not same_aspect(depth.values.shape, scene.size):
         height, width = depth.values.shape
         raise DataError(
@@ -138,10 +138,13 @@ def open_sample(path: str | Path) -> Scene:
         picture = Path(path).parent / Path(str(found["image"])).name
         regions = [region_io.from_rle(rle) for rle in found["regions"]]
         camera = None if found.get("camera") is None else Camera(**found["camera"])
+        depth = None if found.get("depth") is None else Path(path).parent / Path(str(found["depth"])).name
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise DataError(f"{Path(path).name} is no sample written by this page ({type(error).__name__}: {error})") from error
     scene = open_picture(picture)
     scene.regions, scene.camera = regions, camera
+    if depth is not None:
+        with_depth(scene, depth, kind=found.get("depth_kind"))
     return scene
 
 

@@ -5,7 +5,7 @@
      "question": "How far is <region 0> from <region 1>?"}
 
 Files are named relative to the JSON file. ``questions``, a list, asks several; ``id`` names the row (else its file and number do);
-``answer``, ``normalized_answer`` and ``category`` may be there; ``depth_near`` is dark or bright.
+``answer``, ``normalized_answer`` and ``category`` may be there; ``depth_near`` is dark or bright, ``depth_kind`` metric or relative.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from typing import Any
 
 from smolrgpt.data import regions as region_io
 from smolrgpt.data.files import picture_size
-from smolrgpt.data.loading import DEPTH_NEAR, SkipLog
+from smolrgpt.data.geometry import camera_from
+from smolrgpt.data.loading import DEPTH_KIND, DEPTH_NEAR, SkipLog
 from smolrgpt.data.mentions import REGION_NUMBERS, read_mentions
-from smolrgpt.data.schema import Camera, DataError, Region, Sample, brief
+from smolrgpt.data.schema import DataError, Region, Sample, brief
 from smolrgpt.data.sources.rows import Missing, field, iter_samples
 
 
@@ -59,12 +60,12 @@ def _samples(row: dict[str, Any], path: Path, number: int) -> Iterator[Sample]:
             question=text,
             regions=[table[region] for region in numbers],
             depth=depth,
-            camera=_camera(row.get("camera"), width, height),
+            camera=None if row.get("camera") is None else camera_from(row["camera"], width, height),
             answer=row.get("answer"),
             normalized_answer=row.get("normalized_answer"),
             category=row.get("category"),
             image_key=f"{image}#{depth}#{row.get('camera')}",
-            metadata={DEPTH_NEAR: row.get("depth_near", "dark"), REGION_NUMBERS: numbers},
+            metadata={DEPTH_NEAR: row.get("depth_near", "dark"), DEPTH_KIND: row.get("depth_kind"), REGION_NUMBERS: numbers},
         )
 
 
@@ -81,13 +82,3 @@ def _region(region: Any, path: Path, height: int, width: int) -> Region:
     if isinstance(region, Mapping) and {"size", "counts"} <= set(region):
         return region_io.from_rle(region)
     return region_io.from_json(region, height, width)
-
-
-def _camera(value: Any, width: int, height: int) -> Camera | None:
-    if value is None:
-        return None
-    try:
-        fx, fy, cx, cy = (float(value[name]) for name in ("fx", "fy", "cx", "cy"))
-        return Camera(fx, fy, cx, cy, int(value.get("width", width)), int(value.get("height", height)))
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise DataError(f"camera {brief(value)} is not fx, fy, cx, cy in pixels") from error
