@@ -67,6 +67,12 @@ def test_an_ablation_goes_on_and_its_table_holds_means_over_seeds(tmp_path: Path
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"models", "runs", "results.json", "report.md", "report.png"}
     assert "geometry alone" in (tmp_path / "out" / "report.md").read_text()
     assert not list((tmp_path / "out" / "models").iterdir()), "only scores are kept"
+    for record in (tmp_path / "out" / "runs").glob("geometry*.json"):
+        record.write_text(record.read_text().replace(result["base"], "another one"))
+    assert [
+        row["variant"] for row in ablate("regions", tmp_path / "out", steps=20, seeds=1, only=only[1:], num_questions=8)["rows"]
+    ] == only[1:]
+    assert calls == [0, 0], "runs from another checkpoint are in no table"
     with pytest.raises(ValueError, match="'depths'"):
         ablate("depths", tmp_path, steps=20, seeds=1)
 

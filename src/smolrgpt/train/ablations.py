@@ -8,6 +8,7 @@ model has already learned to write answers, and did so with the bundled design (
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import logging
 import shutil
@@ -226,7 +227,9 @@ def _known(name: str, table: Mapping[str, Any]) -> Any:
 
 
 def _settings(steps: int, num_questions: int) -> dict[str, Any]:
-    return {"steps": steps, "num_questions": num_questions}
+    """What runs of one table share: also the checkpoint they start from, lest two of them be averaged when the bundled one is replaced."""
+    weights = (bundled_checkpoint("nano") / "model.safetensors").read_bytes()
+    return {"steps": steps, "num_questions": num_questions, "base": hashlib.sha256(weights).hexdigest()[:12]}
 
 
 def _one(ablation: Ablation, variant: str, out: Path, steps: int, seed: int, num_questions: int) -> dict[str, Any]:
