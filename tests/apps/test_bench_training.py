@@ -56,6 +56,15 @@ def test_ours_learns_what_the_released_way_learns() -> None:
     assert not all(torch.equal(one, two) for one, two in zip(tiny_published("bilinear")[0].parameters(), model.parameters(), strict=True))
 
 
+def test_features_from_disk_change_no_loss() -> None:
+    steps = bench_training.steps_of(SMALL)
+    model, processor = tiny_published("area")
+    other = copy.deepcopy(model)
+    plain, _ = learn(model, processor, steps, Way(our_loss, bf16=False, attention="eager"))
+    read, _ = learn(other, processor, steps, Way(our_loss, bf16=False, attention="eager", from_disk=True))
+    assert read == pytest.approx(plain, abs=1e-5)
+
+
 def test_checkpointing_changes_no_loss() -> None:
     steps = bench_training.steps_of(SMALL)[:2]
     losses = [learn(*tiny_published("area"), steps, Way(our_loss, False, "eager", parts))[0] for parts in (False, True)]

@@ -143,11 +143,12 @@ def test_a_run_of_one_process_goes_on_in_two(straight, captions, folder, single,
     monkeypatch.setattr(trainer.StageTrainer, "training_step", interrupted)
     with pytest.raises(KeyboardInterrupt):
         single(tiny_run.tiny_run(folder / "data", out))
-    mixed = {"root": folder / "data", "out": folder / "captions-two", "stage": CAPTIONS}
+    mixed = {"root": folder / "data", "out": folder / "captions-two", "stage": CAPTIONS, "feature_cache": str(folder / "features")}
     done = _torchrun(folder, {"root": folder / "data", "out": out}, mixed)
     assert done.returncode == 0, done.stderr[-3000:]
     _assert_same_training(straight, out)
     _assert_same_training(captions, folder / "captions-two")
+    assert list((folder / "features").glob("*/*/*.safetensors")) and not list((folder / "features").glob("*/*/*.partial"))
 
 
 def test_shards_train_save_and_load_as_the_whole(straight, captions, folder):

@@ -170,6 +170,18 @@ def test_the_plan_adds_up() -> None:
     assert "475" not in planning.table(result) and "fine-tune" in planning.table(result)
 
 
+def test_frozen_features_take_what_the_cache_writes() -> None:
+    """Two pictures (RGB, depth) of 256 patches of 768 numbers of 2 bytes per image of the three sets; none where the tower learns."""
+    run = recipes.paper()
+    images = sum(planning.PUBLISHED[reader].images for reader in ("llava_cc3m", "osd", "warehouse"))
+    assert planning.plan(run, progress=False)["feature_bytes"] == images * 2 * 256 * 768 * 2
+    learning = dataclasses.replace(run, stages=tuple(dataclasses.replace(stage, rates=((".", 1e-4),)) for stage in run.stages))
+    assert planning.plan(learning, progress=False)["feature_bytes"] == 0
+    assert planning.plan(recipes.nano(), progress=False)["feature_bytes"] == 8000 * 2 * 256 * 128 * 2, (
+        "sources of a synthetic set share images"
+    )
+
+
 def test_recomputing_saves_memory_and_costs_flops() -> None:
     one, two = (
         planning.plan(

@@ -11,10 +11,12 @@ Ways of training:
     ours                the trainer's: an image's questions together, its features computed and pooled once, rows without padding, logits
                         where there is something to learn, no graph for the frozen tower, the faster attention; bf16 as above
     ours, in parts      the same with gradient checkpointing: less memory for more time
+    ours, from disk     as ours with a feature_cache, from the second epoch on: the tower's features are read, not computed
 """
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -31,6 +33,7 @@ from smolrgpt.data.schema import Sample
 from smolrgpt.evaluation.markdown import table
 from smolrgpt.precision import best_dtype
 from smolrgpt.train.allocator import keep_freed_memory
+from smolrgpt.train.feature_cache import FeatureCache
 from smolrgpt.train.optim import build_optimizer
 from smolrgpt.train.recipes import paper
 
@@ -52,12 +55,13 @@ class Setting:
 
 @dataclass(frozen=True)
 class Way:
-    """loss: of a model, a processor and a step's samples; bf16: autocast, where the hardware has it."""
+    """loss: of a model, a processor and a step's samples; bf16: autocast, where hardware has it; from_disk: with a FeatureCache, too."""
 
-    loss: Callable[[Any, Any, Sequence[Sample]], torch.Tensor]
+    loss: Callable[..., torch.Tensor]
     bf16: bool
     attention: str
     checkpointing: bool = False
+    from_disk: bool = False
 
 
 def released_loss(model: Any, processor: Any, samples: Sequence[Sample]) -> torch.Tensor:
@@ -89,12 +93,17 @@ def released_loss(model: Any, processor: Any, samples: Sequence[Sample]) -> torc
     return functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten())
 
 
-def our_loss(model: Any, processor: Any, samples: Sequence[Sample]) -> torch.Tensor:
+def our_loss(model: Any, processor: Any, samples: Sequence[Sample], features: FeatureCache | None = None) -> torch.Tensor:
     """What the trainer computes."""
+    batch = _batch(processor, samples)
+    return model(**(batch if features is None else features(batch))).loss
+
+
+def _batch(processor: Any, samples: Sequence[Sample]) -> dict[str, Any]:
     groups: dict[str, list[Sample]] = {}
     for sample in samples:
         groups.setdefault(sample.image_key, []).append(sample)
-    return model(**Collator(processor)(list(groups.values()))).loss
+    return Collator(processor)(list(groups.values()))
 
 
 WAYS: dict[str, Way] = {
@@ -102,6 +111,7 @@ WAYS: dict[str, Way] = {
     "released": Way(released_loss, bf16=True, attention="sdpa"),
     "ours": Way(our_loss, bf16=True, attention="eager"),
     "ours, in parts": Way(our_loss, bf16=True, attention="eager", checkpointing=True),
+    "ours, from disk": Way(our_loss, bf16=True, attention="eager", from_disk=True),
 }
 
 
@@ -112,17 +122,24 @@ def learn(model: Any, processor: Any, steps: Sequence[Sequence[Sample]], way: Wa
         model.gradient_checkpointing_enable()
     model.train()
     optimizer = build_optimizer(model, stage.rates, stage.weight_decay)
+    dtype = torch.bfloat16 if way.bf16 and best_dtype("cpu") == torch.bfloat16 else torch.float32
+    autocast = torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16)
     losses, seconds = [], []
-    for samples in steps:
-        began = time.perf_counter()
-        with torch.autocast("cpu", torch.bfloat16, enabled=way.bf16 and best_dtype("cpu") == torch.bfloat16):
-            loss = way.loss(model, processor, samples)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), stage.gradient_clip)
-        optimizer.step()
-        optimizer.zero_grad()
-        losses.append(float(loss.detach()))
-        seconds.append(time.perf_counter() - began)
+    with tempfile.TemporaryDirectory() as folder:
+        known = {"features": FeatureCache(folder, model, dtype)} if way.from_disk else {}
+        for samples in steps if known else ():  # the epoch before
+            with autocast:
+                known["features"](_batch(processor, samples))
+        for samples in steps:
+            began = time.perf_counter()
+            with autocast:
+                loss = way.loss(model, processor, samples, **known)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), stage.gradient_clip)
+            optimizer.step()
+            optimizer.zero_grad()
+            losses.append(float(loss.detach()))
+            seconds.append(time.perf_counter() - began)
     return losses, seconds
 
 

@@ -472,28 +472,37 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
         count = (pixel_values.shape[-2] // patch) * (pixel_values.shape[-1] // patch)
         return hidden[:, hidden.shape[1] - count :]  # class and register tokens come first, where a tower has them
 
-    def encode_images(self, pixel_values: Tensor, depth_values: Tensor | None = None, with_maps: bool = True) -> SmolRGPTFeatures:
-        """Image tokens and, `with_maps`, the maps that regions pool from, for (I, 3, S, S) RGB and depth images.
+    def encode_pictures(self, pixel_values: Tensor, depth_values: Tensor | None = None, with_maps: bool = True) -> Tensor:
+        """(I, 3, S, S) RGB and depth pictures -> (1 or 2, I, patches, C) patch features, RGB first, in one pass of the vision tower.
 
-        One pass of the vision tower for both; depth is not looked at when no token needs it.
-        Raises ValueError when depth is needed and missing.
+        Depth is not looked at without maps, or when no token needs it. Raises ValueError when it is needed and missing.
         """
         if not (with_maps and self.uses_depth):
-            patches, depth_patches = self.encode_patches(pixel_values), None
-        elif depth_values is None:
+            return self.encode_patches(pixel_values)[None]
+        if depth_values is None:
             raise ValueError("depth_values is missing but region_tokens has 'depth'; pass it (the processor writes zeros for no depth)")
-        elif depth_values.shape != pixel_values.shape:
+        if depth_values.shape != pixel_values.shape:
             raise ValueError(f"depth_values is {tuple(depth_values.shape)}, pixel_values {tuple(pixel_values.shape)}; they must be alike")
-        else:
-            both = self.encode_patches(torch.cat([pixel_values, depth_values]))
-            patches, depth_patches = both[: pixel_values.shape[0]], both[pixel_values.shape[0] :]
-        features = SmolRGPTFeatures(self.rgb_connector(patches))
+        return self.encode_patches(torch.cat([pixel_values, depth_values])).unflatten(0, (2, -1))
+
+    def connect_pictures(self, patch_features: Tensor, with_maps: bool = True) -> SmolRGPTFeatures:
+        """Image tokens and, `with_maps`, the maps that regions pool from, for what `encode_pictures` returned.
+
+        Raises ValueError when maps of depth are needed and its features missing.
+        """
+        features = SmolRGPTFeatures(self.rgb_connector(patch_features[0]))
         if with_maps and "rgb" in self.config.pooled_tokens:
-            tokens = self.patch_connector(patches) if self.config.refiner == "patches" else features.image_embeds
+            tokens = self.patch_connector(patch_features[0]) if self.config.refiner == "patches" else features.image_embeds
             features.region_maps["rgb"] = self._refine(tokens, "rgb")
-        if depth_patches is not None:
-            features.region_maps["depth"] = self._refine(self._connector_of_depth()(depth_patches), "depth")
+        if with_maps and self.uses_depth:
+            if len(patch_features) < 2:
+                raise ValueError("patch_features holds no depth but region_tokens has 'depth'; encode the pictures with maps")
+            features.region_maps["depth"] = self._refine(self._connector_of_depth()(patch_features[1]), "depth")
         return features
+
+    def encode_images(self, pixel_values: Tensor, depth_values: Tensor | None = None, with_maps: bool = True) -> SmolRGPTFeatures:
+        """`connect_pictures` of `encode_pictures`."""
+        return self.connect_pictures(self.encode_pictures(pixel_values, depth_values, with_maps), with_maps)
 
     def _connector_of_depth(self) -> nn.Module:
         if self.config.depth_path == "separate":
@@ -540,17 +549,25 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
 
     def encode(
         self,
-        pixel_values: Tensor,
+        pixel_values: Tensor | None = None,
         depth_values: Tensor | None = None,
         region_masks: Tensor | None = None,
         region_image_index: Tensor | None = None,
         region_geometry: Tensor | None = None,
+        patch_features: Tensor | None = None,
     ) -> SmolRGPTFeatures:
-        """All features of a batch's images and regions; refiners run only when there are regions."""
-        if region_masks is None or len(region_masks) == 0 or not self.config.region_tokens:
-            return self.encode_images(pixel_values, depth_values, with_maps=False)
-        features = self.encode_images(pixel_values, depth_values)
-        features.region_embeds = self.pool_regions(features.region_maps, region_masks, region_image_index, region_geometry)
+        """All features of a batch's images and regions; refiners run only when there are regions.
+
+        `patch_features` of an earlier `encode_pictures` replace the pixels.
+        """
+        with_maps = region_masks is not None and len(region_masks) > 0 and bool(self.config.region_tokens)
+        if patch_features is None:
+            assert pixel_values is not None
+            patch_features = self.encode_pictures(pixel_values, depth_values, with_maps)
+        features = self.connect_pictures(patch_features, with_maps)
+        if with_maps:
+            assert region_masks is not None
+            features.region_embeds = self.pool_regions(features.region_maps, region_masks, region_image_index, region_geometry)
         return features
 
     def get_image_features(self, pixel_values: Tensor, **kwargs: Any) -> Tensor:
@@ -703,6 +720,7 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
         region_geometry: Tensor | None = None,
         image_index: Tensor | None = None,
         region_index: Tensor | None = None,
+        patch_features: Tensor | None = None,
         image_embeds: Tensor | None = None,
         region_embeds: dict[str, Tensor] | None = None,
         context_ids: Tensor | None = None,
@@ -711,17 +729,18 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
         """
         input_ids, attention_mask (Q, T) left padded; pixel_values, depth_values (I, 3, S, S); region_masks (N, g, g) area fractions;
         region_image_index (N,); region_geometry (N, F); image_index (Q,) into I; region_index (Q, R) into N, -1 = padding.
-        `image_embeds` (I, P, D) and `region_embeds` {kind: (N, D)} of an earlier `encode` replace the pixels. context_ids (Q, T0 + T): all
+        `patch_features` (V, I, patches, C) of an earlier `encode_pictures` replace the pixels, and so do
+        `image_embeds` (I, P, D) and `region_embeds` {kind: (N, D)} of an earlier `encode`. context_ids (Q, T0 + T): all
         words up to the last of `input_ids` when `past_key_values` holds the first T0 (`pair_geometry` wants them, `generate` passes them).
         Raises ValueError when placeholders and features do not match.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("pass exactly one of input_ids and inputs_embeds")
-        if image_embeds is not None and pixel_values is not None:
-            raise ValueError("pass either pixel_values or image_embeds, not both")
+        if sum(given is not None for given in (pixel_values, patch_features, image_embeds)) > 1:
+            raise ValueError("pass only one of pixel_values, patch_features and image_embeds")
         if input_ids is not None:
-            if pixel_values is not None and self._needs_features(input_ids):
-                features = self.encode(pixel_values, depth_values, region_masks, region_image_index, region_geometry)
+            if (pixel_values is not None or patch_features is not None) and self._needs_features(input_ids):
+                features = self.encode(pixel_values, depth_values, region_masks, region_image_index, region_geometry, patch_features)
                 image_embeds, region_embeds = features.image_embeds, features.region_embeds
             decoding = past_key_values is not None and past_key_values.get_seq_length() > 0
             inputs_embeds = self.merge(input_ids, image_embeds, region_embeds, image_index, region_index, decoding, context_ids)

@@ -139,6 +139,9 @@ class Run:
     seed: int = 0
     validation_questions: int = 400
     cache_gb: float = 10.0  # of prepared images kept in memory; never more than 40 % of what the machine has
+    feature_cache: Path | None = (
+        None  # folder where stages with a frozen tower keep its features of every picture; see train/feature_cache.py
+    )
     attention: Literal["eager", "sdpa", "flash_attention_2"] | None = None  # None: eager on CPU (1.4 to 3x faster there), sdpa elsewhere
     gradient_checkpointing: bool = False
     dataloader_num_workers: int = 0  # processes that prepare batches, for each training process; they share cache_gb between them

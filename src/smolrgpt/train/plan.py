@@ -8,6 +8,7 @@ of mean length (training packs short questions into longer rows); attention coun
 from __future__ import annotations
 
 import math
+import re
 import weakref
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from transformers.initialization import no_init_weights
 from smolrgpt.model import REGION_GEOMETRY_FEATURES, SmolRGPTConfig, SmolRGPTForConditionalGeneration
 from smolrgpt.model.processing_smolrgpt import NUM_REGION_NAMES
 from smolrgpt.train.config import ModelSpec, Run, Stage, SyntheticData
+from smolrgpt.train.feature_cache import feature_bytes
 from smolrgpt.train.optim import apply_rates
 
 #: Sustained FLOP/s of one GPU where none are given: two fifths of the 9.9e14 that an H100 is sold with (bf16, dense).
@@ -303,7 +305,19 @@ def plan(run: Run, flops_per_second: float = FLOPS_PER_SECOND, gpus: Sequence[in
         "flops": sum(stage["flops"] for stage in stages),
         "hours": {count: sum(stage["hours"][count] for stage in stages) for count in gpus},
         "disk_bytes": weights + sum(stage["disk_bytes"] for stage in stages),  # the finished model is written once more
+        "feature_bytes": _frozen_images(run, facts) * feature_bytes(config, torch.bfloat16),
     }
+
+
+def _frozen_images(run: Run, facts: dict[str, SourceFacts]) -> int:
+    """Images that stages with a frozen vision tower show; the sources of a synthetic set share theirs."""
+    seen = {name for stage in run.stages if _rate_of_vision(stage) is None for name in stage.mixture}
+    images = [facts[name].images for name in seen]
+    return max(images, default=0) if isinstance(run.data, SyntheticData) else sum(images)
+
+
+def _rate_of_vision(stage: Stage) -> float | None:
+    return next((rate for pattern, rate in stage.rates if re.search(pattern, "model.vision_tower.")), None)
 
 
 def _plan_stage(
@@ -396,7 +410,10 @@ def table(result: dict[str, Any]) -> str:
     lines += [f"{label:<28}" + "".join(f"{cell:>18}" for cell in cells) for label, cells in rows]
     hours = ", ".join(f"{value:.3g} h on {count}" for count, value in result["hours"].items())
     lines += [f"all stages: {result['flops']:.3g} FLOPs, {hours} GPUs at {result['flops_per_second_per_gpu']:.2g} FLOP/s each"]
-    return "\n".join([*lines, f"disk: {_gigabytes(result['disk_bytes'])} GB for checkpoints, stages and the finished model"])
+    lines += [f"disk: {_gigabytes(result['disk_bytes'])} GB for checkpoints, stages and the finished model"]
+    if result["feature_bytes"]:
+        lines += [f"with --set feature_cache=FOLDER, {_gigabytes(result['feature_bytes'])} GB more for the frozen tower's features in bf16"]
+    return "\n".join(lines)
 
 
 def _gigabytes(num_bytes: float) -> str:

@@ -45,8 +45,9 @@ from smolrgpt.predictor import Predictor, bundled_checkpoints
 from smolrgpt.train.allocator import keep_freed_memory, memory_gb
 from smolrgpt.train.answers import restyle
 from smolrgpt.train.config import FolderData, ModelSpec, Run, Stage, SyntheticData
+from smolrgpt.train.feature_cache import FeatureCache
 from smolrgpt.train.lora import add_adapters, merge
-from smolrgpt.train.optim import build_optimizer
+from smolrgpt.train.optim import apply_rates, build_optimizer
 from smolrgpt.train.signatures import SignatureWatch
 from smolrgpt.train.tokenizer import train_tokenizer
 from smolrgpt.viz import plot_curve
@@ -281,6 +282,7 @@ def _train_stage(
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable()
     curve = Curve(config.out / CURVE_FILE, stage.name)
+    features = _feature_cache(config, stage, model, sources, args)
     trainer = StageTrainer(
         model=model,
         args=args,
@@ -290,7 +292,12 @@ def _train_stage(
         processor=processor,
         validation=sources["validation"],
         curve=curve,
+        features=features,
     )
+    if features is not None and trainer.is_fsdp_enabled:
+        raise ValueError(
+            "a feature_cache needs the whole vision tower in every process, FSDP shards it; use DDP, or leave feature_cache out"
+        )
     if adapted is not None and trainer.is_fsdp_enabled:
         raise ValueError("low-rank adapters cannot be merged from the shards of FSDP; train this run with DDP, or leave lora out")
     if config.signatures:
@@ -309,6 +316,20 @@ def _train_stage(
     if state.is_main_process:
         _save(trained, processor, folder / "final")
     state.wait_for_everyone()
+
+
+def _feature_cache(
+    config: Run, stage: Stage, model: SmolRGPTForConditionalGeneration, sources: dict[str, Sequence[Sample]], args: TrainingArguments
+) -> FeatureCache | None:
+    """The run's, for a stage that leaves the vision tower as it is."""
+    if config.feature_cache is None:
+        return None
+    if any("vision_tower." in name for name in apply_rates(model, stage.rates)):
+        logger.info("stage %s: the vision tower learns, so its features are not kept", stage.name)
+        return None
+    features = FeatureCache(config.feature_cache, model, torch.bfloat16 if args.bf16 else torch.float32)
+    features.require_room(sources[name] for name in stage.mixture)
+    return features
 
 
 def _remove_unfinished(folder: Path) -> None:
@@ -454,9 +475,18 @@ class StageTrainer(Trainer):
     ``skips`` counts what this process could not use.
     """
 
-    def __init__(self, *, stage: Stage, processor: SmolRGPTProcessor, validation: Sequence[Sample], curve: Curve, **kwargs: Any):
+    def __init__(
+        self,
+        *,
+        stage: Stage,
+        processor: SmolRGPTProcessor,
+        validation: Sequence[Sample],
+        curve: Curve,
+        features: FeatureCache | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs, eval_dataset=[])
-        self.skips = SkipLog()
+        self.skips, self._features = SkipLog(), features
         self._stage, self._processor, self._validation, self._curve = stage, processor, validation, curve
         self.add_callback(_Clock(curve))
         if self.is_fsdp_enabled and self.model is not None:
@@ -486,13 +516,19 @@ class StageTrainer(Trainer):
         batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
         for batch in batches:
             self.skips.merge(batch.pop(SKIPS))
+        if self._features is not None:
+            with self._autocast():
+                batches = [self._features(batch) for batch in batches]
         return batches, num_items
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.args.bf16)
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval") -> dict[str, float]:
         """Every process answers its share of the images; all then score all answers, and so decide alike."""
         model = self.whole_model()
         predictor = Predictor(model.eval(), self._processor)
-        with torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.args.bf16):
+        with self._autocast():
             predictions = gather_object(predict(predictor, self._share_of_validation(), progress=False))
         model.train()
         truth = [{"id": s.id, "category": s.category, "normalized_answer": s.normalized_answer} for s in self._validation]
