@@ -13,7 +13,16 @@ from PIL import Image
 import smolrgpt
 from smolrgpt.data.regions import from_box, from_mask, from_rle
 from smolrgpt.data.schema import DataError, DepthMap, Region, Sample
-from smolrgpt.predictor import Answer, Predictor, _readable_start, _renumbered, bundled_checkpoint, read_mentions, resolve_checkpoint
+from smolrgpt.predictor import (
+    Answer,
+    Predictor,
+    _readable_start,
+    _renumbered,
+    bundled_checkpoint,
+    checkpoint_anywhere,
+    read_mentions,
+    resolve_checkpoint,
+)
 
 SIZE = (64, 48)  # width, height
 BOXES = [(2, 3, 20, 30), (30, 5, 60, 40), (5, 31, 50, 47)]
@@ -197,6 +206,14 @@ def test_names_that_are_no_checkpoint_are_errors(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"holds no config\.json"):
         resolve_checkpoint(tmp_path)
     assert resolve_checkpoint("owner/name") == "owner/name"
+
+
+def test_other_processes_find_the_same_checkpoint(tiny_checkpoint, monkeypatch):
+    monkeypatch.chdir(tiny_checkpoint.parent)
+    assert checkpoint_anywhere(tiny_checkpoint.name) == str(tiny_checkpoint.resolve())
+    assert [checkpoint_anywhere(name) for name in ("nano", "owner/name")] == ["nano", "owner/name"]
+    with pytest.raises(ValueError, match="giant"):
+        checkpoint_anywhere("giant")
 
 
 def test_the_package_exports_lazily() -> None:

@@ -26,7 +26,8 @@ PAGE_TAG_SCALE = 1.7
 SHEET_COLUMNS = 2
 _JPEG_QUALITY = 82
 _SHEET_GAP = 16
-_REGION_NAME = re.compile(r"\[Region (\d+)\]")
+#: As an answer names a region, and as a question does once its angle brackets are escaped.
+_REGION_NAME = re.compile(r"\[Region (\d+)\]|&lt;\s*region\s*(\d+)\s*&gt;", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -187,19 +188,18 @@ def _article(card: Card) -> str:
 def answer_card(answer: Any, question: str | None, picture: Image.Image | None, regions: Sequence[Region]) -> str:
     """An ``Answer`` as a piece of HTML for notebooks, below its picture where that is known."""
     drawn = "" if picture is None else figure(draw_regions(picture, regions), "the picture with its numbered regions")
-    text = with_chips(re.sub(r"<\s*region\s*(\d+)\s*>", r"[Region \1]", question or "", flags=re.IGNORECASE))
     short = "" if answer.normalized_answer is None else f"<b>{html.escape(str(answer.normalized_answer))}</b> "
     about = f"{answer.category}, {100 * answer.confidence:.0f} % sure, {answer.seconds:.2f} s"
-    chips = "\n".join(line for line in STYLE.splitlines() if line.startswith(".chip"))
     return (
-        f'<style>{chips}</style><div style="max-width:640px">{drawn}<p>{text}</p><p>{short}{with_chips(answer.answer)}</p>'
+        f'<style>{CHIP_STYLE}</style><div style="max-width:640px">{drawn}'
+        f"<p>{with_chips(question)}</p><p>{short}{with_chips(answer.answer)}</p>"
         f'<p style="opacity:.6">{html.escape(about)}</p></div>'
     )
 
 
 def with_chips(text: str | None) -> str:
-    """Escaped, with every [Region i] as its number on the colour it has in the picture."""
-    return _REGION_NAME.sub(lambda found: _chip(int(found.group(1))), html.escape(text or ""))
+    """Escaped, with every [Region i] and <region i> as its number on the colour it has in the picture."""
+    return _REGION_NAME.sub(lambda found: _chip(int(found.group(1) or found.group(2))), html.escape(text or ""))
 
 
 def _chip(index: int) -> str:
@@ -215,7 +215,15 @@ def figure(picture: Image.Image, description: str) -> str:
     return f'<img alt="{html.escape(description)}" {size} loading="lazy" src="data:image/jpeg;base64,{data}">'
 
 
-STYLE = """
+#: What ``with_chips`` needs.
+CHIP_STYLE = """
+.chip { display: inline-block; min-width: 1.5em; padding: 0 .3em; border-radius: 5px; text-align: center; }
+.chip { font-weight: 600; font-size: .9em; line-height: 1.35; }
+"""
+
+STYLE = (
+    CHIP_STYLE
+    + """
 :root { color-scheme: light dark; --paper: #f4f4f2; --card: #fff; --ink: #1d1d1f; --soft: #66666b; --line: #ddd; --good: #146c3a; }
 @media (prefers-color-scheme: dark) {
   :root { --paper: #121214; --card: #1d1d20; --ink: #ececee; --soft: #a0a0a6; --line: #333338; --good: #6ad29a; }
@@ -238,6 +246,5 @@ code { font-size: .8rem; margin-left: .4em; }
 .answer { color: var(--good); }
 .short { display: inline-block; border: 1px solid currentColor; border-radius: 6px; padding: 0 .45em; font-weight: 600; }
 .note { color: var(--soft); font-style: italic; }
-.chip { display: inline-block; min-width: 1.5em; padding: 0 .3em; border-radius: 5px; text-align: center; }
-.chip { font-weight: 600; font-size: .9em; line-height: 1.35; }
 """
+)

@@ -562,6 +562,15 @@ def resolve_checkpoint(name: str | Path) -> str | Path:
     raise ValueError(f"no model {str(name)!r}; expected a bundled name ({bundled}), a folder with config.json, or a hub id owner/name")
 
 
+def checkpoint_anywhere(name: str | Path) -> str:
+    """What other processes and machines call the same checkpoint: a bundled name or hub id as it is, a folder by its whole path.
+
+    Raises ValueError as ``resolve_checkpoint`` does.
+    """
+    found = resolve_checkpoint(name)
+    return str(name) if name in bundled_checkpoints() or isinstance(found, str) else str(found.resolve())
+
+
 def _default_device() -> str:
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return "cpu" if accelerator is None else accelerator.type

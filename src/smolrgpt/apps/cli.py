@@ -457,10 +457,9 @@ def predict(
         if importlib.util.find_spec("ray") is None:
             raise ImportError("spreading needs more packages: pip install 'smolrgpt[serve]'")
         from smolrgpt.apps.spread import over_actors
-        from smolrgpt.predictor import bundled_checkpoints, resolve_checkpoint
+        from smolrgpt.predictor import checkpoint_anywhere
 
-        checkpoint = model if model in bundled_checkpoints() else str(resolve_checkpoint(model))
-        spread = over_actors(checkpoint, ray, gpus, batch_size, address)
+        spread = over_actors(checkpoint_anywhere(model), ray, gpus, batch_size, address)
         rows = predict_all(None, samples, out, batch_size, run_id=run_id, spread=spread)
     print(f"wrote {len(rows)} answers to {out}", file=sys.stderr)
     if submission is not None:

@@ -65,9 +65,9 @@ def serve(
     from smolrgpt.apps.service.gateway import Settings
     from smolrgpt.apps.service.messages import Limits
     from smolrgpt.apps.service.run import Deployment, run
-    from smolrgpt.predictor import resolve_checkpoint
+    from smolrgpt.predictor import checkpoint_anywhere
 
-    checkpoint = resolve_checkpoint(model)
+    checkpoint = checkpoint_anywhere(model)
     if address is None:
         _check_port(host, port)
     limits = Limits(
@@ -83,7 +83,7 @@ def serve(
     run(
         settings,
         Deployment(
-            checkpoint=model if str(checkpoint) == model or model == "nano" else str(Path(checkpoint).resolve()),
+            checkpoint=checkpoint,
             host=host,
             port=port,
             replicas=replicas,

@@ -26,7 +26,7 @@ from smolrgpt.apps.page import views
 from smolrgpt.apps.page.scene import Scene
 from smolrgpt.data.files import decoded
 from smolrgpt.data.schema import DataError, Sample
-from smolrgpt.gallery import STYLE
+from smolrgpt.gallery import CHIP_STYLE
 from smolrgpt.predictor import Predictor
 
 _HERE = Path(__file__).parent
@@ -43,9 +43,8 @@ element.addEventListener('click', event => {
   box.focus();
 });
 """
-_CHIP = "\n".join(line for line in STYLE.splitlines() if line.startswith(".chip"))
 CSS = f"""
-{_CHIP}
+{CHIP_STYLE}
 .gradio-container {{ max-width: 1500px !important; }}
 #title h1 {{ margin: 0; font-size: 1.35rem; }}
 .said {{ border: 1px solid var(--border-color-primary); border-radius: 10px; padding: 10px 14px; min-height: 60px; }}
@@ -147,11 +146,10 @@ def make_page(predictor: Predictor, name: str, pictures: Sequence[Sequence[Sampl
             return changed(scene, lambda one: scenes.mark(one, str(data.pop("action")), data))
 
         draw_inputs = [seed, layouts]
-        draw.click(_told(lambda number, kind: show(scene_number(number, kind))), draw_inputs, shown)
-        other.click(lambda number: int(number or 0) + 1, seed, seed).then(
-            _told(lambda number, kind: show(scene_number(number, kind))), draw_inputs, shown
-        )
-        page.load(_told(lambda number, kind: show(scene_number(number, kind))), draw_inputs, shown)
+        drawn = _told(lambda number, kind: show(scene_number(number, kind)))
+        draw.click(drawn, draw_inputs, shown)
+        other.click(lambda number: int(number or 0) + 1, seed, seed).then(drawn, draw_inputs, shown)
+        page.load(drawn, draw_inputs, shown)
         marker.select(_told(gesture), state, shown)
         picture.upload(_told(open_files), picture, shown)
         depth.upload(_told(lambda one, path, end: changed(one, lambda s: scenes.with_depth(s, path, end))), [state, depth, near], shown)

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from smolrgpt.apps.tour import number_regions
 from smolrgpt.data import regions as region_io
 from smolrgpt.data.depth import load_depth
 from smolrgpt.data.files import read_picture, to_rgb
 from smolrgpt.data.geometry import same_aspect
 from smolrgpt.data.loading import load_image, load_sample_depth
-from smolrgpt.data.schema import REGION_PLACEHOLDER, Camera, DataError, DepthKind, DepthMap, Region, Sample
+from smolrgpt.data.schema import Camera, DataError, DepthKind, DepthMap, Region, Sample
 from smolrgpt.predictor import Answer, as_camera
 
 #: Scenes of the synthetic warehouse that the page draws; nothing from this seed on was ever trained on.
@@ -107,18 +108,13 @@ def scene_of(samples: Sequence[Sample], name: str) -> Scene:
         load_sample_depth(first),
         first.camera,
         regions=table[:MAX_REGIONS],
-        examples=[text for text in (_numbered(sample, table) for sample in samples[:24]) if text is not None],
+        examples=[
+            number_regions(sample, table).replace("<image>", "").strip()
+            for sample in samples[:24]
+            if set(sample.regions) <= set(table[:MAX_REGIONS])
+        ],
         name=name,
     )
-
-
-def _numbered(sample: Sample, table: Sequence[Region]) -> str | None:
-    """The question with ``<region k>``, k its place in the table; None when one is beyond what the page shows."""
-    numbers = [table.index(region) for region in sample.regions]
-    if any(number >= MAX_REGIONS for number in numbers):
-        return None
-    first, *rest = sample.question.replace("<image>", "").strip().split(REGION_PLACEHOLDER)
-    return first + "".join(f"<region {number}>{text}" for number, text in zip(numbers, rest, strict=True))
 
 
 def draw_scene(seed: int, layouts: str = "known") -> Scene:

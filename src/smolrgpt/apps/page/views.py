@@ -82,11 +82,6 @@ def named(text: str) -> list[int]:
     return sorted({int(number) for number in _NAMED.findall(text)})
 
 
-def as_chips(question: str) -> str:
-    """A question with its ``<region k>`` as coloured numbers."""
-    return with_chips(re.sub(r"<\s*region\s*(\d+)\s*>", r"[Region \1]", question, flags=re.IGNORECASE))
-
-
 def short(answer: Answer) -> str:
     """The normalised answer as a person says it, in HTML."""
     value = answer.normalized_answer
@@ -99,9 +94,8 @@ def short(answer: Answer) -> str:
 
 def growing(question: str, text: str) -> str:
     """An answer while it is being written."""
-    return (
-        f'<div class="said"><p class="asked">{as_chips(question)}</p><p class="text">{with_chips(text)}<span class="pen"></span></p></div>'
-    )
+    said = f'<p class="text">{with_chips(text)}<span class="pen"></span></p>'
+    return f'<div class="said"><p class="asked">{with_chips(question)}</p>{said}</div>'
 
 
 def finished(question: str, answer: Answer) -> str:
@@ -112,7 +106,7 @@ def finished(question: str, answer: Answer) -> str:
     )
     about = f"{html.escape(answer.category)} · {percent} sure {meter} · {answer.seconds:.2f} s"
     return (
-        f'<div class="said"><p class="asked">{as_chips(question)}</p><p class="short">{short(answer)}</p>'
+        f'<div class="said"><p class="asked">{with_chips(question)}</p><p class="short">{short(answer)}</p>'
         f'<p class="text">{with_chips(answer.answer)}</p><p class="about">{about}</p></div>'
     )
 
@@ -120,7 +114,7 @@ def finished(question: str, answer: Answer) -> str:
 def examples(scene: Scene) -> str:
     """Buttons with questions that fit."""
     buttons = [
-        f'<button type="button" data-question="{html.escape(question, quote=True)}">{as_chips(question)}</button>'
+        f'<button type="button" data-question="{html.escape(question, quote=True)}">{with_chips(question)}</button>'
         for question in scene.examples
     ]
     return f'<div class="examples"><b>Questions that fit</b>{"".join(buttons)}</div>' if buttons else ""
@@ -129,7 +123,7 @@ def examples(scene: Scene) -> str:
 def history(scene: Scene) -> str:
     """Everything asked about this picture, the latest first."""
     rows = [
-        f"<tr><td>{as_chips(question)}</td><td>{short(answer)}</td><td>{100 * answer.confidence:.0f} %</td></tr>"
+        f"<tr><td>{with_chips(question)}</td><td>{short(answer)}</td><td>{100 * answer.confidence:.0f} %</td></tr>"
         for question, answer in reversed(scene.history)
     ]
     head = "<tr><th>question</th><th>answer</th><th>sure</th></tr>"
