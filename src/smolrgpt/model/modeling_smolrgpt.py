@@ -561,10 +561,11 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
         `patch_features` of an earlier `encode_pictures` replace the pixels.
         """
         with_maps = region_masks is not None and len(region_masks) > 0 and bool(self.config.region_tokens)
-        if patch_features is None:
+        if patch_features is not None:
+            features = self.connect_pictures(patch_features, with_maps)
+        else:
             assert pixel_values is not None
-            patch_features = self.encode_pictures(pixel_values, depth_values, with_maps)
-        features = self.connect_pictures(patch_features, with_maps)
+            features = self.encode_images(pixel_values, depth_values, with_maps)
         if with_maps:
             assert region_masks is not None
             features.region_embeds = self.pool_regions(features.region_maps, region_masks, region_image_index, region_geometry)
