@@ -453,13 +453,16 @@ def test_plain_questions_are_true_of_their_scene_and_known_for_what_they_are(wor
             assert value == sum(in_buffer(thing, buffer) for thing in things if thing is not buffer)
         elif question.category == "mcq":
             assert question.steps.endswith(f"[Region {value}]")
-    assert seen == {"left_right", "distance", "count", "mcq", "width", "height"}
+        elif question.category == "vertical":
+            one, two = (thing.center_m[2] for thing in things)
+            assert value == pytest.approx(abs(one - two), abs=0.006) and value >= 0.05
+    assert seen == {"left_right", "distance", "count", "mcq", "width", "height", "vertical"}
 
 
 def test_reserved_wordings_are_never_asked_as_known_ones() -> None:
     from smolrgpt.data.synthetic import plain
 
-    for forms in (plain.SIDES, plain.DISTANCES, plain.EXTREMES, plain.NEAREST, plain.COUNTS, plain.WIDTHS, plain.HEIGHTS):
+    for forms in (plain.SIDES, plain.DISTANCES, plain.EXTREMES, plain.NEAREST, plain.COUNTS, plain.WIDTHS, plain.HEIGHTS, plain.APART):
         known, reserved = plain.wordings(forms, "known"), plain.wordings(forms, "reserved")
         assert not set(known) & set(reserved) and sorted(known + reserved) == sorted(forms) and len(reserved) == len(forms) // 5
         assert len(set(forms)) == len(forms)

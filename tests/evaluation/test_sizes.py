@@ -38,6 +38,7 @@ def test_sizes_are_read_and_written_like_distances() -> None:
     assert set(SIZES) == set(CATEGORIES)
     for category in SIZES:
         assert extract("How wide is it?", "[Region 0]: 0.9", category) == 0.9
+        assert extract("How wide is it?", "[Region 0][Region 1] up: 0.45", category) == 0.45
         assert extract("How wide is it?", "The width of the pallet [Region 0] is 0.36 meters.", category) == 0.36
         assert field_pattern(category, 1) == field_pattern("distance", 1)
 

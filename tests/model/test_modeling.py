@@ -24,7 +24,8 @@ NAMES = list(range(40, 48))
 NAMED = {"region_fusion": "name", "region_name_token_ids": NAMES}
 PAIRED = {**NAMED, "pair_geometry": True}
 MEASURED = {**PAIRED, "distance_loss_weight": 1.0, "size_loss_weight": 1.0, "size_word_ids": [6, 7]}
-both_fusions = pytest.mark.parametrize("changes", [{}, NAMED, PAIRED, MEASURED], ids=["tokens", "names", "pairs", "lengths"])
+APART = {**MEASURED, "size_word_ids": [6, 7, 8]}
+both_fusions = pytest.mark.parametrize("changes", [{}, NAMED, PAIRED, APART], ids=["tokens", "names", "pairs", "lengths"])
 #: Lets only names be written, so that answers are made of what carries features.
 ONLY_NAMES = [i for i in range(64) if i not in NAMES]
 IMAGE_KEYS = ("pixel_values", "depth_values", "region_masks", "region_image_index", "region_geometry")
@@ -96,6 +97,7 @@ def test_geometry_token_takes_one_more_id() -> None:
         ({"region_fusion": "name", "region_name_token_ids": [64]}, "outside the text vocabulary"),
         ({"pair_geometry": True}, "pair_geometry needs"),
         ({**NAMED, "distance_loss_weight": 1.0}, "pair_geometry is off"),
+        ({**NAMED, "size_loss_weight": 1.0, "size_word_ids": [6, 7, 8]}, "with pair_geometry, ' up'"),
     ],
 )
 def test_contradicting_configurations_raise(tiny_config, changes, message) -> None:
@@ -335,12 +337,13 @@ def test_distances_are_learned_and_only_by_their_own_loss(tiny_model, tiny_batch
 
 
 def known_sizes(batch):
-    return {**batch, "size_index": torch.tensor([4, 1]), "region_size": torch.tensor([[0.5, 1.5], [12.0, float("nan")]])}
+    nan = float("nan")
+    return {**batch, "size_index": torch.tensor([4, 1]), "region_size": torch.tensor([[0.5, 1.5, nan], [12.0, nan, 0.7]])}
 
 
 def test_sizes_are_learned_and_only_by_their_own_loss(tiny_model, tiny_batch) -> None:
-    """As distances are; a length that is not known teaches nothing."""
-    model = tiny_model(**MEASURED).train()
+    """As distances are; a length that is not known teaches nothing, nor does one that this model does not estimate."""
+    model = tiny_model(**APART).train()
     batch = known_sizes(tiny_batch(model.config))
     model(**without(batch, "size_index", "region_size")).loss.backward()
     assert model.model.size_embedder.sizes_out.weight.grad is None
@@ -352,13 +355,17 @@ def test_sizes_are_learned_and_only_by_their_own_loss(tiny_model, tiny_batch) ->
     known = ~batch["region_size"].isnan()
     sizes = model.model.size_embedder.log_sizes(batch["region_geometry"][batch["size_index"]]).exp()
     torch.testing.assert_close(sizes[known], batch["region_size"][known], rtol=0.05, atol=0.0)
+    two = tiny_model(**MEASURED).train()
+    batch["region_size"][:, :2] = float("nan")
+    assert two(**batch).size_loss is None and two(**batch).loss.isfinite()
 
 
 def test_what_is_seen_of_a_size_is_read_from_the_floor() -> None:
     names = list(REGION_GEOMETRY_FEATURES)
     geometry = torch.zeros(2, len(names))
-    geometry[0, [names.index(name) for name in ("floor_long_m", "floor_high_m", "has_floor")]] = torch.tensor([0.2, 0.05, 1.0])
-    torch.testing.assert_close(log_sizes_seen(geometry), torch.tensor([[2.0, 0.5], [1.0, 1.0]]).log())
+    seen = {"floor_long_m": 0.2, "floor_low_m": 0.01, "floor_high_m": 0.05, "has_floor": 1.0}
+    geometry[0, [names.index(name) for name in seen]] = torch.tensor(list(seen.values()))
+    torch.testing.assert_close(log_sizes_seen(geometry), torch.tensor([[2.0, 0.5, 0.3], [1.0, 1.0, 1.0]]).log())
 
 
 def test_a_size_that_is_named_after_a_name_is_said_there(tiny_model, tiny_batch) -> None:
@@ -381,6 +388,34 @@ def test_a_size_that_is_named_after_a_name_is_said_there(tiny_model, tiny_batch)
     assert (read(size) != one).any(-1)[0].nonzero().flatten().tolist() == [7, 8, 9, 11]
     for cached in (7, 8, 11):
         torch.testing.assert_close(read(size, cached), read(size)[:, cached:])
+
+
+def test_how_far_apart_a_pair_is_vertically_is_said_after_its_word(tiny_model, tiny_batch) -> None:
+    """Only there, instead of the pair's distance, of what is estimated of both; nowhere without a pair, and decoding sees it, too."""
+    model = tiny_model(**APART).model
+    batch = tiny_batch(model.config)
+    embeds = model.encode(**{name: batch[name] for name in IMAGE_KEYS})
+    words = torch.tensor([[NAMES[0], 8, 5, NAMES[0], NAMES[1], 8, 5, NAMES[1], 5]])  # 8 is "up"
+    index, geometry = torch.tensor([[3, 1]]), embeds.region_embeds["geometry"]
+
+    def read(cached=0):
+        return model.merge(words[:, cached:], None, embeds.region_embeds, None, index, True, words)
+
+    def bare():
+        return model.get_input_embeddings()(words)
+
+    said = (read() - bare())[0]
+    torch.testing.assert_close(said[1:3], torch.zeros_like(said[1:3]))  # after one name alone
+    torch.testing.assert_close(said[5:7], model.size_embedder.apart(geometry[[3]], geometry[[1]]).expand(2, -1))
+    torch.testing.assert_close(read(5), read()[:, 5:])
+    before, out = read(), model.size_embedder.sizes_out
+    with torch.no_grad():
+        out.bias[2] += 0.5
+    assert (read() != before).any(-1)[0].nonzero().flatten().tolist() == [5, 6]
+    one, other = (model.size_embedder.log_sizes(geometry[[i]])[:, 2].exp() for i in (3, 1))
+    torch.testing.assert_close(
+        model.size_embedder._said((one - other).abs().log()), model.size_embedder.apart(geometry[[1]], geometry[[3]])
+    )
 
 
 def test_length_losses_are_for_training_only(tiny_model, tiny_batch) -> None:

@@ -36,9 +36,13 @@ def test_without_steps_the_brief_answer_is_given(samples):
 
 def test_a_size_is_named_before_it_is_said(samples):
     one = {"question": "How tall is <mask>?", "category": "height", "regions": samples[0].regions[:1], "normalized_answer": 1.29}
-    asked = dataclasses.replace(samples[0], **one, metadata={"steps": "[Region 0]"})
+    asked = dataclasses.replace(samples[0], **one, metadata={})
     assert stepwise_answer(asked) == "[Region 0] height: 1.29"
     assert extract("How tall is it?", stepwise_answer(asked), "height") == 1.29
+    two = {"question": "<mask> above <mask>?", "category": "vertical", "regions": samples[0].regions[:1] * 2, "normalized_answer": 0.45}
+    apart = dataclasses.replace(samples[0], **two, metadata={})
+    assert stepwise_answer(apart) == "[Region 0][Region 1] up: 0.45"
+    assert extract("How far up is it?", stepwise_answer(apart), "vertical") == 0.45
 
 
 def test_the_chain_is_kept_where_there_is_one(samples):

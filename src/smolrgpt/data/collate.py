@@ -69,16 +69,23 @@ def known_distances(sample: Sample) -> dict[tuple[Region, Region], float]:
     return {pair: metres for pair, metres in pairs.items() if pair[0] != pair[1] and metres > 0}
 
 
-#: Categories of questions about one region's size: across (the longer side of its place on the floor) and up, as ``region_size`` has them.
-SIZES = ("width", "height")
+#: Categories of questions about lengths of one object, as columns of ``region_size``: across (the longer side of its place on the floor),
+#: up, and, of two objects of which it is asked how far apart their middles are vertically, from the floor to the middle.
+SIZES = ("width", "height", "vertical")
 
 
 def known_sizes(sample: Sample) -> dict[tuple[Region, str], float]:
-    """Metres across or up of the region that the sample asks for, by region and one of ``SIZES``."""
+    """Metres of what the sample asks for, by region and one of ``SIZES``. How high a middle is only a set that gives it says
+    (``metadata["centers_m"]``, on the floor and above it).
+    """
     value = sample.normalized_answer
-    if sample.category not in SIZES or len(sample.regions) != 1 or not isinstance(value, (int, float)) or value <= 0:
+    if sample.category not in SIZES or not isinstance(value, (int, float)):
         return {}
-    return {(sample.regions[0], sample.category): float(value)}
+    if sample.category == "vertical":
+        known = zip(sample.regions, (above for *_, above in sample.metadata.get("centers_m") or ()), strict=False)
+    else:
+        known = zip(sample.regions if len(sample.regions) == 1 else (), (value,), strict=False)
+    return {(region, sample.category): float(metres) for region, metres in known if metres > 0}
 
 
 class EncodedImage:
@@ -170,7 +177,7 @@ class Collator:
 
 def _lengths(samples: Sequence[Sample], tables: dict[str, dict[Region, int]]) -> dict[str, Any]:
     """What is known of the regions in metres, as rows of the joined region table, each once: ``pair_index`` (M, 2) int64 with
-    ``pair_distance`` (M,) float32, ``size_index`` (M,) int64 with ``region_size`` (M, 2) float32; nothing where nothing is known.
+    ``pair_distance`` (M,) float32, ``size_index`` (M,) int64 with ``region_size`` (M, 3) float32; nothing where nothing is known.
     """
     starts = dict(zip(tables, itertools.accumulate(map(len, tables.values()), initial=0), strict=False))
     metres: dict[tuple[int, int], float] = {}
@@ -179,7 +186,7 @@ def _lengths(samples: Sequence[Sample], tables: dict[str, dict[Region, int]]) ->
         table, start = tables[sample.image_key], starts[sample.image_key]
         metres |= {(start + table[a], start + table[b]): value for (a, b), value in known_distances(sample).items()}
         for (region, side), value in known_sizes(sample).items():
-            sizes.setdefault(start + table[region], [math.nan, math.nan])[SIZES.index(side)] = value
+            sizes.setdefault(start + table[region], [math.nan] * len(SIZES))[SIZES.index(side)] = value
     batch: dict[str, Any] = {}
     if metres:
         batch |= {"pair_index": torch.tensor(list(metres)), "pair_distance": torch.tensor(list(metres.values()), dtype=torch.float32)}

@@ -14,10 +14,13 @@ Answer = str | int | float | None
 _LENGTH = r"(?:(?:centi)?met(?:er|re)s|feet|inches)"
 #: First match names the category, so the order matters: "which object appears closest to the right" is mcq, not left_right.
 CATEGORY_RULES: tuple[tuple[str, str], ...] = (
+    (rf"\bhow many {_LENGTH}\b.*\bvertical", "vertical"),
+    (r"\bhow much (?:higher|lower)\b|\bdifference in height\b|\bheight difference\b", "vertical"),
+    (r"\b(?:pick|choose|find|select|name)\b.*\b(?:\w+most|nearest|closest)\b|\bwhat is the \w+most\b", "mcq"),
     (rf"\bhow many {_LENGTH} (?:wide|broad)\b", "width"),
     (rf"\bhow many {_LENGTH} (?:tall|high)\b", "height"),
     (rf"\bhow many {_LENGTH}\b", "distance"),
-    (r"\b(?:which|what) side\b", "left_right"),
+    (r"\b(?:which|what) (?:side|way)\b", "left_right"),
     (r"\bhow many\b|\bnumber of\b|\bcount\b", "count"),
     (r"\bwhich\b|\bwhat (?:object|pallet|buffer|transporter|shelf)\b|\bwhat is (?:the )?(?:nearest|closest)\b", "mcq"),
     (r"\bvertical(?:ly)?\b", "vertical"),

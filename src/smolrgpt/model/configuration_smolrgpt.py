@@ -92,9 +92,12 @@ class SmolRGPTConfig(PreTrainedConfig):
             Weight of the auxiliary loss on the distance between two regions' objects, estimated from their geometry. Above 0 the pair's
             embedding says the estimate digit by digit. Needs `pair_geometry`.
         size_loss_weight (`float`, defaults to 0):
-            Weight of the auxiliary loss on the width and height of a region's object, estimated from its geometry. Above 0 a name that one
-            of `size_word_ids` follows says that estimate digit by digit. Needs the geometry token and `region_fusion` "name".
-        size_word_ids (`list[int]`): ids that the words " width" and " height" begin with; needed with `size_loss_weight`.
+            Weight of the auxiliary loss on the width and height of a region's object, and how high its middle is, estimated from its
+            geometry. Above 0 a name that one of `size_word_ids` follows says that estimate digit by digit. Needs the geometry token and
+            `region_fusion` "name".
+        size_word_ids (`list[int]`):
+            Needed with `size_loss_weight`: ids that the words " width", " height" and, with `pair_geometry`, " up" begin with. The last
+            says how far apart the middles of two regions named side by side are vertically; without it nothing does.
         image_token_id, region_token_ids, pad/bos/eos_token_id: vocabulary ids; `region_token_ids` maps each used kind to its id.
         train_logits (`bool`, defaults to `False`): with labels, also return the logits of all positions.
     """
@@ -211,9 +214,10 @@ class SmolRGPTConfig(PreTrainedConfig):
             raise ValueError("distance_loss_weight is above 0 but pair_geometry is off; distances are estimated from a pair's geometry")
         if self.size_loss_weight > 0 and not (self.region_fusion == "name" and "geo" in self.region_tokens):
             raise ValueError("size_loss_weight is above 0; that needs region_fusion 'name' and 'geo' among the region_tokens")
-        if self.size_loss_weight > 0 and len(self.size_word_ids) != 2:
+        if self.size_loss_weight > 0 and len(self.size_word_ids) not in ((2, 3) if self.pair_geometry else (2,)):
             raise ValueError(
-                f"size_loss_weight is above 0 but size_word_ids is {self.size_word_ids}; give the ids of ' width' and ' height'"
+                f"size_loss_weight is above 0 but size_word_ids is {self.size_word_ids}; give the ids of ' width', ' height' and perhaps, "
+                "with pair_geometry, ' up'"
             )
         outside = [i for i in self.region_name_token_ids if not 0 <= i < self.text_config.vocab_size]
         if outside:

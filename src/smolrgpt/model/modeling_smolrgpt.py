@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -262,14 +263,16 @@ def digit_features(log_distance: Tensor) -> Tensor:
 
 
 class SmolRGPTSizeEmbedder(nn.Module):
-    """How wide and how tall a region's object is, estimated from its geometry and said digit by digit."""
+    """How wide and how tall a region's object is, and with a third size word how high its middle is; estimated from its geometry and said
+    digit by digit.
+    """
 
     def __init__(self, config: SmolRGPTConfig):
         super().__init__()
         width = config.text_config.hidden_size
         self.num_frequencies = config.geometry_num_frequencies
         self.fc1 = nn.Linear(config.geometry_dim * (1 + 2 * self.num_frequencies), 2 * width)
-        self.sizes_out = nn.Linear(2 * width, 2)
+        self.sizes_out = nn.Linear(2 * width, len(config.size_word_ids))
         self.digits = nn.Linear(1 + 2 * len(DIGIT_PERIODS_M), width, bias=False)
         self.norm = nn.LayerNorm(width)
         for linear in (self.fc1, self.digits):
@@ -278,27 +281,37 @@ class SmolRGPTSizeEmbedder(nn.Module):
 
     def forward(self, geometry: Tensor) -> Tensor:
         """Geometry (N, F) -> (N, 2, D), width and height. The estimate answers to its own loss only; the text reads it."""
-        digits = digit_features(self.log_sizes(geometry).detach().flatten()).unflatten(0, (-1, 2))
-        return self.norm(self.digits(digits.to(self.digits.weight.dtype)))
+        return self._said(self.log_sizes(geometry)[:, :2].flatten()).unflatten(0, (-1, 2))
+
+    def apart(self, first: Tensor, second: Tensor) -> Tensor:
+        """Geometry (M, F) of the first and the second region of M pairs -> (M, D): how far apart their middles are vertically."""
+        one, other = (self.log_sizes(geometry)[:, 2].exp() for geometry in (first, second))
+        return self._said((one - other).abs().clamp(min=DISTANCE_RANGE_M[0]).log())
+
+    def _said(self, log_metres: Tensor) -> Tensor:
+        """(M,) -> (M, D)."""
+        return self.norm(self.digits(digit_features(log_metres.detach()).to(self.digits.weight.dtype)))
 
     def log_sizes(self, geometry: Tensor) -> Tensor:
-        """Geometry (N, F) -> (N, 2) float32: estimated logarithm of the metres across and up. What is seen of them, corrected."""
+        """Geometry (N, F) -> (N, 2 or 3) float32: estimated logarithm of the metres across, up, and from the floor to the middle: what is
+        seen of them, corrected.
+        """
         hidden = functional.gelu(self.fc1(fourier_features(geometry, self.num_frequencies).to(self.fc1.weight.dtype)))
         with torch.autocast(hidden.device.type, enabled=False):
             correction = functional.linear(hidden.float(), self.sizes_out.weight.float(), self.sizes_out.bias.float())
         low, high = (math.log(metres) for metres in DISTANCE_RANGE_M)
-        return (log_sizes_seen(geometry) + correction).clamp(low, high)
+        return (log_sizes_seen(geometry)[:, : correction.shape[1]] + correction).clamp(low, high)
 
 
 def log_sizes_seen(geometry: Tensor) -> Tensor:
-    """(N, F) -> (N, 2) float32: log of the metres across and up of what is visible, 0 (1 m) where the floor is not known."""
+    """(N, F) -> (N, 3) float32: log of the metres across, up and from the floor to the middle of what is visible, 0 (1 m) where the floor
+    is not known.
+    """
     column = {name: i for i, name in enumerate(REGION_GEOMETRY_FEATURES)}
     geometry = geometry.float()
-    across, up = (
-        geometry[:, column["floor_long_m"]],
-        geometry[:, column["floor_high_m"]],
-    )  # what stands in front hides the foot, not the top
-    seen = (torch.stack([across, up], 1) * METRES_PER_UNIT).clamp(min=DISTANCE_RANGE_M[0])
+    across, low, high = (geometry[:, column[name]] for name in ("floor_long_m", "floor_low_m", "floor_high_m"))
+    seen = torch.stack([across, high, (low + high) / 2], 1)  # what stands in front hides the foot, not the top
+    seen = (seen * METRES_PER_UNIT).clamp(min=DISTANCE_RANGE_M[0])
     return geometry[:, column["has_floor"], None] * seen.log()
 
 
@@ -635,18 +648,31 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
         vectors = torch.stack([region_embeds[kind] for kind in self.config.region_tokens]).sum(0).to(embeds.dtype)  # (N, D)
         embeds = embeds.index_put(places.nonzero(as_tuple=True), vectors[row[places]], accumulate=True)
         first, second = (rows[:, -input_ids.shape[1] :] for rows in latest_names(context))
+        apart = torch.zeros_like(places)  # where a pair's vertical distance is said, and nothing else of it
         if "size" in region_embeds:
             size = latest_sizes(words, context, self.config.size_word_ids)[:, -input_ids.shape[1] :]
-            sized = size >= 0
+            apart = size == 2
+            sized = (size >= 0) & ~apart
             vectors = region_embeds["size"].to(embeds.dtype)[second[sized], size[sized]]
             embeds = embeds.index_put(sized.nonzero(as_tuple=True), vectors, accumulate=True)
         if not self.config.pair_geometry:
             return embeds
         pairs = first >= 0
-        distinct, index = torch.stack([first[pairs], second[pairs]], 1).unique(dim=0, return_inverse=True)
-        geometry = region_embeds["geometry"]
-        related = self.pair_embedder(geometry[distinct[:, 0]], geometry[distinct[:, 1]]).to(embeds.dtype)
-        return embeds.index_put(pairs.nonzero(as_tuple=True), related[index], accumulate=True)
+        embeds = self._add_to_pairs(embeds, pairs & ~apart, first, second, region_embeds["geometry"], self.pair_embedder)
+        if apart.any():
+            embeds = self._add_to_pairs(embeds, pairs & apart, first, second, region_embeds["geometry"], self.size_embedder.apart)
+        return embeds
+
+    @staticmethod
+    def _add_to_pairs(
+        embeds: Tensor, places: Tensor, first: Tensor, second: Tensor, geometry: Tensor, embed: Callable[[Tensor, Tensor], Tensor]
+    ) -> Tensor:
+        """(Q, T, D) with what `embed` makes of the geometry (N, F) of each place's two regions, once per distinct pair. places (Q, T) bool;
+        first, second (Q, T) rows of the region table.
+        """
+        distinct, index = torch.stack([first[places], second[places]], 1).unique(dim=0, return_inverse=True)
+        vectors = embed(geometry[distinct[:, 0]], geometry[distinct[:, 1]]).to(embeds.dtype)
+        return embeds.index_put(places.nonzero(as_tuple=True), vectors[index], accumulate=True)
 
     def _region_named(self, input_ids: Tensor, region_index: Tensor) -> Tensor:
         """(Q, T) ids and (Q, R) -> (Q, T) rows of the region table; -1 where a word names none of the question's regions."""
@@ -947,7 +973,8 @@ class SmolRGPTForConditionalGeneration(SmolRGPTPreTrainedModel, GenerationMixin)
         See `SmolRGPTModel.forward` for the inputs. labels (Q, T) int64, -100 ignored, not shifted (position t holds token t).
         `num_items_in_batch`: labelled tokens over all accumulated micro-batches; the loss is then a sum divided by it, else a mean.
         pair_index (M, 2) int64 rows of the region table, pair_distance (M,) float32 metres > 0: known distances.
-        size_index (M,) int64 rows of the region table, region_size (M, 2) float32 metres > 0 across and up, NaN = not known.
+        size_index (M,) int64 rows of the region table, region_size (M, 3) float32 metres > 0 across, up and from the
+        floor to the middle, NaN = not known.
         """
         outputs = self.model(
             input_ids=input_ids,
@@ -1026,13 +1053,15 @@ class SmolRGPTForConditionalGeneration(SmolRGPTPreTrainedModel, GenerationMixin)
         return functional.smooth_l1_loss(self.model.pair_embedder.log_distance(first, second), pair_distance.log(), beta=0.05)
 
     def _size_loss(self, geometry: Tensor | None, size_index: Tensor | None, region_size: Tensor | None) -> Tensor | None:
-        """The same for widths and heights."""
+        """The same for widths, heights and how high the middle is."""
         if not self.training or self.config.size_loss_weight <= 0 or size_index is None or region_size is None or geometry is None:
             return None
-        known = ~region_size.isnan()
-        return functional.smooth_l1_loss(
-            self.model.size_embedder.log_sizes(geometry[size_index])[known], region_size[known].log(), beta=0.05
-        )
+        estimated = self.model.size_embedder.log_sizes(geometry[size_index])
+        truth = region_size[:, : estimated.shape[1]]
+        known = ~truth.isnan()
+        if not known.any():
+            return None
+        return functional.smooth_l1_loss(estimated[known], truth[known].log(), beta=0.05)
 
     def _expand_inputs_for_generation(  # type: ignore[override]
         self,

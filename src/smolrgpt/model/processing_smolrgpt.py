@@ -53,8 +53,9 @@ def add_region_names(tokenizer: Any) -> list[int]:
     return [int(i) for i in tokenizer.convert_tokens_to_ids(names)]
 
 
-#: What an answer names of a region before the number, known by the first token: "[Region 0] height: 1.29".
-SIZE_WORDS = (" width", " height")
+#: Category of a question about a length -> what its answer names before the number, known by the first token: "[Region 0] height: 1.29",
+#: "[Region 0][Region 1] up: 0.45".
+SIZE_WORDS = {"width": " width", "height": " height", "vertical": " up"}
 
 
 def extend_vocabulary(tokenizer: Any, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,7 +67,8 @@ def extend_vocabulary(tokenizer: Any, config: Mapping[str, Any]) -> dict[str, An
     tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE_TOKEN, *(REGION_TOKENS[kind] for kind in kinds)]})
     names = {"region_name_token_ids": add_region_names(tokenizer)} if config.get("region_fusion") == "name" else {}
     if config.get("size_loss_weight", 0) > 0:
-        names["size_word_ids"] = [int(tokenizer(word, add_special_tokens=False).input_ids[0]) for word in SIZE_WORDS]
+        words = [word for category, word in SIZE_WORDS.items() if category != "vertical" or config.get("pair_geometry")]
+        names["size_word_ids"] = [int(tokenizer(word, add_special_tokens=False).input_ids[0]) for word in words]
     ids = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
     return {
         **config,

@@ -8,7 +8,7 @@ too little on the fact. The shorter styles write facts only, and the rules of ``
     steps     [Region 0][Region 6] left[Region 0], leftmost buffer[Region 0], [Region 1][Region 0] 1, [Region 4][Region 0] 2: 2
 
 The last one compares the best so far with each next region and names the better one (here: which buffer is leftmost), says what was found,
-then counts pallet by pallet. A size is named before it is said: ``[Region 0] height: 1.29``.
+then counts pallet by pallet. A length is named before it is said: ``[Region 0] height: 1.29``, ``[Region 0][Region 1] up: 0.45``.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from smolrgpt.data.collate import SIZES
 from smolrgpt.data.schema import Sample
 from smolrgpt.data.synthetic.questions import brief_metres
+from smolrgpt.model.processing_smolrgpt import SIZE_WORDS
 
 _REGION = re.compile(r"\[Region \d+\]")
 
@@ -39,10 +39,10 @@ def brief_answer(sample: Sample) -> str | None:
 def stepwise_answer(sample: Sample) -> str | None:
     """The steps a data set gives in ``metadata["steps"]`` (ours do), then the normalised answer if there is one; else the brief answer."""
     steps, short = sample.metadata.get("steps"), _short(sample)
+    if sample.category in SIZE_WORDS and short is not None:
+        steps = "".join(f"[Region {number}]" for number in range(len(sample.regions))) + SIZE_WORDS[sample.category]
     if not steps:
         return brief_answer(sample)
-    if sample.category in SIZES:
-        steps = f"{steps} {sample.category}"
     return steps if short is None else f"{steps}: {short}"
 
 

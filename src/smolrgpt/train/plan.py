@@ -162,7 +162,7 @@ def model_config(spec: ModelSpec) -> SmolRGPTConfig:
         first = text["vocab_size"]
         size = first + 1 + len(kinds) + (NUM_REGION_NAMES if named else 0)
     if arguments.get("size_loss_weight", 0) > 0:
-        arguments["size_word_ids"] = [0, 1]
+        arguments["size_word_ids"] = [0, 1, 2] if arguments.get("pair_geometry") else [0, 1]
     if named:
         arguments["region_name_token_ids"] = list(range(size - NUM_REGION_NAMES, size))
     arguments["text_config"] = {**text, "vocab_size": size, "pad_token_id": 2, "bos_token_id": 1, "eos_token_id": 2}

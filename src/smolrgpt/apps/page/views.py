@@ -24,7 +24,7 @@ from smolrgpt.viz import depth_picture, ink_on, mask_anchor, mask_border, region
 SHOWN_SIDE = 1280  #: longest side of a picture sent to the browser
 CLOUD_POINTS = 12_000
 _NAMED = re.compile(r"\[Region (\d+)\]")
-_METRES = ("distance", *SIZES, "vertical")
+_METRES = ("distance", *SIZES)
 
 
 # --------------------------------------------------------------------------------------------------------------------- pictures

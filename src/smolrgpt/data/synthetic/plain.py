@@ -43,6 +43,16 @@ SIDES = (
     "Left or right: where is {a} as seen from {b}?",
     "Does {a} appear on the left or right of {b}?",
     "Is {a} on the left-hand or right-hand side of {b}?",
+    "Is {a} located left or right of {b}?",
+    "As seen in the picture, is {a} left or right of {b}?",
+    "Which way from {b} is {a}: left or right?",
+    "Is {a} placed to the left of {b}?",
+    "Looking at {b}, do I find {a} to its left or to its right?",
+    "Do I have to look left or right of {b} to see {a}?",
+    "Is it the left or the right side of {b} where {a} is?",
+    "Is {a} the one on the left, and {b} the one on the right?",
+    "Would you say {a} is left or right of {b}?",
+    "Between left and right, where is {a} with respect to {b}?",
 )
 DISTANCES = (
     "How far is {a} from {b}?",
@@ -77,6 +87,16 @@ EXTREMES = (
     "Out of {list}, which one stands {side}?",
     "Which of these is the {side}: {list}?",
     "Which one among {list} is the {side}?",
+    "Which of {list} stands furthest {short}?",
+    "Pick the {side} of {list}.",
+    "Which one of {list} do you see furthest to the {short}?",
+    "From {list}, choose the {side}.",
+    "Which of {list} comes last towards the {short}?",
+    "Which one of {list} is at the {short} end?",
+    "Find the {side} one: {list}.",
+    "Which of {list} is most to the {short}?",
+    "What is the {side} of {list}?",
+    "Which of {list} has the {side} position?",
 )
 NEAREST = (
     "Which of {list} is closest to {a}?",
@@ -89,6 +109,16 @@ NEAREST = (
     "Among {list}, which is closest to {a}?",
     "Which of these is closest to {a}: {list}?",
     "Which of {list} is the least far from {a}?",
+    "Which of {list} has the shortest distance to {a}?",
+    "To which of {list} is it the shortest way from {a}?",
+    "Seen from {a}, which of {list} is nearest?",
+    "Which one is the closest neighbour of {a}: {list}?",
+    "Which of {list} lies nearer to {a} than the others do?",
+    "What is closest to {a}: {list}?",
+    "Pick the nearest to {a} from {list}.",
+    "Which of {list} is the smallest distance away from {a}?",
+    "Find the one of {list} that is closest to {a}.",
+    "From {a}, which of {list} is reached first?",
 )
 COUNTS = (
     "How many of {list} are in {b}?",
@@ -126,13 +156,25 @@ HEIGHTS = (
     "Tell me the height of {a}.",
     "How tall is it, {a}?",
 )
+APART = (
+    "How far apart are {a} and {b} vertically?",
+    "What is the vertical distance between {a} and {b}?",
+    "What is the vertical distance from {a} to {b}?",
+    "How many meters apart are {a} and {b} vertically?",
+    "Vertical distance between {a} and {b}?",
+    "What is the difference in height between the middles of {a} and {b}?",
+    "Vertically, how far is {a} from {b}?",
+    "How far is it vertically from {a} to {b}?",
+    "How much higher or lower than {b} is the middle of {a}?",
+    "What's the vertical distance between {a} and {b} in meters?",
+)
 #: What stands before a question now and then.
 _OPENINGS = ("Please: ", "Look at the picture. ", "Question: ", "In this picture, ", "Hi! ", "I need to know: ")
 _NOUNS = ("{}", "{}", "the object {}", "object {}", "the thing {}", "region {}", "the region {}", "the one in {}", "item {}")
 
 
 def plain_questions(scene: Scene, rng: np.random.Generator, n: int, wording: Wording = "known") -> list[Question]:
-    """At most n different questions of the official four categories, and of widths and heights, a share each as far as there are."""
+    """At most n different questions of the official four categories, and of lengths, a share each as far as there are."""
 
     def maker(ask: _Ask) -> official.Maker:
         return lambda scene, rng: ask(scene, rng, wording)
@@ -287,11 +329,20 @@ def _height(scene: Scene, rng: np.random.Generator, wording: Wording) -> Questio
     return _size(scene, rng, wording, up=True)
 
 
+def _apart(scene: Scene, rng: np.random.Generator, wording: Wording) -> Question | None:
+    pair = official.shuffled([thing for thing in scene.regions if thing.kind != "buffer"], rng)[:2]
+    metres = official.vertical_m(*pair) if len(pair) == 2 else 0
+    if metres < official.LEAST_APART_M:
+        return None
+    text, things = _pair_text(APART, pair, rng, wording)
+    return Question(text, things, f"The vertical distance is {metres:.2f} meters.", metres, "vertical", official.tags(things, *things))
+
+
 _Ask = Callable[[Scene, np.random.Generator, Wording], Question | None]
 _MAKERS: dict[str, list[tuple[float, _Ask]]] = {
     "left_right": [(1.0, _side)],
     "distance": [(1.0, _distance)],
     "mcq": [(0.5, _extreme), (0.5, _nearest)],
     "count": [(1.0, _count)],
-    "size": [(0.5, _width), (0.5, _height)],
+    "size": [(0.35, _width), (0.35, _height), (0.3, _apart)],
 }

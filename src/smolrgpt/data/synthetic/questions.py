@@ -221,6 +221,15 @@ def _percent(share: float) -> int:
     return min(99, max(0, int(100 * share)))
 
 
+#: Vertical distances below this are not asked for: a quarter of it is a centimetre.
+LEAST_APART_M = 0.05
+
+
+def vertical_m(one: SceneObject, two: SceneObject) -> float:
+    """Metres between the heights of the two middles, to the centimetre."""
+    return round(abs(float(one.center_m[2] - two.center_m[2])), 2)
+
+
 def brief_metres(value: float) -> str:
     """As few digits as an answer within 10 % needs, and one to spare."""
     return f"{value:.2f}" if value < 3 else f"{value:.1f}"
@@ -855,8 +864,8 @@ def _tops_apart(scene: Scene, rng: np.random.Generator) -> Question | None:
     pair = shuffled([thing for thing in scene.regions if thing.kind != "buffer"], rng)[:2]
     if len(pair) < 2:
         return None
-    metres = round(abs(float(pair[0].center_m[2] - pair[1].center_m[2])), 2)
-    if metres < 0.05:
+    metres = vertical_m(*pair)
+    if metres < LEAST_APART_M:
         return None
     a, b = (f"the {NAMES[thing.kind]}" for thing in pair)
     text = f"What is the vertical distance between {a} <mask> and {b} <mask>?"

@@ -3,7 +3,7 @@
     <root>/<split>.json            the four official categories
     <root>/<split>_warmup.json     what and where single regions are, pairs
     <root>/<split>_extra.json      width, height, vertical, behind, above
-    <root>/<split>_plain.json      the official four, widths and heights in people's own words; row["wording"]: known or reserved
+    <root>/<split>_plain.json      the official four and lengths in people's own words; row["wording"]: known or reserved
     <root>/<split>_captions.json   one description a scene
     <root>/<split>/                images, depths, depths_metric, cameras.json, settings.json
 
@@ -35,7 +35,7 @@ from smolrgpt.data.synthetic.questions import extra_questions, scene_questions, 
 from smolrgpt.data.synthetic.scene import SURROUNDINGS, VIEWS, Scene, generate_scene, random_generator
 
 #: Rises whenever the same seed gives other pictures or rows, so that an old set is never mistaken for a new one.
-GENERATOR_VERSION = 5
+GENERATOR_VERSION = 6
 SETTINGS_FILE = "settings.json"
 _WARMUP_SHARE, _EXTRA_SHARE, _PLAIN_SHARE = 0.75, 0.25, 0.5
 _NAMES = ("", "_warmup", "_extra", "_plain", "_captions")
