@@ -14,6 +14,7 @@ import smolrgpt
 from smolrgpt.data.regions import from_box, from_mask, from_rle
 from smolrgpt.data.schema import DataError, DepthMap, Region, Sample
 from smolrgpt.predictor import (
+    USUAL_ANSWER,
     Answer,
     Predictor,
     _readable_start,
@@ -109,6 +110,26 @@ def test_what_is_remembered_stays_within_its_budget(predictor: Predictor, monkey
     monkeypatch.setattr(predictor, "remembered_bytes", 0)
     assert predictor.ask(picture(0), "How far is <region 0>?", depth_map(0), BOXES[:1]).answer == first[0]
     assert [len(features.pooled) for features in predictor._remembered.values()] == [1]
+
+
+def test_batches_keep_within_their_memory_and_answer_alike(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, sizes = samples(), []
+    batches = Predictor._batches
+    monkeypatch.setattr(Predictor, "_batches", lambda *given: (sizes.append(len(rows)) or rows for rows in batches(*given)))
+    together = predictor.predict_samples(rows)
+    assert sizes == [len(rows)]
+    text = predictor.model.config.text_config
+    token_bytes = 2 * text.num_hidden_layers * text.hidden_size * 4
+    longest = max(len(predictor.processor.encode_text(row.question, len(row.regions))["input_ids"]) for row in rows)
+    monkeypatch.setattr("smolrgpt.predictor.CPU_CACHE_BYTES", 4 * token_bytes * (longest + USUAL_ANSWER))
+    sizes.clear()
+    apart = predictor.predict_samples(rows)
+    assert sizes[0] == 4 and max(sizes) < len(rows) == sum(sizes)
+    assert [answer.answer for answer in apart] == [answer.answer for answer in together]
+    monkeypatch.setattr("smolrgpt.predictor.CPU_CACHE_BYTES", 1)
+    sizes.clear()
+    predictor.predict_samples(rows)
+    assert sizes == [1] * len(rows), "one at a time always goes"
 
 
 def test_the_order_of_mention_decides(predictor: Predictor) -> None:

@@ -46,8 +46,10 @@ def greedy(
     outputs = model._prefill(input_ids, generation_config, model_kwargs)
     while True:
         model_kwargs = model._update_model_kwargs_for_generation(outputs, model_kwargs, is_encoder_decoder=False)
-        scores = logits_processor(input_ids, outputs.logits[:, -1].float())
+        scores = outputs.logits[:, -1].float()
         del outputs
+        for processor in logits_processor:  # the list itself looks up every processor's signature at every token
+            scores = processor(input_ids, scores)
         chosen = torch.where(ended, pad, scores.argmax(-1)) if pad is not None else scores.argmax(-1)
         input_ids = torch.cat([input_ids, chosen[:, None]], dim=1)  # type: ignore[assignment]
         ended = ended | stopping_criteria(input_ids, None)  # type: ignore[arg-type]
@@ -126,28 +128,27 @@ class AnswerField(LogitsProcessor):
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         """scores: (Q, V), the next token's; what a row may not write becomes -inf."""
-        kept = scores.clone()
-        for row, (pattern, ids) in enumerate(zip(self.patterns, input_ids[:, self.prompt_length :].tolist(), strict=True)):
-            if pattern is None or self.vocabulary.end in ids:
+        kept, end = scores.clone(), self.vocabulary.end
+        length = input_ids.shape[1] - self.prompt_length
+        recent = input_ids[:, self.prompt_length + max(0, length - MAX_FIELD_TOKENS - 1) :].tolist()  # a field is never longer
+        unfinished = []
+        for row, (pattern, ids) in enumerate(zip(self.patterns, recent, strict=True)):
+            if pattern is None or end in ids:
                 continue
-            allowed = self._next(pattern, ids)
-            if allowed is not None:
+            text = self.vocabulary.text(ids)
+            _, separator, field = text.rpartition(FIELD_SEPARATOR)
+            if separator or length >= self.last_call:
+                allowed = self.vocabulary.allowed(pattern, field) if separator else [self.vocabulary.separator]
                 kept[row] = -torch.inf
                 kept[row, allowed] = scores[row, allowed]
-            elif not regex.fullmatch(pattern, self.vocabulary.text(ids)):
-                kept[row, self.vocabulary.end] = -torch.inf
+            elif length > MAX_FIELD_TOKENS or not regex.fullmatch(pattern, text):
+                unfinished.append(row)
+        kept[unfinished, end] = -torch.inf
         return kept  # type: ignore[return-value]
 
     def keep(self, rows: Sequence[int]) -> None:
         """Only these rows go on."""
         self.patterns = [self.patterns[row] for row in rows]
-
-    def _next(self, pattern: str, ids: list[int]) -> list[int] | None:
-        """The tokens a row may go on with; None while it says what it likes."""
-        _, separator, field = self.vocabulary.text(ids).rpartition(FIELD_SEPARATOR)
-        if separator:
-            return self.vocabulary.allowed(pattern, field)
-        return [self.vocabulary.separator] if len(ids) >= self.last_call else None
 
 
 class Written(LogitsProcessor):

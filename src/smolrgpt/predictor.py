@@ -59,6 +59,11 @@ IMAGES_PER_STEP = 16
 IMAGES_PER_CPU_STEP = 2
 #: Encoded images that a Predictor remembers, in bytes: some fifteen of the published model's, hundreds of nano's.
 REMEMBERED_BYTES = 256_000_000
+#: Keys and values of the questions answered together on a CPU, in bytes: some fifteen of the published model's, which two cores answer as
+#: fast as thirty-two; a hundred of nano's.
+CPU_CACHE_BYTES = 128_000_000
+#: Tokens of an answer, for that sum.
+USUAL_ANSWER = 32
 
 #: The file by which an exported model is known (see ``exported.py``).
 EXPORT_RECORD = "export.json"
@@ -438,15 +443,17 @@ class Predictor:
         if "pixel_values" not in batch:
             return {}
         together = IMAGES_PER_STEP if self.model.device.type != "cpu" else IMAGES_PER_CPU_STEP
-        index, parts = batch["region_image_index"], []
+        index, embeds, tables = batch["region_image_index"], [], []
         for first in range(0, len(batch["pixel_values"]), together):
             images, regions = slice(first, first + together), (index >= first) & (index < first + together)
             inputs = [batch[name][images] for name in ("pixel_values", "depth_values")]
             inputs += [batch["region_masks"][regions], index[regions] - first, batch["region_geometry"][regions]]
-            parts.append(self.model.encode(*(tensor.to(self.model.device) for tensor in inputs)))
-        kinds = dict.fromkeys(kind for part in parts for kind in part.region_embeds)
-        vectors = {kind: torch.cat([part.region_embeds[kind] for part in parts if part.region_embeds]) for kind in kinds}
-        return {"image_embeds": torch.cat([part.image_embeds for part in parts]), "region_embeds": vectors or None}
+            features = self.model.encode(*(tensor.to(self.model.device) for tensor in inputs))
+            embeds.append(features.image_embeds)  # and not the maps, which are a hundred times as large
+            tables.append(features.region_embeds)
+        kinds = dict.fromkeys(kind for table in tables for kind in table)
+        vectors = {kind: torch.cat([table[kind] for table in tables if table]) for kind in kinds}
+        return {"image_embeds": torch.cat(embeds), "region_embeds": vectors or None}
 
     @torch.inference_mode()
     def _read_start(self, image_embeds: torch.Tensor | None) -> _Start:
@@ -477,11 +484,10 @@ class Predictor:
         begin = torch.tensor(self.processor.prompt_start)
         lengths = batch["attention_mask"].sum(1) - len(begin)
         image_of = batch.get("image_index", torch.zeros(len(questions), dtype=torch.long))
-        order = lengths.argsort(descending=True, stable=True)
         said: dict[int, _Said] = {}
         pad = self.processor.tokenizer.pad_token_id
         filler = self._end if pad is None else pad
-        for rows in order.split(min(batch_size, self._most_rows or batch_size)):
+        for rows in self._batches(lengths, start, batch_size):
             width = int(lengths[rows].max())
             length = len(begin) + width
             real = torch.arange(width) >= width - lengths[rows, None]  # (rows, width)
@@ -508,6 +514,18 @@ class Predictor:
             for row, question, ids, *probabilities in zip(rows.tolist(), asked, outputs[:, length:].tolist(), chosen, digits, strict=True):
                 said[row] = self._said(question, ids, *probabilities)
         return [said[row] for row in range(len(questions))]
+
+    def _batches(self, lengths: torch.Tensor, start: _Start, batch_size: int) -> Iterator[torch.Tensor]:
+        """Rows to answer together, the longest first; lengths (Q,): of their prompts without the start. As many as memory is meant for."""
+        begun = start[0][0].shape[2]
+        token_bytes = sum(keys[0].nbytes + values[0].nbytes for keys, values in start) / begun
+        room = math.inf if self.model.device.type != "cpu" else CPU_CACHE_BYTES / token_bytes
+        order = lengths.argsort(descending=True, stable=True)
+        while len(order):
+            fitting = room / (begun + int(lengths[order[0]]) + USUAL_ANSWER)
+            count = max(1, int(min(fitting, batch_size, self._most_rows or batch_size)))
+            yield order[:count]
+            order = order[count:]
 
     def _fields(self, questions: list[_Question], prompt_length: int) -> list[AnswerField]:
         """What keeps these rows' answer fields readable; nothing for a model that writes no field."""

@@ -5,6 +5,7 @@ Camera frame as everywhere: x right, y down, z forward, metres.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -84,8 +85,17 @@ def floor_rectangle(along: np.ndarray, fraction: float = 0.005) -> tuple[float, 
     angles = np.radians(np.arange(0, 90, 3))
     turns = np.stack([np.stack([np.cos(angles), np.sin(angles)], 1), np.stack([-np.sin(angles), np.cos(angles)], 1)])  # (2, angles, 2)
     some = turns @ along[:, :: max(1, along.shape[1] // 256)]  # (2 sides, angles, points)
-    low, high = np.quantile(some, [fraction, 1 - fraction], axis=-1)
+    low, high = quantiles(some, (fraction, 1 - fraction))
     best = int(np.argmin((high - low).prod(0)))
-    low, high = np.quantile(turns[:, best] @ along, [fraction, 1 - fraction], axis=-1)
+    low, high = quantiles(turns[:, best] @ along, (fraction, 1 - fraction))
     short, long = sorted((high - low).tolist())
     return long, short
+
+
+def quantiles(values: np.ndarray, fractions: Sequence[float]) -> np.ndarray:
+    """Linear quantiles (fractions, ...) over the last axis; one sort instead of ``np.quantile``, which is several times slower here."""
+    ordered = np.sort(values)
+    position = np.asarray(fractions) * (ordered.shape[-1] - 1)
+    low = position.astype(np.int64)
+    high = np.minimum(low + 1, ordered.shape[-1] - 1)
+    return np.moveaxis(ordered[..., low] + (position - low) * (ordered[..., high] - ordered[..., low]), -1, 0)

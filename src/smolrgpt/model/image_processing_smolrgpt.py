@@ -16,7 +16,7 @@ from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
 from transformers.processing_utils import ImagesKwargs
 
 from .configuration_smolrgpt import METRES_PER_UNIT, REGION_GEOMETRY_FEATURES
-from .floor import MAX_POINTS, Floor, find_floor, floor_rectangle
+from .floor import MAX_POINTS, Floor, find_floor, floor_rectangle, quantiles
 
 #: (fx, fy, cx, cy, width, height): a pinhole camera in pixels of a picture of (height, width).
 CameraTuple = tuple[float, float, float, float, int, int]
@@ -277,15 +277,15 @@ def _depth_features(
         return {}
     if not valid.all():
         rows, columns, z = rows[valid], columns[valid], z[valid]
-    quantiles = _quantiles(z, (0.05, 0.25, 0.5, 0.75, 0.95))
+    at = quantiles(z, (0.05, 0.25, 0.5, 0.75, 0.95))
     metric = kind == "metric"
-    scaled = 2.0 * (_log_depth(quantiles) if metric else quantiles) - 1.0
+    scaled = 2.0 * (_log_depth(at) if metric else at) - 1.0
     features = dict(zip(("depth_q05", "depth_q25", "depth_q50", "depth_q75", "depth_q95"), scaled.tolist(), strict=True))
-    features["depth_spread"] = float(quantiles[-1] - quantiles[0]) / (METRES_PER_UNIT if metric else 1.0)
+    features["depth_spread"] = float(at[-1] - at[0]) / (METRES_PER_UNIT if metric else 1.0)
     features |= {"has_depth": 1.0, "is_metric": float(metric)}
     if metric and camera is not None:
-        slack = max(FENCE_QUARTILES * (quantiles[3] - quantiles[1]), FENCE_SHARE * quantiles[2])
-        keep = (z >= quantiles[1] - slack) & (z <= quantiles[3] + slack)
+        slack = max(FENCE_QUARTILES * (at[3] - at[1]), FENCE_SHARE * at[2])
+        keep = (z >= at[1] - slack) & (z <= at[3] + slack)
         points = _back_project(size, rows[keep], columns[keep], z[keep], camera)
         features |= _metric_features(points)
         if floor is not None:
@@ -303,7 +303,7 @@ def _back_project(size: tuple[int, ...], rows: np.ndarray, columns: np.ndarray, 
 
 def _metric_features(points: np.ndarray) -> dict[str, float]:
     """Points (3, N) in metres -> middle, sides and range of their box in metres / 10."""
-    low, high = np.array([_quantiles(axis, (0.005, 0.995)) for axis in points]).T / METRES_PER_UNIT
+    low, high = quantiles(points, (0.005, 0.995)) / METRES_PER_UNIT
     middle = (low + high) / 2
     names = ("x_m", "y_m", "z_m", "extent_x_m", "extent_y_m", "extent_z_m")
     features = dict(zip(names, [*middle.tolist(), *(high - low).tolist()], strict=True))
@@ -312,18 +312,9 @@ def _metric_features(points: np.ndarray) -> dict[str, float]:
 
 def _floor_features(points: np.ndarray, floor: Floor) -> dict[str, float]:
     """Points (3, N) in metres -> how they stand on the floor, in metres / 10."""
-    values = (*_quantiles(floor.above(points), (0.005, 0.995)).tolist(), *floor_rectangle(floor.along(points)))
+    values = (*quantiles(floor.above(points), (0.005, 0.995)).tolist(), *floor_rectangle(floor.along(points)))
     names = ("floor_low_m", "floor_high_m", "floor_long_m", "floor_short_m")
     return {name: value / METRES_PER_UNIT for name, value in zip(names, values, strict=True)} | {"has_floor": 1.0}
-
-
-def _quantiles(values: np.ndarray, fractions: Sequence[float]) -> np.ndarray:
-    """Linear quantiles; one sort instead of ``np.quantile``, which is several times slower at these sizes."""
-    ordered = np.sort(values)
-    position = np.asarray(fractions) * (ordered.size - 1)
-    low = position.astype(np.int64)
-    high = np.minimum(low + 1, ordered.size - 1)
-    return ordered[low] + (position - low) * (ordered[high] - ordered[low])
 
 
 # ------------------------------------------------------------------------------------------------------------------- processor
