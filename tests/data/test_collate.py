@@ -65,8 +65,8 @@ def test_known_distances_of_other_samples(case, count) -> None:
         (sample(None, "width", ((0, 0),)), []),
         (sample(1.4, "distance", ((0, 0),)), []),
         (sample(1.4, "width"), []),  # of which of the two is not known
-        (sample(0.5, "vertical", centers_m=[[1, 2, 0.9], [3, 4, 0.4]]), [0.9, 0.4]),
         (sample(0.5, "vertical"), []),  # only the difference
+        (sample("left", "left_right", centers_m=[[1, 2, 0.9], [3, 4, 0.0]], sizes_m=[[1.2, 1.8], [2.0, None]]), [1.2, 1.8, 0.9, 2.0]),
     ],
 )
 def test_known_sizes(case, metres) -> None:
@@ -77,12 +77,12 @@ def test_sizes_of_a_batch_point_at_their_regions() -> None:
     from smolrgpt.model import SmolRGPTProcessor
 
     samples = [sample(2.5), sample(1.5, "width", ((30, 50),)), sample(0.5, "height", ((30, 50),)), sample(3.0, "height", ((0, 0),))]
-    samples.append(sample(0.5, "vertical", ((0, 0), (40, 0)), centers_m=[[1, 2, 0.9], [3, 4, 0.4]]))
+    samples.append(sample(0.5, "vertical", ((0, 0), (40, 0)), centers_m=[[1, 2, 0.9], [3, 4, 0.4]], sizes_m=[[2, 3], [4, None]]))
     for number, one in enumerate(samples):
         one.id = str(number)
     batch = Collator(SmolRGPTProcessor.from_pretrained(bundled_checkpoint("nano")))([samples])
     rows = dict(zip(batch["size_index"].tolist(), batch["region_size"].nan_to_num(-1).tolist(), strict=True))
-    assert rows == {1: [1.5, 0.5, -1], 0: [-1, 3.0, pytest.approx(0.9)], 2: [-1, -1, pytest.approx(0.4)]}
+    assert rows == {1: [1.5, 0.5, -1], 0: [2.0, 3.0, pytest.approx(0.9)], 2: [4.0, -1, pytest.approx(0.4)]}
 
 
 def test_pairs_of_a_batch_point_at_their_regions() -> None:

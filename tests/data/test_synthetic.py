@@ -298,7 +298,7 @@ def test_written_set(tmp_path):
     settings = {"layouts": "known", "questions_per_scene": 8, "progress": False}
     main = write_dataset(tmp_path / "a", "val", 3, 21, workers=1, **settings)
     rows = json.loads(main.read_text())
-    ours = {"layout", "steps", "centers_m"}
+    ours = {"layout", "steps", "centers_m", "sizes_m"}
     assert {"id", "image", "conversations", "rle", "category", "normalized_answer", "freeform_answer", *ours} == set(rows[0])
     assert len({row["id"] for row in rows}) == len(rows) and all(re.fullmatch("[0-9a-f]{32}", row["id"]) for row in rows)
     for split in ("val", "val_warmup", "val_extra", "val_captions"):

@@ -353,7 +353,7 @@ def test_sizes_are_learned_and_only_by_their_own_loss(tiny_model, tiny_batch) ->
         model(**batch).size_loss.backward()
         optimizer.step()
     known = ~batch["region_size"].isnan()
-    sizes = model.model.size_embedder.log_sizes(batch["region_geometry"][batch["size_index"]]).exp()
+    sizes = model(**batch).region_embeds["size"][batch["size_index"]].exp()
     torch.testing.assert_close(sizes[known], batch["region_size"][known], rtol=0.05, atol=0.0)
     two = tiny_model(**MEASURED).train()
     batch["region_size"][:, :2] = float("nan")
@@ -396,26 +396,21 @@ def test_how_far_apart_a_pair_is_vertically_is_said_after_its_word(tiny_model, t
     batch = tiny_batch(model.config)
     embeds = model.encode(**{name: batch[name] for name in IMAGE_KEYS})
     words = torch.tensor([[NAMES[0], 8, 5, NAMES[0], NAMES[1], 8, 5, NAMES[1], 5]])  # 8 is "up"
-    index, geometry = torch.tensor([[3, 1]]), embeds.region_embeds["geometry"]
+    index, size = torch.tensor([[3, 1]]), embeds.region_embeds["size"]
 
     def read(cached=0):
-        return model.merge(words[:, cached:], None, embeds.region_embeds, None, index, True, words)
+        return model.merge(words[:, cached:], None, {**embeds.region_embeds, "size": size}, None, index, True, words)
 
     def bare():
         return model.get_input_embeddings()(words)
 
     said = (read() - bare())[0]
     torch.testing.assert_close(said[1:3], torch.zeros_like(said[1:3]))  # after one name alone
-    torch.testing.assert_close(said[5:7], model.size_embedder.apart(geometry[[3]], geometry[[1]]).expand(2, -1))
+    metres = (size[3, 2].exp() - size[1, 2].exp()).abs()
+    torch.testing.assert_close(said[5:7], model.size_embedder.say(metres.log()[None]).expand(2, -1))
     torch.testing.assert_close(read(5), read()[:, 5:])
-    before, out = read(), model.size_embedder.sizes_out
-    with torch.no_grad():
-        out.bias[2] += 0.5
+    before, size = read(), size + torch.tensor([0, 0, 0.5])
     assert (read() != before).any(-1)[0].nonzero().flatten().tolist() == [5, 6]
-    one, other = (model.size_embedder.log_sizes(geometry[[i]])[:, 2].exp() for i in (3, 1))
-    torch.testing.assert_close(
-        model.size_embedder._said((one - other).abs().log()), model.size_embedder.apart(geometry[[1]], geometry[[3]])
-    )
 
 
 def test_length_losses_are_for_training_only(tiny_model, tiny_batch) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from smolrgpt.train.config import Stage, override
+from smolrgpt.train.config import Stage, SyntheticData, override
 from smolrgpt.train.recipes import RECIPES, nano, nano_blind, nano_published, paper
 
 
@@ -45,6 +45,12 @@ def test_override_refuses_what_does_not_exist(bad):
 def test_contradictions_raise(fields):
     with pytest.raises(ValueError):
         Stage(**{"name": "s", "rates": ((".", 1e-3),), "mixture": {"a": 1.0}, **fields})
+
+
+@pytest.mark.parametrize("shares", [{"no_depth_fraction": -0.1}, {"relative_depth_fraction": 0.6, "no_camera_fraction": 0.6}])
+def test_shares_of_images_are_shares(shares):
+    with pytest.raises(ValueError, match="shares"):
+        SyntheticData(root=Path("data"), **shares)
 
 
 def test_variants_differ_from_nano_only_in_the_model():

@@ -71,6 +71,23 @@ def _weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors")
 
 
+def test_depth_is_withheld_from_shares_of_the_images(data):
+    """An image shows the same depth to every source, but for the source whose images have no metric depth."""
+
+    def shown(split: str, fraction: float | None, **shares: float) -> dict[str, tuple[str | None, bool]]:
+        samples = trainer._withhold_depth(SyntheticData(root=data, num_scenes=3, seed=5, **shares), split, fraction)
+        depths = {s.image_key: None if s.depth is None else Path(s.depth).parent.name for s in samples}
+        return {s.image_key: (depths[s.image_key], s.camera is None) for s in samples}
+
+    metric, relative, none, no_camera = ("depths_metric", False), ("depths", True), (None, True), ("depths_metric", True)
+    assert set(shown("train", None).values()) == {metric}
+    assert set(shown("train", 1.0).values()) == set(shown("train", None, relative_depth_fraction=1.0).values()) == {relative}
+    assert set(shown("train", 1.0, no_depth_fraction=1.0).values()) == {none}
+    assert set(shown("train", 1.0, no_camera_fraction=1.0).values()) == {no_camera}
+    half = {"relative_depth_fraction": 0.4, "no_camera_fraction": 0.3, "no_depth_fraction": 0.3}
+    assert shown("train", None, **half) == shown("train_warmup", None, **half)
+
+
 def test_stages_hand_over_freeze_score_and_save(config, data, tmp_path):
     final = trainer.run(config)
     before, after = _weights(config.out / "1-align" / "final"), _weights(final)
@@ -188,7 +205,7 @@ def test_the_cache_changes_nothing(config, data):
         one, two = cached([samples[:3], samples[-3:]]), plain([samples[:3], samples[-3:]])
         assert one.keys() == two.keys()
         for name in one:
-            torch.testing.assert_close(one[name], two[name], rtol=2e-3, atol=2e-3)
+            torch.testing.assert_close(one[name], two[name], rtol=2e-3, atol=2e-3, equal_nan=True)
 
 
 def test_a_blind_model_trains_on_text_alone(config):

@@ -75,17 +75,18 @@ SIZES = ("width", "height", "vertical")
 
 
 def known_sizes(sample: Sample) -> dict[tuple[Region, str], float]:
-    """Metres of what the sample asks for, by region and one of ``SIZES``. How high a middle is only a set that gives it says
-    (``metadata["centers_m"]``, on the floor and above it).
+    """Metres of the sample's regions, by region and one of ``SIZES``: all of them of a set that gives them (``metadata["sizes_m"]``, across
+    and up, and ``metadata["centers_m"]``, on the floor and above it; ours does), else what a question about one region's size asks for.
     """
-    value = sample.normalized_answer
-    if sample.category not in SIZES or not isinstance(value, (int, float)):
-        return {}
-    if sample.category == "vertical":
-        known = zip(sample.regions, (above for *_, above in sample.metadata.get("centers_m") or ()), strict=False)
+    sizes, centers, value = sample.metadata.get("sizes_m"), sample.metadata.get("centers_m"), sample.normalized_answer
+    if sizes and centers:
+        known = [(region, (*size, above)) for region, size, (*_, above) in zip(sample.regions, sizes, centers, strict=False)]
+    elif sample.category in SIZES[:2] and len(sample.regions) == 1 and isinstance(value, (int, float)):
+        known = [(sample.regions[0], tuple(value if sample.category == name else None for name in SIZES))]
     else:
-        known = zip(sample.regions if len(sample.regions) == 1 else (), (value,), strict=False)
-    return {(region, sample.category): float(metres) for region, metres in known if metres > 0}
+        known = []
+    lengths = ((region, name, metres) for region, size in known for name, metres in zip(SIZES, size, strict=False))
+    return {(region, name): float(metres) for region, name, metres in lengths if metres is not None and metres > 0}
 
 
 class EncodedImage:

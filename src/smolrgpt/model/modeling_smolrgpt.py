@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,7 +64,7 @@ class SmolRGPTFeatures:
         image_embeds (`Tensor` of shape `(I, P, D)`): the image tokens.
         region_maps (`dict[str, Tensor]` of shape `(I, G*G, D)`): row-major map per pooled kind (`"rgb"`, `"depth"`).
         region_embeds (`dict[str, Tensor]` of shape `(N, D)`): vector per region and kind in `region_tokens`; with `pair_geometry` also
-            `"geometry"` (N, F), as given; with `size_loss_weight` also `"size"` (N, 2, D).
+            `"geometry"` (N, F), as given; with `size_loss_weight` also `"size"` (N, 2 or 3) float32, see `SmolRGPTSizeEmbedder`.
     """
 
     image_embeds: Tensor
@@ -263,44 +262,38 @@ def digit_features(log_distance: Tensor) -> Tensor:
 
 
 class SmolRGPTSizeEmbedder(nn.Module):
-    """How wide and how tall a region's object is, and with a third size word how high its middle is; estimated from its geometry and said
-    digit by digit.
+    """How wide and how tall a region's object is, and with a third size word how high its middle is: estimated from its geometry and its
+    features, which say what kind of thing it is, and said digit by digit.
     """
 
     def __init__(self, config: SmolRGPTConfig):
         super().__init__()
         width = config.text_config.hidden_size
-        self.num_frequencies = config.geometry_num_frequencies
-        self.fc1 = nn.Linear(config.geometry_dim * (1 + 2 * self.num_frequencies), 2 * width)
+        self.features_norm = nn.LayerNorm(width)
+        self.fc1 = nn.Linear(config.geometry_dim + width, 2 * width)
+        self.fc2 = nn.Linear(2 * width, 2 * width)
         self.sizes_out = nn.Linear(2 * width, len(config.size_word_ids))
         self.digits = nn.Linear(1 + 2 * len(DIGIT_PERIODS_M), width, bias=False)
         self.norm = nn.LayerNorm(width)
-        for linear in (self.fc1, self.digits):
+        for linear in (self.fc1, self.fc2, self.digits):
             linear.initial_std = linear.in_features**-0.5  # type: ignore[assignment]
         self.norm.initial_scale = word_scale(config)  # type: ignore[assignment]
 
-    def forward(self, geometry: Tensor) -> Tensor:
-        """Geometry (N, F) -> (N, 2, D), width and height. The estimate answers to its own loss only; the text reads it."""
-        return self._said(self.log_sizes(geometry)[:, :2].flatten()).unflatten(0, (-1, 2))
-
-    def apart(self, first: Tensor, second: Tensor) -> Tensor:
-        """Geometry (M, F) of the first and the second region of M pairs -> (M, D): how far apart their middles are vertically."""
-        one, other = (self.log_sizes(geometry)[:, 2].exp() for geometry in (first, second))
-        return self._said((one - other).abs().clamp(min=DISTANCE_RANGE_M[0]).log())
-
-    def _said(self, log_metres: Tensor) -> Tensor:
-        """(M,) -> (M, D)."""
-        return self.norm(self.digits(digit_features(log_metres.detach()).to(self.digits.weight.dtype)))
-
-    def log_sizes(self, geometry: Tensor) -> Tensor:
-        """Geometry (N, F) -> (N, 2 or 3) float32: estimated logarithm of the metres across, up, and from the floor to the middle: what is
-        seen of them, corrected.
+    def forward(self, geometry: Tensor, features: Tensor) -> Tensor:
+        """Geometry (N, F) and features (N, D) -> (N, 2 or 3) float32: estimated logarithm of the metres across, up, and from the floor to
+        the middle: what is seen of them, corrected. It learns from its own loss only, and nothing else does.
         """
-        hidden = functional.gelu(self.fc1(fourier_features(geometry, self.num_frequencies).to(self.fc1.weight.dtype)))
+        features = self.features_norm(features.detach().to(self.fc1.weight.dtype))
+        hidden = functional.gelu(self.fc1(torch.cat([geometry.to(features.dtype), features], 1)))
+        hidden = functional.gelu(self.fc2(hidden))
         with torch.autocast(hidden.device.type, enabled=False):
             correction = functional.linear(hidden.float(), self.sizes_out.weight.float(), self.sizes_out.bias.float())
         low, high = (math.log(metres) for metres in DISTANCE_RANGE_M)
         return (log_sizes_seen(geometry)[:, : correction.shape[1]] + correction).clamp(low, high)
+
+    def say(self, log_metres: Tensor) -> Tensor:
+        """(M,) -> (M, D)."""
+        return self.norm(self.digits(digit_features(log_metres.detach()).to(self.digits.weight.dtype)))
 
 
 def log_sizes_seen(geometry: Tensor) -> Tensor:
@@ -402,22 +395,23 @@ def latest_sizes(words: Tensor, row: Tensor, size_word_ids: list[int] | tuple[in
     return torch.where((latest >= 0) & (place > latest), found, -1)
 
 
+def _needed_flag(name: str) -> int:
+    """What a column of `region_geometry` needs to be known: nothing (0), depth (1), metres (2), or metres and the floor (3)."""
+    if name.startswith("depth_"):
+        return 1
+    return 3 if name.startswith("floor_") else 2 if name.endswith("_m") else 0
+
+
+_NEEDED_FLAGS = [_needed_flag(name) for name in REGION_GEOMETRY_FEATURES]
+
+
 def geometry_weights(geometry: Tensor) -> Tensor:
     """Which columns of `region_geometry` (N, F) are known, as (N, F) zeros and ones: box and flags always, the rest as the flags say."""
-    column = {name: i for i, name in enumerate(REGION_GEOMETRY_FEATURES)}
-    known = torch.ones_like(geometry)
-    if geometry.shape[1] != len(column):
-        return known  # another set of features: all of them count
-    has_depth = geometry[:, column["has_depth"]]
-    metric = has_depth * geometry[:, column["is_metric"]] * geometry[:, column["has_camera"]]
-    for name, i in column.items():
-        if name.startswith("depth_"):
-            known[:, i] = has_depth
-        elif name.startswith("floor_"):
-            known[:, i] = metric * geometry[:, column["has_floor"]]
-        elif name.endswith("_m"):
-            known[:, i] = metric
-    return known
+    if geometry.shape[1] != len(REGION_GEOMETRY_FEATURES):
+        return torch.ones_like(geometry)  # another set of features: all of them count
+    has_depth, is_metric, has_camera, has_floor = geometry[:, -4:].unbind(1)
+    metric = has_depth * is_metric * has_camera
+    return torch.stack([torch.ones_like(metric), has_depth, metric, metric * has_floor], 1)[:, _NEEDED_FLAGS]
 
 
 class SmolRGPTPreTrainedModel(PreTrainedModel):
@@ -554,11 +548,15 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
                     "use the version of smolrgpt that it was trained with, or train it again"
                 )
             embeds["geo"] = self.geometry_embedder(region_geometry)
+            if self.config.size_loss_weight > 0:
+                embeds["size"] = self.size_embedder(region_geometry, self._named_features(embeds))
             if self.config.pair_geometry:
                 embeds["geometry"] = region_geometry
-            if self.config.size_loss_weight > 0:
-                embeds["size"] = self.size_embedder(region_geometry)
         return embeds
+
+    def _named_features(self, region_embeds: dict[str, Tensor]) -> Tensor:
+        """(N, D): what a region's name carries of it."""
+        return torch.stack([region_embeds[kind] for kind in self.config.region_tokens]).sum(0)
 
     def encode(
         self,
@@ -645,34 +643,25 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
         context = self._region_named(words, region_index)
         row = context[:, -input_ids.shape[1] :]  # (Q, T)
         places = row >= 0
-        vectors = torch.stack([region_embeds[kind] for kind in self.config.region_tokens]).sum(0).to(embeds.dtype)  # (N, D)
+        vectors = self._named_features(region_embeds).to(embeds.dtype)
         embeds = embeds.index_put(places.nonzero(as_tuple=True), vectors[row[places]], accumulate=True)
         first, second = (rows[:, -input_ids.shape[1] :] for rows in latest_names(context))
-        apart = torch.zeros_like(places)  # where a pair's vertical distance is said, and nothing else of it
+        pairs = first >= 0
         if "size" in region_embeds:
             size = latest_sizes(words, context, self.config.size_word_ids)[:, -input_ids.shape[1] :]
-            apart = size == 2
-            sized = (size >= 0) & ~apart
-            vectors = region_embeds["size"].to(embeds.dtype)[second[sized], size[sized]]
-            embeds = embeds.index_put(sized.nonzero(as_tuple=True), vectors, accumulate=True)
+            apart = pairs & (size == 2)
+            sized = apart | (size >= 0) & (size < 2)
+            one, other = (region_embeds["size"][rows[sized], size[sized]] for rows in (second, first))
+            difference = (one.exp() - other.exp()).abs().clamp(min=DISTANCE_RANGE_M[0]).log()
+            said = self.size_embedder.say(torch.where(apart[sized], difference, one)).to(embeds.dtype)
+            embeds = embeds.index_put(sized.nonzero(as_tuple=True), said, accumulate=True)
+            pairs = pairs & (size != 2)  # of such a pair nothing else is said
         if not self.config.pair_geometry:
             return embeds
-        pairs = first >= 0
-        embeds = self._add_to_pairs(embeds, pairs & ~apart, first, second, region_embeds["geometry"], self.pair_embedder)
-        if apart.any():
-            embeds = self._add_to_pairs(embeds, pairs & apart, first, second, region_embeds["geometry"], self.size_embedder.apart)
-        return embeds
-
-    @staticmethod
-    def _add_to_pairs(
-        embeds: Tensor, places: Tensor, first: Tensor, second: Tensor, geometry: Tensor, embed: Callable[[Tensor, Tensor], Tensor]
-    ) -> Tensor:
-        """(Q, T, D) with what `embed` makes of the geometry (N, F) of each place's two regions, once per distinct pair. places (Q, T) bool;
-        first, second (Q, T) rows of the region table.
-        """
-        distinct, index = torch.stack([first[places], second[places]], 1).unique(dim=0, return_inverse=True)
-        vectors = embed(geometry[distinct[:, 0]], geometry[distinct[:, 1]]).to(embeds.dtype)
-        return embeds.index_put(places.nonzero(as_tuple=True), vectors[index], accumulate=True)
+        distinct, index = torch.stack([first[pairs], second[pairs]], 1).unique(dim=0, return_inverse=True)
+        geometry = region_embeds["geometry"]
+        related = self.pair_embedder(geometry[distinct[:, 0]], geometry[distinct[:, 1]]).to(embeds.dtype)
+        return embeds.index_put(pairs.nonzero(as_tuple=True), related[index], accumulate=True)
 
     def _region_named(self, input_ids: Tensor, region_index: Tensor) -> Tensor:
         """(Q, T) ids and (Q, R) -> (Q, T) rows of the region table; -1 where a word names none of the question's regions."""
@@ -1002,7 +991,7 @@ class SmolRGPTForConditionalGeneration(SmolRGPTPreTrainedModel, GenerationMixin)
             distance_loss = self._distance_loss(region_geometry, pair_index, pair_distance)
             if distance_loss is not None:
                 loss = loss + self.config.distance_loss_weight * share * distance_loss
-            size_loss = self._size_loss(region_geometry, size_index, region_size)
+            size_loss = self._size_loss(outputs.region_embeds, size_index, region_size)
             if size_loss is not None:
                 loss = loss + self.config.size_loss_weight * share * size_loss
         keep_logits = labels is None or self.config.train_logits or not (isinstance(logits_to_keep, int) and logits_to_keep == 0)
@@ -1052,11 +1041,12 @@ class SmolRGPTForConditionalGeneration(SmolRGPTPreTrainedModel, GenerationMixin)
         first, second = geometry[pair_index].unbind(1)
         return functional.smooth_l1_loss(self.model.pair_embedder.log_distance(first, second), pair_distance.log(), beta=0.05)
 
-    def _size_loss(self, geometry: Tensor | None, size_index: Tensor | None, region_size: Tensor | None) -> Tensor | None:
+    def _size_loss(self, region_embeds: dict[str, Tensor] | None, size_index: Tensor | None, region_size: Tensor | None) -> Tensor | None:
         """The same for widths, heights and how high the middle is."""
-        if not self.training or self.config.size_loss_weight <= 0 or size_index is None or region_size is None or geometry is None:
+        if not self.training or size_index is None or region_size is None or "size" not in (region_embeds or {}):
             return None
-        estimated = self.model.size_embedder.log_sizes(geometry[size_index])
+        assert region_embeds is not None
+        estimated = region_embeds["size"][size_index]
         truth = region_size[:, : estimated.shape[1]]
         known = ~truth.isnan()
         if not known.any():

@@ -87,11 +87,16 @@ class SyntheticData:
     layouts: str = "known"
     questions_per_scene: int = 24
     relative_depth_fraction: float = 0.0  # share of images whose metric depth and camera are withheld
+    no_camera_fraction: float = 0.0  # of others, whose camera alone is withheld
+    no_depth_fraction: float = 0.0  # of others, without any depth
     depth: Literal["metric", "none"] = "metric"  # none: no depth in any image, whatever the source
 
     def __post_init__(self) -> None:
-        if not 0 <= self.relative_depth_fraction <= 1:
-            raise ValueError(f"relative_depth_fraction is {self.relative_depth_fraction}; expected 0 to 1")
+        shares = self.relative_depth_fraction, self.no_camera_fraction, self.no_depth_fraction
+        if min(shares) < 0 or sum(shares) > 1:
+            raise ValueError(
+                f"relative_depth_fraction, no_camera_fraction and no_depth_fraction are {shares}; expected shares, at most 1 in all"
+            )
 
 
 @dataclass(frozen=True)

@@ -84,11 +84,11 @@ def nano(out: Path | None = None, data_root: Path | None = None, quick: bool = F
     # and with masks that are off: S1 with masks two pixels too large 91.5 -> 97.5, with boxes 83.5 -> 91.8, with exact ones 99.2 -> 98.3
     mixture = {"train_rough": 1.0, "train": 0.5, "train_relative": 0.5, "warmup": 0.1}
     rough = stage("rough", ((VISION, None), (ALL, 3e-4)), mixture, steps=3000, validations=1)
-    # and with questions about widths and heights
+    # and with questions about widths, heights and what stands behind or above what
     mixture = {"extra": 1.0, "train_rough": 0.5, "train": 0.6, "train_relative": 0.5, "warmup": 0.1}
     sizes = stage("sizes", ((VISION, None), (ALL, 3e-4)), mixture, steps=1500, validations=1)
     # and in the words people use, also of masks that are off, as drawn ones are
-    mixture = {"plain": 1.0, "plain_rough": 1.0, "extra": 0.5, "train_rough": 0.3, "train": 0.3, "train_relative": 0.3, "warmup": 0.05}
+    mixture = {"plain": 1.0, "plain_rough": 1.0, "extra": 1.0, "train_rough": 0.3, "train": 0.4, "train_relative": 0.4, "warmup": 0.05}
     plain = stage("plain", ((VISION, None), (ALL, 3e-4)), mixture, steps=2000, validations=1)
     return Run(
         name="nano",
@@ -99,6 +99,8 @@ def nano(out: Path | None = None, data_root: Path | None = None, quick: bool = F
             num_scenes=2000 if quick else 8000,
             seed=1,
             relative_depth_fraction=0.25,
+            no_camera_fraction=0.0 if quick else 0.1,
+            no_depth_fraction=0.0 if quick else 0.1,
         ),
         stages=(
             stage("align", ((ALL, rate),), {"captions": 1.0}, steps=40 if quick else 100),

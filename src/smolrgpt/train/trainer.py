@@ -181,13 +181,13 @@ def _synthetic_sources(data: SyntheticData, wanted: set[str]) -> dict[str, Seque
     with PartialState().main_process_first():
         for split, scenes, seed in (("train", data.num_scenes, data.seed), ("val", data.num_val_scenes, data.seed + 1_000_000)):
             write_dataset(data.root, split, scenes, seed, data.layouts, questions_per_scene=data.questions_per_scene)
-    sources = {name: _withhold_metric(data, *SYNTHETIC_SOURCES[name]) for name in SYNTHETIC_SOURCES if name in wanted}
+    sources = {name: _withhold_depth(data, *SYNTHETIC_SOURCES[name]) for name in SYNTHETIC_SOURCES if name in wanted}
     if "plain" in wanted:
         sources["plain"] = _known_wordings(sources["plain"])
     if "train_rough" in wanted:
-        sources["train_rough"] = rough(_withhold_metric(data, *SYNTHETIC_SOURCES["train"]))
+        sources["train_rough"] = rough(_withhold_depth(data, *SYNTHETIC_SOURCES["train"]))
     if "plain_rough" in wanted:
-        sources["plain_rough"] = rough(_known_wordings(_withhold_metric(data, *SYNTHETIC_SOURCES["plain"])))
+        sources["plain_rough"] = rough(_known_wordings(_withhold_depth(data, *SYNTHETIC_SOURCES["plain"])))
     return {**sources, "validation": read_warehouse(data.root, "val", depth=data.depth)}
 
 
@@ -195,17 +195,27 @@ def _known_wordings(samples: Sequence[Sample]) -> list[Sample]:
     return [sample for sample in samples if sample.metadata["wording"] == "known"]
 
 
-def _withhold_metric(data: SyntheticData, split: str, fraction: float | None) -> list[Sample]:
-    """Metric depth and camera, except for a share of the images, which show what a data set without them shows."""
+def _withhold_depth(data: SyntheticData, split: str, fraction: float | None) -> list[Sample]:
+    """Metric depth and camera, except for three shares of the images: one shows what a data set without them shows, one has no camera,
+    one no depth. fraction: of the first share instead of the run's, of the images that are in neither of the others.
+    """
     fraction = data.relative_depth_fraction if fraction is None else fraction
     metric = read_warehouse(data.root, split, depth=data.depth, folder="train")
-    if fraction == 0 or data.depth == "none":
+    if data.depth == "none":
         return metric
-    relative = read_warehouse(data.root, split, depth="relative", folder="train")
-    return [
-        replace(r, camera=None) if zlib.crc32(m.image_key.encode()) % 1000 < 1000 * fraction else m
-        for m, r in zip(metric, relative, strict=True)
-    ]
+    relative = read_warehouse(data.root, split, depth="relative", folder="train") if fraction else metric
+    no_depth_from = 1 - data.no_depth_fraction
+    no_camera_from = no_depth_from - data.no_camera_fraction
+
+    def shown(m: Sample, r: Sample) -> Sample:
+        place = zlib.crc32(m.image_key.encode()) % 1000 / 1000
+        if place >= no_depth_from:
+            return replace(m, depth=None, camera=None)
+        if place >= no_camera_from:
+            return replace(m, camera=None)
+        return replace(r, camera=None) if place < fraction else m
+
+    return [shown(m, r) for m, r in zip(metric, relative, strict=True)]
 
 
 def _attention(config: Run) -> str:

@@ -310,11 +310,12 @@ def _count(scene: Scene, rng: np.random.Generator, wording: Wording) -> Question
 
 
 def _size(scene: Scene, rng: np.random.Generator, wording: Wording, up: bool) -> Question | None:
-    things = [thing for thing in scene.regions if not (up and thing.kind == "buffer")]
+    measure = official.up_m if up else official.across_m
+    things = [thing for thing in scene.regions if measure(thing)]
     if not things:
         return None
     thing = official.pick(rng, things)
-    metres = round(float(thing.size_m[2] if up else max(thing.size_m[:2])), 2)
+    metres = measure(thing)
     form = str(official.pick(rng, wordings(HEIGHTS if up else WIDTHS, wording)))
     text = _spoken(form.format(a=_name(thing, rng, bool(rng.random() < 0.5))), rng)
     category = "height" if up else "width"

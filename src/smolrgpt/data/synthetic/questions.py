@@ -80,7 +80,7 @@ def to_row(question: Question, image: str, layout: str, key: str, rng: np.random
         "freeform_answer": question.answer,
         "layout": layout,
         "steps": question.steps,
-        "centers_m": _centers(question),
+        **_measures(question),
     }
 
 
@@ -99,15 +99,28 @@ def to_samples(scene: Scene, questions: Sequence[Question], key: str) -> list[Sa
             normalized_answer=question.normalized,
             category=question.category,
             image_key=key,
-            metadata={"layout": scene.layout, "steps": question.steps, "centers_m": _centers(question)},
+            metadata={"layout": scene.layout, "steps": question.steps, **_measures(question)},
         )
         for number, question in enumerate(questions)
     ]
 
 
-def _centers(question: Question) -> list[list[float]]:
-    """Middle of each region's 3-D box: metres on the floor, to the centimetre."""
-    return [[round(float(metres), 2) for metres in thing.center_m] for thing in question.things]
+def _measures(question: Question) -> dict[str, list[list[float | None]]]:
+    """Of each region's 3-D box, metres to the centimetre: its middle (on the floor and above it), and how long across and up it is."""
+    return {
+        "centers_m": [[round(float(metres), 2) for metres in thing.center_m] for thing in question.things],
+        "sizes_m": [[across_m(thing), up_m(thing)] for thing in question.things],
+    }
+
+
+def across_m(thing: SceneObject) -> float:
+    """The longer side on the floor, to the centimetre."""
+    return round(float(max(thing.size_m[:2])), 2)
+
+
+def up_m(thing: SceneObject) -> float | None:
+    """The height to the centimetre; None of a buffer, which is a place on the floor."""
+    return None if thing.kind == "buffer" else round(float(thing.size_m[2]), 2)
 
 
 def scene_samples(scene: Scene, n: int, rng: np.random.Generator, key: str | None = None) -> list[Sample]:
@@ -843,7 +856,7 @@ def _insides(scene: Scene, rng: np.random.Generator) -> Question | None:
 
 def _width_of(scene: Scene, rng: np.random.Generator) -> Question | None:
     thing = _one(scene, rng)
-    metres = round(max(thing.size_m[:2]), 2)
+    metres = across_m(thing)
     name = NAMES[thing.kind]
     text = pick(rng, (f"How wide is the {name} <mask>?", f"What is the width of the {name} <mask>?"))
     return Question(text, [thing], f"The width of the {name} [Region 0] is {metres:.2f} meters.", metres, "width", "[Region 0]")
@@ -851,9 +864,9 @@ def _width_of(scene: Scene, rng: np.random.Generator) -> Question | None:
 
 def _height_of(scene: Scene, rng: np.random.Generator) -> Question | None:
     thing = _one(scene, rng)
-    if thing.kind == "buffer":
+    metres = up_m(thing)
+    if metres is None:
         return None
-    metres = round(thing.size_m[2], 2)
     name = NAMES[thing.kind]
     text = pick(rng, (f"How tall is the {name} <mask>?", f"What is the height of the {name} <mask>?"))
     return Question(text, [thing], f"The height of the {name} [Region 0] is {metres:.2f} meters.", metres, "height", "[Region 0]")
