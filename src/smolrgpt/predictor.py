@@ -392,7 +392,7 @@ class Predictor:
         return {"image_embeds": torch.cat(embeds), "region_embeds": vectors or None}
 
     # --------------------------------------------------------------------------------------------------------------- many images
-    def predict_samples(self, samples: Sequence[Sample], batch_size: int = 32) -> list[Answer]:
+    def predict_samples(self, samples: Sequence[Sample], batch_size: int = 64) -> list[Answer]:
         """One answer per sample, in order. Samples of the same ``image_key`` share one encoding; ``batch_size`` are answered together.
 
         Raises DataError for an image, depth map or mask that cannot be used.
@@ -475,7 +475,7 @@ class Predictor:
         features: dict[str, Any],
         start: _Start,
         questions: list[_Question],
-        batch_size: int = 32,
+        batch_size: int = 64,
         on_ids: Callable[[int, list[int]], None] | None = None,
     ) -> list[_Said]:
         """Greedy answers to every row of a batch, each of which goes on from its image's start. Rows of like length go together, so that

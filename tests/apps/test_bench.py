@@ -70,6 +70,13 @@ def test_only_a_halving_is_told() -> None:
         bench.halved(ratios(engine=4.9), ratios())
 
 
+def test_a_halving_is_believed_when_it_stays() -> None:
+    runs = iter([4.0, 4.0, 6.0, 4.0, 4.0, 4.0])
+    assert bench.unless_halved(lambda: ratios(engine=next(runs)), ratios(engine=10.0)) == (ratios(engine=6.0), [])
+    assert bench.unless_halved(lambda: ratios(engine=next(runs)), ratios(engine=10.0))[1] and not list(runs)
+    assert bench.unless_halved(lambda: ratios(engine=1.0), None) == (ratios(engine=1.0), [])
+
+
 def test_the_command(monkeypatch, capsys, tmp_path) -> None:
     monkeypatch.setattr(bench, "_alone", lambda name, setting, asked: {**bench._measured(3, 1.5), "setting": dataclasses.asdict(setting)})
     with pytest.raises(SystemExit) as stop:

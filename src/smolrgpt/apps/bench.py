@@ -54,6 +54,10 @@ SHORT_ANSWER = MAX_FIELD_TOKENS + 1
 #: Pixels of the pictures, the official set's.
 PICTURE = (1920, 1080)
 SCENE_SEED = 4
+#: Times that the engine answers all questions; the median counts.
+PASSES = 3
+#: Times in a row that a halving must be seen to be believed: on a shared machine the same code answered 22 and 42 a second within a minute.
+BELIEVED = 3
 
 
 @dataclass(frozen=True)
@@ -214,9 +218,12 @@ def engine(setting: Setting, asked: Sequence[Sample]) -> dict[str, Any]:
     """All questions at once; then single ones: the first about a new image, and the next ones about it."""
     predictor = build(setting, None)
     predictor.predict_samples(asked[:2])
-    before = time.perf_counter()
-    predictor.predict_samples(asked)
-    measured = _measured(len(asked), time.perf_counter() - before)
+    seconds = []
+    for _ in range(PASSES):
+        began = time.perf_counter()
+        predictor.predict_samples(asked)  # which remembers nothing of them
+        seconds.append(time.perf_counter() - began)
+    measured = {**_measured(len(asked), float(np.median(seconds))), "first_pass_seconds": seconds[0]}
     first, further = _latencies(predictor, asked)
     measured |= {"first_question_seconds": float(np.median(first)), "further_question_seconds": float(np.median(further))}
     if isinstance(predictor.model, ExportedSmolRGPT):
@@ -363,6 +370,16 @@ def halved(result: Mapping[str, Any], earlier: Mapping[str, Any]) -> list[str]:
     if not set(pairs) - {"released"}:
         raise ValueError("no way of asking has a ratio in both results; time 'released' and another one in both")
     return [f"{name}: {now:.1f}x the released way, it was {before:.1f}x" for name, (now, before) in pairs.items() if now < before / 2]
+
+
+def unless_halved(measure: Callable[[], dict[str, Any]], earlier: Mapping[str, Any] | None) -> tuple[dict[str, Any], list[str]]:
+    """What ``measure`` gives, and ``halved`` of it; measured again, ``BELIEVED`` times at most, where that is not empty."""
+    for _ in range(BELIEVED):
+        result = measure()
+        slower = [] if earlier is None else halved(result, earlier)
+        if not slower:
+            break
+    return result, slower
 
 
 def _work(name: str, one: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -308,7 +309,7 @@ def evaluate(
     depth: DepthUse = DepthChoice.auto,
     benchmark: BenchmarkUse = BenchmarkChoice.warehouse,
     limit: Limit = None,
-    batch_size: BatchSize = 32,
+    batch_size: BatchSize = 64,
     extractor: Extractors = None,
     beside: Annotated[
         list[str] | None,
@@ -395,7 +396,7 @@ def robustness(
     split: Split = None,
     depth: DepthUse = DepthChoice.auto,
     limit: Limit = 240,
-    batch_size: BatchSize = 32,
+    batch_size: BatchSize = 64,
     as_json: Json = False,
 ) -> None:
     """Measure how S1 holds up when the inputs are worse than the data.
@@ -430,7 +431,7 @@ def predict(
     ] = None,
     split: Split = None,
     depth: DepthUse = DepthChoice.auto,
-    batch_size: BatchSize = 32,
+    batch_size: BatchSize = 64,
     submission: Annotated[Path | None, typer.Option(help="Also write the challenge's form: id and normalized_answer, checked.")] = None,
     ray: Annotated[int | None, typer.Option(min=1, metavar="N", help="Spread the work over N Ray actors, a model each.")] = None,
     gpus: Annotated[float, typer.Option(min=0, help="With --ray: GPUs of each actor.")] = 0.0,
@@ -716,7 +717,8 @@ def bench(
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 = all cores.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Also write the JSON to this file.")] = None,
     against: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="An earlier --out: exit with 1 when a ratio is less than half of its.")
+        Path | None,
+        typer.Option(metavar="FILE", help="An earlier --out: exit with 1 when a ratio is less than half of its, three times in a row."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -741,12 +743,13 @@ def bench(
     if training:
         shown = images or 1
         step = learning.Setting(model, shown, max(1, (questions or 4 * shown) // shown), threads=threads)
-        result, text = learning.bench_training(step, way or list(learning.WAYS)), learning.render
+        measure, text = partial(learning.bench_training, step, way or list(learning.WAYS)), learning.render
     elif scaling:
-        result, text = growing.scaling(model, threads=threads), growing.render
+        measure, text = partial(growing.scaling, model, threads=threads), growing.render
     else:
         asked = answering.Setting(model, images or 10, questions or 64, baseline_questions, threads)
-        result, text = answering.bench(asked, way or list(answering.WAYS)), answering.render
+        measure, text = partial(answering.bench, asked, way or list(answering.WAYS)), answering.render
+    result, slower = answering.unless_halved(measure, earlier)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         temporary = out.with_name(out.name + ".writing")
@@ -755,7 +758,6 @@ def bench(
         if scaling:
             growing.draw(result, out.with_suffix(".png"))
     print(json.dumps(result) if as_json else text(result))
-    slower = [] if earlier is None else answering.halved(result, earlier)
     for line in slower:
         print(line, file=sys.stderr)
     if slower:

@@ -45,7 +45,7 @@ def predict(
     predictor: SamplePredictor | None,
     samples: Sequence[Sample],
     out_path: str | Path | None = None,
-    batch_size: int = 32,
+    batch_size: int = 64,
     progress: bool = True,
     resume: bool = True,
     run_id: str = "",

@@ -33,7 +33,7 @@ class ReplayPredictor:
         self.path = Path(path)
         self._rows = {str(row.get("id")): row for row in read_rows(path)}
 
-    def predict_samples(self, samples: Sequence[Sample], batch_size: int = 32) -> list[ReplayedAnswer]:
+    def predict_samples(self, samples: Sequence[Sample], batch_size: int = 64) -> list[ReplayedAnswer]:
         """Raises DataError naming the first sample that the file says nothing about."""
         for sample in samples:
             if sample.id not in self._rows:

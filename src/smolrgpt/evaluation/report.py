@@ -47,7 +47,7 @@ def evaluate(
     split: str | None = None,
     depth: str = "auto",
     limit: int | None = None,
-    batch_size: int = 32,
+    batch_size: int = 64,
     progress: bool = True,
     resume: bool = True,
     strict: bool = False,

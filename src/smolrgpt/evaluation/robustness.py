@@ -27,7 +27,7 @@ def robustness(
     *,
     factors: Sequence[str] = (),
     run_id: str = "",
-    batch_size: int = 32,
+    batch_size: int = 64,
     progress: bool = True,
 ) -> dict[str, Any]:
     """S1 at every level of the factors (default: all) of ``data.perturb.FACTORS``: {factor: [{level, S1, accuracy, interval}]}.

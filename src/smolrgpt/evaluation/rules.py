@@ -35,7 +35,7 @@ class RulesPredictor:
     def __init__(self, name: str):
         self._facts = functools.lru_cache(maxsize=4)(functools.partial(_facts, name))
 
-    def predict_samples(self, samples: Sequence[Sample], batch_size: int = 32) -> list[RuleAnswer]:
+    def predict_samples(self, samples: Sequence[Sample], batch_size: int = 64) -> list[RuleAnswer]:
         """Raises DataError for a sample that is of no such set."""
         answers = []
         for sample in samples:
