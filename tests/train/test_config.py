@@ -60,6 +60,12 @@ def test_variants_differ_from_nano_only_in_the_model():
         assert variant.out != base.out and variant.model != base.model
 
 
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_folder_that_was_named_is_the_one(name):
+    assert RECIPES[name](out=Path("runs/a-nano-smollm2-135m")).out == Path("runs/a-nano-smollm2-135m")
+    assert len({str(recipe(out=None).out) for recipe in RECIPES.values()}) == len(RECIPES)
+
+
 def test_paper_stage_can_be_chosen_and_a_wrong_name_is_refused():
     assert [s.name for s in paper(stage="warm-up").stages] == ["warm-up"]
     with pytest.raises(ValueError, match="fine-tune"):

@@ -120,9 +120,11 @@ def nano(out: Path | None = None, data_root: Path | None = None, quick: bool = F
     )
 
 
-def _nano_variant(run: Run, name: str, config: dict[str, Any], processor: dict[str, Any]) -> Run:
+def _nano_variant(name: str, config: dict[str, Any], processor: dict[str, Any], **options: Any) -> Run:
+    run = nano(**options)
     model = dataclasses.replace(run.model, config={**run.model.config, **config}, processor={**run.model.processor, **processor})
-    return dataclasses.replace(run, name=name, model=model, out=run.out.with_name(run.out.name.replace("nano", name)))
+    out = options.get("out") or run.out.with_name(run.out.name.replace("nano", name))
+    return dataclasses.replace(run, name=name, model=model, out=out)
 
 
 def nano_published(**options: Any) -> Run:
@@ -136,7 +138,7 @@ def nano_published(**options: Any) -> Run:
         "distance_loss_weight": 0.0,
         "size_loss_weight": 0.0,
     }
-    return _nano_variant(nano(**options), "nano-published", config, {"mask_resize": "bilinear", "depth_encoding": "minmax"})
+    return _nano_variant("nano-published", config, {"mask_resize": "bilinear", "depth_encoding": "minmax"}, **options)
 
 
 def nano_blind(**options: Any) -> Run:
@@ -149,7 +151,7 @@ def nano_blind(**options: Any) -> Run:
         "distance_loss_weight": 0.0,
         "size_loss_weight": 0.0,
     }
-    return _nano_variant(nano(**options), "nano-blind", config, {"num_image_tokens": 0})
+    return _nano_variant("nano-blind", config, {"num_image_tokens": 0}, **options)
 
 
 def nano_plain(out: Path | None = None, data_root: Path | None = None, seed: int = 0) -> Run:
@@ -232,7 +234,7 @@ def full(**options: Any) -> Run:
     A step shows as many questions as the published one, about fewer images: six each, what the warehouse has (captions: one). The loader
     makes those 5.8 times as fast as one by one (benchmarks/loader.py), and the encoder runs once for all six.
     """
-    run = paper(**{"out": Path("runs/full"), **options})
+    run = paper(**{**options, "out": options.get("out") or Path("runs/full")})
     model = dataclasses.replace(run.model, config=_DESIGN, processor=_NANO_PROCESSOR)
 
     def changed(stage: Stage) -> Stage:
@@ -292,8 +294,8 @@ def smollm2_135m_lora(**options: Any) -> Run:
         for stage in run.stages
     )
     model = dataclasses.replace(run.model, lora={"r": 16, "lora_alpha": 32})
-    out = run.out.with_name(run.out.name.replace("smollm2-135m", "smollm2-135m-lora"))
-    return dataclasses.replace(run, name="smollm2-135m-lora", out=options.get("out", out), model=model, stages=stages)
+    out = options.get("out") or run.out.with_name(run.out.name.replace("smollm2-135m", "smollm2-135m-lora"))
+    return dataclasses.replace(run, name="smollm2-135m-lora", out=out, model=model, stages=stages)
 
 
 RECIPES: dict[str, Callable[..., Run]] = {
