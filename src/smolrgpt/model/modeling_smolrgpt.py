@@ -403,13 +403,14 @@ def _needed_flag(name: str) -> int:
 
 
 _NEEDED_FLAGS = [_needed_flag(name) for name in REGION_GEOMETRY_FEATURES]
+_FLAGS = [REGION_GEOMETRY_FEATURES.index(name) for name in ("has_depth", "is_metric", "has_camera", "has_floor")]
 
 
 def geometry_weights(geometry: Tensor) -> Tensor:
     """Which columns of `region_geometry` (N, F) are known, as (N, F) zeros and ones: box and flags always, the rest as the flags say."""
     if geometry.shape[1] != len(REGION_GEOMETRY_FEATURES):
         return torch.ones_like(geometry)  # another set of features: all of them count
-    has_depth, is_metric, has_camera, has_floor = geometry[:, -4:].unbind(1)
+    has_depth, is_metric, has_camera, has_floor = geometry[:, _FLAGS].unbind(1)
     metric = has_depth * is_metric * has_camera
     return torch.stack([torch.ones_like(metric), has_depth, metric, metric * has_floor], 1)[:, _NEEDED_FLAGS]
 
