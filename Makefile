@@ -25,9 +25,10 @@ setup: $(VENV)/.installed
 demo: $(VENV)/.installed
 	@$(BIN)/python -m smolrgpt.apps.tour
 
+# A process a core; every test keeps to one thread (tests/conftest.py).
 # Exported models in a process of their own: the runtimes they load and the trainer do not live in one (a crash inside of libraries).
 test: $(VENV)/.installed-dev
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -n auto --maxprocesses 4
 	@$(BIN)/python -m pytest -q tests/exported
 
 check: $(VENV)/.installed-dev

@@ -196,6 +196,7 @@ def test_train_shows_its_settings(command) -> None:
     ("arguments", "message"),
     [
         (["giant"], "no recipe 'giant'; expected one of nano"),
+        (["router"], "trained by 'smolrgpt train-router"),
         (["nano", "--stage", "align"], "recipe 'nano' has no option --stage"),
         (["paper", "--stage", "pretrain"], "'pretrain' is not one of"),
         (["nano", "--set", "colour=red"], "no field 'colour'"),
