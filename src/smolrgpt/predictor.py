@@ -401,10 +401,7 @@ class Predictor:
         for chunk in _chunks(samples, 4 * batch_size):
             started = time.perf_counter()
             asked = [samples[i] for i in chunk]
-            questions = [
-                _Question(s.question, s.category or infer_category(s.question), s.regions, s.metadata.get(REGION_NUMBERS, ()))
-                for s in asked
-            ]
+            questions = [_question_of(sample) for sample in asked]
             said = self._predict_chunk(asked, questions, batch_size)
             seconds = (time.perf_counter() - started) / len(chunk)
             read = [_renumbered(_read_answer(q, one, seconds), q.numbers) for q, one in zip(questions, said, strict=True)]
@@ -713,8 +710,9 @@ def _renumber(mention: str, numbers: Sequence[int]) -> str:
 
 # ---------------------------------------------------------------------------------------------------------------------- batches
 def _question_of(sample: Sample) -> _Question:
-    category = sample.category or infer_category(sample.question)
-    return _Question(sample.question, category, sample.regions, sample.metadata.get(REGION_NUMBERS, ()))
+    """What kind of answer is wanted is read from the words, as of anybody's question; a sample's own category is for scoring."""
+    numbers = sample.metadata.get(REGION_NUMBERS, ())
+    return _Question(sample.question, infer_category(sample.question), sample.regions, numbers)
 
 
 def _chunks(samples: Sequence[Sample], max_questions: int) -> Iterator[list[int]]:

@@ -11,22 +11,21 @@ from collections.abc import Callable
 
 Answer = str | int | float | None
 
-_LENGTH = r"(?:(?:centi)?met(?:er|re)s|feet|inches)"
+_UNITS = r"(?:(?:centi)?met(?:er|re)s|(?<!')m|feet|inches)\b"
 #: First match names the category, so the order matters: "which object appears closest to the right" is mcq, not left_right.
 CATEGORY_RULES: tuple[tuple[str, str], ...] = (
-    (rf"\bhow many {_LENGTH}\b.*\bvertical", "vertical"),
-    (r"\bhow much (?:higher|lower)\b|\bdifference in height\b|\bheight difference\b", "vertical"),
-    (r"\b(?:pick|choose|find|select|name)\b.*\b(?:\w+most|nearest|closest)\b|\bwhat is the \w+most\b", "mcq"),
-    (rf"\bhow many {_LENGTH} (?:wide|broad)\b", "width"),
-    (rf"\bhow many {_LENGTH} (?:tall|high)\b", "height"),
-    (rf"\bhow many {_LENGTH}\b", "distance"),
-    (r"\b(?:which|what) (?:side|way)\b", "left_right"),
-    (r"\bhow many\b|\bnumber of\b|\bcount\b", "count"),
-    (r"\bwhich\b|\bwhat (?:object|pallet|buffer|transporter|shelf)\b|\bwhat is (?:the )?(?:nearest|closest)\b", "mcq"),
-    (r"\bvertical(?:ly)?\b", "vertical"),
-    (r"\bhow (?:wide|broad|long)\b|\bwidth\b", "width"),
-    (r"\bhow (?:tall|high)\b|\bheight\b", "height"),
-    (r"\bdistan(?:ce|t)\b|\bhow (?:far|close|near)\b|\bapart\b|\bgap\b", "distance"),
+    (r"\b(?:which|what) (?:hand )?(?:side|way|direction)\b|\b(?:left|right)\b.*\bor\b.*\b(?:left|right)\b|\bleftwards\b", "left_right"),
+    (rf"\bhow many (?!{_UNITS})|\b(?:number|amount|quantity)\b(?! of {_UNITS})|\b(?:total|count)\b", "count"),
+    (r"\bvertical(?:ly)?\b(?! size)|\bhow much (?:higher|lower)\b|\bhigher or lower\b|\bup(?:-| and | or )down\b", "vertical"),
+    (r"\b(?:height|elevation) difference\b|\bdifference in (?:height|elevation)\b", "vertical"),
+    (r"\bwhich\b(?! distance)|\bwho\b|\bwhat (?:object|pallet|buffer|transporter|shelf)\b", "mcq"),
+    (r"\bhow (?:far|distant|close|near)(?: away)? (?:is|are)\b|\bhow much (?:distance|space)\b|\bhow long is the way\b", "distance"),
+    (r"(?<!st )\bdistance (?:between|from|of|to)\b", "distance"),
+    (r"\b(?:left|right|front|rear|back|top|bottom)-?most\b|\b(?:near|clos|furth|farth|short|small)est\b", "mcq"),
+    (r"\b(?:most|least|fewest)\b|\b(?:far|very|outer|extreme) (?:left|right)\b|\b(?:left|right)(?:-hand)? end\b", "mcq"),
+    (r"\b(?:how|met(?:er|re)s) (?:wide|broad|long)\b|\b(?:wid|bread)th\b|\b(?:side|left) (?:side )?to (?:its )?(?:side|right)\b", "width"),
+    (r"\b(?:how|met(?:er|re)s) (?:tall|high)\b|\bheight\b|\bto (?:its )?top\b|\bvertical size\b", "height"),
+    (rf"\bdistan(?:ce|t)\b|\bhow (?:far|close|near)\b|\bapart\b|\bgap\b|\bseparat\w+|\bspan\b|\bspac(?:e|ing)\b|\b{_UNITS}", "distance"),
     (r"\b(?:left|right)\b", "left_right"),
 )
 #: Lengths besides the distance: across, up, and how far up one thing's middle is from another's. The warehouse score has none of them.

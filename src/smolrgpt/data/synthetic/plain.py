@@ -1,12 +1,15 @@
 """The official facts in the words that people use: short, with or without a noun, in either order, sometimes without capitals.
 
 A model that knows only the official sentences answers those alone: of two marked regions, the official questions about their distance were
-right in 98 of 100 and "How far is <mask> from <mask>?" in 2. One wording in five is reserved and never trained on.
+right in 98 of 100 and "How far is <mask> from <mask>?" in 2. ``wordings.json`` has the forms; the reserved ones are never trained on, and
+most of them were written by somebody who had not seen the others.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -17,157 +20,11 @@ from smolrgpt.data.synthetic.scene import Scene, SceneObject
 
 Wording = Literal["known", "reserved"]
 WORDINGS: tuple[Wording, ...] = ("known", "reserved")
-#: Every RESERVED-th wording of a list.
-RESERVED = 5
 #: Regions a question lists at most.
 MAX_LISTED = 8
 
-SIDES = (
-    "Is {a} left or right of {b}?",
-    "Is {a} to the left or to the right of {b}?",
-    "Is {a} on the left or on the right of {b}?",
-    "On which side of {b} is {a}, left or right?",
-    "Where is {a}, left or right of {b}?",
-    "Does {a} stand to the left or right of {b}?",
-    "Which side of {b} is {a} on?",
-    "Is {a} left of {b}?",
-    "Is {a} to the right of {b}?",
-    "Does {a} lie left of {b}, or right?",
-    "Seen from here, is {a} on the left of {b} or on its right?",
-    "Tell me whether {a} is left or right of {b}.",
-    "Relative to {b}, is {a} on the left or the right?",
-    "Is {a} further left than {b}?",
-    "Compared with {b}, is {a} more to the left or more to the right?",
-    "{a}: left or right of {b}?",
-    "Is {a} right or left of {b}?",
-    "Left or right: where is {a} as seen from {b}?",
-    "Does {a} appear on the left or right of {b}?",
-    "Is {a} on the left-hand or right-hand side of {b}?",
-    "Is {a} located left or right of {b}?",
-    "As seen in the picture, is {a} left or right of {b}?",
-    "Which way from {b} is {a}: left or right?",
-    "Is {a} placed to the left of {b}?",
-    "Looking at {b}, do I find {a} to its left or to its right?",
-    "Do I have to look left or right of {b} to see {a}?",
-    "Is it the left or the right side of {b} where {a} is?",
-    "Is {a} the one on the left, and {b} the one on the right?",
-    "Would you say {a} is left or right of {b}?",
-    "Between left and right, where is {a} with respect to {b}?",
-)
-DISTANCES = (
-    "How far is {a} from {b}?",
-    "How far apart are {a} and {b}?",
-    "What is the distance between {a} and {b}?",
-    "What is the distance from {a} to {b}?",
-    "How many meters is it from {a} to {b}?",
-    "How far away is {a} from {b}?",
-    "How far is it from {a} to {b}?",
-    "Distance between {a} and {b}?",
-    "How many metres are there between {a} and {b}?",
-    "Estimate how far {a} is from {b}.",
-    "Give the distance from {a} to {b} in meters.",
-    "How distant are {a} and {b} from each other?",
-    "Tell me how far {a} and {b} are apart.",
-    "What's the distance between {a} and {b}?",
-    "Measure the gap between {a} and {b}.",
-    "How close are {a} and {b}?",
-    "How near is {a} to {b}?",
-    "What distance separates {a} from {b}?",
-    "How large is the distance from {a} to {b}?",
-    "How many meters apart are {a} and {b}?",
-)
-EXTREMES = (
-    "Which of {list} is the {side}?",
-    "Which is the {side}: {list}?",
-    "Which one of {list} is farthest {short}?",
-    "Of {list}, which is the {side} one?",
-    "Which of {list} is furthest to the {short}?",
-    "Which one is on the far {short}, {list}?",
-    "Which is {side}, {list}?",
-    "Out of {list}, which one stands {side}?",
-    "Which of these is the {side}: {list}?",
-    "Which one among {list} is the {side}?",
-    "Which of {list} stands furthest {short}?",
-    "Pick the {side} of {list}.",
-    "Which one of {list} do you see furthest to the {short}?",
-    "From {list}, choose the {side}.",
-    "Which of {list} comes last towards the {short}?",
-    "Which one of {list} is at the {short} end?",
-    "Find the {side} one: {list}.",
-    "Which of {list} is most to the {short}?",
-    "What is the {side} of {list}?",
-    "Which of {list} has the {side} position?",
-)
-NEAREST = (
-    "Which of {list} is closest to {a}?",
-    "Which of {list} is nearest to {a}?",
-    "Which one is closest to {a}: {list}?",
-    "Which is nearer to {a}, {list}?",
-    "What is the nearest to {a} among {list}?",
-    "Of {list}, which is nearest to {a}?",
-    "Which one of {list} is the closest one to {a}?",
-    "Among {list}, which is closest to {a}?",
-    "Which of these is closest to {a}: {list}?",
-    "Which of {list} is the least far from {a}?",
-    "Which of {list} has the shortest distance to {a}?",
-    "To which of {list} is it the shortest way from {a}?",
-    "Seen from {a}, which of {list} is nearest?",
-    "Which one is the closest neighbour of {a}: {list}?",
-    "Which of {list} lies nearer to {a} than the others do?",
-    "What is closest to {a}: {list}?",
-    "Pick the nearest to {a} from {list}.",
-    "Which of {list} is the smallest distance away from {a}?",
-    "Find the one of {list} that is closest to {a}.",
-    "From {a}, which of {list} is reached first?",
-)
-COUNTS = (
-    "How many of {list} are in {b}?",
-    "How many of {list} are inside {b}?",
-    "How many of {list} stand in {b}?",
-    "How many are in {b}: {list}?",
-    "Count how many of {list} are in {b}.",
-    "What is the number of {list} in {b}?",
-    "Of {list}, how many are inside of {b}?",
-    "How many of these are in {b}: {list}?",
-    "In {b}, how many of {list} are there?",
-    "How many of {list} does {b} hold?",
-)
-WIDTHS = (
-    "How wide is {a}?",
-    "What is the width of {a}?",
-    "How broad is {a}?",
-    "Width of {a}?",
-    "What's the width of {a} in meters?",
-    "Give the width of {a}.",
-    "How many meters wide is {a}?",
-    "Estimate how wide {a} is.",
-    "Tell me the width of {a}.",
-    "How wide is it, {a}?",
-)
-HEIGHTS = (
-    "How tall is {a}?",
-    "How high is {a}?",
-    "What is the height of {a}?",
-    "Height of {a}?",
-    "What's the height of {a} in meters?",
-    "Give the height of {a}.",
-    "How many meters tall is {a}?",
-    "Estimate how tall {a} is.",
-    "Tell me the height of {a}.",
-    "How tall is it, {a}?",
-)
-APART = (
-    "How far apart are {a} and {b} vertically?",
-    "What is the vertical distance between {a} and {b}?",
-    "What is the vertical distance from {a} to {b}?",
-    "How many meters apart are {a} and {b} vertically?",
-    "Vertical distance between {a} and {b}?",
-    "What is the difference in height between the middles of {a} and {b}?",
-    "Vertically, how far is {a} from {b}?",
-    "How far is it vertically from {a} to {b}?",
-    "How much higher or lower than {b} is the middle of {a}?",
-    "What's the vertical distance between {a} and {b} in meters?",
-)
+#: What is asked -> wording -> forms. Their places: things {a} and {b} or a {list} of them, and a {side} or the {short} word for it.
+FORMS: dict[str, dict[Wording, list[str]]] = json.loads(Path(__file__).with_name("wordings.json").read_text(encoding="utf-8"))
 #: What stands before a question now and then.
 _OPENINGS = ("Please: ", "Look at the picture. ", "Question: ", "In this picture, ", "Hi! ", "I need to know: ")
 _NOUNS = ("{}", "{}", "the object {}", "object {}", "the thing {}", "region {}", "the region {}", "the one in {}", "item {}")
@@ -181,11 +38,6 @@ def plain_questions(scene: Scene, rng: np.random.Generator, n: int, wording: Wor
 
     makers = {name: [(weight, maker(ask)) for weight, ask in asks] for name, asks in _MAKERS.items()}
     return official.ask_evenly(scene, rng, n, makers)
-
-
-def wordings(all_of_them: Sequence[str], wording: Wording) -> list[str]:
-    """The known wordings of a list, or the reserved ones."""
-    return [text for number, text in enumerate(all_of_them) if (number % RESERVED == RESERVED - 1) == (wording == "reserved")]
 
 
 def _name(thing: SceneObject, rng: np.random.Generator, bare: bool) -> str:
@@ -223,11 +75,9 @@ def _spoken(text: str, rng: np.random.Generator) -> str:
     return text.rstrip("?.") if chance[2] < 0.15 else text
 
 
-def _pair_text(
-    forms: Sequence[str], pair: Sequence[SceneObject], rng: np.random.Generator, wording: Wording
-) -> tuple[str, list[SceneObject]]:
+def _pair_text(forms: Sequence[str], pair: Sequence[SceneObject], rng: np.random.Generator) -> tuple[str, list[SceneObject]]:
     """A question about a and b, and the two in order of mention."""
-    form, bare = str(official.pick(rng, wordings(forms, wording))), rng.random() < 0.5
+    form, bare = str(official.pick(rng, forms)), rng.random() < 0.5
     a, b = (_name(thing, rng, bare) for thing in pair)
     things = list(pair) if form.index("{a}") < form.index("{b}") else list(pair)[::-1]
     return _spoken(form.format(a=a, b=b), rng), things
@@ -237,7 +87,7 @@ def _side(scene: Scene, rng: np.random.Generator, wording: Wording) -> Question 
     pair = official.shuffled(scene.regions, rng)[:2]
     if len(pair) < 2 or official.by_side(scene, pair) is None:
         return None
-    text, things = _pair_text(SIDES, pair, rng, wording)
+    text, things = _pair_text(FORMS["sides"][wording], pair, rng)
     one, two = pair
     side = "left" if one.image_xy[0] < two.image_xy[0] else "right"
     answer = f"{official.tags(things, one)} is to the {side} of {official.tags(things, two)}."
@@ -248,7 +98,7 @@ def _distance(scene: Scene, rng: np.random.Generator, wording: Wording) -> Quest
     pair = official.shuffled(scene.regions, rng)[:2]
     if len(pair) < 2 or (distance_m(*pair) == 0 and rng.random() < 0.5):
         return None
-    text, things = _pair_text(DISTANCES, pair, rng, wording)
+    text, things = _pair_text(FORMS["distances"][wording], pair, rng)
     metres = distance_m(*pair)
     answer = f"The distance is {metres:.2f} meters." if metres else "One is within the other."
     return Question(text, things, answer, metres or 0, "distance", official.tags(things, *things))
@@ -264,7 +114,7 @@ def _extreme(scene: Scene, rng: np.random.Generator, wording: Wording) -> Questi
     chosen = official.extreme(scene, things, side)
     if chosen is None:
         return None
-    form = str(official.pick(rng, wordings(EXTREMES, wording)))
+    form = str(official.pick(rng, FORMS["extremes"][wording]))
     text = _spoken(form.format(list=_list(things, rng), side=side, short=side.removesuffix("most")), rng)
     number = things.index(chosen)
     steps = ", ".join(official.sides_compared(things, things, side))
@@ -279,7 +129,7 @@ def _nearest(scene: Scene, rng: np.random.Generator, wording: Wording) -> Questi
     chosen = official.nearest(anchor, listed)
     if chosen is None:
         return None
-    form = str(official.pick(rng, wordings(NEAREST, wording)))
+    form = str(official.pick(rng, FORMS["nearest"][wording]))
     things = [*listed, anchor] if form.index("{list}") < form.index("{a}") else [anchor, *listed]
     text = _spoken(form.format(list=_list(listed, rng), a=_name(anchor, rng, bool(rng.random() < 0.5))), rng)
     number = things.index(chosen)
@@ -297,7 +147,7 @@ def _count(scene: Scene, rng: np.random.Generator, wording: Wording) -> Question
     inside = sum(in_buffer(thing, buffer) for thing in pallets)
     if inside == 0 and rng.random() > 0.3:
         return None
-    form = str(official.pick(rng, wordings(COUNTS, wording)))
+    form = str(official.pick(rng, FORMS["counts"][wording]))
     things = [*pallets, buffer] if form.index("{list}") < form.index("{b}") else [buffer, *pallets]
     name = str(official.pick(rng, ("<mask>", "<mask>", "the buffer <mask>", "buffer region <mask>", "the area <mask>")))
     text = _spoken(form.format(list=_list(pallets, rng), b=name), rng)
@@ -316,7 +166,7 @@ def _size(scene: Scene, rng: np.random.Generator, wording: Wording, up: bool) ->
         return None
     thing = official.pick(rng, things)
     metres = measure(thing)
-    form = str(official.pick(rng, wordings(HEIGHTS if up else WIDTHS, wording)))
+    form = str(official.pick(rng, FORMS["heights" if up else "widths"][wording]))
     text = _spoken(form.format(a=_name(thing, rng, bool(rng.random() < 0.5))), rng)
     category = "height" if up else "width"
     return Question(text, [thing], f"The {category} of [Region 0] is {metres:.2f} meters.", metres, category, "[Region 0]")
@@ -335,7 +185,7 @@ def _apart(scene: Scene, rng: np.random.Generator, wording: Wording) -> Question
     metres = official.vertical_m(*pair) if len(pair) == 2 else 0
     if metres < official.LEAST_APART_M:
         return None
-    text, things = _pair_text(APART, pair, rng, wording)
+    text, things = _pair_text(FORMS["apart"][wording], pair, rng)
     return Question(text, things, f"The vertical distance is {metres:.2f} meters.", metres, "vertical", official.tags(things, *things))
 
 

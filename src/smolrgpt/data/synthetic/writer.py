@@ -20,6 +20,8 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,7 @@ from smolrgpt.data.synthetic.questions import extra_questions, scene_questions, 
 from smolrgpt.data.synthetic.scene import SURROUNDINGS, VIEWS, Scene, generate_scene, random_generator
 
 #: Rises whenever the same seed gives other pictures or rows, so that an old set is never mistaken for a new one.
-GENERATOR_VERSION = 6
+GENERATOR_VERSION = 7
 SETTINGS_FILE = "settings.json"
 _WARMUP_SHARE, _EXTRA_SHARE, _PLAIN_SHARE = 0.75, 0.25, 0.5
 _NAMES = ("", "_warmup", "_extra", "_plain", "_captions")
@@ -110,8 +112,14 @@ def _run(draw: functools.partial[int], todo: list[int], workers: int) -> Iterato
         yield from map(draw, todo)
         return
     # not fork: the caller may hold torch's threads, which do not survive one
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        yield from pool.imap_unordered(draw, todo, chunksize=4)
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        try:
+            yield from pool.map(draw, todo, chunksize=4)
+        except BrokenProcessPool as error:
+            raise RuntimeError(
+                "a process that draws scenes has died: out of memory, or a script that does this outside of if __name__ == '__main__'; "
+                "what was drawn is kept, run it again to go on"
+            ) from error
 
 
 def _record(partial: Path, index: int) -> Path:
