@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-import random
 from pathlib import Path
 
 import numpy as np
@@ -69,9 +68,17 @@ def test_a_random_model_answers_readably(tiny_checkpoint: Path) -> None:
     predictor = Predictor.from_pretrained(tiny_checkpoint, dtype=torch.float32, device="cpu")
     predictor._vocabulary = FieldVocabulary(predictor.processor.tokenizer, predictor._end)
     predictor.max_new_tokens = 24
-    rows = [dataclasses.replace(row, category=random.Random(row.id).choice(CATEGORIES)) for row in samples()]
+    asked = (
+        "Is <mask> left of <mask>?",
+        "How far is <mask> from <mask>?",
+        "Which of <mask> <mask> is leftmost?",
+        "How many of <mask> <mask>?",
+    )
+    pairs = [row for row in samples() if len(row.regions) == 2]
+    rows = [dataclasses.replace(row, question=question, id=f"{row.id}/{question}") for row in pairs for question in asked]
     answers = predictor.predict_samples(rows, 4)
-    assert all(parse_answer(row.category, answer.normalized_answer) is not None for row, answer in zip(rows, answers, strict=True))
+    assert {answer.category for answer in answers} == set(CATEGORIES)
+    assert all(parse_answer(answer.category, answer.normalized_answer) is not None for answer in answers)
     assert all(0 <= answer.confidence <= 1 for answer in answers)
 
 
@@ -108,7 +115,7 @@ def test_confidence_is_the_probability_of_the_text(tiny_checkpoint: Path) -> Non
 
 
 def test_the_bundled_models_distances_have_such_a_confidence(bundled: Predictor) -> None:
-    row = dataclasses.replace(samples()[3], category="distance")
+    row = dataclasses.replace(samples()[3], question="How far is <mask> from <mask>?")
     found = bundled.predict_samples([row])[0]
     ids = bundled.processor.tokenizer(f" {found.normalized_answer}", add_special_tokens=False).input_ids
     assert len(ids) == len(str(found.normalized_answer)), "a character is a token, so its digits can be weighed"
