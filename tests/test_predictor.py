@@ -17,6 +17,7 @@ from smolrgpt.predictor import (
     USUAL_ANSWER,
     Answer,
     Predictor,
+    _Question,
     _readable_start,
     _renumbered,
     bundled_checkpoint,
@@ -160,6 +161,8 @@ def test_answers_use_the_askers_numbers() -> None:
     assert (question, numbers) == ("Which of <mask>, <mask> and <mask> is closest?", [4, 2, 0])
     found = _renumbered(Answer("The pallet [Region 1] is the closest to the shelf [Region 0].", "1", "mcq", 0.0, 1.0), numbers)
     assert (found.answer, found.normalized_answer) == ("The pallet [Region 2] is the closest to the shelf [Region 4].", "2")
+    field = _renumbered(Answer("[Region 1][Region 2] right[Region 1]: 1", "1", "mcq", 0.0, 1.0), numbers)
+    assert (field.answer, field.normalized_answer) == ("[Region 2][Region 0] right[Region 2]: 2", "2")
     count = _renumbered(Answer("2", 2, "count", 0.0, 1.0), [4, 3, 1])
     assert count.normalized_answer == 2, "a count is no region number"
 
@@ -277,10 +280,14 @@ def test_an_answer_grows_to_what_it_ends_as(predictor):
 
 
 def test_half_a_region_name_is_not_shown():
-    assert _readable_start("It is [Region 0] and [Reg", [4]) == "It is [Region 4] and "
-    assert _readable_start("It is [Region 0]", [4]) == "It is [Region 4]"
-    assert _readable_start("2", []) == "2"
-    assert _readable_start("pal\ufffd", []) == "pal"
+    def start(text: str, category: str = "distance", numbers: tuple[int, ...] = ()) -> str:
+        return _readable_start(text, _Question("?", category, [], numbers))
+
+    assert start("It is [Region 0] and [Reg", numbers=(4,)) == "It is [Region 4] and "
+    assert start("It is [Region 0]", numbers=(4,)) == "It is [Region 4]"
+    assert start("2") == "2" and start("[Region 0][Region 1]: 3.") == "[Region 0][Region 1]: 3."
+    assert start("right[Region 1]: 1", "mcq", (4, 7)) == "right[Region 7]", "the number may have another digit, and is the model's own"
+    assert start("pal\ufffd") == "pal"
 
 
 def test_questions_no_model_reads_are_refused(predictor):

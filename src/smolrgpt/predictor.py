@@ -69,6 +69,8 @@ USUAL_ANSWER = 32
 EXPORT_RECORD = "export.json"
 
 _ANSWERED_REGION = re.compile(r"\[Region (\d+)\]", re.IGNORECASE)
+#: The answer field of a choice, or its beginning: a region's number without its name.
+_REGION_FIELD = re.compile(rf"({FIELD_SEPARATOR} ?)(\d*)$")
 
 
 @dataclass(frozen=True)
@@ -316,7 +318,7 @@ class Predictor:
 
         def tell(row: int, ids: list[int]) -> None:
             assert on_text is not None
-            on_text(*asked[row], _readable_start(self.processor.post_process(ids), questions[row].numbers))
+            on_text(*asked[row], _readable_start(self.processor.post_process(ids), questions[row]))
 
         encoded = [encoded for inquiry in inquiries for encoded in inquiry.encoded]
         said = self._answer_about([features[i] for i, _ in asked], questions, encoded, None if on_text is None else tell)
@@ -674,11 +676,13 @@ def _read_answer(question: _Question, said: _Said, seconds: float) -> Answer:
     return Answer(said.text, short, question.category, seconds, said.confidence)
 
 
-def _readable_start(text: str, numbers: Sequence[int]) -> str:
-    """An unfinished answer in the asker's counting, without a region's name or a character that is only begun."""
+def _readable_start(text: str, question: _Question) -> str:
+    """An unfinished answer in the asker's counting, without a region's name, number or a character that is only begun."""
     text = text.rstrip("\ufffd")  # what an unfinished character is decoded to
+    if question.category == "mcq":
+        text = _REGION_FIELD.sub("", text)
     begun = text.rfind("[")
-    return _renumber_text(text if "]" in text[begun:] else text[:begun] if begun >= 0 else text, numbers)
+    return _renumber_text(text if "]" in text[begun:] else text[:begun] if begun >= 0 else text, question.numbers)
 
 
 def _telling(on_ids: Callable[[int, list[int]], None] | None, rows: torch.Tensor, prompt_length: int) -> list[Written]:
@@ -694,10 +698,11 @@ def _probability(logs: Sequence[float]) -> float:
 
 def _renumbered(answer: Answer, numbers: Sequence[int]) -> Answer:
     """The answer in the asker's counting; ``numbers``: each mention's number there."""
-    short = answer.normalized_answer
+    text, short = _renumber_text(answer.answer, numbers), answer.normalized_answer
     if answer.category == "mcq" and isinstance(short, str):
         short = _renumber(short, numbers)
-    return replace(answer, answer=_renumber_text(answer.answer, numbers), normalized_answer=short)
+        text = _REGION_FIELD.sub(lambda field: f"{field[1]}{_renumber(field[2], numbers)}", text)
+    return replace(answer, answer=text, normalized_answer=short)
 
 
 def _renumber_text(text: str, numbers: Sequence[int]) -> str:

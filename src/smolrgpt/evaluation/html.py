@@ -386,7 +386,8 @@ thead th { color: var(--soft); font-weight: 500; }
 .bar b { position: absolute; inset: 0 auto 0 0; background: var(--mark); border-radius: 2px; }
 .bar i { position: absolute; top: -2px; height: 8px; border: solid var(--ink); border-width: 0 1px; }
 .confusion td { padding: 0; text-align: center; }
-.confusion td span { display: block; min-width: 2.1em; padding: 4px 2px; background: var(--shade); }
+.confusion th:not(:first-child) { padding: 4px 1px; text-align: center; }
+.confusion td span { display: block; min-width: 1.7em; padding: 4px 2px; background: var(--shade); }
 .words td, .words th { white-space: normal; text-align: left; overflow-wrap: anywhere; }
 details { margin-top: 8px; }
 summary { cursor: pointer; color: var(--soft); }
