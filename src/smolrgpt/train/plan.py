@@ -73,7 +73,7 @@ SYNTHETIC: dict[str, tuple[float, float, float, float]] = {
     "warmup": (0.75, 11.3, 11.3, 2.3),
     "captions": (0.0, 4.7, 59.6, 0.0),
     "extra": (0.25, 15.8, 4.6, 1.6),
-    "plain": (0.5, 13.1, 12.8, 3.2),
+    "plain": (0.5, 18.2, 13.3, 3.3),
 }
 SYNTHETIC["train_relative"] = SYNTHETIC["train_rough"] = SYNTHETIC["train"]
 SYNTHETIC["plain_rough"] = SYNTHETIC["plain"]
