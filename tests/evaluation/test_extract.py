@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,16 @@ def test_garbage_has_no_answer(question: str, garbage: str) -> None:
 def test_questions_about_sizes(question: str, category: str) -> None:
     assert infer_category(question) == category
     assert category in ("mcq", "count") or extract(question, "[Region 0] height: 1.29") == 1.29
+
+
+@pytest.mark.parametrize(
+    "question", ["left " * 1000 + "or " * 1600, "or " * 3300, "left or " * 1250, "how many m " * 900, "far very " * 1100]
+)
+def test_no_question_takes_the_rules_long(question: str) -> None:
+    """Rules that look for words in any distance of one another take hours for the first of these."""
+    started = time.process_time()
+    infer_category(question[:10_000])
+    assert time.process_time() - started < 5
 
 
 def test_questions_of_no_category() -> None:

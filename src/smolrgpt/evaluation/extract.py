@@ -14,7 +14,8 @@ Answer = str | int | float | None
 _UNITS = r"(?:(?:centi)?met(?:er|re)s|(?<!')m|feet|inches)\b"
 #: First match names the category, so the order matters: "which object appears closest to the right" is mcq, not left_right.
 CATEGORY_RULES: tuple[tuple[str, str], ...] = (
-    (r"\b(?:which|what) (?:hand )?(?:side|way|direction)\b|\b(?:left|right)\b.*\bor\b.*\b(?:left|right)\b|\bleftwards\b", "left_right"),
+    (r"\b(?:which|what) (?:hand )?(?:side|way|direction)\b|\bleftwards\b", "left_right"),
+    (r"\b(?:left|right)\b.{0,80}\bor\b.{0,80}\b(?:left|right)\b", "left_right"),  # not .*, which long questions make slow
     (rf"\bhow many (?!{_UNITS})|\b(?:number|amount|quantity)\b(?! of {_UNITS})|\b(?:total|count)\b", "count"),
     (r"\bvertical(?:ly)?\b(?! size)|\bhow much (?:higher|lower)\b|\bhigher or lower\b|\bup(?:-| and | or )down\b", "vertical"),
     (r"\b(?:height|elevation) difference\b|\bdifference in (?:height|elevation)\b", "vertical"),
