@@ -163,6 +163,8 @@ def test_answers_use_the_askers_numbers() -> None:
     assert (found.answer, found.normalized_answer) == ("The pallet [Region 2] is the closest to the shelf [Region 4].", "2")
     field = _renumbered(Answer("[Region 1][Region 2] right[Region 1]: 1", "1", "mcq", 0.0, 1.0), numbers)
     assert (field.answer, field.normalized_answer) == ("[Region 2][Region 0] right[Region 2]: 2", "2")
+    alone = _renumbered(Answer("1", "1", "mcq", 0.0, 1.0), numbers)
+    assert (alone.answer, alone.normalized_answer) == ("2", "2")
     count = _renumbered(Answer("2", 2, "count", 0.0, 1.0), [4, 3, 1])
     assert count.normalized_answer == 2, "a count is no region number"
 

@@ -70,7 +70,7 @@ EXPORT_RECORD = "export.json"
 
 _ANSWERED_REGION = re.compile(r"\[Region (\d+)\]", re.IGNORECASE)
 #: The answer field of a choice, or its beginning: a region's number without its name.
-_REGION_FIELD = re.compile(rf"({FIELD_SEPARATOR} ?)(\d*)$")
+_REGION_FIELD = re.compile(rf"((?:^|{FIELD_SEPARATOR}) ?)(\d*)$")
 
 
 @dataclass(frozen=True)

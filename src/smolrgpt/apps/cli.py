@@ -644,8 +644,8 @@ def train(
     from smolrgpt.train.recipes import RECIPES
 
     if recipe not in RECIPES:
-        other = "; the classifiers that read answers are trained by 'smolrgpt train-router DATA --out FOLDER'" if recipe == "router" else ""
-        raise ValueError(f"no recipe {recipe!r}; expected one of {', '.join(RECIPES)}{other}")
+        other = "the classifiers that read answers are trained by 'smolrgpt train-router DATA --out FOLDER'"
+        raise ValueError(f"no recipe {recipe!r}; expected one of {', '.join(RECIPES)}; {other}")
     given = {"quick": quick or None, "stage": stage, "data_root": data_root, "out": out, "seed": seed}
     try:
         config = RECIPES[recipe](**{name: value for name, value in given.items() if value is not None})
