@@ -28,7 +28,7 @@ from typing import Any
 import httpx
 import numpy as np
 
-from smolrgpt.apps.cli import load_predictor
+from smolrgpt.cli.main import load_predictor
 from smolrgpt.apps.tour import held_out_questions, number_regions
 from smolrgpt.data.regions import to_rle
 

@@ -17,7 +17,7 @@ SECONDS = 8
 
 def measure(model: str) -> None:
     """One question at a time about one scene, then 16 at a time about four, both repeated for ``SECONDS``."""
-    from smolrgpt.apps.cli import load_predictor
+    from smolrgpt.cli.main import load_predictor
     from smolrgpt.apps.tour import held_out_questions
 
     predictor = load_predictor(model)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from smolrgpt import Predictor
 from smolrgpt.apps.page.scene import draw_scene  # a synthetic warehouse, in place of your own camera
-from smolrgpt.viz import draw_regions
+from smolrgpt.viz.drawing import draw_regions
 
 scene = draw_scene(seed=7)
 regions = scene.regions[:2]  # boxes (x0, y0, x1, y1), masks (H, W), mask pictures or run lengths do as well

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from smolrgpt.apps.cli import app
+from smolrgpt.cli.main import app
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "src").rglob("README.md")])
@@ -125,7 +125,7 @@ def asked_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_question_asked_in_the_docs_is_answered(asked_files: None, capsys: pytest.CaptureFixture[str]) -> None:
-    from smolrgpt.apps import cli
+    from smolrgpt.cli import main as cli
 
     count = 0
     for page, words in commands():

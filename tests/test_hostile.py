@@ -26,8 +26,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from smolrgpt.data.regions import from_box, from_mask
-from smolrgpt.data.schema import Camera, DataError, DepthMap, Region
-from smolrgpt.predictor import Answer, Predictor
+from smolrgpt.inference.predictor import Answer, Predictor
+from smolrgpt.schema import Camera, DataError, DepthMap, Region
 
 WIDTH, HEIGHT = 64, 48
 QUESTION = "How far is <region 0> from <region 1>?"
@@ -368,7 +368,7 @@ def test_junk_in_any_place(predictor: Predictor, region: Any, camera: Any, quest
 
 
 def test_the_command_line_says_one_line_and_fails(tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from smolrgpt.apps import cli
+    from smolrgpt.cli import main as cli
 
     good = tmp_path / "good.png"
     good.write_bytes(encoded("PNG"))

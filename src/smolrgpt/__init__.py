@@ -9,19 +9,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from smolrgpt.data.schema import Camera, DepthMap, Region, Sample
-    from smolrgpt.predictor import Answer, Predictor
+    from smolrgpt.inference.predictor import Answer, Predictor
+    from smolrgpt.schema import Camera, DepthMap, Region, Sample
 
 __version__ = "0.1.0"
 __all__ = ["Answer", "Camera", "DepthMap", "Predictor", "Region", "Sample", "__version__"]
 
 _HOME = {
-    "Answer": "smolrgpt.predictor",
-    "Predictor": "smolrgpt.predictor",
-    "Camera": "smolrgpt.data.schema",
-    "DepthMap": "smolrgpt.data.schema",
-    "Region": "smolrgpt.data.schema",
-    "Sample": "smolrgpt.data.schema",
+    "Answer": "smolrgpt.inference.predictor",
+    "Predictor": "smolrgpt.inference.predictor",
+    "Camera": "smolrgpt.schema",
+    "DepthMap": "smolrgpt.schema",
+    "Region": "smolrgpt.schema",
+    "Sample": "smolrgpt.schema",
 }
 
 

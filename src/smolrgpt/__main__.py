@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from smolrgpt.apps.cli import main
+from smolrgpt.cli.main import main
 
 if __name__ == "__main__":
     main()

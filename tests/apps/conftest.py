@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from smolrgpt.apps import cli
+from smolrgpt.cli import main as cli
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ import json
 import pytest
 import torch
 
-from smolrgpt.apps import bench, cli
+from smolrgpt.apps import bench
+from smolrgpt.cli import main as cli
 
 SMALL = bench.Setting(model="nano", num_images=2, num_questions=5, baseline_questions=1, picture=(192, 108))
 

@@ -6,9 +6,10 @@ import json
 
 import pytest
 
-from smolrgpt.apps import bench_scaling, cli
+from smolrgpt.apps import bench_scaling
 from smolrgpt.apps.bench_scaling import BASE, FACTORS, Load, samples_of, scaling
-from smolrgpt.data.synthetic.scene import generate_scene
+from smolrgpt.cli import main as cli
+from smolrgpt.data.worlds.scene import generate_scene
 
 SMALL = {"batch_size": ((1, 4), "at once"), "images": ((1, 2), "images"), "answer_tokens": ((1, 3), "tokens")}
 

@@ -8,11 +8,12 @@ import json
 import pytest
 import torch
 
-from smolrgpt.apps import bench_training, cli
+from smolrgpt.apps import bench_training
 from smolrgpt.apps.bench_training import Setting, Way, learn, our_loss, released_loss
+from smolrgpt.cli import main as cli
+from smolrgpt.inference.predictor import bundled_checkpoint
 from smolrgpt.model import SmolRGPTConfig, SmolRGPTForConditionalGeneration, SmolRGPTProcessor
 from smolrgpt.model.processing_smolrgpt import extend_vocabulary
-from smolrgpt.predictor import bundled_checkpoint
 
 SMALL = Setting(images_per_step=2, questions_per_image=3, steps=3, picture=(192, 108))
 NARROW = {"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 2}

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from smolrgpt.apps import cli
+from smolrgpt.cli import main as cli
 from smolrgpt.data.regions import from_box, to_mask
-from smolrgpt.data.schema import Camera
+from smolrgpt.schema import Camera
 
 TRUTH = [
     {"id": "a", "category": "left_right", "normalized_answer": "left"},
@@ -149,7 +149,7 @@ def test_regions_and_cameras_from_text(tmp_path: Path) -> None:
     open3d = {"width": 640, "height": 480, "intrinsic_matrix": [525.0, 0, 0, 0, 526.0, 0, 319.5, 239.5, 1]}
     found = cli.parse_camera(str(write(tmp_path / "camera.json", open3d)))
     assert found == {"fx": 525.0, "fy": 526.0, "cx": 319.5, "cy": 239.5, "width": 640, "height": 480}
-    from smolrgpt.predictor import as_camera
+    from smolrgpt.inference.predictor import as_camera
 
     assert as_camera(found, Image.new("RGB", (64, 48))) == Camera(525.0, 526.0, 319.5, 239.5, 640, 480)
 
@@ -168,7 +168,7 @@ def test_score_needs_no_torch(tmp_path: Path) -> None:
     files = ["--truth", write(tmp_path / "truth.json", TRUTH), "--predictions", write(tmp_path / "predictions.json", PREDICTIONS)]
     code = f"""
 import sys
-from smolrgpt.apps import cli
+from smolrgpt.cli import main as cli
 try:
     cli.main({["score", *map(str, files), "--json"]!r})
 finally:
@@ -215,7 +215,7 @@ def test_train_says_what_to_install(command, monkeypatch: pytest.MonkeyPatch, tm
 
 # --------------------------------------------------------------------------------------------------------------------- synthetic
 def test_synth_then_evaluate_then_predict_and_score(command, tiny_checkpoint: Path, tmp_path: Path) -> None:
-    pytest.importorskip("smolrgpt.data.synthetic.writer")
+    pytest.importorskip("smolrgpt.data.worlds.writer")
     data = tmp_path / "data"
     status, out, _ = command("synth", data, "--scenes", 2, "--seed", 3, "--layouts", "reserved", "--workers", 1)
     assert (status, out) == (0, "")

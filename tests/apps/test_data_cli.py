@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from smolrgpt.apps.data_cli import Layout
+from smolrgpt.cli.data import Layout
 from smolrgpt.data.prepared import Prepared
 from smolrgpt.data.regions import from_box, to_rle
 

@@ -22,9 +22,9 @@ from smolrgpt.apps.page import views
 from smolrgpt.apps.page.scene import Scene
 from smolrgpt.data.loading import load_sample_depth
 from smolrgpt.data.regions import from_box, from_mask, to_mask
-from smolrgpt.data.schema import Camera, DataError, DepthMap
 from smolrgpt.data.sources import read_source
-from smolrgpt.predictor import Answer
+from smolrgpt.inference.predictor import Answer
+from smolrgpt.schema import Camera, DataError, DepthMap
 
 WIDTH, HEIGHT = 80, 60
 ANSWER = Answer("[Region 0][Region 1]: 2.5", 2.5, "distance", 0.1, 0.9)
@@ -156,7 +156,7 @@ def test_drawn_scenes_come_with_regions_and_questions_and_are_repeatable() -> No
 
 def test_pictures_of_a_data_set_come_with_their_questions(tmp_path: Path) -> None:
     from smolrgpt.data.sources import read_source
-    from smolrgpt.data.synthetic import write_dataset
+    from smolrgpt.data.worlds import write_dataset
 
     write_dataset(tmp_path, "val", 1, seed=4, workers=1, progress=False)
     samples = read_source("warehouse", tmp_path, "val")

@@ -15,10 +15,10 @@ import pytest
 from PIL import Image
 
 from smolrgpt.data.loading import SkipLog
-from smolrgpt.data.schema import DataError, Sample
 from smolrgpt.data.sources import iter_source, read_source
-from smolrgpt.data.synthetic import write_dataset
+from smolrgpt.data.worlds import write_dataset
 from smolrgpt.evaluation.predict import write_submission
+from smolrgpt.schema import DataError, Sample
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def test_a_submission_has_every_question_once_and_of_its_kind(tmp_path: Path) ->
 
 def test_a_sample_saved_by_the_web_page_can_be_asked_again(tmp_path: Path) -> None:
     from smolrgpt.apps.page import scene as scenes
-    from smolrgpt.predictor import Answer
+    from smolrgpt.inference.predictor import Answer
 
     scene = scenes.draw_scene(2)
     scene.history = [(scene.examples[0], Answer("", "left", "left_right", 0.0, 1.0))]

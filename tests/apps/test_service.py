@@ -25,7 +25,7 @@ from PIL import Image
 from smolrgpt.apps.service.engine import Engine, Item
 from smolrgpt.apps.service.gateway import Settings, make_app
 from smolrgpt.apps.service.messages import Ask, Limits, Reply
-from smolrgpt.predictor import Predictor
+from smolrgpt.inference.predictor import Predictor
 
 LIMITS = Limits(max_body_mb=1, max_megapixels=0.1, max_regions=4, max_questions=3, max_question_characters=200, max_queue=2, timeout_s=5)
 REGIONS = [{"box": [2, 3, 20, 30]}, {"polygon": [30, 5, 60, 5, 60, 40]}]

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from smolrgpt.apps import tour
-from smolrgpt.data.schema import Sample
 from smolrgpt.evaluation.score import CATEGORIES
+from smolrgpt.schema import Sample
 
 
 def test_numbers_in_the_table_are_those_of_the_picture() -> None:

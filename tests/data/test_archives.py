@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from smolrgpt.apps.cli import main
+from smolrgpt.cli.main import main
 from smolrgpt.data.loading import SkipLog
-from smolrgpt.data.schema import DataError
 from smolrgpt.data.sources import read_source, unpack
+from smolrgpt.schema import DataError
 
 FILES = {f"{number:06d}.png": np.random.default_rng(number).bytes(30_000 + number) for number in range(8)}
 

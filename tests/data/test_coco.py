@@ -12,8 +12,8 @@ from PIL import Image
 
 from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.regions import from_mask, to_mask, to_rle
-from smolrgpt.data.schema import DataError
 from smolrgpt.data.sources import read_source
+from smolrgpt.schema import DataError
 
 H, W = 40, 60
 CATEGORIES = [{"id": 1, "name": "pallet"}, {"id": 2, "name": "transporter"}]

@@ -8,10 +8,10 @@ from PIL import Image
 
 from smolrgpt.data.collate import Collator, known_distances, known_sizes
 from smolrgpt.data.regions import from_mask
-from smolrgpt.data.schema import Sample
-from smolrgpt.data.synthetic.questions import scene_samples
-from smolrgpt.data.synthetic.scene import generate_scene, random_generator
-from smolrgpt.predictor import bundled_checkpoint
+from smolrgpt.data.worlds.questions import scene_samples
+from smolrgpt.data.worlds.scene import generate_scene, random_generator
+from smolrgpt.inference.predictor import bundled_checkpoint
+from smolrgpt.schema import Sample
 
 
 def boxes(*places: tuple[int, int]) -> list:

@@ -14,8 +14,8 @@ from PIL import Image
 
 from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.regions import from_box, to_mask, to_rle
-from smolrgpt.data.schema import DataError, Sample
 from smolrgpt.data.sources import SOURCES
+from smolrgpt.schema import DataError, Sample
 
 H, W = 18, 32
 JUNK: list[Any] = [

@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from smolrgpt.data.depth import depth_from_array, load_depth
-from smolrgpt.data.schema import DataError
+from smolrgpt.schema import DataError
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
 

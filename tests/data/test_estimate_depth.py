@@ -13,7 +13,7 @@ from PIL import Image
 from smolrgpt.data.depth import load_depth
 from smolrgpt.data.estimate_depth import DepthEstimator, encode_metric, encode_relative, estimate_depth
 from smolrgpt.data.loading import SkipLog
-from smolrgpt.data.schema import DataError
+from smolrgpt.schema import DataError
 
 
 def save_model(folder: Path, kind: str) -> Path:
@@ -207,7 +207,7 @@ def test_models_that_are_not_there_or_do_not_say_what_they_are(models: dict[str,
 
 
 def test_the_command_writes_and_goes_on(models: dict[str, Path], images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from smolrgpt.apps import cli
+    from smolrgpt.cli import main as cli
 
     arguments = ["data", "depth", str(images), str(tmp_path / "out"), "--model", str(models["metric"]), "--device", "cpu"]
     for written in (4, 0):

@@ -10,7 +10,7 @@ import pytest
 
 from smolrgpt.data.depth import load_depth
 from smolrgpt.data.geometry import backproject, box_extent, project, visible_centroid
-from smolrgpt.data.schema import Camera, DataError
+from smolrgpt.schema import Camera, DataError
 
 CAMERA = Camera(fx=50.0, fy=48.0, cx=19.5, cy=14.5, width=40, height=30)
 

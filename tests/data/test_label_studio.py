@@ -12,9 +12,9 @@ from PIL import Image
 
 from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.regions import to_mask
-from smolrgpt.data.schema import DataError
 from smolrgpt.data.sources import read_source
 from smolrgpt.data.sources.label_studio import decode_brush
+from smolrgpt.schema import DataError
 
 H, W = 40, 80
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smolrgpt.data.mixture import EpochBatches, Mixture, balanced, tempered
-from smolrgpt.data.schema import Sample
+from smolrgpt.schema import Sample
 
 
 def _samples(name, images, questions, category="count", question="?"):

@@ -11,7 +11,7 @@ from PIL import Image
 from smolrgpt.data.loading import load_image, load_sample_depth
 from smolrgpt.data.perturb import FACTORS, perturb, rough
 from smolrgpt.data.regions import area, from_box, from_mask, to_mask
-from smolrgpt.data.schema import Camera, DepthMap, Region, Sample
+from smolrgpt.schema import Camera, DepthMap, Region, Sample
 
 SIZE = (48, 32)  # width, height
 LEVELS = [(name, level) for name, factor in FACTORS.items() for level in factor.levels]

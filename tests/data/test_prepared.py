@@ -19,8 +19,8 @@ from PIL import Image
 from smolrgpt.data.loading import SkipLog, load_image, load_sample_depth
 from smolrgpt.data.mixture import Mixture
 from smolrgpt.data.prepared import Prepared, prepare
-from smolrgpt.data.schema import Camera, DataError, Region, Sample
 from smolrgpt.data.sources.warehouse import read_warehouse
+from smolrgpt.schema import Camera, DataError, Region, Sample
 
 
 def _samples(count: int, first: int = 0) -> list[Sample]:

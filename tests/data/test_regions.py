@@ -13,8 +13,8 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from smolrgpt.data.regions import from_box, from_file, from_mask, from_polygon, from_rle, rle_unchecked, to_mask, to_patch, to_rle
-from smolrgpt.data.schema import DataError, Region
 from smolrgpt.model.image_processing_smolrgpt import SmolRGPTImageProcessor
+from smolrgpt.schema import DataError, Region
 
 SIZES = st.tuples(st.integers(1, 40), st.integers(1, 40))
 MASKS = hnp.arrays(bool, SIZES).filter(np.any)

@@ -20,9 +20,8 @@ import pytest
 
 from smolrgpt.data.geometry import backproject
 from smolrgpt.data.regions import to_mask
-from smolrgpt.data.schema import DataError
 from smolrgpt.data.sources.warehouse import read_warehouse
-from smolrgpt.data.synthetic import (
+from smolrgpt.data.worlds import (
     KNOWN_LAYOUTS,
     LAYOUTS,
     RESERVED_LAYOUTS,
@@ -33,12 +32,13 @@ from smolrgpt.data.synthetic import (
     scene_samples,
     write_dataset,
 )
-from smolrgpt.data.synthetic.captions import caption
-from smolrgpt.data.synthetic.layouts import make_plan
-from smolrgpt.data.synthetic.oracle import answer, true_geometry, visible_geometry
-from smolrgpt.data.synthetic.questions import distance_m, extra_questions, in_buffer, warmup_questions
-from smolrgpt.data.synthetic.scene import MIN_VISIBLE_FRACTION, SURROUNDINGS, VIEWS, Scene
-from smolrgpt.evaluation.extract import extract, infer_category
+from smolrgpt.data.worlds.captions import caption
+from smolrgpt.data.worlds.layouts import make_plan
+from smolrgpt.data.worlds.oracle import answer, true_geometry, visible_geometry
+from smolrgpt.data.worlds.questions import distance_m, extra_questions, in_buffer, warmup_questions
+from smolrgpt.data.worlds.scene import MIN_VISIBLE_FRACTION, SURROUNDINGS, VIEWS, Scene
+from smolrgpt.schema import DataError
+from smolrgpt.tasks.extract import extract, infer_category
 
 NUM_SCENES = 45
 
@@ -328,7 +328,7 @@ def test_workers_that_die_end_the_run_with_a_word(tmp_path):
     """Here: a script without the guard that starting processes needs, which each of them runs again."""
     script = tmp_path / "draw.py"
     call = f"write_dataset({str(tmp_path / 'set')!r}, 'train', 16, 2, size=(96, 54), questions_per_scene=4, workers=2, progress=False)"
-    script.write_text(f"from smolrgpt.data.synthetic import write_dataset\n{call}\n")
+    script.write_text(f"from smolrgpt.data.worlds import write_dataset\n{call}\n")
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120)
     assert done.returncode == 1 and "a process that draws scenes has died" in done.stderr and "run it again" in done.stderr
     write_dataset(tmp_path / "set", "train", 16, 2, size=(96, 54), questions_per_scene=4, workers=2, progress=False)
@@ -337,7 +337,7 @@ def test_workers_that_die_end_the_run_with_a_word(tmp_path):
 
 def _break_off(root, settings):
     """Leaves what a run killed after one scene leaves."""
-    from smolrgpt.data.synthetic import writer
+    from smolrgpt.data.worlds import writer
 
     def stop(*_):
         raise KeyboardInterrupt
@@ -435,7 +435,7 @@ def test_a_set_of_other_surroundings_is_another_set(tmp_path: Path) -> None:
 
 # ------------------------------------------------------------------------------------------------------------------ plain words
 def _plain(wording, n=6):
-    from smolrgpt.data.synthetic.plain import plain_questions
+    from smolrgpt.data.worlds.plain import plain_questions
 
     for number in range(n):
         scene = generate_scene((91, number))
@@ -445,8 +445,8 @@ def _plain(wording, n=6):
 
 @pytest.mark.parametrize("wording", ["known", "reserved"])
 def test_plain_questions_are_true_of_their_scene_and_known_for_what_they_are(wording) -> None:
-    from smolrgpt.data.synthetic.questions import distance_m, in_buffer
-    from smolrgpt.evaluation.extract import infer_category
+    from smolrgpt.data.worlds.questions import distance_m, in_buffer
+    from smolrgpt.tasks.extract import infer_category
 
     seen = set()
     for _, question in _plain(wording):
@@ -473,7 +473,7 @@ def test_plain_questions_are_true_of_their_scene_and_known_for_what_they_are(wor
 
 
 def test_reserved_wordings_are_never_asked_as_known_ones() -> None:
-    from smolrgpt.data.synthetic.plain import FORMS
+    from smolrgpt.data.worlds.plain import FORMS
 
     def core(form: str) -> str:
         return form.lower().replace("meters", "metres").rstrip("?.")
@@ -499,7 +499,7 @@ def test_reserved_wordings_are_never_asked_as_known_ones() -> None:
 )
 def test_wordings_have_their_places_and_words_that_tell_what_is_wanted(asked: str, category: str, places: list[str]) -> None:
     """All of them where the rules were written with them at hand; all but two of each kind where they were not."""
-    from smolrgpt.data.synthetic.plain import FORMS
+    from smolrgpt.data.worlds.plain import FORMS
 
     things = {"a": "the pallet <mask>", "b": "the buffer <mask>" if asked == "counts" else "<mask>", "list": "<mask>, <mask> and <mask>"}
     right = {wording: [] for wording in FORMS[asked]}

@@ -15,9 +15,9 @@ from PIL import Image
 from smolrgpt.data import validate as module
 from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.regions import from_box, to_rle
-from smolrgpt.data.schema import DataError, DepthMap, Region, Sample
 from smolrgpt.data.sources import SOURCES
 from smolrgpt.data.validate import check_text, format_validation, validate
+from smolrgpt.schema import DataError, DepthMap, Region, Sample
 
 H, W = 18, 32
 BOX, OTHER = from_box((2, 2, 8, 8), H, W), from_box((20, 2, 26, 8), H, W)

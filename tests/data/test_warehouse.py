@@ -12,10 +12,10 @@ from PIL import Image
 
 from smolrgpt.data.loading import SkipLog, iter_loaded, load_image, load_sample_depth
 from smolrgpt.data.regions import from_box, to_mask, to_rle
-from smolrgpt.data.schema import Camera, DataError, DepthMap, Sample
 from smolrgpt.data.sources import SOURCES
 from smolrgpt.data.sources.rows import iter_rows, read_rows
 from smolrgpt.data.sources.warehouse import available_splits, iter_warehouse, read_warehouse
+from smolrgpt.schema import Camera, DataError, DepthMap, Sample
 
 H, W = 18, 32
 CAMERA = {"fx": 30.0, "fy": 30.0, "cx": 15.5, "cy": 8.5, "width": W, "height": H}

@@ -15,11 +15,11 @@ import pytest
 
 pytest.importorskip("openai")
 
+from smolrgpt.evaluation.benchmarks.spatial_bench import score
 from smolrgpt.evaluation.endpoint import Endpoint
 from smolrgpt.evaluation.extractors import make_extractors
+from smolrgpt.evaluation.extractors.llm import Count, LLMExtractor
 from smolrgpt.evaluation.judge import Judge
-from smolrgpt.evaluation.llm import Count, LLMExtractor
-from smolrgpt.evaluation.spatial_bench import score
 
 Answer = Callable[[str, int], Any]
 

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smolrgpt.evaluation.extract import MAX_CHARS, extract
 from smolrgpt.evaluation.extractors import EXTRACTORS, make_extractors, read
 from smolrgpt.evaluation.predict import write_rows
 from smolrgpt.evaluation.score import CATEGORIES, read_rows, score
+from smolrgpt.tasks.extract import MAX_CHARS, extract
 
 TRUTH = {"left_right": "left", "count": 2, "mcq": "1", "distance": 2.5}
 
@@ -124,7 +124,7 @@ def test_options_reach_the_back_end(monkeypatch: pytest.MonkeyPatch) -> None:
         def __call__(self, rows: list) -> list:
             return [None for _ in rows]
 
-    monkeypatch.setitem(sys.modules, "smolrgpt.evaluation.llm", types.SimpleNamespace(LLMExtractor=Reader))
+    monkeypatch.setitem(sys.modules, "smolrgpt.evaluation.extractors.llm", types.SimpleNamespace(LLMExtractor=Reader))
     make_extractors(["llm:model=qwen2.5:14b-instruct,retries=3"], {"llm": {"url": "http://localhost/v1", "model": "other"}})
     assert given_options == {"url": "http://localhost/v1", "model": "qwen2.5:14b-instruct", "retries": 3}
     with pytest.raises(ValueError, match="llm.*colour"):
@@ -155,7 +155,7 @@ def test_any_text_survives_the_file(tmp_path: Path, name: str) -> None:
 # ----------------------------------------------------------------------------------------------------------------------- command
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     code = (
-        "import sys; from smolrgpt.apps.cli import main\n"
+        "import sys; from smolrgpt.cli.main import main\n"
         "try: main()\n"
         "finally: assert not {'torch', 'transformers'} & set(sys.modules), 'heavy imports'"
     )

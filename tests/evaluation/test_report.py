@@ -8,12 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from smolrgpt.data.schema import DataError, Region, Sample
-from smolrgpt.evaluation.markdown import render_report
 from smolrgpt.evaluation.predict import predict
 from smolrgpt.evaluation.replay import ReplayPredictor
 from smolrgpt.evaluation.report import evaluate
+from smolrgpt.evaluation.report.markdown import render_report
 from smolrgpt.evaluation.score import read_rows, score
+from smolrgpt.schema import DataError, Region, Sample
 
 REGION = Region((4, 4), "`0P1")
 

@@ -12,8 +12,8 @@ from test_report import Parrot
 
 from smolrgpt.data.perturb import FACTORS
 from smolrgpt.data.regions import from_box
-from smolrgpt.data.schema import DepthMap, Sample
 from smolrgpt.evaluation.robustness import robustness
+from smolrgpt.schema import DepthMap, Sample
 
 
 def _samples(folder: Path) -> list[Sample]:

@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from smolrgpt.apps.cli import app
-from smolrgpt.data.schema import DataError, Sample
-from smolrgpt.data.synthetic import write_dataset
+from smolrgpt.cli.main import app
+from smolrgpt.data.worlds import write_dataset
 from smolrgpt.evaluation.rules import RulesPredictor
+from smolrgpt.schema import DataError, Sample
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from smolrgpt.data.schema import DataError
 from smolrgpt.evaluation.score import MAX_PROBLEMS, read_rows, score, score_files, score_row
+from smolrgpt.schema import DataError
 
 SCORER = Path(__file__).parents[2] / "../shared/samples/warehouse/scorer"
 TRUTH = [

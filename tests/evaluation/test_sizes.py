@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from matplotlib.path import Path as Path2D
 
-from smolrgpt.data.schema import DataError, Sample
-from smolrgpt.decoding import field_pattern
-from smolrgpt.evaluation.extract import SIZES, extract
-from smolrgpt.evaluation.html import spatial_page
-from smolrgpt.evaluation.sizes import CATEGORIES, summarise
+from smolrgpt.evaluation.benchmarks.sizes import CATEGORIES, summarise
+from smolrgpt.evaluation.report.html import spatial_page
+from smolrgpt.inference.generation import field_pattern
+from smolrgpt.schema import DataError, Sample
+from smolrgpt.tasks.extract import SIZES, extract
 
 
 def _sample(row_id: str, category: str, truth: float | str) -> Sample:

@@ -13,9 +13,18 @@ from pathlib import Path
 
 import pytest
 
-from smolrgpt.data.schema import DataError
-from smolrgpt.evaluation.spatial_answers import OPPOSITES, RELATIONS, parse_choice, parse_clock, parse_length, parse_predicate
-from smolrgpt.evaluation.spatial_bench import GROUPS, LENGTHS, MAX_CHARS, Kind, question_kind, read_predictions, read_truth, score
+from smolrgpt.evaluation.benchmarks.spatial_answers import OPPOSITES, RELATIONS, parse_choice, parse_clock, parse_length, parse_predicate
+from smolrgpt.evaluation.benchmarks.spatial_bench import (
+    GROUPS,
+    LENGTHS,
+    MAX_CHARS,
+    Kind,
+    question_kind,
+    read_predictions,
+    read_truth,
+    score,
+)
+from smolrgpt.schema import DataError
 
 LABELS = json.loads((Path(__file__).parent / "spatial_bench_labels.json").read_text())
 FOOT, INCH = 0.3048, 0.0254

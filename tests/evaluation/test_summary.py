@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from smolrgpt.data.regions import from_box
-from smolrgpt.data.schema import Sample
 from smolrgpt.evaluation.score import DISTANCE_FACTORS, score
 from smolrgpt.evaluation.summary import INTERVAL, calibration, chance, confusion, intervals, score_samples, summarise, truth_row, worst
+from smolrgpt.schema import Sample
 
 REGION = from_box([1, 1, 3, 3], 4, 4)
 

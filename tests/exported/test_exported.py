@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 import torch
 
-from smolrgpt.apps import bench, cli
-from smolrgpt.exported import FORMATS, ExportedSmolRGPT, export
-from smolrgpt.predictor import EXPORT_RECORD, Predictor
+from smolrgpt.apps import bench
+from smolrgpt.cli import main as cli
+from smolrgpt.inference.exported import FORMATS, ExportedSmolRGPT, export
+from smolrgpt.inference.predictor import EXPORT_RECORD, Predictor
 
 NEEDED = {"openvino": ("openvino", "nncf"), "onnx": ("onnx", "onnxruntime", "onnxscript")}
 ABSENT = {name: not all(map(importlib.util.find_spec, needed)) for name, needed in NEEDED.items()}

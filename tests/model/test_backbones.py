@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import Dinov2Config, Dinov2Model, LlamaConfig, LlamaForCausalLM, SiglipConfig, SiglipModel
 
+from smolrgpt.inference.predictor import Predictor
 from smolrgpt.model import SmolRGPTForConditionalGeneration, SmolRGPTImageProcessor, SmolRGPTProcessor
 from smolrgpt.model.modeling_smolrgpt import append_rows
-from smolrgpt.predictor import Predictor
 from smolrgpt.train.tokenizer import train_tokenizer
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smolrgpt.data.synthetic.scene import generate_scene
+from smolrgpt.data.worlds.scene import generate_scene
 from smolrgpt.model import REGION_GEOMETRY_FEATURES
 from smolrgpt.model.floor import find_floor, floor_rectangle
 from smolrgpt.model.image_processing_smolrgpt import picture_floor, region_geometry

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from smolrgpt.inference.predictor import bundled_checkpoint
 from smolrgpt.model import SmolRGPTForConditionalGeneration
-from smolrgpt.predictor import bundled_checkpoint
 from smolrgpt.train import ablations
 from smolrgpt.train.ablations import ABLATIONS, BACKBONES, ablate, mean_interval, variant_run
 from smolrgpt.train.config import ModelSpec

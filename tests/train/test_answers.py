@@ -7,9 +7,9 @@ import re
 
 import pytest
 
-from smolrgpt.data.synthetic import generate_scene, random_generator, scene_samples
-from smolrgpt.evaluation.extract import extract
+from smolrgpt.data.worlds import generate_scene, random_generator, scene_samples
 from smolrgpt.evaluation.score import score_row
+from smolrgpt.tasks.extract import extract
 from smolrgpt.train.answers import brief_answer, restyle, stepwise_answer
 
 

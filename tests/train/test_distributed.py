@@ -89,7 +89,7 @@ def launched(folder) -> subprocess.CompletedProcess:
 @pytest.fixture
 def single(monkeypatch):
     """This process trains as the launched ones do, on the data they drew."""
-    monkeypatch.setattr("smolrgpt.data.synthetic.write_dataset", lambda *args, **kwargs: None)
+    monkeypatch.setattr("smolrgpt.data.worlds.write_dataset", lambda *args, **kwargs: None)
     monkeypatch.setattr(trainer, "best_dtype", lambda device: torch.float32)
     monkeypatch.setattr(trainer, "predict", tiny_run.answer_truly)
     return trainer.run

@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import load_file
 from tiny_run import SMALL, TINY
 
-from smolrgpt.data.schema import Sample
-from smolrgpt.data.synthetic import write_dataset
+from smolrgpt.data.worlds import write_dataset
 from smolrgpt.model import SmolRGPTForConditionalGeneration
+from smolrgpt.schema import Sample
 from smolrgpt.train import feature_cache, trainer
 from smolrgpt.train.config import ModelSpec, Run, Stage, SyntheticData
 from smolrgpt.train.feature_cache import FeatureCache, feature_bytes, tower_digest
@@ -153,6 +153,6 @@ def test_a_run_with_it_ends_at_the_same_weights(tiny_data, tmp_path):
 def tiny_data(tmp_path, monkeypatch) -> Path:
     for split, scenes, seed in (("train", 3, 5), ("val", 1, 1_000_005)):
         write_dataset(tmp_path / "data", split, scenes, seed, "known", questions_per_scene=8, **SMALL)
-    monkeypatch.setattr("smolrgpt.data.synthetic.write_dataset", lambda *args, **kwargs: None)
+    monkeypatch.setattr("smolrgpt.data.worlds.write_dataset", lambda *args, **kwargs: None)
     monkeypatch.setattr(trainer, "best_dtype", lambda device: torch.float32)
     return tmp_path / "data"

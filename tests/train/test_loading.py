@@ -13,9 +13,9 @@ import torch
 from smolrgpt.data import collate
 from smolrgpt.data.collate import Collator
 from smolrgpt.data.prepared import Prepared
-from smolrgpt.data.schema import DataError
 from smolrgpt.data.sources.warehouse import read_warehouse
-from smolrgpt.data.synthetic import write_dataset
+from smolrgpt.data.worlds import write_dataset
+from smolrgpt.schema import DataError
 from smolrgpt.train import trainer
 from smolrgpt.train.config import FolderData
 
@@ -31,7 +31,7 @@ def drawn(tmp_path_factory) -> Path:
 @pytest.fixture
 def run(drawn, tmp_path, monkeypatch):
     """Trains with changed fields of the stage and the run; the losses of all steps."""
-    monkeypatch.setattr("smolrgpt.data.synthetic.write_dataset", lambda *args, **kwargs: None)
+    monkeypatch.setattr("smolrgpt.data.worlds.write_dataset", lambda *args, **kwargs: None)
     monkeypatch.setattr(trainer, "best_dtype", lambda device: torch.float32)
     monkeypatch.setattr(trainer, "predict", tiny_run.answer_truly)
 

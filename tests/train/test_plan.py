@@ -208,7 +208,7 @@ def test_what_is_not_known_is_an_error() -> None:
 
 
 def test_the_command_prints_json_and_starts_nothing(tmp_path, capsys, monkeypatch) -> None:
-    from smolrgpt.apps import cli
+    from smolrgpt.cli import main as cli
 
     monkeypatch.setattr(planning, "measure_step", lambda *arguments: (10**12, 10**9))  # takes seconds, and is tested above
     with pytest.raises(SystemExit) as stop:

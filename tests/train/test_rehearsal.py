@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 from transformers import LlamaConfig, LlamaForCausalLM, SiglipConfig, SiglipModel
 
-from smolrgpt.apps import cli
+from smolrgpt.cli import main as cli
 from smolrgpt.data.regions import to_rle
 from smolrgpt.data.sources.warehouse import read_warehouse
-from smolrgpt.data.synthetic import write_dataset
+from smolrgpt.data.worlds import write_dataset
 from smolrgpt.model import SmolRGPTImageProcessor
 from smolrgpt.train import trainer
 from smolrgpt.train.tokenizer import train_tokenizer

@@ -13,10 +13,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import LongformerConfig, LongformerForSequenceClassification, TrainerCallback, TrainerControl
 
-from smolrgpt.apps import cli
-from smolrgpt.data.schema import DataError
-from smolrgpt.evaluation.extract import REGION
-from smolrgpt.evaluation.router import HEADS, PUBLISHED_GUESSES, UNREADABLE, ClassifierExtractor, answer_text, by_mention, value_of
+from smolrgpt.cli import main as cli
+from smolrgpt.evaluation.extractors.classifier import (
+    HEADS,
+    PUBLISHED_GUESSES,
+    UNREADABLE,
+    ClassifierExtractor,
+    answer_text,
+    by_mention,
+    value_of,
+)
+from smolrgpt.schema import DataError
+from smolrgpt.tasks.extract import REGION
 from smolrgpt.train import router
 from smolrgpt.train.router import RouterSettings, answer_label, labelled, load_rows, train_routers
 

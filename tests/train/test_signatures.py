@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from smolrgpt.data.regions import from_box
-from smolrgpt.data.schema import Camera, DepthMap, Sample
 from smolrgpt.model import SmolRGPTForConditionalGeneration, SmolRGPTProcessor
+from smolrgpt.schema import Camera, DepthMap, Sample
 from smolrgpt.train import signatures
 from smolrgpt.train.signatures import SignatureWatch, alike, fired, mean_loss, permute_depth, plain_english, text_batch
 from smolrgpt.train.trainer import Curve, read_curve

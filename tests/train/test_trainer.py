@@ -16,9 +16,9 @@ from transformers import LlamaConfig, LlamaForCausalLM, SiglipConfig, SiglipMode
 from smolrgpt.data.collate import Collator
 from smolrgpt.data.mixture import Mixture
 from smolrgpt.data.sources.warehouse import read_warehouse
-from smolrgpt.data.synthetic import write_dataset
+from smolrgpt.data.worlds import write_dataset
+from smolrgpt.inference.predictor import Predictor
 from smolrgpt.model import SmolRGPTImageProcessor
-from smolrgpt.predictor import Predictor
 from smolrgpt.train import recipes, trainer
 from smolrgpt.train.bundle import bundle
 from smolrgpt.train.config import ModelSpec, Run, Stage, SyntheticData
@@ -38,7 +38,7 @@ def data(tmp_path_factory) -> Path:
 @pytest.fixture
 def config(data, tmp_path, monkeypatch) -> Run:
     # small pictures are drawn above; the run must find them rather than draw its own
-    monkeypatch.setattr("smolrgpt.data.synthetic.write_dataset", lambda *args, **kwargs: None)
+    monkeypatch.setattr("smolrgpt.data.worlds.write_dataset", lambda *args, **kwargs: None)
     monkeypatch.setattr(trainer, "best_dtype", lambda device: torch.float32)
     stage = {"images_per_step": 2, "questions_per_image": 3, "save_every": 2}
     return Run(

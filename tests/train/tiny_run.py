@@ -19,9 +19,9 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import DistributedType
 
-from smolrgpt.data import synthetic
-from smolrgpt.data.schema import Sample
-from smolrgpt.data.synthetic import writer
+from smolrgpt.data import worlds as synthetic
+from smolrgpt.data.worlds import writer
+from smolrgpt.schema import Sample
 from smolrgpt.train import trainer
 from smolrgpt.train.config import ModelSpec, Run, Stage, SyntheticData
 

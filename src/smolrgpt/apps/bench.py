@@ -38,14 +38,14 @@ from torch.utils.flop_counter import flop_registry
 
 from smolrgpt.data.collate import encode_question, prepare_image
 from smolrgpt.data.regions import to_mask
-from smolrgpt.data.schema import DepthMap, Sample
-from smolrgpt.data.synthetic.questions import scene_samples
-from smolrgpt.data.synthetic.scene import generate_scene, random_generator
-from smolrgpt.decoding import MAX_FIELD_TOKENS
-from smolrgpt.evaluation.markdown import table
-from smolrgpt.exported import FORMATS, ExportedSmolRGPT, export
+from smolrgpt.data.worlds.questions import scene_samples
+from smolrgpt.data.worlds.scene import generate_scene, random_generator
+from smolrgpt.evaluation.report.markdown import table
+from smolrgpt.inference.exported import FORMATS, ExportedSmolRGPT, export
+from smolrgpt.inference.generation import MAX_FIELD_TOKENS
+from smolrgpt.inference.predictor import Predictor
 from smolrgpt.precision import best_dtype
-from smolrgpt.predictor import Predictor
+from smolrgpt.schema import DepthMap, Sample
 
 #: What the released program does (its public evaluation code): tokens that every prompt is padded to, and that every answer has.
 RELEASED_PROMPT, RELEASED_ANSWER = 768, 120
@@ -151,9 +151,9 @@ def load_model(name: str, dtype: torch.dtype) -> tuple[Any, Any]:
 
 def _random_paper(dtype: torch.dtype) -> tuple[Any, Any]:
     """The published shapes with random weights; the words are the bundled tokenizer's, which cuts these questions about as finely."""
+    from smolrgpt.inference.predictor import bundled_checkpoint
     from smolrgpt.model import SmolRGPTConfig, SmolRGPTForConditionalGeneration, SmolRGPTProcessor
     from smolrgpt.model.processing_smolrgpt import extend_vocabulary
-    from smolrgpt.predictor import bundled_checkpoint
 
     tokenizer = SmolRGPTProcessor.from_pretrained(bundled_checkpoint("nano")).tokenizer
     fields = extend_vocabulary(tokenizer, {})

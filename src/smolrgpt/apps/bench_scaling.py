@@ -17,11 +17,11 @@ from PIL import Image
 from tqdm import tqdm
 
 from smolrgpt.apps.bench import PICTURE, SCENE_SEED, about_machine, load_model, peak_bytes
-from smolrgpt.data.schema import DepthMap, Region, Sample
-from smolrgpt.data.synthetic.scene import Scene, generate_scene
-from smolrgpt.evaluation.markdown import table
+from smolrgpt.data.worlds.scene import Scene, generate_scene
+from smolrgpt.evaluation.report.markdown import table
+from smolrgpt.inference.predictor import Predictor
 from smolrgpt.precision import best_dtype
-from smolrgpt.predictor import Predictor
+from smolrgpt.schema import DepthMap, Region, Sample
 
 MOST_REGIONS = 13  # of a question of the official set that is not an outlier
 
@@ -127,7 +127,7 @@ def render(result: Mapping[str, Any]) -> str:
 
 def draw(result: Mapping[str, Any], path: Path) -> Path:
     """Questions a second against every factor. Raises ImportError when matplotlib is missing."""
-    from smolrgpt.viz import plot_scaling
+    from smolrgpt.viz.drawing import plot_scaling
 
     points = {
         name: [(point["value"], point["questions"] / point["seconds"]) for point in curve] for name, curve in result["curves"].items()

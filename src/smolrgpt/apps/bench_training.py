@@ -29,9 +29,9 @@ from torch.nn import functional
 from smolrgpt.apps.bench import PICTURE, about_machine, fresh_process, load_model, peak_bytes, questions
 from smolrgpt.data.collate import Collator, encode_question, prepare_image
 from smolrgpt.data.regions import to_mask
-from smolrgpt.data.schema import Sample
-from smolrgpt.evaluation.markdown import table
+from smolrgpt.evaluation.report.markdown import table
 from smolrgpt.precision import best_dtype
+from smolrgpt.schema import Sample
 from smolrgpt.train.allocator import keep_freed_memory
 from smolrgpt.train.feature_cache import FeatureCache
 from smolrgpt.train.optim import build_optimizer

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from smolrgpt.data.loading import load_image, load_sample_depth
-from smolrgpt.data.schema import REGION_PLACEHOLDER, Region, Sample
 from smolrgpt.evaluation.score import CATEGORIES, score_row
+from smolrgpt.schema import REGION_PLACEHOLDER, Region, Sample
 
 if TYPE_CHECKING:
-    from smolrgpt.predictor import Predictor
+    from smolrgpt.inference.predictor import Predictor
 
 #: Training and validation sets are drawn from seeds below this, so nothing from here on was ever trained on.
 HELD_OUT_SEED = 10_000_000
@@ -44,7 +44,7 @@ class Row:
 
 def run(seed: int | None = None, out: Path = Path("out/demo.png"), model: str = "nano") -> None:
     """Show everything, print it on stdout, and write the overlay picture to ``out``."""
-    from smolrgpt.apps.cli import format_result, load_predictor
+    from smolrgpt.cli.main import format_result, load_predictor
     from smolrgpt.evaluation.report import evaluate
 
     seed = random.randrange(1_000_000) if seed is None else seed
@@ -75,7 +75,7 @@ NEXT = """What to try next:
 # ------------------------------------------------------------------------------------------------------------------------ scenes
 def held_out_questions(seed: int, number: int, num_questions: int) -> list[Sample]:
     """Questions about one scene of a known layout, from each of ``CATEGORIES`` in turn as far as the scene has them."""
-    from smolrgpt.data.synthetic import generate_scene, random_generator, scene_samples
+    from smolrgpt.data.worlds import generate_scene, random_generator, scene_samples
 
     path = (HELD_OUT_SEED + seed, number)
     return scene_samples(generate_scene(path), num_questions, random_generator(*path, 1), key=f"scene {seed}/{number}")
@@ -103,7 +103,7 @@ def fresh_samples(seed: int, num_questions: int) -> list[Sample]:
 # ----------------------------------------------------------------------------------------------------------------------- answers
 def answer_scene(predictor: Predictor, samples: Sequence[Sample], out: Path) -> tuple[list[Row], float]:
     """Ask about one scene as a person would: numbered regions of one table, several questions at once. Returns rows and seconds."""
-    from smolrgpt.viz import draw_regions
+    from smolrgpt.viz.drawing import draw_regions
 
     table = list(dict.fromkeys(region for sample in samples for region in sample.regions))
     questions = [number_regions(sample, table) for sample in samples]

@@ -13,7 +13,7 @@ from PIL import Image
 
 from smolrgpt.data.loading import SkipLog, load_image, load_sample_depth
 from smolrgpt.data.regions import to_patch
-from smolrgpt.data.schema import Camera, DataError, DepthMap, Region, Sample
+from smolrgpt.schema import Camera, DataError, DepthMap, Region, Sample
 
 
 def region_tables(samples: Sequence[Sample]) -> dict[str, dict[Region, int]]:

@@ -15,8 +15,8 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from smolrgpt.data.files import open_file, read_picture
-from smolrgpt.data.schema import DataError, DepthKind, DepthMap, Packed, brief
+from smolrgpt.data.io import open_file, read_picture
+from smolrgpt.schema import DataError, DepthKind, DepthMap, Packed, brief
 
 Polarity = Literal["dark", "bright"]
 

@@ -24,11 +24,11 @@ from tqdm import tqdm
 from transformers import AutoImageProcessor, AutoModelForDepthEstimation
 
 from smolrgpt.data.depth import MILLIMETRE, Polarity
-from smolrgpt.data.files import read_picture, to_rgb
 from smolrgpt.data.hub import local_folder
+from smolrgpt.data.io import read_picture, to_rgb
 from smolrgpt.data.loading import SkipLog
-from smolrgpt.data.schema import DataError, DepthKind
 from smolrgpt.precision import best_dtype
+from smolrgpt.schema import DataError, DepthKind
 
 DEFAULT_MODEL = "depth-anything/Depth-Anything-V2-Small-hf"
 #: What the files of a kind of model hold, for depth.json.

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from smolrgpt.data.schema import Camera, DataError, brief
+from smolrgpt.schema import Camera, DataError, brief
 
 #: Pictures whose sides' ratios differ by no more than this belong together (depth, masks and image of one scene).
 ASPECT_TOLERANCE = 0.01

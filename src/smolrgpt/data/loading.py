@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from PIL import Image
 
 from smolrgpt.data.depth import load_depth
-from smolrgpt.data.files import decoded, read_picture, to_rgb
-from smolrgpt.data.schema import DataError, DepthMap, Sample
+from smolrgpt.data.io import decoded, read_picture, to_rgb
+from smolrgpt.schema import DataError, DepthMap, Sample
 
 #: ``Sample.metadata`` key by which a source says how its relative depth files are polarised ("dark", the default, or "bright").
 DEPTH_NEAR = "depth_near"

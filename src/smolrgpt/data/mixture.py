@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from smolrgpt.data.schema import Sample
-from smolrgpt.data.templates import template
+from smolrgpt.schema import Sample
+from smolrgpt.tasks.templates import template
 
 Group = list[Sample]  # questions about one image, encoded together
 Balance = Literal["category", "template"]

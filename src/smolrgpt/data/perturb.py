@@ -16,7 +16,7 @@ from PIL import Image, ImageFilter, ImageOps
 
 from smolrgpt.data.loading import load_image, load_sample_depth
 from smolrgpt.data.regions import from_box, from_mask, to_mask
-from smolrgpt.data.schema import DepthMap, Region, Sample
+from smolrgpt.schema import DepthMap, Region, Sample
 
 Level = float | str
 #: Side in cells of the pattern that holes in depth are cut from: about the size of a dark or shiny face in a warehouse picture.

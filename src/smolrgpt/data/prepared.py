@@ -23,10 +23,10 @@ from datasets import Dataset, Features, List, Value, concatenate_datasets
 from datasets.arrow_writer import ArrowWriter
 from tqdm import tqdm
 
-from smolrgpt.data.files import open_file
+from smolrgpt.data.io import open_file
 from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.regions import to_rle
-from smolrgpt.data.schema import Camera, DataError, Packed, Region, Sample
+from smolrgpt.schema import Camera, DataError, Packed, Region, Sample
 
 logger = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco
 
-from smolrgpt.data.files import read_picture
-from smolrgpt.data.schema import DataError, Region, brief
+from smolrgpt.data.io import read_picture
+from smolrgpt.schema import DataError, Region, brief
 
 #: Of one mask; as much as Pillow takes for a picture.
 MAX_PIXELS = 89_478_485

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from smolrgpt.data.regions import area
-from smolrgpt.data.schema import DataError, Sample
-from smolrgpt.data.templates import template
+from smolrgpt.schema import DataError, Sample
+from smolrgpt.tasks.templates import template
 
 #: Bins of distances (metres; the last one is open) and of mask areas (percent of the image).
 DISTANCE_EDGES_M = tuple(range(16))

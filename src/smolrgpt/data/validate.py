@@ -24,7 +24,7 @@ from tqdm import tqdm
 from smolrgpt.data.geometry import same_aspect
 from smolrgpt.data.loading import SkipLog, load_image, load_sample_depth
 from smolrgpt.data.regions import area
-from smolrgpt.data.schema import DataError, Packed, Region, Sample
+from smolrgpt.schema import DataError, Packed, Region, Sample
 
 #: Problem -> what it counts and what becomes of it in training. First the readers' reasons.
 PROBLEMS: dict[str, str] = {

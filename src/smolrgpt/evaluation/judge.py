@@ -11,8 +11,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from smolrgpt.evaluation.benchmarks.spatial_bench import Asked, Reading, Value
 from smolrgpt.evaluation.endpoint import Endpoint, Reply
-from smolrgpt.evaluation.spatial_bench import Asked, Reading, Value
 
 
 class _Shape(BaseModel):

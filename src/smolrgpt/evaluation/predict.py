@@ -13,8 +13,8 @@ from typing import Any, Protocol, TextIO
 from tqdm import tqdm
 
 from smolrgpt.data.loading import SkipLog
-from smolrgpt.data.schema import DataError, Sample
 from smolrgpt.evaluation.score import CATEGORIES, parse_answer
+from smolrgpt.schema import DataError, Sample
 
 logger = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from smolrgpt.data.schema import DataError, Sample
-from smolrgpt.evaluation.extract import extract, infer_category
 from smolrgpt.evaluation.score import read_rows
+from smolrgpt.schema import DataError, Sample
+from smolrgpt.tasks.extract import extract, infer_category
 
 
 @dataclass(frozen=True)

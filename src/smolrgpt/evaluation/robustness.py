@@ -11,11 +11,11 @@ from typing import Any
 from tqdm import tqdm
 
 from smolrgpt.data.perturb import FACTORS, Level, perturb
-from smolrgpt.data.schema import DataError, Sample
-from smolrgpt.evaluation.markdown import score_cells, table
 from smolrgpt.evaluation.predict import SamplePredictor, predict
+from smolrgpt.evaluation.report.markdown import score_cells, table
 from smolrgpt.evaluation.score import CATEGORIES, read_rows
 from smolrgpt.evaluation.summary import accuracies, intervals, score_samples
+from smolrgpt.schema import DataError, Sample
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def _rows(
 
 
 def _write(result: Mapping[str, Any], out: Path) -> None:
-    from smolrgpt.viz import plot_factors
+    from smolrgpt.viz.drawing import plot_factors
 
     out.mkdir(parents=True, exist_ok=True)
     for name, text in (("results.json", json.dumps(result, indent=1)), ("report.md", render(result))):

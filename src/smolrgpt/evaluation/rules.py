@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from smolrgpt.data.schema import DataError, Region, Sample
-from smolrgpt.data.synthetic.oracle import Known, answer, true_geometry, visible_geometry
-from smolrgpt.data.synthetic.scene import Scene
-from smolrgpt.data.synthetic.writer import SETTINGS_FILE, draw_scene
+from smolrgpt.data.worlds.oracle import Known, answer, true_geometry, visible_geometry
+from smolrgpt.data.worlds.scene import Scene
+from smolrgpt.data.worlds.writer import SETTINGS_FILE, draw_scene
+from smolrgpt.schema import DataError, Region, Sample
 
 #: Name -> what the rules are told of a scene. "visible": middles of the objects from mask, depth and intrinsics.
 FACTS: dict[str, Callable[[Scene], Mapping[Region, Known]]] = {"rules-truth": true_geometry, "rules-visible": visible_geometry}

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from smolrgpt.data.schema import DataError
+from smolrgpt.schema import DataError
 
 CATEGORIES = ("left_right", "count", "mcq", "distance")
 #: A distance is right between these multiples of the truth, both ends included (official rule); a truth of 0 needs exactly 0.

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from smolrgpt.data.regions import area
-from smolrgpt.data.schema import DataError, Sample
-from smolrgpt.data.templates import template
 from smolrgpt.evaluation.score import CATEGORIES, DISTANCE_FACTORS, parse_answer, score, score_row
+from smolrgpt.schema import DataError, Sample
+from smolrgpt.tasks.templates import template
 
 #: Resamples of the bootstrap, and the shares between which its 95 % interval lies.
 NUM_RESAMPLES = 1000

@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from smolrgpt.data.sources.warehouse import read_warehouse
-from smolrgpt.data.synthetic import write_dataset
-from smolrgpt.evaluation.markdown import table
+from smolrgpt.data.worlds import write_dataset
 from smolrgpt.evaluation.predict import predict
+from smolrgpt.evaluation.report.markdown import table
 from smolrgpt.evaluation.score import CATEGORIES
 from smolrgpt.evaluation.summary import summarise
-from smolrgpt.predictor import Predictor, bundled_checkpoint
+from smolrgpt.inference.predictor import Predictor, bundled_checkpoint
 from smolrgpt.train.config import ModelSpec, Run, Stage, SyntheticData, override
 from smolrgpt.train.recipes import ALL, LANGUAGE, VISION, nano
 from smolrgpt.train.trainer import run as train_run
@@ -341,7 +341,7 @@ def _cell(measure: Mapping[str, float | None]) -> str:
 
 
 def _draw(result: Mapping[str, Any], path: Path) -> None:
-    from smolrgpt.viz import plot_intervals
+    from smolrgpt.viz.drawing import plot_intervals
 
     try:
         plot_intervals({row["variant"]: (row["S1"]["mean"], row["S1"]["half_interval"]) for row in result["rows"]}, "S1", path)

@@ -17,9 +17,9 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from smolrgpt.data.schema import Sample
-from smolrgpt.data.synthetic.questions import brief_metres
+from smolrgpt.data.worlds.questions import brief_metres
 from smolrgpt.model.processing_smolrgpt import SIZE_WORDS
+from smolrgpt.schema import Sample
 
 _REGION = re.compile(r"\[Region \d+\]")
 

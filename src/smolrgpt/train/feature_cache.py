@@ -23,8 +23,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from smolrgpt.data.mixture import column
-from smolrgpt.data.schema import Sample
 from smolrgpt.model import SmolRGPTForConditionalGeneration
+from smolrgpt.schema import Sample
 
 logger = logging.getLogger(__name__)
 

@@ -36,13 +36,13 @@ from transformers import (
 from transformers.trainer_utils import get_last_checkpoint
 
 from smolrgpt.data.loading import SkipLog
-from smolrgpt.data.schema import DataError
 from smolrgpt.data.sources import read_source
 from smolrgpt.data.sources.conversations import first_question
 from smolrgpt.evaluation.extractors import Row, text_of
-from smolrgpt.evaluation.router import HEADS, MAX_CHARS, OPPOSITE, UNREADABLE, answer_text, is_mirrored
+from smolrgpt.evaluation.extractors.classifier import HEADS, MAX_CHARS, OPPOSITE, UNREADABLE, answer_text, is_mirrored
 from smolrgpt.evaluation.score import CATEGORIES, parse_choice, parse_count, parse_side, read_rows
 from smolrgpt.precision import best_dtype
+from smolrgpt.schema import DataError
 from smolrgpt.train.answers import restyle
 from smolrgpt.train.tokenizer import train_tokenizer
 

@@ -26,7 +26,7 @@ from transformers import TrainerCallback
 
 from smolrgpt.data.collate import Collator
 from smolrgpt.data.loading import DEPTH_NEAR
-from smolrgpt.data.schema import DataError, Sample
+from smolrgpt.schema import DataError, Sample
 
 logger = logging.getLogger(__name__)
 

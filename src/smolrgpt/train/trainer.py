@@ -33,15 +33,15 @@ from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.mixture import EpochBatches, Group, Mixture
 from smolrgpt.data.perturb import rough
 from smolrgpt.data.prepared import Prepared, prepare
-from smolrgpt.data.schema import DataError, Sample
 from smolrgpt.data.sources import iter_source, read_source
 from smolrgpt.data.sources.warehouse import read_warehouse
 from smolrgpt.evaluation.predict import predict
 from smolrgpt.evaluation.score import score
+from smolrgpt.inference.predictor import Predictor, bundled_checkpoints
 from smolrgpt.model import SmolRGPTConfig, SmolRGPTForConditionalGeneration, SmolRGPTProcessor
 from smolrgpt.model.processing_smolrgpt import extend_vocabulary
 from smolrgpt.precision import best_dtype
-from smolrgpt.predictor import Predictor, bundled_checkpoints
+from smolrgpt.schema import DataError, Sample
 from smolrgpt.train.allocator import keep_freed_memory, memory_gb
 from smolrgpt.train.answers import restyle
 from smolrgpt.train.config import FolderData, ModelSpec, Run, Stage, SyntheticData
@@ -50,7 +50,7 @@ from smolrgpt.train.lora import add_adapters, merge
 from smolrgpt.train.optim import apply_rates, build_optimizer
 from smolrgpt.train.signatures import SignatureWatch
 from smolrgpt.train.tokenizer import train_tokenizer
-from smolrgpt.viz import plot_curve
+from smolrgpt.viz.drawing import plot_curve
 
 logger = logging.getLogger(__name__)
 CURVE_FILE = "curve.jsonl"
@@ -175,7 +175,7 @@ def _memory_mapped(folder: Path, reader: str, root: Path, split: str) -> Prepare
 
 
 def _synthetic_sources(data: SyntheticData, wanted: set[str]) -> dict[str, Sequence[Sample]]:
-    from smolrgpt.data.synthetic import write_dataset
+    from smolrgpt.data.worlds import write_dataset
 
     # validation scenes take their own seed so that more training scenes never change them
     with PartialState().main_process_first():

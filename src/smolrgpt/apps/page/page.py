@@ -24,10 +24,10 @@ from PIL import Image
 from smolrgpt.apps.page import scene as scenes
 from smolrgpt.apps.page import views
 from smolrgpt.apps.page.scene import Scene
-from smolrgpt.data.files import decoded
-from smolrgpt.data.schema import DataError, Sample
-from smolrgpt.gallery import CHIP_STYLE
-from smolrgpt.predictor import Predictor
+from smolrgpt.data.io import decoded
+from smolrgpt.inference.predictor import Predictor
+from smolrgpt.schema import DataError, Sample
+from smolrgpt.viz.gallery import CHIP_STYLE
 
 _HERE = Path(__file__).parent
 MAX_FILE = "64mb"

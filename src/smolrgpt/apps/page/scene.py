@@ -15,11 +15,11 @@ from PIL import Image
 from smolrgpt.apps.tour import number_regions
 from smolrgpt.data import regions as region_io
 from smolrgpt.data.depth import load_depth
-from smolrgpt.data.files import read_picture, to_rgb
 from smolrgpt.data.geometry import same_aspect
+from smolrgpt.data.io import read_picture, to_rgb
 from smolrgpt.data.loading import load_image, load_sample_depth
-from smolrgpt.data.schema import Camera, DataError, DepthKind, DepthMap, Region, Sample
-from smolrgpt.predictor import Answer, as_camera
+from smolrgpt.inference.predictor import Answer, as_camera
+from smolrgpt.schema import Camera, DataError, DepthKind, DepthMap, Region, Sample
 
 #: Scenes of the synthetic warehouse that the page draws; nothing from this seed on was ever trained on.
 HELD_OUT_SEED = 20_000_000
@@ -119,7 +119,7 @@ def scene_of(samples: Sequence[Sample], name: str) -> Scene:
 
 def draw_scene(seed: int, layouts: str = "known") -> Scene:
     """A fresh synthetic scene with all its regions, and the questions its generator asks about it. Raises ValueError for other layouts."""
-    from smolrgpt.data.synthetic import generate_scene, random_generator, resolve_layouts, scene_samples
+    from smolrgpt.data.worlds import generate_scene, random_generator, resolve_layouts, scene_samples
 
     path, families = (HELD_OUT_SEED + seed, 0), resolve_layouts(layouts)
     scene = generate_scene(path, families[seed % len(families)])
@@ -234,7 +234,7 @@ def export_sample(scene: Scene, folder: Path) -> list[Path]:
 
 def export_picture(scene: Scene, folder: Path) -> list[Path]:
     """Write the picture with numbered regions, depth and everything asked so far. Returns its path."""
-    from smolrgpt.viz import draw_regions
+    from smolrgpt.viz.drawing import draw_regions
 
     path = folder / f"{scene.name}-answers.png"
     rows: Sequence[dict[str, Any]] = [{"question": question, "answer": answer.answer} for question, answer in scene.history]

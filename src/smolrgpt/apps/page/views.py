@@ -14,12 +14,12 @@ from PIL import Image
 from smolrgpt.apps.page.scene import Scene
 from smolrgpt.data.geometry import backproject
 from smolrgpt.data.regions import to_mask
-from smolrgpt.data.schema import Region
-from smolrgpt.evaluation.extract import SIZES
-from smolrgpt.gallery import with_chips
+from smolrgpt.inference.predictor import Answer
 from smolrgpt.model.floor import Floor, find_floor, floor_rectangle
-from smolrgpt.predictor import Answer
-from smolrgpt.viz import depth_picture, ink_on, mask_anchor, mask_border, region_colour, scaled_mask
+from smolrgpt.schema import Region
+from smolrgpt.tasks.extract import SIZES
+from smolrgpt.viz.drawing import depth_picture, ink_on, mask_anchor, mask_border, region_colour, scaled_mask
+from smolrgpt.viz.gallery import with_chips
 
 SHOWN_SIDE = 1280  #: longest side of a picture sent to the browser
 CLOUD_POINTS = 12_000

@@ -16,9 +16,9 @@ from PIL import Image
 from smolrgpt.apps.service.messages import PICTURE_FORMATS, Ask, Reply
 from smolrgpt.data import regions
 from smolrgpt.data.depth import depth_from_array, depth_from_picture
-from smolrgpt.data.files import decoded
-from smolrgpt.data.schema import DataError, DepthMap, Region
-from smolrgpt.predictor import Inquiry, Predictor
+from smolrgpt.data.io import decoded
+from smolrgpt.inference.predictor import Inquiry, Predictor
+from smolrgpt.schema import DataError, DepthMap, Region
 
 logger = logging.getLogger(__name__)
 

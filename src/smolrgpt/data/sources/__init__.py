@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from smolrgpt.data.loading import SkipLog
-from smolrgpt.data.schema import DataError, Sample
 from smolrgpt.data.sources.archives import unpack as unpack
 from smolrgpt.data.sources.coco import iter_coco
 from smolrgpt.data.sources.label_studio import iter_label_studio
@@ -19,6 +18,7 @@ from smolrgpt.data.sources.rows import gather
 from smolrgpt.data.sources.samples import iter_sample_rows
 from smolrgpt.data.sources.spatial_bench import iter_spatial_bench
 from smolrgpt.data.sources.warehouse import iter_warehouse
+from smolrgpt.schema import DataError, Sample
 
 #: Name of a data set -> its reader, called as (root, split, *, skips=SkipLog(), **options of that reader).
 SOURCES: dict[str, Callable[..., Iterator[Sample]]] = {

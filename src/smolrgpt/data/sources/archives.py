@@ -19,8 +19,8 @@ from typing import IO
 from tqdm import tqdm
 
 from smolrgpt.data.loading import SkipLog
-from smolrgpt.data.schema import DataError
 from smolrgpt.data.sources.folders import packed_in
+from smolrgpt.schema import DataError
 
 logger = logging.getLogger(__name__)
 

@@ -24,12 +24,12 @@ from typing import Any
 
 import numpy as np
 
-from smolrgpt.data.files import read_picture, to_rgb
+from smolrgpt.data.io import read_picture, to_rgb
 from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.regions import from_box, from_mask, from_polygon, from_rle, to_mask
-from smolrgpt.data.schema import DataError, Region, Sample
 from smolrgpt.data.sources.folders import ImageSet, Pictures
 from smolrgpt.data.sources.rows import Missing, field, frame, iter_samples, optional, scalar
+from smolrgpt.schema import DataError, Region, Sample
 
 #: Of the picture's width; centroids nearer than that have no side a person would agree on.
 _MIN_SIDE_GAP = 0.02

@@ -6,7 +6,7 @@ import itertools
 import re
 from typing import Any
 
-from smolrgpt.data.schema import REGION_PLACEHOLDER, DataError, Region
+from smolrgpt.schema import REGION_PLACEHOLDER, DataError, Region
 
 _IMAGE_TOKEN = re.compile(r"\A\s*<image>\s*|\s*<image>\s*\Z")
 #: How data sets write the one place of a region's features: for colour, then for depth. Spaces between the two belong to the spelling.

@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from smolrgpt.data.loading import DEPTH_NEAR
-from smolrgpt.data.schema import DataError
 from smolrgpt.data.sources.rows import Missing
+from smolrgpt.schema import DataError
 
 logger = logging.getLogger(__name__)
 

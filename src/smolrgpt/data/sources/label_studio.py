@@ -22,9 +22,9 @@ import numpy as np
 
 from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.regions import from_mask, from_polygon
-from smolrgpt.data.schema import REGION_PLACEHOLDER, DataError, Region, Sample
 from smolrgpt.data.sources.folders import ImageSet
 from smolrgpt.data.sources.rows import Missing, field, frame, iter_samples, split_files
+from smolrgpt.schema import REGION_PLACEHOLDER, DataError, Region, Sample
 
 _MENTION = re.compile(r"<region\s*(\d+)>|\[region\s*(\d+)\]|\bregion\s*\[(\d+)\]", re.IGNORECASE)
 _UPLOAD_NUMBER = re.compile(r"\A[0-9a-f]{8}-")

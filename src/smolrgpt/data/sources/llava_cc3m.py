@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from smolrgpt.data.loading import SkipLog
-from smolrgpt.data.schema import Sample
 from smolrgpt.data.sources.conversations import region_questions
 from smolrgpt.data.sources.folders import ImageSet
 from smolrgpt.data.sources.rows import field, iter_samples, split_files
+from smolrgpt.schema import Sample
 
 
 def iter_llava_cc3m(root: Path | str, split: str, *, skips: SkipLog, images: str = "images") -> Iterator[Sample]:

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from smolrgpt.data.loading import SkipLog
-from smolrgpt.data.schema import Sample
 from smolrgpt.data.sources.conversations import region_questions
 from smolrgpt.data.sources.folders import ImageSet
 from smolrgpt.data.sources.rows import field, iter_samples, rle_regions, split_files
+from smolrgpt.schema import Sample
 
 
 def iter_osd(

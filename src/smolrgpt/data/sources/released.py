@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from smolrgpt.data.loading import DEPTH_NEAR, SkipLog
-from smolrgpt.data.schema import DataError, Sample
 from smolrgpt.data.sources.conversations import region_questions
 from smolrgpt.data.sources.folders import Pictures
 from smolrgpt.data.sources.rows import field, iter_samples, optional, rle_regions, scalar, split_files
+from smolrgpt.schema import DataError, Sample
 
 #: Columns become one type in parquet, text; these categories' answers are numbers.
 _NUMERIC = ("count", "distance")

@@ -17,7 +17,7 @@ from PIL import Image
 
 from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.regions import rle_unchecked
-from smolrgpt.data.schema import DataError, Region, Sample
+from smolrgpt.schema import DataError, Region, Sample
 
 logger = logging.getLogger(__name__)
 

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from smolrgpt.data import regions as region_io
-from smolrgpt.data.files import picture_size
 from smolrgpt.data.geometry import camera_from
+from smolrgpt.data.io import picture_size
 from smolrgpt.data.loading import DEPTH_KIND, DEPTH_NEAR, SkipLog
-from smolrgpt.data.mentions import REGION_NUMBERS, read_mentions
-from smolrgpt.data.schema import DataError, Region, Sample, brief
 from smolrgpt.data.sources.rows import Missing, field, iter_samples
+from smolrgpt.schema import DataError, Region, Sample, brief
+from smolrgpt.tasks.region_text import REGION_NUMBERS, read_mentions
 
 
 def iter_sample_rows(root: Path | str, split: str = "", *, skips: SkipLog) -> Iterator[Sample]:

@@ -15,10 +15,10 @@ from typing import Any
 
 from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.regions import from_box
-from smolrgpt.data.schema import DataError, Region, Sample
 from smolrgpt.data.sources.conversations import region_questions
 from smolrgpt.data.sources.folders import ImageSet
 from smolrgpt.data.sources.rows import field, frame, iter_samples, rle_regions, split_files
+from smolrgpt.schema import DataError, Region, Sample
 
 
 def iter_spatial_bench(

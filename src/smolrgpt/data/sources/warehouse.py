@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from smolrgpt.data.loading import SkipLog
-from smolrgpt.data.schema import Camera, DataError, Sample
 from smolrgpt.data.sources.conversations import first_question
 from smolrgpt.data.sources.folders import names_in, packed_in, unpack_hint
 from smolrgpt.data.sources.rows import Missing, gather, iter_samples, optional, rle_regions, scalar
+from smolrgpt.schema import Camera, DataError, Sample
 
 DepthChoice = Literal["auto", "metric", "relative", "none"]
 

@@ -1,0 +1,255 @@
+"""``smolrgpt data``: look at, check and prepare data sets. The work is done in ``data/`` and ``gallery.py``."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from collections.abc import Iterable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from smolrgpt.data.loading import SkipLog
+    from smolrgpt.schema import Sample
+
+app = typer.Typer(help="Check, count, look at and prepare data sets; estimate depth.", no_args_is_help=True, rich_markup_mode=None)
+
+
+class Layout(StrEnum):
+    """How depth maps are named and polarised; the keys of ``data.estimate_depth.LAYOUTS``."""
+
+    osd = "osd"
+    warehouse = "warehouse"
+
+
+class Kind(StrEnum):
+    """What a depth model estimates."""
+
+    relative = "relative"
+    metric = "metric"
+
+
+Source = Annotated[str, typer.Argument(metavar="SOURCE", help="Which reader: the data set's name, such as warehouse.")]
+Root = Annotated[
+    str, typer.Argument(metavar="ROOT", help="The data set's folder, or its hub id owner/name, of which all files are downloaded first.")
+]
+Splits = Annotated[
+    list[str] | None, typer.Option("--split", help="A split; repeat it. By default all of a warehouse set, 'train' of another.")
+]
+Options = Annotated[
+    list[str] | None, typer.Option("--option", metavar="NAME=VALUE", help="An option of the reader, such as images=FOLDER; repeat it.")
+]
+Workers = Annotated[int | None, typer.Option(min=1, help="Processes; by default one per core.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
+
+
+@app.command()
+def prepare(
+    source: Source,
+    root: Root,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the prepared set; each split becomes a folder in it.")],
+    split: Splits = None,
+    option: Options = None,
+    pack: Annotated[
+        bool, typer.Option("--pack", help="Copy pictures and depth maps into a few .tar files beside the rows, for object stores.")
+    ] = False,
+) -> None:
+    """Write a data set in the form that training reads fastest.
+
+    Rows are read once and stored memory-mapped, so that no run holds them in memory; pictures stay where they are, unless packed. An
+    interrupted run goes on where it stopped. Training with the recipes paper and full does this by itself, in DATA_ROOT/prepared.
+
+    \b
+    smolrgpt data prepare warehouse data/warehouse data/prepared/warehouse --split train
+    """
+    if importlib.util.find_spec("datasets") is None:
+        raise ImportError("preparing needs more packages: pip install 'smolrgpt[train]'")
+    from smolrgpt.data.hub import local_folder
+    from smolrgpt.data.loading import SkipLog
+    from smolrgpt.data.prepared import prepare as write_prepared
+
+    skips = SkipLog()
+    folder = local_folder(root).resolve()  # recorded in OUT, which must be right from any folder
+    for name, samples in read_splits(source, str(folder), split, option, skips).items():
+        written = write_prepared(samples, out / name, root=folder, pack=pack, skips=skips)
+        print(f"wrote {len(written)} samples to {out / name}", file=sys.stderr)
+    _report_skips(skips)
+
+
+@app.command()
+def unpack(
+    root: Annotated[Path, typer.Argument(metavar="ROOT", help="A folder with archives in it, or in its images/ and depths/.")],
+    split: Annotated[list[str] | None, typer.Option("--split", help="Folders of ROOT to unpack instead; repeat it.")] = None,
+) -> None:
+    """Unpack the .tar and .tar.gz archives a data set ships its pictures in.
+
+    Every file is checked for its size and none may leave the folder. An interrupted run goes on where it stopped; the archives stay.
+
+    \b
+    smolrgpt data unpack data/warehouse --split train --split test
+    """
+    from smolrgpt.data.loading import SkipLog
+    from smolrgpt.data.sources import unpack as unpack_archives
+
+    skips = SkipLog()
+    for name in split or [""]:
+        print(f"wrote {unpack_archives(root, name, skips=skips)} files to {root / name}", file=sys.stderr)
+    _report_skips(skips)
+    raise typer.Exit(1 if skips.total else 0)
+
+
+@app.command()
+def validate(
+    source: Source, root: Root, split: Splits = None, option: Options = None, workers: Workers = None, as_json: Json = False
+) -> None:
+    """Check every row, picture, depth map and mask.
+
+    Exit code 0: nothing found; 1: problems, counted by kind with the first examples of each; 2: there is nothing to check.
+
+    \b
+    smolrgpt data validate warehouse data/warehouse --split train
+    """
+    from smolrgpt.data.loading import SkipLog
+    from smolrgpt.data.validate import format_validation
+    from smolrgpt.data.validate import validate as check
+
+    problems = SkipLog()
+    result = check(read_splits(source, root, split, option, problems), problems, workers=workers).to_dict()
+    print(json.dumps(result, ensure_ascii=False) if as_json else format_validation(result, root))
+    raise typer.Exit(1 if result["num_problems"] else 0)
+
+
+@app.command()
+def stats(
+    source: Source,
+    root: Root,
+    split: Splits = None,
+    option: Options = None,
+    out: Annotated[Path | None, typer.Option(help="Draw it too: a .png, .svg or .pdf file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Count categories, answers, regions, mask areas and wordings, split by split.
+
+    Opens no picture. Several splits side by side show where they differ.
+
+    \b
+    smolrgpt data stats warehouse data/warehouse --split train --split val --out stats.png
+    """
+    from tqdm import tqdm
+
+    from smolrgpt.data.loading import SkipLog
+    from smolrgpt.data.stats import format_statistics, statistics
+
+    skips = SkipLog()
+    read = read_splits(source, root, split, option, skips)
+    splits = {name: statistics(tqdm(samples, desc=name, unit="question", file=sys.stderr)) for name, samples in read.items()}
+    _report_skips(skips)
+    print(json.dumps(splits, ensure_ascii=False) if as_json else format_statistics(splits, root))
+    if out is not None:
+        from smolrgpt.viz.drawing import plot_statistics
+
+        out.parent.mkdir(parents=True, exist_ok=True)
+        print(f"wrote {plot_statistics(splits, out)}", file=sys.stderr)
+
+
+@app.command()
+def show(
+    source: Source,
+    root: Root,
+    out: Annotated[Path, typer.Option(help=".html for a page, .png or .jpg for a contact sheet.")] = Path("out/samples.html"),
+    split: Splits = None,
+    category: Annotated[list[str] | None, typer.Option(help="Only questions of this category; repeat it.")] = None,
+    ids: Annotated[str | None, typer.Option(help="These samples, in this order: ID,ID,...")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many samples, drawn from all.")] = 24,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed draws other samples.")] = 0,
+    option: Options = None,
+) -> None:
+    """Draw samples with their regions, depth, question and answer.
+
+    A page holds its pictures, so it is one file to open or to send.
+
+    \b
+    smolrgpt data show warehouse data/warehouse --split val --category mcq --out out/mcq.html
+    smolrgpt data show warehouse data/warehouse --split val --limit 8 --out out/sheet.png
+    """
+    from itertools import chain
+
+    from smolrgpt.data.loading import SkipLog
+    from smolrgpt.viz.gallery import save, select
+
+    skips = SkipLog()
+    samples = chain.from_iterable(read_splits(source, root, split, option, skips).values())
+    chosen = select(samples, limit, seed=seed, categories=category or (), ids=ids.split(",") if ids else ())
+    save(chosen, out, f"{root} {' '.join(split or [])}".rstrip(), skips)
+    _report_skips(skips)
+    print(f"wrote {out}", file=sys.stderr)
+
+
+@app.command()
+def depth(
+    images: Annotated[Path, typer.Argument(metavar="IMAGES", help="Folder of pictures; folders below are read too.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the depth maps; those already there are kept.")],
+    model: Annotated[
+        str, typer.Option(help="A depth model: a folder, or a hub id owner/name.")
+    ] = "depth-anything/Depth-Anything-V2-Small-hf",
+    layout: Annotated[
+        Layout, typer.Option(help="osd: <name>.png, near bright; warehouse: <name>_depth.png, near dark, as its reader expects.")
+    ] = Layout.osd,
+    kind: Annotated[Kind | None, typer.Option(help="What the model estimates, where its configuration does not say.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures of one shape estimated together.")] = 8,
+    device: Annotated[str | None, typer.Option(help="Such as cpu or cuda:0; by default the accelerator, if there is one.")] = None,
+) -> None:
+    """Estimate depth maps for a folder of pictures.
+
+    Relative models give 8-bit maps, metric ones 16-bit millimetres; OUT/depth.json records which, and which end is near. An interrupted
+    run goes on where it stopped.
+
+    \b
+    smolrgpt data depth data/osd/images data/osd/depths
+    smolrgpt data depth data/w/train/images data/w/train/depths --layout warehouse
+    """
+    from smolrgpt.data.estimate_depth import DepthEstimator, estimate_depth
+    from smolrgpt.data.loading import SkipLog
+
+    skips = SkipLog()
+    estimator = DepthEstimator(model, kind.value if kind else None, device)
+    written = estimate_depth(images, out, estimator, layout=layout.value, batch_size=batch_size, skips=skips)
+    _report_skips(skips)
+    print(f"wrote {written} {estimator.kind} depth maps to {out}", file=sys.stderr)
+
+
+def read_splits(source: str, root: str, splits: list[str] | None, options: list[str] | None, skips: SkipLog) -> dict[str, Iterable[Sample]]:
+    """Split -> its samples, most of them read as they are needed. Raises DataError for an unknown source, root, split or option."""
+    from smolrgpt.data.hub import local_folder
+    from smolrgpt.data.sources import iter_source
+    from smolrgpt.data.sources.warehouse import available_splits
+    from smolrgpt.schema import DataError
+
+    folder, given = local_folder(root), _parse_options(options or [])
+    names = splits or (available_splits(folder) if source == "warehouse" else ["train"])
+    if not names:
+        raise DataError(f"{folder}: no split there; expected SPLIT.json beside SPLIT/images/")
+    return {name: iter_source(source, folder, name, skips=skips, **given) for name in names}
+
+
+def _parse_options(texts: list[str]) -> dict[str, Any]:
+    """``name=value``, the value as JSON where it is some (``depths=null``, ``max_pairs=4``), else as it stands."""
+    options: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise ValueError(f"--option {text}: expected NAME=VALUE")
+        try:
+            options[name] = json.loads(value)
+        except ValueError:
+            options[name] = value
+    return options
+
+
+def _report_skips(skips: SkipLog) -> None:
+    if skips.total:
+        print(skips.summary(), file=sys.stderr)

@@ -1,0 +1,395 @@
+"""A ray caster for boxes in a room, numpy only: colour, exact planar depth and which box each pixel shows.
+
+Every box tests only the pixels of its projection (slab test); colours are worked out once for all visible pixels afterwards.
+Legend: H W image height and width in pixels, N boxes, P pixels. Lengths in metres, colours linear in [0, 1], all arrays float32.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from smolrgpt.data.worlds.layouts import Rect
+from smolrgpt.schema import Camera
+
+PLAIN, CARTONS, SLATS, STRIPES, PLANKS = range(5)
+Colour = tuple[float, float, float]
+_NEAR_M = 0.15
+_NOISE_SIZE = 512
+_BIG = np.float32(1e9)
+
+
+@dataclass(frozen=True)
+class Box:
+    """An upright box: centre, half sizes, yaw. ``owner`` is the instance it belongs to (0: scenery). ``cells``: cartons along x, y, z."""
+
+    center: tuple[float, float, float]
+    half: tuple[float, float, float]
+    yaw: float
+    colour: Colour
+    style: int = PLAIN
+    owner: int = 0
+    cells: tuple[int, int, int] = (1, 1, 1)
+    accent: Colour = (0.9, 0.9, 0.9)
+    seed: float = 0.0
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Camera position (3,) and axes (3, 3): rows are the camera's x (right), y (down), z (forward) in floor coordinates."""
+
+    position: np.ndarray
+    axes: np.ndarray
+
+    def to_camera(self, points: np.ndarray) -> np.ndarray:
+        """(..., 3) floor coordinates to camera coordinates."""
+        return (np.asarray(points) - self.position) @ self.axes.T
+
+
+@dataclass(frozen=True)
+class Look:
+    """Everything about a picture that is not geometry."""
+
+    light: np.ndarray  # (3,) towards the light
+    ambient: float
+    exposure: float
+    tint: np.ndarray  # (3,)
+    floor: Colour
+    wall: Colour
+    stripe: Colour
+    paint: Colour
+    line_width_m: float
+    joint_m: float
+    joint_yaw: float
+    noise: float
+    vignette: float
+    offset: np.ndarray  # (2,) of the floor's texture
+
+
+@dataclass(frozen=True)
+class Room:
+    """Floor rectangle [x0, x1] x [y0, y1] and ceiling height; the camera is inside."""
+
+    x0: float
+    x1: float
+    y0: float
+    y1: float
+    height: float
+
+
+@dataclass
+class Picture:
+    """rgb uint8 (H, W, 3); depth_m float32 (H, W) along the optical axis; owners int16 (H, W); full: pixels of each owner were it alone.
+
+    floor_xy float32 (2, H, W): floor coordinates under each pixel if nothing stood there; on_floor bool (H, W): nothing does.
+    bare_floor bool (H, W): the floor would be seen there if nothing stood on it.
+    """
+
+    rgb: np.ndarray
+    depth_m: np.ndarray
+    owners: np.ndarray
+    full: np.ndarray
+    floor_xy: np.ndarray
+    on_floor: np.ndarray
+    bare_floor: np.ndarray
+
+
+def render(
+    boxes: list[Box],
+    room: Room,
+    outlines: list[Rect],
+    shadows: list[tuple[Rect, float]],
+    camera: Camera,
+    pose: Pose,
+    look: Look,
+    num_owners: int,
+    rng: np.random.Generator,
+) -> Picture:
+    """outlines: yellow rectangles on the floor. shadows: footprints with the height of what stands on them."""
+    rays = _rays(camera, pose)  # (3, H, W), unit step along the optical axis, so that the ray parameter is planar depth
+    with np.errstate(divide="ignore", invalid="ignore"):
+        inverse_z = 1 / rays[2]
+        back, surface = _room_depth(rays, inverse_z, room, pose)
+        depth, index, full = _rasterise(boxes, rays, inverse_z, back, camera, pose, num_owners)
+    floor_t = np.where(rays[2] < -1e-6, -pose.position[2] * inverse_z, _BIG).astype(np.float32)
+    floor_xy = np.stack([pose.position[k] + np.minimum(floor_t, 1e4) * rays[k] for k in (0, 1)]).astype(np.float32)
+    colour = np.empty((*depth.shape, 3), np.float32)
+    shown = index < 0
+    bare_floor = surface == 0
+    on_floor = shown & bare_floor
+    ground = _ground(floor_xy, floor_t, outlines, shadows, camera, pose, look)
+    colour[on_floor] = ground[on_floor]
+    _paint_walls(colour, shown & ~bare_floor, surface, depth, rays, pose, look)
+    _paint_boxes(colour, index, depth, rays, boxes, camera, pose, look)
+    owner_of = np.array([box.owner for box in boxes] + [0], np.int16)
+    return Picture(_develop(colour, look, rng), depth, owner_of[index], full, floor_xy, on_floor, bare_floor)
+
+
+def project(points: np.ndarray, camera: Camera, pose: Pose) -> np.ndarray:
+    """(..., 3) floor coordinates to (..., 3): pixel column, row, and depth in metres (negative behind the camera)."""
+    seen = pose.to_camera(points)
+    z = np.where(np.abs(seen[..., 2]) < 1e-6, 1e-6, seen[..., 2])
+    return np.stack([seen[..., 0] / z * camera.fx + camera.cx, seen[..., 1] / z * camera.fy + camera.cy, seen[..., 2]], axis=-1)
+
+
+def _rays(camera: Camera, pose: Pose) -> np.ndarray:
+    x = (np.arange(camera.width) - camera.cx) / camera.fx
+    y = (np.arange(camera.height) - camera.cy) / camera.fy
+    right, down, forward = pose.axes
+    rays = x[None, None, :] * right[:, None, None] + y[None, :, None] * down[:, None, None] + forward[:, None, None]
+    return rays.astype(np.float32)
+
+
+def _room_depth(rays: np.ndarray, inverse_z: np.ndarray, room: Room, pose: Pose) -> tuple[np.ndarray, np.ndarray]:
+    """Depth of the bare room and which surface it is: 0 floor, 1 wall across x, 2 wall across y, 3 ceiling."""
+    x, y, z = (float(v) for v in pose.position)
+    tz = np.where(rays[2] < 0, -z * inverse_z, (room.height - z) * inverse_z)
+    tx = np.where(rays[0] > 0, room.x1 - x, room.x0 - x) / rays[0]
+    ty = np.where(rays[1] > 0, room.y1 - y, room.y0 - y) / rays[1]
+    depth = np.minimum(np.minimum(tx, ty), tz).astype(np.float32)
+    surface = np.where(depth == tz.astype(np.float32), np.where(rays[2] < 0, 0, 3), np.where(tx < ty, 1, 2)).astype(np.int8)
+    return depth, surface
+
+
+def _rasterise(
+    boxes: list[Box], rays: np.ndarray, inverse_z: np.ndarray, back: np.ndarray, camera: Camera, pose: Pose, num_owners: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    depth, index = back.copy(), np.full(back.shape, -1, np.int16)
+    full = np.zeros((num_owners + 1, *back.shape), bool)
+    windows = _windows(boxes, camera, pose)
+    px, py, pz = (float(v) for v in pose.position)
+    for number, (box, (u0, u1, v0, v1)) in enumerate(zip(boxes, windows.tolist(), strict=True)):
+        if u1 <= u0 or v1 <= v0:
+            continue
+        cos, sin = math.cos(box.yaw), math.sin(box.yaw)
+        ox, oy, oz = px - box.center[0], py - box.center[1], pz - box.center[2]
+        dx, dy = rays[0, v0:v1, u0:u1], rays[1, v0:v1, u0:u1]
+        ix, iy, iz = 1 / (cos * dx + sin * dy), 1 / (cos * dy - sin * dx), inverse_z[v0:v1, u0:u1]
+        mx, my, mz = ix * -(cos * ox + sin * oy), iy * -(cos * oy - sin * ox), iz * -oz
+        ex, ey, ez = np.abs(ix) * box.half[0], np.abs(iy) * box.half[1], np.abs(iz) * box.half[2]
+        near = np.maximum(np.maximum(mx - ex, my - ey), mz - ez)
+        far = np.minimum(np.minimum(mx + ex, my + ey), mz + ez)
+        hit = (near < far) & (near > _NEAR_M)
+        if box.owner:
+            full[box.owner, v0:v1, u0:u1] |= hit
+        hit &= near < depth[v0:v1, u0:u1]
+        np.copyto(depth[v0:v1, u0:u1], near, where=hit)
+        np.copyto(index[v0:v1, u0:u1], np.int16(number), where=hit)
+    return depth, index, full
+
+
+def _windows(boxes: list[Box], camera: Camera, pose: Pose) -> np.ndarray:
+    """(N, 4) int: u0, u1, v0, v1 of each box's projection, clipped; the whole frame for boxes that reach behind the camera."""
+    center = np.array([box.center for box in boxes])
+    half = np.array([box.half for box in boxes])
+    yaw = np.array([box.yaw for box in boxes])
+    signs = np.array([(a, b, c) for a in (-1, 1) for b in (-1, 1) for c in (-1, 1)])
+    local = signs[None] * half[:, None]  # (N, 8, 3)
+    cos, sin = np.cos(yaw)[:, None], np.sin(yaw)[:, None]
+    corners = np.stack([cos * local[..., 0] - sin * local[..., 1], sin * local[..., 0] + cos * local[..., 1], local[..., 2]], -1)
+    seen = project(corners + center[:, None], camera, pose)
+    return _window(seen, camera, margin=1)
+
+
+def _window(seen: np.ndarray, camera: Camera, margin: int) -> np.ndarray:
+    """(..., K, 3) projected corners to (..., 4) int u0, u1, v0, v1."""
+    size = np.array([camera.width, camera.height])
+    low = np.clip(np.floor(seen[..., :2].min(-2)) - margin, 0, size)
+    high = np.clip(np.ceil(seen[..., :2].max(-2)) + 1 + margin, 0, size)
+    nearest, farthest = seen[..., 2].min(-1, keepdims=True), seen[..., 2].max(-1, keepdims=True)
+    low = np.where(nearest < _NEAR_M, 0, low)
+    high = np.where(nearest < _NEAR_M, size, high)
+    high = np.where(farthest < _NEAR_M, 0, high)
+    return np.stack([low[..., 0], high[..., 0], low[..., 1], high[..., 1]], -1).astype(int)
+
+
+@functools.cache
+def _noise() -> np.ndarray:
+    """(S, S) float32 tile of 1/f noise, mean 0, deviation 1, periodic."""
+    rng = np.random.Generator(np.random.PCG64(20250101))
+    frequency = np.hypot(np.fft.fftfreq(_NOISE_SIZE)[:, None], np.fft.rfftfreq(_NOISE_SIZE)[None])
+    frequency[0, 0] = 1
+    spectrum = np.fft.rfft2(rng.standard_normal((_NOISE_SIZE, _NOISE_SIZE))) / frequency**1.1
+    spectrum[0, 0] = 0
+    tile = np.fft.irfft2(spectrum, (_NOISE_SIZE, _NOISE_SIZE))
+    return (tile / tile.std()).astype(np.float32)
+
+
+def _lookup(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    wrap = _NOISE_SIZE - 1
+    return _noise()[x.astype(np.int32) & wrap, y.astype(np.int32) & wrap]
+
+
+def _ground(
+    floor_xy: np.ndarray,
+    floor_t: np.ndarray,
+    outlines: list[Rect],
+    shadows: list[tuple[Rect, float]],
+    camera: Camera,
+    pose: Pose,
+    look: Look,
+) -> np.ndarray:
+    """(H, W, 3) colour of the floor: concrete, joints, yellow outlines, contact shadows."""
+    x, y = np.clip(floor_xy, -2e3, 2e3)
+    footprint = np.minimum(floor_t, 100) / np.float32(camera.fx)  # metres a pixel spans
+    grain = _lookup(x * 37 + look.offset[0], y * 37 + look.offset[1])
+    cloud = _lookup(x * 7 + look.offset[1], y * 7 + look.offset[0])
+    shade = 1 + 0.045 * grain + 0.075 * cloud
+    cos, sin = math.cos(look.joint_yaw), math.sin(look.joint_yaw)
+    for along in (cos * x + sin * y, cos * y - sin * x):
+        distance = np.abs(np.mod(along, look.joint_m) - look.joint_m / 2)
+        shade *= 1 - 0.35 * np.clip((0.012 + footprint * 0.5 - distance) / footprint, 0, 1) * np.minimum(1, 0.03 / footprint)
+    for rect, height in shadows:
+        _add_shadow(shade, floor_xy, rect, height, camera, pose, look)
+    paint = np.zeros_like(shade)
+    for rect in outlines:
+        _add_outline(paint, floor_xy, footprint, rect, camera, pose, look)
+    paint *= np.clip(1.02 + 0.04 * grain, 0, 1)
+    floor, yellow = np.asarray(look.floor, np.float32), np.asarray(look.paint, np.float32)
+    ground: np.ndarray = (floor + paint[..., None] * (yellow - floor)) * shade[..., None]
+    return ground
+
+
+def _floor_window(rect: Rect, inflate: float, camera: Camera, pose: Pose) -> tuple[slice, slice]:
+    corners = np.concatenate([rect.corners(inflate), np.zeros((4, 1))], axis=1)
+    u0, u1, v0, v1 = _window(project(corners, camera, pose), camera, margin=2).tolist()
+    return slice(v0, v1), slice(u0, u1)
+
+
+def _add_shadow(shade: np.ndarray, floor_xy: np.ndarray, rect: Rect, height: float, camera: Camera, pose: Pose, look: Look) -> None:
+    """Darkens round a footprint: a narrow contact shadow and a wide soft one, moved away from the light."""
+    reach = 0.15 + 0.25 * height
+    window = _floor_window(rect, 0.1 + 2.2 * reach, camera, pose)  # beyond, the shadow is below one grey level
+    x, y = floor_xy[0][window], floor_xy[1][window]
+    if x.size == 0:
+        return
+    for dark, blur, shift in ((0.45, 0.07, 0.0), (0.38, reach, 0.35 * reach)):
+        u, v = rect.local(x + np.float32(shift * look.light[0]), y + np.float32(shift * look.light[1]))
+        a, b = np.maximum(np.abs(u) - rect.length / 2, 0), np.maximum(np.abs(v) - rect.width / 2, 0)
+        shade[window] *= 1 - np.float32(dark) * np.exp((a * a + b * b) * np.float32(-1 / blur**2))
+
+
+def _add_outline(
+    paint: np.ndarray, floor_xy: np.ndarray, footprint: np.ndarray, rect: Rect, camera: Camera, pose: Pose, look: Look
+) -> None:
+    window = _floor_window(rect, 0.3, camera, pose)
+    x, y = floor_xy[0][window], floor_xy[1][window]
+    u, v = rect.local(x, y)
+    half = look.line_width_m / 2
+    inset = np.maximum(np.abs(u) - rect.length / 2, np.abs(v) - rect.width / 2) + half  # the outline's outer edge is the region's edge
+    span = np.minimum(footprint[window], 0.3)
+    paint[window] = np.maximum(paint[window], np.clip((half - np.abs(inset)) / span + 0.5, 0, 1))
+
+
+def _paint_walls(
+    colour: np.ndarray, shown: np.ndarray, surface: np.ndarray, depth: np.ndarray, rays: np.ndarray, pose: Pose, look: Look
+) -> None:
+    """White plinth, a coloured stripe, ribbed sheet above."""
+    if not shown.any():
+        return
+    t, kind = depth[shown], surface[shown]
+    x, y, z = (pose.position[k] + t * rays[k][shown] for k in range(3))
+    along = np.where(kind == 1, y, x)
+    ribs = 1 - 0.16 * (np.mod(along, 0.32) < 0.05) * (z > 1.3)
+    level = np.where(kind == 1, 0.86, 0.98) * ribs * (1 + 0.03 * _lookup(along * 9, z * 9))
+    level = np.where(kind == 3, 0.45, level) * (0.72 + 0.28 * np.minimum(z, 1.0))
+    striped = (z > 0.95) & (z < 1.3) & (kind != 3)
+    base = np.where(striped[:, None], np.asarray(look.stripe, np.float32), np.asarray(look.wall, np.float32))
+    colour[shown] = base * level[:, None]
+
+
+def _paint_boxes(
+    colour: np.ndarray, index: np.ndarray, depth: np.ndarray, rays: np.ndarray, boxes: list[Box], camera: Camera, pose: Pose, look: Look
+) -> None:
+    shown = index >= 0
+    if not shown.any():
+        return
+    which, t = index[shown], depth[shown]
+    table = np.array(
+        [(*b.center, math.cos(b.yaw), math.sin(b.yaw), *b.half, *b.colour, *b.accent, *b.cells, b.style, b.seed) for b in boxes], np.float32
+    ).T[:, which]  # (19, P)
+    x, y, z = (pose.position[k].astype(np.float32) + t * rays[k][shown] - table[k] for k in range(3))
+    cos, sin = table[3], table[4]
+    local = np.stack([cos * x + sin * y, cos * y - sin * x, z])  # (3, P)
+    half, cells, style, seed = table[5:8], table[14:17], table[17], table[18]
+    unit = local / half
+    face = np.abs(unit).argmax(0)
+    pixels = np.arange(len(which))
+    side = np.sign(unit[face, pixels])
+    normal = np.stack([np.where(face == 0, cos * side, np.where(face == 1, -sin * side, 0)),
+                       np.where(face == 0, sin * side, np.where(face == 1, cos * side, 0)),
+                       np.where(face == 2, side, 0)])  # fmt: skip
+    lit = look.ambient + (1 - look.ambient) * np.clip(sum(float(look.light[k]) * normal[k] for k in range(3)), 0, None)
+    lit *= 0.86 + 0.14 * np.clip((local[2] + half[2]) / 0.6, 0, 1)  # less light reaches the foot
+    axis_u, axis_v = np.where(face == 0, 1, 0), np.where(face == 2, 1, 2)
+    size_u, size_v = 2 * half[axis_u, pixels], 2 * half[axis_v, pixels]
+    u, v = (unit[axis_u, pixels] + 1) / 2, (unit[axis_v, pixels] + 1) / 2
+    span = t / np.float32(camera.fx)
+    base = table[8:11].copy()
+    across, up = cells[axis_u, pixels], cells[axis_v, pixels]
+    _cartons(base, lit, style == CARTONS, u, v, size_u, size_v, across, up, face, seed, table[11:14], span)
+    _slats(lit, style == SLATS, u, v, size_u, face)
+    striped = (style == STRIPES) & (np.mod(local[2] + 0.4 * (u - 0.5) * size_u, 0.36) < 0.18) & (z + table[2] < 1.4)
+    base[:, striped] = np.array([[0.85], [0.65], [0.05]], np.float32)
+    planks = style == PLANKS
+    lit *= np.where(planks & (np.mod(v * size_v, 0.14) < 0.018), 0.6, 1)
+    colour[shown] = (base * lit).T
+
+
+def _cartons(
+    base: np.ndarray,
+    lit: np.ndarray,
+    where: np.ndarray,
+    u: np.ndarray,
+    v: np.ndarray,
+    size_u: np.ndarray,
+    size_v: np.ndarray,
+    cells_u: np.ndarray,
+    cells_v: np.ndarray,
+    face: np.ndarray,
+    seed: np.ndarray,
+    label: np.ndarray,
+    span: np.ndarray,
+) -> None:
+    """Seams between cartons, a brightness of its own for each, a strip of tape on top, white labels on some. In place."""
+    if not where.any():
+        return
+    u, v, cells_u, cells_v, seed, top = u[where], v[where], cells_u[where], cells_v[where], seed[where], face[where] == 2
+    cell_u, cell_v = u * cells_u, v * cells_v
+    i, j = np.minimum(np.floor(cell_u), cells_u - 1), np.minimum(np.floor(cell_v), cells_v - 1)
+    fu, fv = cell_u - i, cell_v - j
+    wide, tall, span = size_u[where] / cells_u, size_v[where] / cells_v, span[where]
+    chance = np.mod(np.sin(i * 12.9898 + j * 78.233 + seed * 37.719 + face[where] * 4.1) * 437.585, 1)
+    edge = np.minimum(np.minimum(fu, 1 - fu) * wide, np.minimum(fv, 1 - fv) * tall)
+    seam = np.clip((0.008 + span * 0.5 - edge) / span, 0, 1) * np.minimum(1, 0.022 / span)
+    gain = (0.9 + 0.2 * chance) * (1 - 0.55 * seam)
+    tape = (np.abs(fv - 0.5) * tall < 0.028) & (top | (fu < 0.12) | (fu > 0.88))
+    gain = np.where(tape, gain * np.where(seed > 0.5, 1.14, 0.82), gain)
+    print_ = (chance < 0.5) & (np.abs(fu - 0.68) < 0.1) & (np.abs(fv - 0.3) < 0.05)
+    gain = np.where(print_, gain * 0.6, gain)
+    lit[where] *= gain
+    sticker = np.flatnonzero(where)[(chance > 0.62) & (np.abs(fu - 0.3) < 0.13) & (np.abs(fv - 0.68) < 0.09)]
+    base[:, sticker] = label[:, sticker]
+
+
+def _slats(lit: np.ndarray, where: np.ndarray, u: np.ndarray, v: np.ndarray, size_u: np.ndarray, face: np.ndarray) -> None:
+    """Boards with gaps on top, three feet with openings at the sides. In place."""
+    if not where.any():
+        return
+    top = face == 2
+    boards = np.mod(u * size_u, 0.19) > 0.15
+    opening = (np.abs(np.abs(u - 0.5) - 0.24) < 0.13) & (v < 0.72)
+    lit *= np.where(where & np.where(top, boards, opening), np.where(top, 0.55, 0.35), 1)
+
+
+def _develop(colour: np.ndarray, look: Look, rng: np.random.Generator) -> np.ndarray:
+    """Linear colour to uint8: exposure, tint, vignette, sensor noise."""
+    height, width = colour.shape[:2]
+    y, x = np.linspace(-1, 1, height, dtype=np.float32)[:, None], np.linspace(-1, 1, width, dtype=np.float32)[None]
+    vignette = look.exposure * (1 - look.vignette * (x * x + y * y) / 2)
+    image = colour * vignette[..., None] * (255 * look.tint).astype(np.float32)
+    image += look.noise * rng.standard_normal(colour.shape, dtype=np.float32)
+    return np.clip(image, 0, 255).astype(np.uint8)

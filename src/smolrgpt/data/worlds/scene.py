@@ -1,0 +1,370 @@
+"""One warehouse scene: what is in it, seen by one camera. ``generate_scene`` is all a caller needs.
+
+World: metres, floor z = 0, z up. Camera coordinates: x right, y down, z forward (planar depth).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from smolrgpt.data.regions import from_mask
+from smolrgpt.data.worlds.furniture import (
+    add_clutter,
+    add_overhead,
+    add_pallet,
+    add_shelf,
+    add_transporter,
+)
+from smolrgpt.data.worlds.layouts import CLEARANCE_M, KNOWN_LAYOUTS, Plan, Rect, make_plan
+from smolrgpt.data.worlds.render import STRIPES, Box, Look, Picture, Pose, Room, project, render
+from smolrgpt.schema import Camera, Region
+
+#: An object becomes a region when at least this many pixels show at 384x216, and this share of all it has.
+MIN_PIXELS = 60
+MIN_VISIBLE_FRACTION = 0.3
+_REFERENCE_PIXELS = 384 * 216
+_CAMERA_TRIES = 24
+_SCENE_TRIES = 8
+
+
+@dataclass(frozen=True)
+class View:
+    """Where cameras stand and what they see, low and high ends: pitch below the horizon and field of view across in degrees, height above
+    the floor and distance to the middle of the goods in metres. A camera that is far off sees all of the goods with a narrow field.
+    """
+
+    pitch_deg: tuple[float, float] = (25, 65)
+    height_m: tuple[float, float] = (3.0, 9.0)
+    distance_m: tuple[float, float] = (6.5, 15)
+    fov_deg: tuple[float, float] = (50, 90)
+
+
+#: Cameras by name. "usual" is what everything is trained on; the others lie outside of it, to test on.
+VIEWS: dict[str, View] = {
+    "usual": View(),
+    "low": View(pitch_deg=(10, 22), height_m=(1.4, 2.8)),
+    "steep": View(pitch_deg=(68, 88), height_m=(6.0, 12.0)),
+    "high": View(pitch_deg=(35, 65), height_m=(10.0, 16.0), distance_m=(14, 20)),
+    "far": View(pitch_deg=(25, 50), height_m=(8.0, 20.0), distance_m=(18, 28), fov_deg=(25, 48)),
+    "wide": View(distance_m=(4.0, 6.0), height_m=(2.0, 5.5), fov_deg=(95, 115)),
+}
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What stands about, and in which light. clutter, posts: fewest and most things strewn among the goods, and pillars between them, that
+    usual scenes do not have; min_visible: share of an object that must show for it to become a region; exposure, ambient, noise: times what
+    a usual scene has; painted: floor, walls and lamps of any colour.
+    """
+
+    clutter: tuple[int, int] = (0, 0)
+    posts: tuple[int, int] = (0, 0)
+    min_visible: float = MIN_VISIBLE_FRACTION
+    exposure: float = 1.0
+    ambient: float = 1.0
+    noise: float = 1.0
+    painted: bool = False
+
+
+#: Surroundings by name. "usual" is what everything is trained on; the others lie outside of it, to test on.
+SURROUNDINGS: dict[str, Surroundings] = {
+    "usual": Surroundings(),
+    "cluttered": Surroundings(clutter=(12, 24)),
+    "hidden": Surroundings(posts=(10, 20), min_visible=0.1),
+    "dim": Surroundings(exposure=0.3, noise=3.0),
+    "harsh": Surroundings(exposure=1.5, ambient=0.25),
+    "painted": Surroundings(painted=True),
+}
+
+
+@dataclass(eq=False)
+class SceneObject:
+    """A pallet with its cartons, a transporter with its load, a shelf (rack) or a buffer region (height 0).
+
+    center_m (3,), camera_center_m (3,): middle of the 3-D box in floor and camera coordinates; size_m: length, width, height.
+    mask bool (H, W): what is visible of it; a buffer's is the floor inside its outline. image_xy: the mask's centroid in pixels.
+    buffer: place in ``Scene.objects`` of the buffer it stands in. loaded: transporters only.
+    """
+
+    kind: str
+    footprint: Rect
+    center_m: np.ndarray
+    size_m: tuple[float, float, float]
+    loaded: bool | None = None
+    buffer: int | None = None
+    mask: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), bool))
+    camera_center_m: np.ndarray = field(default_factory=lambda: np.zeros(3))
+    image_xy: tuple[float, float] = (0.0, 0.0)
+    visible_fraction: float = 0.0
+    is_region: bool = False
+    _region: Region | None = None
+
+    @property
+    def region(self) -> Region:
+        if self._region is None:
+            self._region = from_mask(self.mask)
+        return self._region
+
+
+@dataclass(eq=False)
+class Scene:
+    """rgb uint8 (H, W, 3); depth_m float32 (H, W); instances int16 (H, W): 1 + place in ``objects``, 0 elsewhere (buffers: see masks)."""
+
+    rgb: np.ndarray
+    depth_m: np.ndarray
+    instances: np.ndarray
+    objects: list[SceneObject]
+    camera: Camera
+    pose: Pose
+    layout: str
+
+    @property
+    def regions(self) -> list[SceneObject]:
+        """The objects visible enough to be asked about."""
+        return [thing for thing in self.objects if thing.is_region]
+
+    def of_kind(self, kind: str) -> list[SceneObject]:
+        return [thing for thing in self.regions if thing.kind == kind]
+
+
+def random_generator(*seed: int) -> np.random.Generator:
+    """The project's generator for a path of non-negative seeds: the same numbers in every process."""
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(list(seed))))
+
+
+def generate_scene(
+    seed: int | Sequence[int],
+    layout: str | None = None,
+    size: tuple[int, int] = (384, 216),
+    view: View = VIEWS["usual"],
+    surroundings: Surroundings = SURROUNDINGS["usual"],
+) -> Scene:
+    """One scene. seed: a non-negative number or several (set seed, scene number); layout: a family's name, None for any known one;
+    size: width, height in pixels; view: where the camera may stand; surroundings: what stands about, and the light.
+
+    Draws again (from the same stream) until the camera sees enough to ask about. Raises ValueError for an unknown layout or a bad size.
+    """
+    width, height = size
+    if width < 32 or height < 32:
+        raise ValueError(f"scene size {width}x{height} is too small; expected at least 32x32 pixels")
+    rng = random_generator(*([seed] if isinstance(seed, int) else seed))
+    name = layout or str(rng.choice(KNOWN_LAYOUTS))
+    best: Scene | None = None
+    for _ in range(_SCENE_TRIES):
+        scene = _draw(name, (width, height), view, surroundings, rng)
+        if _is_rich(scene):
+            return scene
+        best = scene if best is None or len(scene.regions) > len(best.regions) else best
+    assert best is not None
+    return best
+
+
+def _is_rich(scene: Scene) -> bool:
+    return len(scene.of_kind("pallet")) >= 3 and len(scene.of_kind("buffer")) >= 2 and len(scene.of_kind("transporter")) >= 1
+
+
+def _draw(layout: str, size: tuple[int, int], view: View, surroundings: Surroundings, rng: np.random.Generator) -> Scene:
+    plan = make_plan(layout, rng)
+    camera, pose = _camera(plan, size, view, rng)
+    more = rng.spawn(1)[0]  # its own stream: the scene of a seed is the same but for what its surroundings add
+    plan.clutter += _strewn(plan, surroundings.clutter, (0.4, 1.2), more)
+    posts = _strewn(plan, surroundings.posts, (0.2, 0.35), more)
+    boxes: list[Box] = []
+    objects = _furnish(plan, boxes, rng)
+    look = _relit(_look(rng), surroundings, more)
+    for rect in plan.clutter:
+        add_clutter(boxes, rect, rng)
+    room = _room(plan, pose, rng)
+    _add_pillars(boxes, plan, room, pose, look, rng)
+    for rect in posts:
+        if math.hypot(rect.x - pose.position[0], rect.y - pose.position[1]) > 2.0:
+            boxes.append(Box((rect.x, rect.y, 1.5), (rect.length / 2, rect.width / 2, 1.5), rect.yaw, look.wall, STRIPES))
+    add_overhead(boxes, camera, pose, rng)
+    lanes = _lanes(plan, room, rng)
+    shadows = [(thing.footprint, thing.size_m[2]) for thing in objects if thing.kind != "buffer"]
+    shadows += [(rect, 0.5) for rect in (*plan.clutter, *posts)]
+    picture = render(boxes, room, [*plan.buffers, *lanes], shadows, camera, pose, look, len(objects), rng)
+    _measure(objects, picture, camera, pose, surroundings.min_visible)
+    return Scene(picture.rgb, picture.depth_m, picture.owners, objects, camera, pose, layout)
+
+
+def _strewn(plan: Plan, count: tuple[int, int], sides_m: tuple[float, float], rng: np.random.Generator) -> list[Rect]:
+    """So many things of such sides anywhere among the goods, in buffers too, where there is room; nothing is drawn for a count of none."""
+    if count[1] == 0:
+        return []
+    found: list[Rect] = []
+    corners = np.concatenate([rect.corners() for rect in (*plan.solids(), *plan.buffers)])
+    wanted = int(rng.integers(count[0], count[1] + 1))
+    for _ in range(20 * wanted):
+        x, y = rng.uniform(corners.min(0), corners.max(0))
+        rect = Rect(x, y, rng.uniform(0, math.pi), *rng.uniform(*sides_m, 2))
+        if len(found) < wanted and plan.is_free(rect) and not any(rect.overlaps(other, CLEARANCE_M) for other in found):
+            found.append(rect)
+    return found
+
+
+def _relit(look: Look, surroundings: Surroundings, rng: np.random.Generator) -> Look:
+    light = {name: getattr(look, name) * getattr(surroundings, name) for name in ("exposure", "ambient", "noise")}
+    if not surroundings.painted:
+        return replace(look, **light)
+    floor, wall = (tuple(rng.uniform(0.05, 0.9, 3).tolist()) for _ in range(2))
+    return replace(look, **light, floor=floor, wall=wall, tint=look.tint * rng.uniform(0.6, 1.2, 3))
+
+
+def _furnish(plan: Plan, boxes: list[Box], rng: np.random.Generator) -> list[SceneObject]:
+    """Buffers first, so that ``SceneObject.buffer`` is the plan's buffer number."""
+    objects = [_object("buffer", rect, 0.0) for rect in plan.buffers]
+    for rect, buffer in zip(plan.pallets, plan.pallet_buffers, strict=True):
+        top = add_pallet(boxes, rect, len(objects) + 1, rng)
+        objects.append(_object("pallet", rect, top, buffer=buffer))
+    count = len(plan.transporters)
+    empty = int(rng.integers(count)) if count else 0  # of several, exactly one is empty
+    for number, (rect, buffer) in enumerate(zip(plan.transporters, plan.transporter_buffers, strict=True)):
+        loaded = bool(number != empty if count > 1 else rng.random() < 0.4)
+        top = add_transporter(boxes, rect, len(objects) + 1, loaded, rng)
+        objects.append(_object("transporter", rect, top, loaded=loaded, buffer=buffer))
+    for rect in plan.shelves:
+        top = add_shelf(boxes, rect, len(objects) + 1, rng)
+        objects.append(_object("shelf", rect, top))
+    return objects
+
+
+def _object(kind: str, rect: Rect, height: float, loaded: bool | None = None, buffer: int | None = None) -> SceneObject:
+    center = np.array([rect.x, rect.y, height / 2])
+    return SceneObject(kind, rect, center, (rect.length, rect.width, height), loaded=loaded, buffer=buffer)
+
+
+def _camera(plan: Plan, size: tuple[int, int], view: View, rng: np.random.Generator) -> tuple[Camera, Pose]:
+    """The best of a few random cameras of the view: with most of what matters in the frame."""
+    width, height = size
+    points = np.array([(rect.x, rect.y, 0.4) for rect in (*plan.pallets, *plan.transporters, *plan.buffers, *plan.shelves)])
+    weights = np.repeat([1.0, 2.0, 2.0, 1.0], [len(plan.pallets), len(plan.transporters), len(plan.buffers), len(plan.shelves)])
+    best: tuple[float, Camera, Pose] | None = None
+    for _ in range(_CAMERA_TRIES):
+        pose, distance = _pose(points, view, rng)
+        radius = 2.0 + np.linalg.norm(points[:, :2] - points[:, :2].mean(0), axis=1).mean()
+        narrow, wide = (math.radians(end) for end in view.fov_deg)
+        fov = min(wide, max(narrow, 2 * math.atan(radius * rng.uniform(0.75, 1.15) / distance)))
+        focal = width / 2 / math.tan(fov / 2)
+        cx, cy = (width - 1) / 2 + rng.normal(0, 0.01) * width, (height - 1) / 2 + rng.normal(0, 0.01) * height
+        camera = Camera(focal, focal * rng.uniform(0.98, 1.02), cx, cy, width, height)
+        seen = project(points, camera, pose)
+        inside = (seen[:, 2] > 1) & (abs(seen[:, 0] / width - 0.5) < 0.47) & (abs(seen[:, 1] / height - 0.5) < 0.46)
+        score = float((inside * weights).sum() / weights.sum()) + rng.uniform(0, 0.15)
+        if best is None or score > best[0]:
+            best = score, camera, pose
+        if score > 0.9:
+            break
+    assert best is not None
+    return best[1], best[2]
+
+
+def _pose(points: np.ndarray, view: View, rng: np.random.Generator) -> tuple[Pose, float]:
+    """A pose of the view, roll small; also the distance to what it looks at."""
+    while True:
+        pitch, distance = math.radians(rng.uniform(*view.pitch_deg)), rng.uniform(*view.distance_m)
+        if view.height_m[0] <= distance * math.sin(pitch) <= view.height_m[1]:
+            break
+    azimuth, roll = rng.uniform(0, 2 * math.pi), math.radians(rng.normal(0, 2.0))
+    forward = np.array([math.cos(pitch) * math.cos(azimuth), math.cos(pitch) * math.sin(azimuth), -math.sin(pitch)])
+    level = np.array([math.sin(azimuth), -math.cos(azimuth), 0.0])
+    down = np.cross(forward, level)
+    right = math.cos(roll) * level + math.sin(roll) * down
+    axes = np.stack([right, np.cross(forward, right), forward])
+    target = np.append(points[:, :2].mean(0) + rng.normal(0, 0.6, 2), 0.3)
+    return Pose(target - distance * forward, axes), distance
+
+
+def _room(plan: Plan, pose: Pose, rng: np.random.Generator) -> Room:
+    """Walls close behind the goods on some sides, far on others; the camera is always inside."""
+    solids = [rect.corners() for rect in (*plan.solids(), *plan.buffers)]
+    low, high = np.concatenate(solids).min(0), np.concatenate(solids).max(0)
+    margin = np.where(rng.random(4) < 0.45, rng.uniform(0.4, 2.0, 4), rng.uniform(4, 14, 4))
+    x, y, z = pose.position
+    return Room(
+        float(min(low[0] - margin[0], x - 0.6)),
+        float(max(high[0] + margin[1], x + 0.6)),
+        float(min(low[1] - margin[2], y - 0.6)),
+        float(max(high[1] + margin[3], y + 0.6)),
+        float(max(z + 0.8, rng.uniform(6, 11))),
+    )
+
+
+def _lanes(plan: Plan, room: Room, rng: np.random.Generator) -> list[Rect]:
+    """Now and then a long yellow walkway outline beyond the buffers, as the real floors have; never a region."""
+    if rng.random() < 0.5:
+        return []
+    reach = max(float(np.abs(rect.corners()).max()) for rect in plan.buffers)
+    offset, length = reach + rng.uniform(1.0, 2.2), rng.uniform(10, 20)
+    side = int(rng.integers(4))
+    yaw = side * math.pi / 2
+    lane = Rect(offset * math.cos(yaw), offset * math.sin(yaw), yaw + math.pi / 2, length, 1.2)
+    return [] if any(lane.overlaps(buffer, 0.2) for buffer in plan.buffers) else [lane]
+
+
+def _add_pillars(boxes: list[Box], plan: Plan, room: Room, pose: Pose, look: Look, rng: np.random.Generator) -> None:
+    """White pillars with warning stripes at the foot, along the walls."""
+    for x in (room.x0 + 0.25, room.x1 - 0.25):
+        for y in np.arange(room.y0 + rng.uniform(0.5, 3), room.y1, rng.uniform(3.5, 6)):
+            if math.hypot(x - pose.position[0], y - pose.position[1]) > 2.0 and plan.is_free(Rect(x, float(y), 0, 0.5, 0.5), 0.1):
+                boxes.append(Box((x, float(y), room.height / 2), (0.16, 0.2, room.height / 2), 0, look.wall, STRIPES))
+
+
+def _look(rng: np.random.Generator) -> Look:
+    azimuth, rise = rng.uniform(0, 2 * math.pi), rng.uniform(1.0, 1.35)
+    light = np.array([math.cos(azimuth) * math.cos(rise), math.sin(azimuth) * math.cos(rise), math.sin(rise)])
+    grey = rng.uniform(0.3, 0.5)
+    white = rng.uniform(0.75, 0.92)
+    stripe = [(0.08, 0.26, 0.55), (0.08, 0.26, 0.55), (0.55, 0.12, 0.1), (0.15, 0.4, 0.25), (0.35, 0.35, 0.38)][int(rng.integers(5))]
+    return Look(
+        light=light,
+        ambient=rng.uniform(0.42, 0.62),
+        exposure=rng.uniform(0.82, 1.18),
+        tint=1 + rng.uniform(-0.04, 0.04, 3) + np.array([0.02, 0.0, -0.03]),
+        floor=(grey, grey * 0.99, grey * 0.93),
+        wall=(white, white, white * 0.97),
+        stripe=stripe,
+        paint=(rng.uniform(0.72, 0.9), rng.uniform(0.6, 0.7), rng.uniform(0.02, 0.15)),
+        line_width_m=rng.uniform(0.09, 0.16),
+        joint_m=rng.uniform(2.5, 5.0),
+        joint_yaw=rng.uniform(0, math.pi / 2),
+        noise=rng.uniform(0.8, 4.0),
+        vignette=rng.uniform(0.0, 0.3),
+        offset=rng.uniform(0, 512, 2),
+    )
+
+
+def _measure(objects: list[SceneObject], picture: Picture, camera: Camera, pose: Pose, min_visible: float) -> None:
+    """Fills in masks, visible shares, image and camera positions; drops what straddles the frame too much."""
+    threshold = MIN_PIXELS * camera.width * camera.height / _REFERENCE_PIXELS
+    for number, thing in enumerate(objects):
+        if thing.kind == "buffer":
+            u, v = thing.footprint.local(*picture.floor_xy)
+            inside = (np.abs(u) <= thing.footprint.length / 2) & (np.abs(v) <= thing.footprint.width / 2) & picture.bare_floor
+            thing.mask, whole = inside & picture.on_floor, int(np.count_nonzero(inside))
+        else:
+            thing.mask, whole = picture.owners == number + 1, int(np.count_nonzero(picture.full[number + 1]))
+        thing.camera_center_m = pose.to_camera(thing.center_m)
+        columns, rows = np.count_nonzero(thing.mask, axis=0), np.count_nonzero(thing.mask, axis=1)
+        pixels = int(rows.sum())
+        if pixels == 0:
+            continue
+        thing.image_xy = float(columns @ np.arange(camera.width)) / pixels, float(rows @ np.arange(camera.height)) / pixels
+        thing.visible_fraction = pixels / max(whole, 1) * _share_in_frame(thing, camera, pose)
+        x, y, z = project(thing.center_m, camera, pose)
+        in_frame = bool(z > 0 and 0 <= x < camera.width and 0 <= y < camera.height)
+        thing.is_region = in_frame and pixels >= threshold and thing.visible_fraction >= min_visible
+
+
+def _share_in_frame(thing: SceneObject, camera: Camera, pose: Pose) -> float:
+    """Share of a grid of points through the object's box that the frame holds."""
+    steps = np.linspace(-0.45, 0.45, 5)
+    length, width, height = thing.size_m
+    heights = steps * height + thing.center_m[2] if height else np.zeros(1)
+    u, v, h = (axis.ravel() for axis in np.meshgrid(steps * length, steps * width, heights))
+    x, y, z = project(np.stack([*thing.footprint.place(u, v), h], axis=-1), camera, pose).T
+    return float(((z > 0) & (x >= 0) & (x < camera.width) & (y >= 0) & (y < camera.height)).mean())

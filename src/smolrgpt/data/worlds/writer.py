@@ -1,0 +1,206 @@
+"""Writes a synthetic set in the official warehouse layout (see ``data/sources/warehouse.py``), plus metric depth, cameras and captions.
+
+    <root>/<split>.json            the four official categories
+    <root>/<split>_warmup.json     what and where single regions are, pairs
+    <root>/<split>_extra.json      width, height, vertical, behind, above
+    <root>/<split>_plain.json      the official four and lengths in people's own words; row["wording"]: known or reserved
+    <root>/<split>_captions.json   one description a scene
+    <root>/<split>/                images, depths, depths_metric, cameras.json, settings.json
+
+While it is being made it is ``<root>/.<split>.partial`` with one record a scene, from which a broken-off run goes on.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from smolrgpt.data.worlds.captions import caption_row
+from smolrgpt.data.worlds.layouts import resolve_layouts
+from smolrgpt.data.worlds.plain import WORDINGS, plain_questions
+from smolrgpt.data.worlds.questions import extra_questions, scene_questions, to_row, warmup_questions
+from smolrgpt.data.worlds.scene import SURROUNDINGS, VIEWS, Scene, generate_scene, random_generator
+from smolrgpt.schema import DataError
+
+#: Rises whenever the same seed gives other pictures or rows, so that an old set is never mistaken for a new one.
+GENERATOR_VERSION = 7
+SETTINGS_FILE = "settings.json"
+_WARMUP_SHARE, _EXTRA_SHARE, _PLAIN_SHARE = 0.75, 0.25, 0.5
+_NAMES = ("", "_warmup", "_extra", "_plain", "_captions")
+
+
+def write_dataset(
+    root: Path | str,
+    split: str,
+    num_scenes: int,
+    seed: int,
+    layouts: str | Sequence[str] = "known",
+    size: tuple[int, int] = (384, 216),
+    questions_per_scene: int = 24,
+    workers: int | None = None,
+    progress: bool = True,
+    view: str = "usual",
+    surroundings: str = "usual",
+) -> Path:
+    """Makes ``<root>/<split>`` and its question files; returns the split's main file. size: width, height in pixels; view, surroundings:
+    names of ``scene.VIEWS`` and ``scene.SURROUNDINGS``.
+
+    Scene k depends on (seed, k) and the settings only: the bytes are the same for any number of workers. A finished set with the same
+    settings is left as it is, a broken-off one is continued; one with other settings is a DataError. Raises ValueError for bad settings.
+    """
+    if num_scenes < 1 or questions_per_scene < 1 or seed < 0:
+        raise ValueError(f"scenes {num_scenes}, questions per scene {questions_per_scene}, seed {seed}; expected >= 1, >= 1 and >= 0")
+    root, names = Path(root), resolve_layouts(layouts)
+    settings = {"version": GENERATOR_VERSION, "num_scenes": num_scenes, "seed": seed, "layouts": list(names), "size": list(size),
+                "questions_per_scene": questions_per_scene}  # fmt: skip
+    for kind, name, known in (("view", view, VIEWS), ("surroundings", surroundings, SURROUNDINGS)):
+        if name not in known:
+            raise ValueError(f"there is no {kind} {name!r}; expected one of {', '.join(known)}")
+        settings |= {} if name == "usual" else {kind: name}
+    folder, partial = root / split, root / f".{split}.partial"
+    if _is_finished(root, split, settings):
+        return root / f"{split}.json"
+    if folder.exists():
+        raise DataError(f"{folder} exists and is no finished set with these settings; remove it or choose another folder")
+    _open_partial(partial, settings)
+    _draw_scenes(partial, settings, workers, progress, split)
+    _join(root, split, partial, settings)
+    return root / f"{split}.json"
+
+
+def _is_finished(root: Path, split: str, settings: dict[str, Any]) -> bool:
+    record = root / split / SETTINGS_FILE
+    complete = record.is_file() and all((root / f"{split}{name}.json").is_file() for name in _NAMES)
+    return complete and json.loads(record.read_text(encoding="utf-8")) == settings
+
+
+def _open_partial(partial: Path, settings: dict[str, Any]) -> None:
+    """Keeps a broken-off run of the same settings, starts over from any other."""
+    record = partial / SETTINGS_FILE
+    if partial.exists() and not (record.is_file() and json.loads(record.read_text(encoding="utf-8")) == settings):
+        shutil.rmtree(partial)
+    for name in ("images", "depths", "depths_metric", "scenes"):
+        (partial / name).mkdir(parents=True, exist_ok=True)
+    record.write_text(json.dumps(settings), encoding="utf-8")
+
+
+def _draw_scenes(partial: Path, settings: dict[str, Any], workers: int | None, progress: bool, split: str) -> None:
+    todo = [k for k in range(settings["num_scenes"]) if not _record(partial, k).is_file()]
+    count = min(workers if workers is not None else os.cpu_count() or 1, max(1, len(todo) // 8))
+    draw = functools.partial(_write_scene, partial=partial, settings=settings)
+    with tqdm(total=len(todo), desc=f"scenes ({split})", unit="scene", file=sys.stderr, disable=not progress) as bar:
+        for _ in _run(draw, todo, count):
+            bar.update()
+
+
+def _run(draw: functools.partial[int], todo: list[int], workers: int) -> Iterator[int]:
+    if workers <= 1:
+        yield from map(draw, todo)
+        return
+    # not fork: the caller may hold torch's threads, which do not survive one
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        try:
+            yield from pool.map(draw, todo, chunksize=4)
+        except BrokenProcessPool as error:
+            raise RuntimeError(
+                "a process that draws scenes has died: out of memory, or a script that does this outside of if __name__ == '__main__'; "
+                "what was drawn is kept, run it again to go on"
+            ) from error
+
+
+def _record(partial: Path, index: int) -> Path:
+    return partial / "scenes" / f"{index:06d}.json"
+
+
+def draw_scene(settings: dict[str, Any], index: int) -> tuple[Scene, np.random.Generator]:
+    """Scene number ``index`` of a set with these settings (``settings.json``), and the generator that its questions are drawn with."""
+    seed, names = settings["seed"], settings["layouts"]
+    rng = random_generator(seed, index, 1)
+    layout = names[int(rng.integers(len(names)))]
+    view, surroundings = VIEWS[settings.get("view", "usual")], SURROUNDINGS[settings.get("surroundings", "usual")]
+    return generate_scene((seed, index), layout, tuple(settings["size"]), view, surroundings), rng
+
+
+def _write_scene(index: int, partial: Path, settings: dict[str, Any]) -> int:
+    """Pictures first, the record last: where there is a record, the scene is complete."""
+    scene, rng = draw_scene(settings, index)
+    stem = f"{index:06d}"
+    _write_pictures(scene, partial, stem)
+    rows = _rows(scene, f"{stem}.png", f"{settings['seed']}/{index}", settings["questions_per_scene"], rng)
+    rows["_plain"] = _plain_rows(scene, f"{stem}.png", settings, index)
+    record = {"image": f"{stem}.png", "camera": _camera(scene), "rows": rows}
+    target = _record(partial, index)
+    temporary = target.with_suffix(".tmp")
+    temporary.write_text(json.dumps(record), encoding="utf-8")
+    temporary.replace(target)
+    return index
+
+
+def _write_pictures(scene: Scene, folder: Path, stem: str) -> None:
+    Image.fromarray(scene.rgb).save(folder / "images" / f"{stem}.png", compress_level=1)
+    depth = scene.depth_m
+    low, high = float(depth.min()), float(depth.max())
+    relative = np.round((depth - low) / max(high - low, 1e-6) * 255).astype(np.uint8)
+    Image.fromarray(relative).save(folder / "depths" / f"{stem}_depth.png", compress_level=1)
+    millimetres = np.clip(np.round(depth * 1000), 1, 65535).astype(np.uint16)
+    Image.fromarray(millimetres).save(folder / "depths_metric" / f"{stem}_depth.png", compress_level=1)
+
+
+def _rows(scene: Scene, image: str, key: str, count: int, rng: np.random.Generator) -> dict[str, list[dict[str, Any]]]:
+    warmup, extra = max(1, round(_WARMUP_SHARE * count)), max(1, round(_EXTRA_SHARE * count))
+    asked = {
+        "": scene_questions(scene, rng, count),
+        "_warmup": warmup_questions(scene, rng, warmup),
+        "_extra": extra_questions(scene, rng, extra),
+    }
+    rows = {
+        name: [to_row(question, image, scene.layout, f"{key}/{name}/{k}", rng) for k, question in enumerate(questions)]
+        for name, questions in asked.items()
+    }
+    identifier = hashlib.md5(f"{key}/caption".encode(), usedforsecurity=False).hexdigest()
+    return {**rows, "_captions": [caption_row(scene, image, identifier, rng)]}
+
+
+def _plain_rows(scene: Scene, image: str, settings: dict[str, Any], index: int) -> list[dict[str, Any]]:
+    """Both wordings, from a stream of their own, so that other questions stay what they were before there were plain ones."""
+    rng, count = random_generator(settings["seed"], index, 2), max(1, round(_PLAIN_SHARE * settings["questions_per_scene"]))
+    rows = []
+    for wording in WORDINGS:
+        for k, question in enumerate(plain_questions(scene, rng, count, wording)):
+            row = to_row(question, image, scene.layout, f"{settings['seed']}/{index}/_plain/{wording}/{k}", rng)
+            rows.append({**row, "wording": wording})
+    return rows
+
+
+def _camera(scene: Scene) -> dict[str, float]:
+    camera = scene.camera
+    focal = {name: round(getattr(camera, name), 4) for name in ("fx", "fy", "cx", "cy")}
+    return {**focal, "width": camera.width, "height": camera.height}
+
+
+def _join(root: Path, split: str, partial: Path, settings: dict[str, Any]) -> None:
+    """One list per kind of question from all scenes, then the folder under its name: a folder without files never looks finished."""
+    records = [json.loads(_record(partial, k).read_text(encoding="utf-8")) for k in range(settings["num_scenes"])]
+    cameras = {record["image"]: record["camera"] for record in records}
+    (partial / "cameras.json").write_text(json.dumps(cameras, indent=0), encoding="utf-8")
+    for name in _NAMES:
+        rows = [row for record in records for row in record["rows"][name]]
+        temporary = root / f".{split}{name}.tmp"
+        temporary.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n", encoding="utf-8")
+        temporary.replace(root / f"{split}{name}.json")
+    partial.replace(root / split)
+    shutil.rmtree(root / split / "scenes")

@@ -1,0 +1,123 @@
+"""Reads answers with two text classifiers, the question router and the answer router; ``train/router.py`` trains them.
+
+The released program of the paper asks both for the category, of the question and of the answer. Where the two agree a 14B language model
+reads the value; where they do not, or the answer is empty, "left" or 1 stands in. Here the label of the answer holds the value too, so that
+no language model is needed:
+
+    left_right right    the region mentioned first is on the right of the one mentioned second
+    count 3             three
+    mcq 1               the answer is the second region in order of first mention
+    distance            metres do not fit into classes: they are read by the rules of ``evaluation/extract.py``
+    unreadable          no answer at all (trained on scrambled ones)
+
+Before it is classified an answer is rewritten so that its regions are called 0, 1, 2... in order of first mention: what a sentence says
+does not depend on the regions' numbers, so the classifier cannot learn them, and reads a region number that no training row had.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from smolrgpt.evaluation.extractors import Row, text_of
+from smolrgpt.tasks.extract import REGION, Answer, extract
+
+logger = logging.getLogger(__name__)
+
+#: The two classifiers; each is a folder with a model, its tokenizer and its labels.
+HEADS = ("question", "answer")
+UNREADABLE = "unreadable"
+#: Longer texts are cut to their end, where the conclusion is, before they are tokenized.
+MAX_CHARS = 20_000
+OPPOSITE = {"left": "right", "right": "left"}
+#: What the released program answers where its routers disagree or the answer is empty.
+PUBLISHED_GUESSES: dict[str, Answer] = {"left_right": "left", "count": 1, "mcq": "1", "distance": 1}
+
+
+def by_mention(text: str) -> tuple[str, list[int]]:
+    """The text with its regions renamed ``[Region 0]``, ``[Region 1]``, ... in order of first mention, and their numbers in that order."""
+    numbers = list(dict.fromkeys(int(number) for number in REGION.findall(text)))
+    return REGION.sub(lambda found: f"[Region {numbers.index(int(found[1]))}]", text), numbers
+
+
+def answer_text(answer: str) -> tuple[str, list[int]]:
+    """What the answer router reads of an answer: ``by_mention`` of its last ``MAX_CHARS`` characters."""
+    return by_mention(answer[-MAX_CHARS:].strip())
+
+
+def is_mirrored(numbers: Sequence[int]) -> bool:
+    """Whether a sentence tells the side of the second region of the question relative to the first, not the other way round."""
+    return len(numbers) == 2 and numbers[0] > numbers[1]
+
+
+def value_of(label: str, question: str, answer: str, numbers: Sequence[int]) -> Answer:
+    """The normalised answer a label of the answer router stands for; numbers: the regions mentioned, in order. None where there is none."""
+    category, _, value = label.partition(" ")
+    if category == "left_right":
+        return OPPOSITE[value] if is_mirrored(numbers) else value
+    if category == "count":
+        return int(value)
+    if category == "mcq":
+        return str(numbers[int(value)]) if int(value) < len(numbers) else None
+    return extract(question, answer, category)
+
+
+class Router:
+    """A sequence classifier of the transformers library, loaded from its folder: texts -> (label, probability in [0, 1])."""
+
+    def __init__(self, folder: str | Path, device: str | None = None, batch_size: int = 32):
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+        if not (Path(folder) / "config.json").is_file():
+            raise ValueError(f"{folder}: no classifier there; 'smolrgpt train-router DATA --out {Path(folder).parent}' trains one")
+        self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self._tokenizer = AutoTokenizer.from_pretrained(folder)
+        self._model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).to(self._device).eval()
+        self._batch_size = batch_size
+
+    @torch.inference_mode()
+    def classify(self, texts: Sequence[str]) -> Iterator[tuple[str, float]]:
+        """Texts are cut at the front to what the model takes."""
+        for start in range(0, len(texts), self._batch_size):
+            batch = self._tokenizer(list(texts[start : start + self._batch_size]), padding=True, truncation=True, return_tensors="pt")
+            probabilities = self._model(**batch.to(self._device)).logits.softmax(-1)  # (B, labels)
+            for probability, index in zip(*(values.tolist() for values in probabilities.max(-1)), strict=True):
+                yield self._model.config.id2label[index], probability
+
+
+class ClassifierExtractor:
+    """The two routers as an extractor of ``evaluation/extractors.py``.
+
+    folder: what ``smolrgpt train-router`` wrote. min_probability: a less certain label of either router is not believed. guess: answer as
+    the released program does (``PUBLISHED_GUESSES``) where the routers disagree or read nothing, instead of counting the row as unreadable:
+    some guesses are right, so say so beside a score made with it. Raises ValueError when a classifier is absent.
+    """
+
+    def __init__(self, folder: str | Path, min_probability: float = 0.5, guess: bool = False, device: str | None = None):
+        self._routers = {head: Router(Path(folder) / head, device) for head in HEADS}
+        self._min_probability, self._guess = min_probability, guess
+
+    def __call__(self, rows: Sequence[Row]) -> list[Answer]:
+        """Which category a row has is the question router's verdict; the row's own is not looked at."""
+        questions, answers = ([text_of(row, field) for row in rows] for field in HEADS)
+        read = [answer_text(answer) for answer in answers]
+        asked = self._labels("question", [question[-MAX_CHARS:] for question in questions])
+        given = self._labels("answer", [text for text, _ in read])
+        values: list[Answer] = []
+        for question, answer, (text, numbers), category, label in zip(questions, answers, read, asked, given, strict=True):
+            agree = bool(text) and category == label.partition(" ")[0]
+            values.append(value_of(label, question, answer, numbers) if agree else None)
+        if not self._guess:
+            return values
+        if guessed := sum(value is None for value in values):
+            logger.warning("guessed %d of %d answers as the released program does", guessed, len(values))
+        return [PUBLISHED_GUESSES.get(category, 1) if value is None else value for category, value in zip(asked, values, strict=True)]
+
+    def _labels(self, head: str, texts: Sequence[str]) -> list[str]:
+        """Of every text, the label, or "unreadable" where the router is unsure."""
+        found = tqdm(self._routers[head].classify(texts), f"{head} router", total=len(texts), unit="row", disable=None)
+        return [label if probability >= self._min_probability else UNREADABLE for label, probability in found]

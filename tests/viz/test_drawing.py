@@ -1,0 +1,117 @@
+"""Overlays keep every region visible and numbered; captions wrap; the curve is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFont
+
+from smolrgpt.data.regions import from_mask
+from smolrgpt.schema import DepthMap
+from smolrgpt.viz.drawing import _wrap, depth_picture, draw_regions, mask_border, number_regions, plot_curve, region_colour
+
+
+def _mask(top: int, left: int, side: int = 30, shape: tuple[int, int] = (90, 160)) -> np.ndarray:
+    mask = np.zeros(shape, dtype=bool)
+    mask[top : top + side, left : left + side] = True
+    return mask
+
+
+@pytest.mark.parametrize("background", [(0, 0, 0), (255, 255, 255), (128, 128, 128), region_colour(0)])
+def test_a_region_is_tinted_numbered_and_nothing_else_changes(background: tuple[int, int, int]) -> None:
+    picture = draw_regions(Image.new("RGB", (1280, 720), background), [_mask(200, 300, 200, (720, 1280))])
+    assert picture.size == (1280, 720)
+    pixels = np.asarray(picture).astype(int)
+    assert (pixels[:190] == background).all()
+    assert (pixels[200, 310] == region_colour(0)).all()  # the outline has the full colour
+    tag = pixels[280:320, 380:420].reshape(-1, 3)
+    assert {(0, 0, 0), (255, 255, 255)} <= set(map(tuple, tag.tolist()))  # its rim stands out on any background
+
+
+def test_run_lengths_and_masks_draw_the_same_and_the_input_stays() -> None:
+    image = Image.new("RGB", (160, 90), (90, 90, 90))
+    masks = [_mask(10, 10), _mask(20, 25), _mask(40, 100)]
+    first, second = draw_regions(image, masks), draw_regions(image, [from_mask(mask) for mask in masks])
+    assert first.size == (640, 360)  # small pictures are enlarged so that the numbers can be read
+    assert np.array_equal(np.asarray(first), np.asarray(second))
+    assert (np.asarray(image) == 90).all()
+
+
+def test_depth_stands_beside_and_the_caption_below() -> None:
+    image, depth = Image.new("RGB", (640, 360)), DepthMap(np.linspace(1, 9, 640 * 360, dtype=np.float32).reshape(360, 640), "metric")
+    rows = [
+        {"question": "<image>\nIs <mask> left?", "answer": "left", "truth": "left", "right": True},
+        {"question": "How far?", "answer": "2"},
+    ]
+    picture = draw_regions(image, [_mask(0, 0)], depth=depth, answer=rows)
+    assert picture.width == 1280
+    assert picture.height > 360
+    assert draw_regions(image, [], answer="first\nsecond").height > 360
+
+
+def test_degenerate_regions_and_pictures_do_not_crash() -> None:
+    for size in [(1, 1), (3, 400), (400, 3)]:
+        whole = np.ones((size[1], size[0]), dtype=bool)
+        draw_regions(Image.new("L", size), [whole, np.zeros_like(whole)], labels=["a very long label", "x"], answer="x" * 500)
+
+
+def test_wrong_numbers_of_labels_are_errors() -> None:
+    with pytest.raises(ValueError, match="1 labels were given for 2 regions"):
+        draw_regions(Image.new("RGB", (160, 90)), [_mask(0, 0), _mask(5, 5)], labels=["a"])
+    with pytest.raises(ValueError, match="2 labels for 1 <mask>"):
+        number_regions("Where is <mask>?", ["3", "4"])
+
+
+def test_questions_name_the_numbers_in_the_picture() -> None:
+    assert number_regions("<image>\nIs <mask> left of <mask>?") == "Is [Region 0] left of [Region 1]?"
+    assert number_regions("Is <mask> left of <mask>?", [5, 2]) == "Is [Region 5] left of [Region 2]?"
+
+
+def test_the_first_32_colours_differ() -> None:
+    colours = np.array([region_colour(index) for index in range(32)])
+    distances = np.abs(colours[:, None] - colours[None]).sum(-1) + 999 * np.eye(32)
+    assert distances.min() >= 20
+
+
+def test_near_is_bright_and_missing_depth_is_grey() -> None:
+    values = np.tile(np.linspace(1, 9, 50, dtype=np.float32), (20, 1))
+    values[:5] = np.nan
+    pixels = np.asarray(depth_picture(DepthMap(values, "metric"))).astype(int)
+    assert pixels[10, 2].sum() > pixels[10, 25].sum() > pixels[10, 47].sum()
+    assert (pixels[:5] == pixels[0, 0]).all()
+    depth_picture(DepthMap(np.full((4, 4), np.nan, dtype=np.float32), "relative"))
+    depth_picture(DepthMap(np.ones((4, 4), dtype=np.float32), "relative"))
+
+
+def test_an_outline_lies_inside_its_mask_and_leaves_the_rest() -> None:
+    mask = _mask(20, 20, 10)
+    border = mask_border(mask, 2)
+    assert not (border & ~mask).any()
+    assert (mask & ~border).sum() == 6 * 6
+
+
+def test_wrapped_lines_fit_and_keep_every_letter() -> None:
+    font = ImageFont.load_default(14)
+    text = "How far is " + "verylongword" * 20 + " from the pallet?"
+    lines = _wrap(text, font, 200)
+    assert all(font.getlength(line) <= 200 for line in lines)
+    assert "".join(lines).replace(" ", "") == text.replace(" ", "")
+
+
+def test_the_curve_is_drawn(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    rows = [
+        {"minutes": 1.0, "S1": 30.0, "accuracy": {"count": 20.0}},
+        {"minutes": 2.0, "stage": "align", "event": "stage ends"},
+        {"minutes": 3.0, "S1": 40},
+    ]
+    path = plot_curve(rows, tmp_path / "curve.png")
+    with Image.open(path) as picture:
+        assert min(picture.size) > 300
+    watched = [*rows, {"minutes": 3.0, "signatures": {"depth_permuted": 1.3, "text_loss": 4.0}}]
+    with Image.open(path) as plain, Image.open(plot_curve(watched, tmp_path / "watched.png")) as picture:
+        assert picture.height > plain.height
+    with pytest.raises(ValueError, match="has an S1"):
+        plot_curve(rows[1:2], path)
