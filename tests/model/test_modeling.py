@@ -544,7 +544,7 @@ def test_loss_is_the_mean_over_labelled_tokens(tiny_model, tiny_batch) -> None:
 @both_fusions
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 def test_training_without_padding_changes_nothing(tiny_config, tiny_batch, attention, changes) -> None:
-    """Packed and padded rows give the same loss and gradients."""
+    """TarMember and padded rows give the same loss and gradients."""
     config = tiny_config(**changes)
     results = []
     for packed in (True, False):

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from smolrgpt.data.io import open_file, read_picture
-from smolrgpt.schema import DataError, DepthKind, DepthMap, Packed, brief
+from smolrgpt.schema import DataError, DepthKind, DepthMap, TarMember, brief
 
 Polarity = Literal["dark", "bright"]
 
@@ -26,7 +26,7 @@ _ALL_16_BIT = np.arange(1 << 16, dtype=np.uint16)
 
 
 def load_depth(
-    path: Path | Packed | str, *, near: Polarity = "dark", kind: DepthKind | None = None, scale_m: float | None = None
+    path: Path | TarMember | str, *, near: Polarity = "dark", kind: DepthKind | None = None, scale_m: float | None = None
 ) -> DepthMap:
     """Read a depth file; arguments as in ``depth_from_array``. Raises DataError naming the file."""
     suffix = Path(str(path)).suffix.lower()
@@ -114,7 +114,7 @@ def _two_dimensional(values: np.ndarray) -> np.ndarray:
     return values
 
 
-def _read_npy(path: Path | Packed | str) -> np.ndarray:
+def _read_npy(path: Path | TarMember | str) -> np.ndarray:
     try:
         with open_file(path) as file:
             return np.asarray(np.load(file, allow_pickle=False))

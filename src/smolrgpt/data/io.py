@@ -11,15 +11,15 @@ from typing import BinaryIO
 
 from PIL import Image, ImageOps
 
-from smolrgpt.schema import DataError, Packed, brief
+from smolrgpt.schema import DataError, TarMember, brief
 
 #: What Pillow's decoders raise on damaged files (``UnidentifiedImageError`` is an OSError, so is a truncated PNG or JPEG).
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, struct.error, zlib.error, MemoryError)
 
 
-def open_file(source: Path | Packed | str) -> BinaryIO:
+def open_file(source: Path | TarMember | str) -> BinaryIO:
     """The bytes of a file, also of one in an archive. Raises DataError naming it when it is not there."""
-    if not isinstance(source, Packed):
+    if not isinstance(source, TarMember):
         try:
             exists = Path(source).is_file()
         except (OSError, ValueError):  # too long a name, or one with a null character
@@ -38,7 +38,7 @@ def open_file(source: Path | Packed | str) -> BinaryIO:
     return io.BytesIO(found)
 
 
-def read_picture(path: Path | Packed | str) -> Image.Image:
+def read_picture(path: Path | TarMember | str) -> Image.Image:
     """Open and fully decode the first frame of a picture, turned upright by its EXIF orientation.
 
     Depth maps and masks go through the same function, so what belongs together turns together. The mode is the file's own.
@@ -56,7 +56,7 @@ def read_picture(path: Path | Packed | str) -> Image.Image:
         raise DataError(f"{brief(path, 200)}: {_damaged(error)}") from error
 
 
-def picture_size(path: Path | Packed | str) -> tuple[int, int]:
+def picture_size(path: Path | TarMember | str) -> tuple[int, int]:
     """(width, height) of a picture as ``read_picture`` gives it, from its header. Raises DataError naming the file."""
     try:
         with open_file(path) as file, warnings.catch_warnings():

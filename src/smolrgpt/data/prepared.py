@@ -26,7 +26,7 @@ from tqdm import tqdm
 from smolrgpt.data.io import open_file
 from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.regions import to_rle
-from smolrgpt.schema import Camera, DataError, Packed, Region, Sample
+from smolrgpt.schema import Camera, DataError, Region, Sample, TarMember
 
 logger = logging.getLogger(__name__)
 
@@ -113,15 +113,15 @@ class Prepared(Sequence[Sample]):
     def _below_root(self, text: str) -> str:
         return f"{self.root}/{text.removeprefix(_ROOT)}" if text.startswith(_ROOT) else text
 
-    def _file(self, text: str | None) -> Path | Packed | None:
+    def _file(self, text: str | None) -> Path | TarMember | None:
         if text is None or not text.startswith(_PACK):
             return None if text is None else Path(self._below_root(text))
         return _packed(text, self.folder)
 
 
-def _packed(text: str, folder: Path) -> Packed:
+def _packed(text: str, folder: Path) -> TarMember:
     archive, offset, size, name = text.removeprefix(_PACK).rsplit(":", 3)
-    return Packed(folder / archive, name, int(offset), int(size))
+    return TarMember(folder / archive, name, int(offset), int(size))
 
 
 def _as_it_is(value: Any) -> Any:
@@ -160,7 +160,7 @@ def _row(sample: Sample, root: str | None) -> dict[str, Any]:
 
 
 def _place(sample: Sample, file: Any, root: str | None) -> str:
-    if isinstance(file, Packed):
+    if isinstance(file, TarMember):
         return f"{_PACK}{file.archive}:{file.offset}:{file.size}:{file.name}"
     if not isinstance(file, Path):
         raise DataError(f"sample {sample.id!r} holds its picture or depth itself; expected the path of a file")
@@ -247,14 +247,14 @@ class _Pack:
         image, depth = self.known[key]
         return replace(sample, image=image, depth=depth)
 
-    def _write(self, stem: str, contents: tuple[str, bytes] | None) -> Packed | None:
+    def _write(self, stem: str, contents: tuple[str, bytes] | None) -> TarMember | None:
         if contents is None:
             return None
         entry = tarfile.TarInfo(stem + contents[0])
         entry.size = len(contents[1])
         offset = self.archive.offset + tarfile.BLOCKSIZE  # after the header, one block for a name this short
         self.archive.addfile(entry, io.BytesIO(contents[1]))
-        return Packed(Path(self.name), entry.name, offset, entry.size)
+        return TarMember(Path(self.name), entry.name, offset, entry.size)
 
 
 def _contents(file: Any) -> tuple[str, bytes] | None:

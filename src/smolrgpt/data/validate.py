@@ -24,7 +24,7 @@ from tqdm import tqdm
 from smolrgpt.data.geometry import same_aspect
 from smolrgpt.data.loading import SkipLog, load_image, load_sample_depth
 from smolrgpt.data.regions import area
-from smolrgpt.schema import DataError, Packed, Region, Sample
+from smolrgpt.schema import DataError, Region, Sample, TarMember
 
 #: Problem -> what it counts and what becomes of it in training. First the readers' reasons.
 PROBLEMS: dict[str, str] = {
@@ -233,7 +233,7 @@ def check_image(samples: Sequence[Sample]) -> _Checked:
 
 def _check_depth(sample: Sample, size: tuple[int, int] | None, problems: SkipLog) -> str | None:
     """The map's kind, "unreadable", or None when there is no map."""
-    name = str(sample.depth) if isinstance(sample.depth, (Path, Packed)) else f"depth of {sample.image_key}"
+    name = str(sample.depth) if isinstance(sample.depth, (Path, TarMember)) else f"depth of {sample.image_key}"
     try:
         depth = load_sample_depth(sample)
     except DataError as error:

@@ -38,12 +38,12 @@ from smolrgpt.inference.generation import (
 )
 from smolrgpt.model.processing_smolrgpt import TURN_END
 from smolrgpt.precision import best_dtype
-from smolrgpt.schema import Camera, DataError, DepthMap, Packed, Region, Sample
+from smolrgpt.schema import Camera, DataError, DepthMap, Region, Sample, TarMember
 from smolrgpt.tasks.extract import SIZES, extract, infer_category
 from smolrgpt.tasks.region_text import REGION_NUMBERS, how_to_mention, read_mentions
 
-ImageLike = Path | Packed | str | Image.Image | np.ndarray
-DepthLike = Path | Packed | str | Image.Image | np.ndarray | DepthMap
+ImageLike = Path | TarMember | str | Image.Image | np.ndarray
+DepthLike = Path | TarMember | str | Image.Image | np.ndarray | DepthMap
 #: A box (x0, y0, x1, y1) in pixels, a mask array (H, W), a mask picture, COCO run lengths or a Region.
 RegionLike = Region | Sequence[float] | np.ndarray | Path | str | Mapping[str, Any]
 #: A Camera, or fx, fy, cx, cy in pixels of the image.
@@ -600,7 +600,7 @@ def as_image(image: ImageLike) -> Image.Image:
         if image.dtype != np.uint8 or image.ndim not in (2, 3):
             raise DataError(f"the image is {image.dtype} {image.shape}; expected uint8 (H, W, 3)")
         image = Image.fromarray(image)
-    if not isinstance(image, (Image.Image, str, Path, Packed)):
+    if not isinstance(image, (Image.Image, str, Path, TarMember)):
         raise DataError(f"the image is a {type(image).__name__}; expected a path, a picture or an array of uint8 (H, W, 3)")
     return to_rgb(image if isinstance(image, Image.Image) else read_picture(image))
 
@@ -613,7 +613,7 @@ def as_depth(depth: DepthLike | None, near: Polarity = "dark") -> DepthMap | Non
         return depth_from_array(depth, near=near)
     if isinstance(depth, Image.Image):
         return depth_from_picture(depth, near=near)
-    if not isinstance(depth, (str, Path, Packed)):
+    if not isinstance(depth, (str, Path, TarMember)):
         raise DataError(f"depth is a {type(depth).__name__}; expected a path, a picture, an array (H, W) or a DepthMap")
     return load_depth(depth, near=near)
 

@@ -15,7 +15,7 @@ from typing import Any
 from PIL import Image
 
 from smolrgpt.data.loading import SkipLog, load_image, load_sample_depth
-from smolrgpt.schema import DataError, Packed, Region, Sample
+from smolrgpt.schema import DataError, Region, Sample, TarMember
 from smolrgpt.viz.drawing import draw_regions, ink_on, number_regions, region_colour
 
 #: Pictures are shrunk to this long side before regions are drawn, so that outlines stay visible.
@@ -177,7 +177,7 @@ def _article(card: Card) -> str:
     pictures = figure(card.picture, f"picture {sample.id}") + (figure(card.depth, f"depth {sample.id}") if card.depth else "")
     short = "" if sample.normalized_answer is None else f'<span class="short">{html.escape(str(sample.normalized_answer))}</span>'
     answer = f'<p class="answer">{with_chips(sample.answer)} {short}</p>' if sample.answer or short else '<p class="note">no answer</p>'
-    name = html.escape(sample.image.name) if isinstance(sample.image, (Path, Packed)) else ""
+    name = html.escape(sample.image.name) if isinstance(sample.image, (Path, TarMember)) else ""
     about = f"<b>{html.escape(sample.category or 'no category')}</b> {name} <code>{html.escape(sample.id)}</code>"
     return (
         f'<article><div class="pictures">{pictures}</div><div class="text"><p class="about">{about}</p>'
