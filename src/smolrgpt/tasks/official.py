@@ -1,0 +1,69 @@
+"""The question forms of the official warehouse data set, as frames with slots.
+
+``wordings/official.json`` holds, for each category, groups of frames that ask for the same relation. A group's frames, each with every
+combination of its sides, are the templates of the data set: 27 of left_right, 84 of count, 73 of mcq and 228 of distance. The oddities
+of the data set are kept: "left most", a capital "Which" within a sentence, and "From leftmostthe given buffer masks ... in the left
+buffer zone", which asks about the buffer that is named before "the".
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+#: Slots of a frame that hold an object with its noun, a list of masks, and a single mask.
+OBJECT_SLOTS = ("a", "b", "c")
+LIST_SLOTS = ("buffers", "pallets", "shelves", "transporters")
+MASK_SLOTS = ("shelf", "transporter")
+_OBJECT = re.compile(r"\b(?:the )?(?:shelf|shelves|transporter) \[MASKS\]")
+
+
+@dataclass(frozen=True)
+class OfficialForm:
+    """One official question form.
+
+    Attributes:
+        category: the data set's category: left_right, count, mcq or distance.
+        relation: what has to be found in the scene, such as ``pallet_to_shelf``; unique within a category.
+        frame: the sentence with ``{slots}`` for objects and masks; the sides are filled in.
+        sides: slot -> the words of the side, such as "leftmost", "left-hand", "left or right"; empty where the form has none.
+    """
+
+    category: str
+    relation: str
+    frame: str
+    sides: Mapping[str, str]
+
+    @property
+    def template(self) -> str:
+        """The form as the data set's statistics write it: OBJ for "the <noun> <mask>", [MASKS] for masks alone."""
+        slots = dict.fromkeys(OBJECT_SLOTS, "OBJ") | dict.fromkeys(LIST_SLOTS + MASK_SLOTS, "[MASKS]")
+        return _OBJECT.sub("OBJ", self.frame.format(**slots))
+
+
+@functools.cache
+def official_forms() -> tuple[OfficialForm, ...]:
+    """Return all official question forms, in the order of the file."""
+    groups = json.loads((Path(__file__).parent / "wordings" / "official.json").read_text(encoding="utf-8"))
+    return tuple(
+        OfficialForm(category, group["relation"], _with_sides(frame, sides), sides)
+        for category, members in groups.items()
+        for group in members
+        for frame in group["frames"]
+        for sides in _combinations(group["sides"])
+    )
+
+
+def _combinations(sides: Mapping[str, list[str]]) -> list[dict[str, str]]:
+    return [dict(zip(sides, words, strict=True)) for words in itertools.product(*sides.values())]
+
+
+def _with_sides(frame: str, sides: Mapping[str, str]) -> str:
+    for slot, words in sides.items():
+        frame = frame.replace(f"{{{slot}}}", words)
+    return frame
