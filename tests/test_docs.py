@@ -63,6 +63,9 @@ def test_every_command_and_option_in_the_docs_exists() -> None:
             assert all(target in targets for target in words[1:] if "=" not in target and not target.startswith("-")), (page, words)
         elif words[0] == "python" and words[1].endswith(".py"):
             assert (ROOT / words[1]).is_file(), (page, words)
+        elif words[:2] == ["python", "-m"] and words[2].startswith(("benchmarks.", "tools.", "experiments.")):
+            assert (ROOT / words[2].replace(".", "/")).with_suffix(".py").is_file(), (page, words)
+            count += 1
         elif words[0] == "pytest":
             assert all((ROOT / word).exists() for word in words[1:] if not word.startswith("-")), (page, words)
     assert count > 60

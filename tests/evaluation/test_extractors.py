@@ -141,7 +141,7 @@ def test_wrong_names_and_options_are_told(specs: list[str], message: str) -> Non
 
 
 def test_a_missing_classifier_says_how_to_train_one(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="train-router"):
+    with pytest.raises(ValueError, match="train_router"):
         make_extractors([f"classifier:folder={tmp_path}"])
 
 

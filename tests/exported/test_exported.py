@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from smolrgpt.apps import bench
+from benchmarks import answering
 from smolrgpt.cli import main as cli
 from smolrgpt.inference.exported import FORMATS, ExportedSmolRGPT, export
 from smolrgpt.inference.predictor import EXPORT_RECORD, Predictor
@@ -49,7 +49,7 @@ def folders(nano, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def asked():
-    return bench.questions(3, 9, (192, 108))
+    return answering.questions(3, 9, (192, 108))
 
 
 @pytest.mark.parametrize("format", EXACT)

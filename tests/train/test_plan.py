@@ -17,8 +17,8 @@ from smolrgpt.train import plan as planning
 from smolrgpt.train import recipes, trainer
 from smolrgpt.train.config import ModelSpec
 from smolrgpt.train.optim import apply_rates
-from smolrgpt.train.real_weights import VIT_CONFIG
 from smolrgpt.train.tokenizer import SPECIAL_TOKENS, train_tokenizer
+from tools.real_weights import VIT_CONFIG
 
 WIDE = {
     "vision_config": {"model_type": "siglip_vision_model", "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2}

@@ -20,11 +20,11 @@ from smolrgpt.data.worlds import write_dataset
 from smolrgpt.inference.predictor import Predictor
 from smolrgpt.model import SmolRGPTImageProcessor
 from smolrgpt.train import recipes, trainer
-from smolrgpt.train.bundle import bundle
 from smolrgpt.train.config import ModelSpec, Run, Stage, SyntheticData
 from smolrgpt.train.lora import ADAPTERS
 from smolrgpt.train.recipes import ALL, LANGUAGE, VISION, nano_blind
 from smolrgpt.train.tokenizer import train_tokenizer
+from tools.bundle import bundle
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,6 @@ import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -645,7 +644,7 @@ def train(
     from smolrgpt.train.recipes import RECIPES
 
     if recipe not in RECIPES:
-        other = "the classifiers that read answers are trained by 'smolrgpt train-router DATA --out FOLDER'"
+        other = "the classifiers that read answers are trained by 'python -m experiments.train_router DATA --out FOLDER'"
         raise ValueError(f"no recipe {recipe!r}; expected one of {', '.join(RECIPES)}; {other}")
     given = {"quick": quick or None, "stage": stage, "data_root": data_root, "out": out, "seed": seed}
     try:
@@ -701,72 +700,6 @@ def ablate(
 
 
 @app.command()
-def bench(
-    model: Annotated[
-        str, typer.Argument(metavar="[MODEL]", help="'paper' (random weights of the published shapes), 'nano', a folder or an id.")
-    ] = "paper",
-    training: Annotated[bool, typer.Option("--training", help="Time steps of the third stage of training instead of answers.")] = False,
-    scaling: Annotated[
-        bool, typer.Option("--scaling", help="Time what the cost of answers grows with; with --out FILE.json, FILE.png shows it.")
-    ] = False,
-    images: Annotated[int | None, typer.Option(min=1, help="Pictures asked about (10); with --training, in a step (1).")] = None,
-    questions: Annotated[int | None, typer.Option(min=1, help="Questions about them, of 2 to 13 regions (64; in a step: 4).")] = None,
-    baseline_questions: Annotated[int, typer.Option(min=1, help="How many of them the released way answers; it is slow.")] = 2,
-    way: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="Only this way: released, engine, 'openvino int8'...; of training 'released, float32', ours..."),
-    ] = None,
-    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 = all cores.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Also write the JSON to this file.")] = None,
-    against: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="An earlier --out: exit with 1 when a ratio is less than half of its, three times in a row."),
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Time a model beside what this machine could do, and beside the released way of using it.
-
-    Ratios are within one run, so other work on the machine should rest meanwhile.
-
-    \b
-    smolrgpt bench                               # the published shapes: 6 GB of memory, two minutes on two cores
-    smolrgpt bench nano --questions 200 --baseline-questions 5
-    smolrgpt bench --way engine --way "openvino int8"     # beside the model exported
-    smolrgpt bench --training                    # the published shapes: 17 GB of memory, five minutes
-    smolrgpt bench nano --scaling                # against batch size, images, questions, regions, words, tokens
-    """
-    from smolrgpt.apps import bench as answering
-    from smolrgpt.apps import bench_scaling as growing
-    from smolrgpt.apps import bench_training as learning
-
-    if training and scaling:
-        raise ValueError("--training and --scaling are two things; name one")
-    earlier = None if against is None else json.loads(against.read_text(encoding="utf-8"))
-    if training:
-        shown = images or 1
-        step = learning.Setting(model, shown, max(1, (questions or 4 * shown) // shown), threads=threads)
-        measure, text = partial(learning.bench_training, step, way or list(learning.WAYS)), learning.render
-    elif scaling:
-        measure, text = partial(growing.scaling, model, threads=threads), growing.render
-    else:
-        asked = answering.Setting(model, images or 10, questions or 64, baseline_questions, threads)
-        measure, text = partial(answering.bench, asked, way or list(answering.WAYS)), answering.render
-    result, slower = answering.unless_halved(measure, earlier)
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = out.with_name(out.name + ".writing")
-        temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-        temporary.replace(out)
-        if scaling:
-            growing.draw(result, out.with_suffix(".png"))
-    print(json.dumps(result) if as_json else text(result))
-    for line in slower:
-        print(line, file=sys.stderr)
-    if slower:
-        raise typer.Exit(1)
-
-
-@app.command()
 def export(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A bundled name, a folder or a hub id.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the exported model; made if it is not there.")],
@@ -817,47 +750,6 @@ def convert(
         raise ValueError(f"{released}: no config.json there; expected the folder of a released checkpoint")
     convert_released(released, out)
     print(f"wrote {out}; next: smolrgpt ask IMAGE QUESTION --model {out}", file=sys.stderr)
-
-
-@app.command()
-def train_router(
-    data: Annotated[
-        Path,
-        typer.Argument(metavar="DATA", help="Folder of a data set, or a file of rows with question, answer, category, normalized_answer."),
-    ],
-    out: Annotated[Path, typer.Option(help="Folder of the two classifiers.")],
-    base: Annotated[str, typer.Option(help="Sequence classifier to start from: a hub id, a folder, or 'tiny' (from nothing, offline).")] = (
-        "allenai/longformer-base-4096"
-    ),
-    source: Annotated[str, typer.Option(help="Which data set DATA is; see 'smolrgpt data --help'.")] = "warehouse",
-    split: Annotated[str, typer.Option(help="Which split of it.")] = "train",
-    style: Annotated[str, typer.Option(help="How its answers are written: official, brief or steps.")] = "official",
-    max_steps: Annotated[int, typer.Option(min=1, help="Steps of each classifier.")] = 500,
-    batch_size: Annotated[int, typer.Option(min=1, help="Texts a step.")] = 32,
-    learning_rate: Annotated[float | None, typer.Option(help="By default 2e-5, and 3e-3 for 'tiny'.")] = None,
-    held_out: Annotated[float, typer.Option(help="Share of the texts that is never trained on, for the accuracy.")] = 0.1,
-    max_tokens: Annotated[int, typer.Option(min=8, help="Longer texts lose their front.")] = 512,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of weights, order and held-out texts.")] = 0,
-    resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on with an interrupted run in OUT.")] = True,
-    as_json: Json = False,
-) -> None:
-    """Train the classifiers that read answers (the extractor 'classifier').
-
-    One tells the category of a question, the other the category and the value of an answer.
-
-    \b
-    smolrgpt train-router data/warehouse --base tiny --out runs/router
-    smolrgpt evaluate nano data/val --extractor self --extractor classifier:folder=runs/router
-    """
-    if importlib.util.find_spec("accelerate") is None or importlib.util.find_spec("datasets") is None:
-        raise ImportError("training needs more packages: pip install 'smolrgpt[train]'")
-    from smolrgpt.train import router
-
-    settings = router.RouterSettings(base, max_steps, batch_size, learning_rate, held_out=held_out, max_tokens=max_tokens, seed=seed)
-    metrics = router.train_routers(router.load_rows(data, source, split, style), out, settings, resume)
-    lines = [f"  {name:<12} {found['accuracy']:6.2f} % of {found['num_held_out']} held-out rows" for name, found in metrics.items()]
-    print(json.dumps(metrics) if as_json else "\n".join(lines))
-    print(f"wrote {out}; next: smolrgpt evaluate MODEL DATA --extractor classifier:folder={out}", file=sys.stderr)
 
 
 app.command()(serve_cli.demo)

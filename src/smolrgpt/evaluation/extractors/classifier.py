@@ -1,4 +1,4 @@
-"""Reads answers with two text classifiers, the question router and the answer router; ``train/router.py`` trains them.
+"""Reads answers with two text classifiers, the question router and the answer router; ``experiments/train_router.py`` trains them.
 
 The released program of the paper asks both for the category, of the question and of the answer. Where the two agree a 14B language model
 reads the value; where they do not, or the answer is empty, "left" or 1 stands in. Here the label of the answer holds the value too, so that
@@ -73,7 +73,8 @@ class Router:
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
         if not (Path(folder) / "config.json").is_file():
-            raise ValueError(f"{folder}: no classifier there; 'smolrgpt train-router DATA --out {Path(folder).parent}' trains one")
+            command = f"python -m experiments.train_router DATA --out {Path(folder).parent}"
+            raise ValueError(f"{folder}: no classifier there; '{command}' trains one")
         self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self._tokenizer = AutoTokenizer.from_pretrained(folder)
         self._model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).to(self._device).eval()
@@ -92,9 +93,9 @@ class Router:
 class ClassifierExtractor:
     """The two routers as an extractor of ``evaluation/extractors.py``.
 
-    folder: what ``smolrgpt train-router`` wrote. min_probability: a less certain label of either router is not believed. guess: answer as
-    the released program does (``PUBLISHED_GUESSES``) where the routers disagree or read nothing, instead of counting the row as unreadable:
-    some guesses are right, so say so beside a score made with it. Raises ValueError when a classifier is absent.
+    folder: what ``python -m experiments.train_router`` wrote. min_probability: a less certain label of either router is not believed.
+    guess: answer as the released program does (``PUBLISHED_GUESSES``) where the routers disagree or read nothing, instead of counting the
+    row as unreadable: some guesses are right, so say so beside a score made with it. Raises ValueError when a classifier is absent.
     """
 
     def __init__(self, folder: str | Path, min_probability: float = 0.5, guess: bool = False, device: str | None = None):

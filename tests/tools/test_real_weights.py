@@ -11,7 +11,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, Dinov2Config, Dinov2Model, PreTrainedTokenizerFast
 
-from smolrgpt.train import real_weights
+from tools import real_weights
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "weights"
 #: Today's names -> those of the exporting release.

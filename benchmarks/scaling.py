@@ -16,7 +16,8 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from smolrgpt.apps.bench import PICTURE, SCENE_SEED, about_machine, load_model, peak_bytes
+from benchmarks.answering import PICTURE, SCENE_SEED, about_machine, load_model, peak_bytes
+from benchmarks.output import make_parser, report
 from smolrgpt.data.worlds.scene import Scene, generate_scene
 from smolrgpt.evaluation.report.markdown import table
 from smolrgpt.inference.predictor import Predictor
@@ -133,3 +134,20 @@ def draw(result: Mapping[str, Any], path: Path) -> Path:
         name: [(point["value"], point["questions"] / point["seconds"]) for point in curve] for name, curve in result["curves"].items()
     }
     return plot_scaling(points, {name: about for name, (_, about) in FACTORS.items()}, path)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; ``arguments`` defaults to ``sys.argv``."""
+    parser = make_parser("scaling", f"{__doc__}\nWith --out FILE.json, FILE.png shows the curves.")
+    parser.add_argument("model", nargs="?", default="paper", help="'paper', 'nano', a folder or a hub id (default: paper)")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: all cores")
+    given = parser.parse_args(arguments)
+    result = scaling(given.model, threads=given.threads)
+    if given.out is not None:
+        given.out.parent.mkdir(parents=True, exist_ok=True)
+        draw(result, given.out.with_suffix(".png"))
+    report(result, given, render)
+
+
+if __name__ == "__main__":
+    main()

@@ -52,9 +52,7 @@ def sound(tmp_path: Path) -> Path:
 
 # ------------------------------------------------------------------------------------------------------------------------- help
 def test_help_is_instant_and_lists_every_command(command) -> None:
-    code = (
-        "import sys; from smolrgpt.apps import data_cli; print([m for m in ('torch', 'transformers', 'numpy', 'PIL') if m in sys.modules])"
-    )
+    code = "import sys; from smolrgpt.cli import data; print([m for m in ('torch', 'transformers', 'numpy', 'PIL') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
     status, out, _ = command("data", "--help")
     assert status == 0 and all(name in out for name in COMMANDS)

@@ -13,6 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import LongformerConfig, LongformerForSequenceClassification, TrainerCallback, TrainerControl
 
+from experiments import train_router as router
+from experiments.train_router import RouterSettings, answer_label, labelled, load_rows, train_routers
 from smolrgpt.cli import main as cli
 from smolrgpt.evaluation.extractors.classifier import (
     HEADS,
@@ -25,8 +27,6 @@ from smolrgpt.evaluation.extractors.classifier import (
 )
 from smolrgpt.schema import DataError
 from smolrgpt.tasks.extract import REGION
-from smolrgpt.train import router
-from smolrgpt.train.router import RouterSettings, answer_label, labelled, load_rows, train_routers
 
 NUMBERS = ("one", "two", "three")
 QUESTIONS = {
@@ -213,7 +213,7 @@ def test_an_unsure_router_reads_nothing(trained: tuple[Path, dict[str, Any]]) ->
 def test_the_commands_train_and_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "rows.json").write_text(json.dumps(_rows(range(4))))
     options = ["--base", "tiny", "--max-steps", "2", "--max-tokens", "32", "--out", str(tmp_path / "router"), "--json"]
-    cli.app(["train-router", str(tmp_path / "rows.json"), *options], standalone_mode=False)
+    router.main([str(tmp_path / "rows.json"), *options])
     assert set(json.loads(capsys.readouterr().out)) == set(HEADS)
     readers = ["--with", f"classifier:folder={tmp_path / 'router'}", "--with", "rules"]
     cli.app(["extract", str(tmp_path / "rows.json"), *readers, "--out", str(tmp_path / "read.json"), "--json"], standalone_mode=False)

@@ -26,7 +26,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from smolrgpt.apps.bench import PICTURE, about_machine, fresh_process, load_model, peak_bytes, questions
+from benchmarks.answering import PICTURE, about_machine, fresh_process, load_model, peak_bytes, questions
+from benchmarks.output import make_parser, report
 from smolrgpt.data.collate import Collator, encode_question, prepare_image
 from smolrgpt.data.regions import to_mask
 from smolrgpt.evaluation.report.markdown import table
@@ -106,7 +107,7 @@ def _batch(processor: Any, samples: Sequence[Sample]) -> dict[str, Any]:
     return Collator(processor)(list(groups.values()))
 
 
-WAYS: dict[str, Way] = {
+BACKENDS: dict[str, Way] = {
     "released, float32": Way(released_loss, bf16=False, attention="sdpa"),
     "released": Way(released_loss, bf16=True, attention="sdpa"),
     "ours": Way(our_loss, bf16=True, attention="eager"),
@@ -152,23 +153,23 @@ def steps_of(setting: Setting) -> list[list[Sample]]:
     return [[sample for sample in asked if sample.image_key in images] for images in shown]
 
 
-def bench_training(setting: Setting, ways: Sequence[str] = tuple(WAYS)) -> dict[str, Any]:
+def bench_training(setting: Setting, backends: Sequence[str] = tuple(BACKENDS)) -> dict[str, Any]:
     """Every way of training, each in a process of its own; ratios are to the first way. Raises ValueError for an unknown way."""
-    unknown = [name for name in ways if name not in WAYS]
+    unknown = [name for name in backends if name not in BACKENDS]
     if unknown:
-        raise ValueError(f"there is no way of training {unknown[0]!r}; expected some of {', '.join(WAYS)}")
+        raise ValueError(f"there is no way of training {unknown[0]!r}; expected some of {', '.join(BACKENDS)}")
     if setting.steps < 2:
         raise ValueError(f"steps is {setting.steps}; expected at least 2, since the first one is not timed")
     steps = steps_of(setting)
     results: dict[str, dict[str, Any]] = {}
-    for name in ways:
+    for name in backends:
         with fresh_process() as pool:
             results[name] = pool.submit(_in_process, name, setting, steps).result()
-    first = results[ways[0]]
+    first = results[backends[0]]
     for result in results.values():
         result["ratio"] = result["questions_per_second"] / first["questions_per_second"]
         result["memory_share"] = result["peak_bytes"] / first["peak_bytes"]
-    return {"setting": asdict(setting), "about": about_machine(), "ways": results}
+    return {"setting": asdict(setting), "about": about_machine(), "backends": results}
 
 
 def _in_process(name: str, setting: Setting, steps: Sequence[Sequence[Sample]]) -> dict[str, Any]:
@@ -176,8 +177,8 @@ def _in_process(name: str, setting: Setting, steps: Sequence[Sequence[Sample]]) 
         torch.set_num_threads(setting.threads)
     keep_freed_memory()
     model, processor = load_model(setting.model, torch.float32)
-    model.set_attn_implementation(WAYS[name].attention)
-    losses, seconds = learn(model, processor, steps, WAYS[name])
+    model.set_attn_implementation(BACKENDS[name].attention)
+    losses, seconds = learn(model, processor, steps, BACKENDS[name])
     timed = sum(len(samples) for samples in steps[1:])
     return {
         "questions": timed,
@@ -201,8 +202,30 @@ def render(result: Mapping[str, Any]) -> str:
             f"{one['losses'][0]:.4f}",
             f"{one['losses'][-1]:.4f}",
         ]
-        for name, one in result["ways"].items()
+        for name, one in result["backends"].items()
     ]
     setting = result["setting"]
     each = setting["images_per_step"] * setting["questions_per_image"]
     return f"# {setting['model']}: steps of {each} questions about {setting['images_per_step']} images\n\n{table(header, rows)}"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; ``arguments`` defaults to ``sys.argv``."""
+    parser = make_parser("training", __doc__)
+    parser.add_argument("model", nargs="?", default="paper", help="'paper', 'nano', a folder or a hub id (default: paper)")
+    parser.add_argument("--images", type=int, default=1, help="images in a step (default: 1)")
+    parser.add_argument("--questions", type=int, help="questions in a step, of 2 to 13 regions (default: four about each image)")
+    parser.add_argument("--backend", action="append", metavar="NAME", help=f"only this one: {'; '.join(BACKENDS)}. Repeat it")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: all cores")
+    given = parser.parse_args(arguments)
+    questions_per_image = max(1, (given.questions or 4 * given.images) // given.images)
+    setting = Setting(given.model, given.images, questions_per_image, threads=given.threads)
+    try:
+        result = bench_training(setting, given.backend or list(BACKENDS))
+    except ValueError as error:
+        parser.error(str(error))
+    report(result, given, render)
+
+
+if __name__ == "__main__":
+    main()

@@ -8,9 +8,8 @@ import json
 import pytest
 import torch
 
-from smolrgpt.apps import bench_training
-from smolrgpt.apps.bench_training import Setting, Way, learn, our_loss, released_loss
-from smolrgpt.cli import main as cli
+from benchmarks import training as bench_training
+from benchmarks.training import Setting, Way, learn, our_loss, released_loss
 from smolrgpt.inference.predictor import bundled_checkpoint
 from smolrgpt.model import SmolRGPTConfig, SmolRGPTForConditionalGeneration, SmolRGPTProcessor
 from smolrgpt.model.processing_smolrgpt import extend_vocabulary
@@ -93,11 +92,11 @@ def test_every_way_is_measured(monkeypatch) -> None:
     monkeypatch.setattr(bench_training, "load_model", lambda name, dtype: tiny_published("area"))
     monkeypatch.setattr(bench_training, "keep_freed_memory", lambda: True)
     result = bench_training.bench_training(SMALL)
-    first, ours = result["ways"]["released, float32"], result["ways"]["ours"]
+    first, ours = result["backends"]["released, float32"], result["backends"]["ours"]
     assert first["ratio"] == 1 and first["memory_share"] == 1 and len(ours["losses"]) == SMALL.steps
     assert ours["questions"] == 12 and ours["questions_per_second"] == pytest.approx(12 / ours["seconds"])
     assert ours["ratio"] == pytest.approx(ours["questions_per_second"] / first["questions_per_second"])
-    assert all(name in bench_training.render(result) for name in bench_training.WAYS)
+    assert all(name in bench_training.render(result) for name in bench_training.BACKENDS)
     json.dumps(result)
 
 
@@ -110,8 +109,7 @@ def test_what_cannot_be_measured_is_refused() -> None:
 
 def test_the_command(monkeypatch, capsys) -> None:
     seen = []
-    monkeypatch.setattr(bench_training, "bench_training", lambda setting, ways: seen.append((setting, ways)) or {"ways": {}})
-    with pytest.raises(SystemExit) as stop:
-        cli.main(["bench", "nano", "--training", "--images", "3", "--questions", "12", "--way", "ours", "--json"])
-    assert not stop.value.code and json.loads(capsys.readouterr().out) == {"ways": {}}
+    monkeypatch.setattr(bench_training, "bench_training", lambda setting, ways: seen.append((setting, ways)) or {"backends": {}})
+    bench_training.main(["nano", "--images", "3", "--questions", "12", "--backend", "ours", "--json"])
+    assert json.loads(capsys.readouterr().out) == {"backends": {}}
     assert seen == [(Setting("nano", images_per_step=3, questions_per_image=4), ["ours"])]

@@ -56,7 +56,7 @@ def write(path: Path, value: object) -> Path:
 
 # ------------------------------------------------------------------------------------------------------------------------- help
 def test_help_is_instant_and_imports_nothing_heavy() -> None:
-    code = "import sys; from smolrgpt.apps import cli; print([m for m in ('torch', 'transformers', 'numpy', 'PIL') if m in sys.modules])"
+    code = "import sys; from smolrgpt.cli import main; print([m for m in ('torch', 'transformers', 'numpy', 'PIL') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
     started = time.perf_counter()
     shown = subprocess.run([sys.executable, "-m", "smolrgpt", "--help"], capture_output=True, text=True, check=True).stdout
@@ -196,7 +196,7 @@ def test_train_shows_its_settings(command) -> None:
     ("arguments", "message"),
     [
         (["giant"], "no recipe 'giant'; expected one of nano"),
-        (["router"], "trained by 'smolrgpt train-router"),
+        (["router"], "trained by 'python -m experiments.train_router"),
         (["nano", "--stage", "align"], "recipe 'nano' has no option --stage"),
         (["paper", "--stage", "pretrain"], "'pretrain' is not one of"),
         (["nano", "--set", "colour=red"], "no field 'colour'"),

@@ -1,0 +1,34 @@
+"""What every benchmark does with its result: one JSON file, and text or JSON on stdout."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def make_parser(name: str, description: str | None) -> argparse.ArgumentParser:
+    """A parser for ``python -m benchmarks.NAME`` with the options that all benchmarks share: ``--out`` and ``--json``."""
+    parser = argparse.ArgumentParser(
+        f"python -m benchmarks.{name}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="also write the result to this file, as JSON")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON instead of tables")
+    return parser
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` to ``path``; readers see the old file or the whole new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".writing")
+    temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def report(result: dict[str, Any], arguments: argparse.Namespace, render: Callable[[dict[str, Any]], str]) -> None:
+    """Write and print a result as ``--out`` and ``--json`` of ``make_parser`` ask for it; ``render`` makes the tables."""
+    if arguments.out is not None:
+        write_json(arguments.out, result)
+    print(json.dumps(result) if arguments.json else render(result))
