@@ -30,6 +30,7 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from smolrgpt.data.collate import Collator, encode_question
+from smolrgpt.data.io import atomic_path
 from smolrgpt.data.mixture import Group, group_by_image
 from smolrgpt.data.regions import to_rle
 from smolrgpt.data.sources.warehouse import read_warehouse
@@ -178,10 +179,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     result = run(arguments.data, arguments.images, arguments.seed, arguments.repeats)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = arguments.out.with_suffix(".tmp")
-    temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(arguments.out)
+    with atomic_path(arguments.out) as temporary:
+        temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(result) if arguments.json else table(result))
 
 

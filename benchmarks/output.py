@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from smolrgpt.data.io import atomic_path
+
 
 def make_parser(name: str, description: str | None) -> argparse.ArgumentParser:
     """A parser for ``python -m benchmarks.NAME`` with the options that all benchmarks share: ``--out`` and ``--json``."""
@@ -21,10 +23,8 @@ def make_parser(name: str, description: str | None) -> argparse.ArgumentParser:
 
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` to ``path``; readers see the old file or the whole new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".writing")
-    temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
 
 
 def report(result: dict[str, Any], arguments: argparse.Namespace, render: Callable[[dict[str, Any]], str]) -> None:

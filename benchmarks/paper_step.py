@@ -25,6 +25,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from smolrgpt.data.io import atomic_path
 from smolrgpt.model import REGION_GEOMETRY_FEATURES, SmolRGPTConfig, SmolRGPTForConditionalGeneration
 from smolrgpt.precision import best_dtype
 from smolrgpt.train import plan as planning
@@ -173,10 +174,8 @@ def main() -> None:
         rows.append(json.loads(done.stdout.splitlines()[-1]))
     out = arguments.out or (None if arguments.small else Path(__file__).parent / "results" / "paper_step.json")
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = out.with_suffix(".tmp")
-        temporary.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
-        temporary.replace(out)
+        with atomic_path(out) as temporary:
+            temporary.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(rows) if arguments.json else table(rows))
 
 

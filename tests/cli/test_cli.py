@@ -136,7 +136,7 @@ def test_verbose_shows_where_and_other_failures_are_exit_code_1(command, monkeyp
     def fail(*_: object) -> None:
         raise RuntimeError("broken\npipe")
 
-    monkeypatch.setattr("smolrgpt.evaluation.score.read_rows", fail)
+    monkeypatch.setattr("smolrgpt.data.io.read_rows", fail)
     arguments = ["score", "--truth", tmp_path, "--predictions", tmp_path]
     assert command(*arguments) == (1, "", "error: RuntimeError: broken pipe (--verbose shows where)\n")
     assert "Traceback" in command(*arguments, "--verbose")[2]

@@ -46,7 +46,7 @@ def test_every_file_comes_out_by_its_bare_name(tmp_path: Path, suffix: str, mode
     assert unpack(tmp_path, "train", progress=False) == 8
     assert contents(tmp_path / "train" / "images") == FILES
     assert unpack(tmp_path, "train", progress=False) == 0
-    assert not list(tmp_path.rglob("*.part"))
+    assert not list(tmp_path.rglob("*.writing"))
 
 
 def test_outside_images_folders_stay(tmp_path: Path) -> None:

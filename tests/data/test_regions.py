@@ -203,7 +203,7 @@ def test_bad_mask_pictures_name_the_file(tmp_path: Path) -> None:
 
 @pytest.mark.realdata
 def test_real_run_lengths_survive_unchanged() -> None:
-    from smolrgpt.data.sources.rows import read_rows
+    from smolrgpt.data.io import read_rows
 
     folder = Path(__file__).parents[2] / "../shared/samples/warehouse"
     if not folder.is_dir():

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from smolrgpt.data.io import read_rows
 from smolrgpt.data.loading import DEPTH_NEAR, SkipLog, load_image, load_sample_depth
 from smolrgpt.data.regions import from_box, to_mask, to_rle
 from smolrgpt.data.sources import SOURCES, read_source
 from smolrgpt.data.sources.osd import iter_osd
-from smolrgpt.data.sources.rows import read_rows
 from smolrgpt.data.sources.warehouse import iter_warehouse, read_warehouse
 from smolrgpt.schema import DataError, Sample
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from smolrgpt.data.io import iter_rows
 from smolrgpt.data.loading import SkipLog, iter_loaded, load_image, load_sample_depth
 from smolrgpt.data.regions import from_box, to_mask, to_rle
 from smolrgpt.data.sources import SOURCES
-from smolrgpt.data.sources.rows import iter_rows, read_rows
 from smolrgpt.data.sources.warehouse import available_splits, iter_warehouse, read_warehouse
 from smolrgpt.schema import Camera, DataError, DepthMap, Sample
 
@@ -207,20 +207,20 @@ def test_the_published_samples_nested_file_is_found(tmp_path: Path) -> None:
 
 
 def test_rows_stream_from_lists_and_lines_of_any_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("smolrgpt.data.sources.rows._CHUNK_CHARS", 7)
+    monkeypatch.setattr("smolrgpt.data.io._CHUNK_CHARS", 7)
     rows = [{"id": f"a]b,[{i}", "text": "é" * i} for i in range(40)]
     for text in (json.dumps(rows), json.dumps(rows, indent=2), "\ufeff" + json.dumps(rows) + "\n", "\n".join(map(json.dumps, rows)) + "\n"):
         (tmp_path / "rows.json").write_text(text, encoding="utf-8")
         assert list(iter_rows(tmp_path / "rows.json")) == rows
     (tmp_path / "rows.json").write_text("[]")
-    assert read_rows(tmp_path / "rows.json") == []
+    assert list(iter_rows(tmp_path / "rows.json")) == []
 
 
 @pytest.mark.parametrize("text", ['[{"id": 1}, {"id": 2', '[{"id": 1}, ', '[{"id": 1}, {"id": oops}]', '{"id": 1}\n{"id"', '[{"id": 1}'])
 def test_damaged_json_names_the_row(tmp_path: Path, text: str) -> None:
     (tmp_path / "rows.json").write_text(text)
     with pytest.raises(DataError, match="rows.json row 1: damaged"):
-        read_rows(tmp_path / "rows.json")
+        list(iter_rows(tmp_path / "rows.json"))
 
 
 def test_broken_cameras_are_an_error(tmp_path: Path) -> None:
@@ -327,7 +327,7 @@ def test_real_rows_and_pixels() -> None:
 def test_real_records_all_read(tmp_path: Path, name: str) -> None:
     if not SAMPLES.is_dir():
         pytest.skip("no real samples here")
-    rows = read_rows(SAMPLES / name)
+    rows = list(iter_rows(SAMPLES / name))
     write(tmp_path, rows, images=tuple(record["image"].removesuffix(".png") for record in rows))
     skips = SkipLog()
     samples = read_warehouse(tmp_path, "train", skips=skips)

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from smolrgpt.data.io import read_rows, write_rows
 from smolrgpt.evaluation.extractors import EXTRACTORS, make_extractors, read
-from smolrgpt.evaluation.predict import write_rows
-from smolrgpt.evaluation.score import CATEGORIES, read_rows, score
+from smolrgpt.evaluation.score import CATEGORIES, score
 from smolrgpt.tasks.extract import MAX_CHARS, extract
 
 TRUTH = {"left_right": "left", "count": 2, "mcq": "1", "distance": 2.5}

@@ -8,11 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from smolrgpt.data.io import read_rows
 from smolrgpt.evaluation.predict import predict
 from smolrgpt.evaluation.replay import ReplayPredictor
 from smolrgpt.evaluation.report import evaluate
 from smolrgpt.evaluation.report.markdown import render_report
-from smolrgpt.evaluation.score import read_rows, score
+from smolrgpt.evaluation.score import score
 from smolrgpt.schema import DataError, Region, Sample
 
 REGION = Region((4, 4), "`0P1")

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from smolrgpt.evaluation.score import MAX_PROBLEMS, read_rows, score, score_files, score_row
+from smolrgpt.data.io import read_rows
+from smolrgpt.evaluation.score import MAX_PROBLEMS, score, score_files, score_row
 from smolrgpt.schema import DataError
 
 SCORER = Path(__file__).parents[2] / "../shared/samples/warehouse/scorer"

@@ -148,7 +148,7 @@ def test_a_run_of_one_process_goes_on_in_two(straight, captions, folder, single,
     assert done.returncode == 0, done.stderr[-3000:]
     _assert_same_training(straight, out)
     _assert_same_training(captions, folder / "captions-two")
-    assert list((folder / "features").glob("*/*/*.safetensors")) and not list((folder / "features").glob("*/*/*.partial"))
+    assert list((folder / "features").glob("*/*/*.safetensors")) and not list((folder / "features").glob("*/*/*.writing"))
 
 
 def test_shards_train_save_and_load_as_the_whole(straight, captions, folder):

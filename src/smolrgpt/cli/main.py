@@ -501,9 +501,8 @@ def extract(
     smolrgpt extract predictions.json --with rules --with classifier:folder=runs/router --out extracted.json
     smolrgpt score --truth data/val/val.json --predictions extracted.json
     """
+    from smolrgpt.data.io import read_rows, write_rows
     from smolrgpt.evaluation.extractors import make_extractors, read
-    from smolrgpt.evaluation.predict import write_rows
-    from smolrgpt.evaluation.score import read_rows
 
     rows = read(make_extractors(extractor or ["rules"]), read_rows(predictions))
     missed = {name: [row.get("id") for row in rows if row["extracted"][name] is None] for name in rows[0]["extracted"]}
@@ -555,7 +554,7 @@ def score(
         return _print_result(result, as_json)
     if judge or benchmark is not BenchmarkChoice.warehouse:
         raise ValueError("files are scored as --benchmark warehouse, or as spatial, which alone has a --judge")
-    from smolrgpt.evaluation.score import read_rows
+    from smolrgpt.data.io import read_rows
     from smolrgpt.evaluation.score import score as score_rows
 
     rows = [_with_normalized_answer(row) for row in read_rows(predictions)]

@@ -15,7 +15,8 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from smolrgpt.data.io import open_file, read_picture
+from smolrgpt.data.images import read_image
+from smolrgpt.data.io import open_file
 from smolrgpt.schema import DataError, DepthKind, DepthMap, TarMember, brief
 
 Polarity = Literal["dark", "bright"]
@@ -35,7 +36,7 @@ def load_depth(
             return depth_from_array(_read_npy(path), near=near, kind=kind, scale_m=scale_m)
         if suffix == ".exr":
             raise DataError("EXR is not read directly; save it as .npy or 32-bit float TIFF in metres")
-        return depth_from_picture(read_picture(path), near=near, kind=kind, scale_m=scale_m)
+        return depth_from_picture(read_image(path), near=near, kind=kind, scale_m=scale_m)
     except DataError as error:
         raise error if brief(path, 200) in str(error) else DataError(f"{brief(path, 200)}: {error}") from error
 

@@ -25,7 +25,8 @@ from transformers import AutoImageProcessor, AutoModelForDepthEstimation
 
 from smolrgpt.data.depth import MILLIMETRE, Polarity
 from smolrgpt.data.hub import local_folder
-from smolrgpt.data.io import read_picture, to_rgb
+from smolrgpt.data.images import read_image, to_rgb
+from smolrgpt.data.io import atomic_path
 from smolrgpt.data.loading import SkipLog
 from smolrgpt.precision import best_dtype
 from smolrgpt.schema import DataError, DepthKind
@@ -152,7 +153,7 @@ class _Pictures:
     def __getitem__(self, index: int) -> _Prepared:
         source, target = self.todo[index]
         try:
-            image = to_rgb(read_picture(source))
+            image = to_rgb(read_image(source))
         except DataError as error:
             return _Prepared(source, target, error=str(error))
         return _Prepared(source, target, (image.height, image.width), self.processor(images=image, return_tensors="pt")["pixel_values"])
@@ -210,8 +211,8 @@ def _write_record(out: Path, estimator: DepthEstimator, near: Polarity) -> None:
                 f"{path}: {name} is {found.get(name)!r}, this run's is {record[name]!r}: these maps mean something else; use another OUT"
             )
         return
-    out.mkdir(parents=True, exist_ok=True)
-    _replace(path, lambda temporary: temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8"))
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 def _write_map(item: _Prepared, values: np.ndarray, kind: DepthKind, near: Polarity, skips: SkipLog) -> bool:
@@ -221,8 +222,8 @@ def _write_map(item: _Prepared, values: np.ndarray, kind: DepthKind, near: Polar
         skips.add("depth without contrast", f"{item.source}: the model's depth is {low:g} everywhere")
         return False
     pixels = encode_metric(values) if kind == "metric" else encode_relative(values, near)
-    item.target.parent.mkdir(parents=True, exist_ok=True)
-    _replace(item.target, lambda temporary: Image.fromarray(pixels).save(temporary, format="PNG"))
+    with atomic_path(item.target) as temporary:
+        Image.fromarray(pixels).save(temporary, format="PNG")
     return True
 
 
@@ -237,9 +238,3 @@ def encode_metric(depth_m: np.ndarray) -> np.ndarray:
     """(H, W) metres to uint16 (H, W) millimetres; what is not in (0, 65.535] m is 0, not measured."""
     millimetres = np.round(depth_m.astype(np.float64) / MILLIMETRE)
     return np.where((millimetres > 0) & (millimetres <= np.iinfo(np.uint16).max), millimetres, 0).astype(np.uint16)
-
-
-def _replace(path: Path, write: Any) -> None:
-    temporary = path.with_name(f".{path.name}.writing")
-    write(temporary)
-    temporary.replace(path)

@@ -1,30 +1,66 @@
-"""The one place a picture file is opened: anything wrong with it becomes a DataError that names it."""
+"""Files: written completely or not at all, opened from folders and archives, and read as rows of JSON or parquet."""
 
 from __future__ import annotations
 
 import io
-import struct
-import warnings
-import zlib
+import json
+import os
+import shutil
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
-
-from PIL import Image, ImageOps
+from typing import Any, BinaryIO
 
 from smolrgpt.schema import DataError, TarMember, brief
 
-#: What Pillow's decoders raise on damaged files (``UnidentifiedImageError`` is an OSError, so is a truncated PNG or JPEG).
-_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, struct.error, zlib.error, MemoryError)
+_CHUNK_CHARS = 1 << 20
+_MAX_ROW_CHARS = 1 << 26  # 15 full-size masks take about 30 thousand characters, an Open Spatial entry 35 thousand on average
+_PARQUET_BATCH_ROWS = 64  # rows with run lengths are tens of kilobytes each
+
+
+@contextmanager
+def atomic_path(path: Path | str, *, concurrent: bool = False) -> Iterator[Path]:
+    """Yield a temporary path in the folder of ``path`` for a file or a folder that replaces ``path`` when the block ends.
+
+    A reader finds the old contents or the complete new ones. When the block raises, what it wrote is removed and ``path`` stays as it is.
+    Missing parent folders are made. The temporary name is hidden and does not end in the suffix of ``path``, so that no listing of a
+    folder finds it; it is the same at every call, so that the next call removes what a killed process has left.
+
+    Args:
+        path: The file or folder to write.
+        concurrent: Whether several threads or processes may write the same path at once; each then uses a temporary name of its own.
+    """
+    path = Path(path)
+    writer = f".{os.getpid()}-{threading.get_ident()}" if concurrent else ""
+    temporary, old = (path.with_name(f".{path.name}{writer}.{use}") for use in ("writing", "replaced"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove(temporary)
+    try:
+        yield temporary
+        if temporary.is_dir() and path.is_dir():  # a folder that is not empty cannot be replaced in one step
+            _remove(old)
+            path.rename(old)
+        temporary.replace(path)
+    except BaseException:
+        _remove(temporary)
+        if old.exists() and not path.exists():
+            old.rename(path)
+        raise
+    _remove(old)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def open_file(source: Path | TarMember | str) -> BinaryIO:
-    """The bytes of a file, also of one in an archive. Raises DataError naming it when it is not there."""
+    """Open a file, or a member of an archive, for reading bytes. Raises DataError naming it when it is not there."""
     if not isinstance(source, TarMember):
-        try:
-            exists = Path(source).is_file()
-        except (OSError, ValueError):  # too long a name, or one with a null character
-            exists = False
-        if not exists:
+        if not _is_file(source):
             raise DataError(f"{brief(source, 200)}: no such file")
         return open(source, "rb")
     try:
@@ -38,74 +74,96 @@ def open_file(source: Path | TarMember | str) -> BinaryIO:
     return io.BytesIO(found)
 
 
-def read_picture(path: Path | TarMember | str) -> Image.Image:
-    """Open and fully decode the first frame of a picture, turned upright by its EXIF orientation.
+def _is_file(path: Path | str) -> bool:
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):  # too long a name, or one with a null character
+        return False
 
-    Depth maps and masks go through the same function, so what belongs together turns together. The mode is the file's own.
-    Raises DataError naming the file when it is absent, truncated, no picture or larger than ``Image.MAX_IMAGE_PIXELS``.
+
+# ------------------------------------------------------------------------------------------------------------------------- rows
+def iter_rows(path: Path | str) -> Iterator[Any]:
+    """Iterate over the rows of a JSON list, JSON lines or parquet file.
+
+    Only one row and a window of the file are held in memory: the official files are too large to hold as text and as objects.
+    Raises DataError naming the file and the row where the file is absent, damaged or ends early.
     """
-    try:
-        with open_file(path) as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the limit in decoded() is the rule, and damage that matters is an error
-            return decoded(Image.open(file), in_place=True)
-    except DataError as error:
-        raise error if brief(path, 200) in str(error) else DataError(f"{brief(path, 200)}: {error}") from error
-    except Image.DecompressionBombError as error:
-        raise DataError(f"{brief(path, 200)}: {_too_large(str(error))}") from error
-    except _DAMAGE as error:
-        raise DataError(f"{brief(path, 200)}: {_damaged(error)}") from error
+    if not _is_file(path):
+        raise DataError(f"cannot read {brief(path, 200)}: no such file")
+    return _parquet_rows(Path(path)) if Path(path).suffix == ".parquet" else _json_rows(path)
 
 
-def picture_size(path: Path | TarMember | str) -> tuple[int, int]:
-    """(width, height) of a picture as ``read_picture`` gives it, from its header. Raises DataError naming the file."""
-    try:
-        with open_file(path) as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            picture = Image.open(file)
-            turned = picture.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-            return (picture.height, picture.width) if turned else picture.size
-    except DataError:
-        raise
-    except Image.DecompressionBombError as error:
-        raise DataError(f"{brief(path, 200)}: {_too_large(str(error))}") from error
-    except _DAMAGE as error:
-        raise DataError(f"{brief(path, 200)}: {_damaged(error)}") from error
+def read_rows(path: Path | str) -> list[dict[str, Any]]:
+    """Read all rows of a file as objects.
 
-
-def decoded(picture: Image.Image, in_place: bool = False) -> Image.Image:
-    """The picture's pixels, upright, as a copy; for pictures a caller opened himself, who may give his own away with ``in_place``.
-
-    Raises DataError as ``read_picture`` does, without a name.
+    Raises DataError as ``iter_rows`` does, and for a file without rows or with a row that is not an object.
     """
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and picture.width * picture.height > limit:
-        raise DataError(_too_large(f"{picture.width}x{picture.height} pixels, more than the limit of {limit}"))
+    rows = list(iter_rows(path))
+    wrong = next((row for row in rows if not isinstance(row, dict)), None)
+    if wrong is not None or not rows:
+        found = "an empty file" if not rows else brief(repr(wrong))
+        raise DataError(f"{path}: found {found}; expected a JSON list of objects, or one JSON object a line")
+    return rows
+
+
+def write_rows(path: Path | str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows as a JSON list (``.json``) or as JSON lines (any other suffix), completely or not at all."""
+    path = Path(path)
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    text = "[\n" + ",\n".join(lines) + "\n]\n" if path.suffix == ".json" else "".join(line + "\n" for line in lines)
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # a lone surrogate is written as JSON's own escape
+
+
+def _json_rows(path: Path | str) -> Iterator[Any]:
     try:
-        picture.load()
-        if not in_place:
-            return ImageOps.exif_transpose(picture)
-        ImageOps.exif_transpose(picture, in_place=True)
-        return picture
-    except _DAMAGE as error:
-        raise DataError(_damaged(error)) from error
+        with open(path, encoding="utf-8-sig", errors="replace") as file:
+            yield from _decoded_rows(file, path)
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error}") from error
 
 
-def _too_large(found: str) -> str:
-    return f"too large a picture: {found}; scale it down first"
+def _decoded_rows(file: io.TextIOBase, path: Path | str) -> Iterator[Any]:
+    decode, row, step, line = json.JSONDecoder().raw_decode, 0, _CHUNK_CHARS, 1
+    window = file.read(step)
+    position = len(window) - len(window.lstrip())
+    is_list = window.startswith("[", position)
+    position += is_list
+    while True:
+        while position < len(window) and window[position] in " \t\r\n,":
+            position += 1
+        try:
+            value, position = decode(window, position)
+        except json.JSONDecodeError as error:
+            if is_list and window.startswith("]", position):
+                return
+            more = file.read(step) if len(window) - position < _MAX_ROW_CHARS else ""
+            if not more and not is_list and position == len(window):
+                return
+            if not more:
+                line += window.count("\n", 0, error.pos)
+                raise DataError(
+                    f"{path} row {row}: damaged: not JSON, or the file ends early (line {line}: {error.msg}); fetch or write it again"
+                ) from error
+            line += window.count("\n", 0, position)
+            window, position, step = window[position:] + more, 0, step * 2
+        else:
+            yield value
+            row, step = row + 1, _CHUNK_CHARS
 
 
-def _damaged(error: BaseException) -> str:
-    return f"cannot read this picture, it is truncated, damaged or of an unknown format ({str(error) or type(error).__name__})"
-
-
-def to_rgb(picture: Image.Image) -> Image.Image:
-    """8-bit RGB of a picture of any mode (grey, palette, CMYK, alpha dropped, 16-bit scaled). Raises DataError for float pictures."""
-    if picture.mode == "RGB":
-        return picture
-    if picture.mode == "F":
-        raise DataError("a 32-bit float picture has no agreed brightness range; expected an 8- or 16-bit picture")
-    if picture.mode == "I" or picture.mode.startswith("I;16"):
-        picture = picture.convert("I").point(lambda value: value * (1 / 257)).convert("L")
-    if picture.mode == "P":
-        picture = picture.convert("RGBA")  # a palette may carry transparency, which Pillow refuses to drop silently
-    return picture.convert("RGB")
+def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        import pyarrow as arrow
+        import pyarrow.parquet as parquet
+    except ImportError as error:
+        raise DataError(f"{path}: reading parquet needs pyarrow; pip install smolrgpt[train]") from error
+    row = 0
+    try:
+        with parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=_PARQUET_BATCH_ROWS):
+                for value in batch.to_pylist():
+                    yield value
+                    row += 1
+    except (arrow.ArrowException, OSError) as error:
+        raise DataError(f"{path} row {row}: damaged parquet ({error}); fetch it again") from error

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from PIL import Image
 
 from smolrgpt.data.depth import load_depth
-from smolrgpt.data.io import decoded, read_picture, to_rgb
+from smolrgpt.data.images import decode_image, read_image, to_rgb
 from smolrgpt.schema import DataError, DepthMap, Sample
 
 #: ``Sample.metadata`` key by which a source says how its relative depth files are polarised ("dark", the default, or "bright").
@@ -71,8 +71,8 @@ def load_image(sample: Sample) -> Image.Image:
     """The sample's picture as 8-bit RGB, upright. Raises DataError naming the file, or the sample when it holds the picture itself."""
     try:
         if not isinstance(sample.image, Image.Image):
-            return to_rgb(read_picture(sample.image))
-        return to_rgb(decoded(sample.image))
+            return to_rgb(read_image(sample.image))
+        return to_rgb(decode_image(sample.image))
     except DataError as error:
         name = str(sample.image) if not isinstance(sample.image, Image.Image) else f"image of sample {sample.id!r}"
         raise error if name in str(error) else DataError(f"{name}: {error}") from error

@@ -23,7 +23,7 @@ from datasets import Dataset, Features, List, Value, concatenate_datasets
 from datasets.arrow_writer import ArrowWriter
 from tqdm import tqdm
 
-from smolrgpt.data.io import open_file
+from smolrgpt.data.io import atomic_path, open_file
 from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.regions import to_rle
 from smolrgpt.schema import Camera, DataError, Region, Sample, TarMember
@@ -291,9 +291,8 @@ def _write_shard(samples: Sequence[Sample], path: Path, root: str | None, skips:
 
 
 def _finish(out: Path, manifest: dict[str, Any]) -> None:
-    partial = out / (MANIFEST + ".partial")
-    partial.write_text(json.dumps(manifest, indent=1))
-    partial.rename(out / MANIFEST)
+    with atomic_path(out / MANIFEST) as temporary:
+        temporary.write_text(json.dumps(manifest, indent=1))
 
 
 def _read(folder: Path) -> dict[str, Any]:

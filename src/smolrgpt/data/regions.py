@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco
 
-from smolrgpt.data.io import read_picture
+from smolrgpt.data.images import read_image
 from smolrgpt.schema import DataError, Region, brief
 
 #: Of one mask; as much as Pillow takes for a picture.
@@ -74,7 +74,7 @@ def from_file(path: Path | str) -> Region:
     Raises DataError naming the file when it cannot be read or nothing is inside.
     """
     try:
-        return from_picture(read_picture(path))
+        return from_picture(read_image(path))
     except DataError as error:
         raise error if brief(path, 200) in str(error) else DataError(f"{brief(path, 200)}: {error}") from error
 
@@ -128,7 +128,7 @@ def rle_unchecked(rle: Mapping[str, Any]) -> Region:
 
 
 def to_mask(region: Region) -> np.ndarray:
-    """bool (H, W). Raises DataError when the run lengths are corrupt."""
+    """Bool (H, W). Raises DataError when the run lengths are corrupt."""
     _check(region)
     return np.ascontiguousarray(coco.decode(to_rle(region)), dtype=bool)
 
@@ -234,7 +234,7 @@ def _numbers(values: Any, what: str) -> np.ndarray:
 
 
 def _inside(picture: Image.Image) -> np.ndarray:
-    """bool (H, W)."""
+    """Bool (H, W)."""
     if picture.mode == "P" and "transparency" not in picture.info:
         return np.asarray(picture) != 0  # label pictures: the index is the object, whatever its colour
     if picture.mode in ("LA", "RGBA", "PA") or "transparency" in picture.info:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from tqdm import tqdm
 
+from smolrgpt.data.io import atomic_path
+
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
@@ -79,10 +81,8 @@ class Endpoint:
             return Reply(None, f"no reply: {' '.join(str(error).split())[:200] or type(error).__name__}")
         reply = _checked(content, shape)
         if path is not None and reply.value is not None:  # what could not be used is asked for again
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(f"{path.name}.{id(request)}.writing")
-            temporary.write_text(content, encoding="utf-8")
-            temporary.replace(path)
+            with atomic_path(path, concurrent=True) as temporary:
+                temporary.write_text(content, encoding="utf-8")
         return reply
 
     def _request(self, prompt: tuple[str, str], shape: type[T]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any, Protocol, TextIO
 
 from tqdm import tqdm
 
+from smolrgpt.data.io import write_rows
 from smolrgpt.data.loading import SkipLog
 from smolrgpt.evaluation.score import CATEGORIES, parse_answer
 from smolrgpt.schema import DataError, Sample
@@ -123,17 +124,6 @@ def _row(sample: Sample, answer: AnswerLike) -> Row:
         "confidence": None if answer.confidence is None else round(answer.confidence, 4),
         "seconds": round(answer.seconds, 4),
     }
-
-
-def write_rows(path: str | Path, rows: Sequence[Row]) -> None:
-    """Write a JSON list (``.json``) or JSON lines to a temporary name, then rename."""
-    path = Path(path)
-    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
-    text = "[\n" + ",\n".join(lines) + "\n]\n" if path.suffix == ".json" else "".join(line + "\n" for line in lines)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".writing")
-    temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # a lone surrogate is written as JSON's own escape
-    temporary.replace(path)
 
 
 def write_submission(path: str | Path, samples: Sequence[Sample], rows: Sequence[Row]) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from smolrgpt.evaluation.score import read_rows
+from smolrgpt.data.io import read_rows
 from smolrgpt.schema import DataError, Sample
 from smolrgpt.tasks.extract import extract, infer_category
 

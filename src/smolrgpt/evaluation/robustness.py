@@ -10,10 +10,11 @@ from typing import Any
 
 from tqdm import tqdm
 
+from smolrgpt.data.io import atomic_path, read_rows
 from smolrgpt.data.perturb import FACTORS, Level, perturb
 from smolrgpt.evaluation.predict import SamplePredictor, predict
 from smolrgpt.evaluation.report.markdown import score_cells, table
-from smolrgpt.evaluation.score import CATEGORIES, read_rows
+from smolrgpt.evaluation.score import CATEGORIES
 from smolrgpt.evaluation.summary import accuracies, intervals, score_samples
 from smolrgpt.schema import DataError, Sample
 
@@ -74,11 +75,9 @@ def _rows(
 def _write(result: Mapping[str, Any], out: Path) -> None:
     from smolrgpt.viz.drawing import plot_factors
 
-    out.mkdir(parents=True, exist_ok=True)
     for name, text in (("results.json", json.dumps(result, indent=1)), ("report.md", render(result))):
-        temporary = out / f"{name}.writing"
-        temporary.write_text(text + "\n", encoding="utf-8")
-        temporary.replace(out / name)
+        with atomic_path(out / name) as temporary:
+            temporary.write_text(text + "\n", encoding="utf-8")
     try:
         plot_factors(result["curves"], {name: FACTORS[name].about for name in result["curves"]}, out / "report.png")
     except ImportError as error:

@@ -6,7 +6,6 @@ not a number), the row counts as wrong and is reported; ``strict`` raises instea
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections import Counter
@@ -14,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from smolrgpt.data.io import read_rows
 from smolrgpt.schema import DataError
 
 CATEGORIES = ("left_right", "count", "mcq", "distance")
@@ -259,31 +259,3 @@ def _parse_prediction(row_id: str, category: str, row: Mapping[str, Any] | None,
 def score_files(truth_path: str | Path, predictions_path: str | Path, strict: bool = False) -> dict[str, Any]:
     """:func:`score` on two files, each a JSON list or JSON lines. Raises DataError naming the file (and line) that cannot be read."""
     return score(read_rows(truth_path), read_rows(predictions_path), strict)
-
-
-def read_rows(path: str | Path) -> list[dict[str, Any]]:
-    """The objects of a JSON list or of a JSON lines file. Raises DataError naming the file and the line."""
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {path}: {error}") from None
-    try:
-        rows = json.loads(text) if text.lstrip().startswith("[") else [json.loads(line) for line in text.split("\n") if line.strip()]
-    except ValueError as error:
-        raise DataError(f"{path}: not JSON ({error}); expected a JSON list, or one JSON object a line{_bad_line(text)}") from None
-    wrong = next((row for row in rows if not isinstance(row, dict)), None)
-    if wrong is not None or not rows:
-        found = "an empty file" if not rows else repr(wrong)[:60]
-        raise DataError(f"{path}: found {found}; expected a JSON list of objects, or one JSON object a line")
-    return rows
-
-
-def _bad_line(text: str) -> str:
-    if text.lstrip().startswith("["):
-        return ""
-    for number, line in enumerate(text.split("\n"), 1):
-        try:
-            json.loads(line.strip() or "{}")
-        except ValueError:
-            return f" (line {number})"
-    return ""

@@ -19,7 +19,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -35,6 +34,7 @@ from transformers import DynamicCache, GenerationConfig
 from transformers.masking_utils import create_causal_mask
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
+from smolrgpt.data.io import atomic_path
 from smolrgpt.inference.predictor import EXPORT_RECORD
 from smolrgpt.model import SmolRGPTConfig, SmolRGPTForConditionalGeneration, SmolRGPTProcessor
 from smolrgpt.model.modeling_smolrgpt import SmolRGPTFeatures, SmolRGPTModel
@@ -184,30 +184,35 @@ def export(model: SmolRGPTForConditionalGeneration, processor: SmolRGPTProcessor
         raise ValueError(f"{format} stores no {weights!r} weights; expected one of {', '.join(FORMATS[format].weights)}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} exists already; remove it or choose another folder")
-    partial = out.with_name(out.name + ".writing")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    model = model.float().eval()
+    with atomic_path(out) as temporary:
+        temporary.mkdir()
+        _write_graphs(model.float().eval(), temporary, format, weights)
+        _write_rest(model, temporary, weights)
+        processor.save_pretrained(temporary)
+        record = {"version": VERSION, "format": format, "weights": weights}
+        (temporary / EXPORT_RECORD).write_text(json.dumps(record, indent=1) + "\n")
+
+
+def _write_graphs(model: SmolRGPTForConditionalGeneration, folder: Path, format: str, weights: str) -> None:
     model.set_attn_implementation("sdpa")  # one operation in the graph, which the runtime knows
     try:
         with _quiet():
             for name, program, inputs, outputs in _programs(model):
                 logger.info("writing %s", name)
-                FORMATS[format].write(program, partial / f"{name}{FORMATS[format].suffix}", inputs, outputs, weights)
+                FORMATS[format].write(program, folder / f"{name}{FORMATS[format].suffix}", inputs, outputs, weights)
     except ImportError as error:
         raise ImportError(f"{error.name or error} is missing; pip install 'smolrgpt[export]'") from error
+
+
+def _write_rest(model: SmolRGPTForConditionalGeneration, folder: Path, weights: str) -> None:
+    """What is not in the graphs: the weights of ``ExportedSmolRGPT.skeleton``, and the configurations."""
     left, whole = ExportedSmolRGPT.skeleton(model.config), model.state_dict()
     tensors = {name: whole[name].clone() for name in left.state_dict()}
     if weights != "float32":
         tensors = {name: tensor.half() if "embed_tokens" in name else tensor for name, tensor in tensors.items()}
-    save_file(tensors, partial / LEFT, metadata={"format": "pt"})
-    model.config.save_pretrained(partial)
-    model.generation_config.save_pretrained(partial)
-    processor.save_pretrained(partial)
-    (partial / EXPORT_RECORD).write_text(json.dumps({"version": VERSION, "format": format, "weights": weights}, indent=1) + "\n")
-    if out.exists():
-        out.rmdir()
-    partial.rename(out)
+    save_file(tensors, folder / LEFT, metadata={"format": "pt"})
+    model.config.save_pretrained(folder)
+    model.generation_config.save_pretrained(folder)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from smolrgpt.data import regions as region_io
 from smolrgpt.data.collate import encode_question, masks_in_text, prepare_image, region_tables
 from smolrgpt.data.depth import Polarity, depth_from_array, depth_from_picture, load_depth
 from smolrgpt.data.geometry import ASPECT_TOLERANCE, camera_from, same_aspect
-from smolrgpt.data.io import read_picture, to_rgb
+from smolrgpt.data.images import read_image, to_rgb
 from smolrgpt.data.loading import load_image, load_sample_depth
 from smolrgpt.inference.generation import (
     FIELD_SEPARATOR,
@@ -602,7 +602,7 @@ def as_image(image: ImageLike) -> Image.Image:
         image = Image.fromarray(image)
     if not isinstance(image, (Image.Image, str, Path, TarMember)):
         raise DataError(f"the image is a {type(image).__name__}; expected a path, a picture or an array of uint8 (H, W, 3)")
-    return to_rgb(image if isinstance(image, Image.Image) else read_picture(image))
+    return to_rgb(image if isinstance(image, Image.Image) else read_image(image))
 
 
 def as_depth(depth: DepthLike | None, near: Polarity = "dark") -> DepthMap | None:

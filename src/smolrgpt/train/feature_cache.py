@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from smolrgpt.data.io import atomic_path
 from smolrgpt.data.mixture import column
 from smolrgpt.model import SmolRGPTForConditionalGeneration
 from smolrgpt.schema import Sample
@@ -110,16 +110,14 @@ class FeatureCache:
 
     def _write(self, key: str, patches: Tensor) -> None:
         """Once the disk does not take a file, nothing is written any more: training goes on, as fast as without."""
+        if not self._writes:
+            return
         path = self._path(key)
-        partial = path.with_suffix(f".{os.getpid()}.partial")
         try:
-            if self._writes:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                save_file({_KEY: patches.contiguous()}, partial)
-                partial.replace(path)
+            with atomic_path(path, concurrent=True) as temporary:
+                save_file({_KEY: patches.contiguous()}, temporary)
         except (OSError, SafetensorError) as error:
             self._writes = False
-            partial.unlink(missing_ok=True)
             logger.warning("%s cannot be written (%s); frozen features are no longer kept", path, error)
 
 

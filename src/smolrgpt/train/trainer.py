@@ -29,6 +29,7 @@ from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, Traini
 from transformers.trainer_utils import get_last_checkpoint
 
 from smolrgpt.data.collate import Collator
+from smolrgpt.data.io import atomic_path
 from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.mixture import EpochBatches, Group, Mixture
 from smolrgpt.data.perturb import rough
@@ -570,9 +571,6 @@ class StageTrainer(Trainer):
 
 def _save(model: Any, processor: SmolRGPTProcessor, folder: Path) -> None:
     """Write model and processor to a temporary name, then rename: a half-written model is never taken for a finished one."""
-    temporary = folder.with_name(folder.name + ".partial")
-    model.save_pretrained(temporary)
-    processor.save_pretrained(temporary)
-    if folder.exists():
-        shutil.rmtree(folder)
-    temporary.rename(folder)
+    with atomic_path(folder) as temporary:
+        model.save_pretrained(temporary)
+        processor.save_pretrained(temporary)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from smolrgpt.data.io import atomic_path
 from smolrgpt.data.regions import to_mask
 from smolrgpt.schema import REGION_PLACEHOLDER, DepthMap, Region
 
@@ -89,7 +90,7 @@ def _enlarged(image: Image.Image) -> Image.Image:
 
 
 def scaled_mask(region: Region | np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """bool (H, W) at ``size`` = (width, height)."""
+    """Bool (H, W) at ``size`` = (width, height)."""
     mask = to_mask(region) if isinstance(region, Region) else np.asarray(region, dtype=bool)
     return np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST), dtype=bool)
 
@@ -386,9 +387,9 @@ def _figure(size_inches: tuple[float, float]) -> Any:
 
 def _save(figure: Any, path: str | Path) -> Path:
     path = Path(path)
-    temporary = path.with_name(f".{path.stem}.writing{path.suffix}")
-    figure.savefig(temporary, dpi=120)
-    return temporary.replace(path)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=120, format=path.suffix[1:] or "png")
+    return path
 
 
 def _binned(found: Mapping[str, Any] | None, edges: str) -> dict[str, int]:

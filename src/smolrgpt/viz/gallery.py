@@ -14,6 +14,7 @@ from typing import Any
 
 from PIL import Image
 
+from smolrgpt.data.io import atomic_path
 from smolrgpt.data.loading import SkipLog, load_image, load_sample_depth
 from smolrgpt.schema import DataError, Region, Sample, TarMember
 from smolrgpt.viz.drawing import draw_regions, ink_on, number_regions, region_colour
@@ -110,13 +111,11 @@ def save(samples: Sequence[Sample], path: Path | str, title: str, skips: SkipLog
     cards = draw_cards(samples, skips, *scale)
     if not cards:
         raise DataError(f"none of the {len(samples)} samples can be drawn: {skips.summary()}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.writing{ending}")
-    if ending == ".html":
-        temporary.write_text(page(cards, title, skips), encoding="utf-8")
-    else:
-        contact_sheet(cards).save(temporary)
-    temporary.replace(path)
+    with atomic_path(path) as temporary:
+        if ending == ".html":
+            temporary.write_text(page(cards, title, skips), encoding="utf-8")
+        else:
+            contact_sheet(cards).save(temporary, format=Image.registered_extensions()[ending])
     return path
 
 

@@ -24,7 +24,7 @@ from PIL import Image
 from smolrgpt.apps.page import scene as scenes
 from smolrgpt.apps.page import views
 from smolrgpt.apps.page.scene import Scene
-from smolrgpt.data.io import decoded
+from smolrgpt.data.images import decode_image
 from smolrgpt.inference.predictor import Predictor
 from smolrgpt.schema import DataError, Sample
 from smolrgpt.viz.gallery import CHIP_STYLE
@@ -238,7 +238,7 @@ def _mentioned(scene: Scene, question: str) -> list[Any]:
 
 def _painted(url: str) -> Image.Image:
     try:
-        return decoded(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2])), formats=("PNG",)))
+        return decode_image(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2])), formats=("PNG",)))
     except Exception as error:
         raise DataError("this brush stroke did not arrive as a picture; paint again") from error
 

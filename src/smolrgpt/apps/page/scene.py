@@ -16,7 +16,7 @@ from smolrgpt.apps.tour import number_regions
 from smolrgpt.data import regions as region_io
 from smolrgpt.data.depth import load_depth
 from smolrgpt.data.geometry import same_aspect
-from smolrgpt.data.io import read_picture, to_rgb
+from smolrgpt.data.images import read_image, to_rgb
 from smolrgpt.data.loading import load_image, load_sample_depth
 from smolrgpt.inference.predictor import Answer, as_camera
 from smolrgpt.schema import Camera, DataError, DepthKind, DepthMap, Region, Sample
@@ -55,7 +55,7 @@ class Scene:
 # ------------------------------------------------------------------------------------------------------------------------- open
 def open_picture(path: str | Path) -> Scene:
     """Raises DataError naming the file."""
-    return Scene(to_rgb(read_picture(path)), name=Path(path).stem)
+    return Scene(to_rgb(read_image(path)), name=Path(path).stem)
 
 
 def with_depth(scene: Scene, path: str | Path, near: Any = "dark", kind: DepthKind | None = None) -> None:
@@ -81,7 +81,7 @@ def with_instances(scene: Scene, path: str | Path) -> int:
     """Load a mask file of the picture, whose every value above 0 (or colour that is not black) is an instance, to be picked by clicking.
     Returns how many there are. Raises DataError naming the file.
     """
-    picture = read_picture(path)
+    picture = read_image(path)
     if not same_aspect((picture.height, picture.width), scene.size):
         raise DataError(
             f"{Path(path).name} is {picture.width}x{picture.height}, the picture {scene.size[1]}x{scene.size[0]}; expected masks of it"

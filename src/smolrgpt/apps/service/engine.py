@@ -16,7 +16,7 @@ from PIL import Image
 from smolrgpt.apps.service.messages import PICTURE_FORMATS, Ask, Reply
 from smolrgpt.data import regions
 from smolrgpt.data.depth import depth_from_array, depth_from_picture
-from smolrgpt.data.io import decoded
+from smolrgpt.data.images import decode_image
 from smolrgpt.inference.predictor import Inquiry, Predictor
 from smolrgpt.schema import DataError, DepthMap, Region
 
@@ -87,7 +87,7 @@ class Engine:
         return (await asyncio.to_thread(self.together, [item]))[0]
 
     def _prepare(self, ask: Ask) -> Inquiry:
-        image = decoded(_open(ask.image, "the image"), in_place=True)
+        image = decode_image(_open(ask.image, "the image"), in_place=True)
         depth = None if ask.depth is None else _depth(ask.depth, ask.depth_near)
         table = [_region(region, number, image.height, image.width) for number, region in enumerate(ask.regions)]
         return self.predictor.prepare(image, ask.questions, depth, table, ask.camera)
@@ -129,7 +129,7 @@ def _open(data: bytes, name: str) -> Image.Image:
 
 def _depth(data: bytes, near: Any) -> DepthMap:
     if not data.startswith(b"\x93NUMPY"):
-        return depth_from_picture(decoded(_open(data, "depth"), in_place=True), near=near)
+        return depth_from_picture(decode_image(_open(data, "depth"), in_place=True), near=near)
     try:
         values = np.load(io.BytesIO(data), allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
@@ -140,7 +140,7 @@ def _depth(data: bytes, near: Any) -> DepthMap:
 def _region(region: dict[str, Any] | bytes, number: int, height: int, width: int) -> Region:
     try:
         if isinstance(region, bytes):
-            return regions.from_picture(decoded(_open(region, "the mask"), in_place=True))
+            return regions.from_picture(decode_image(_open(region, "the mask"), in_place=True))
         return regions.from_json(region, height, width)
     except DataError as error:
         raise DataError(f"region {number}: {error}") from error

@@ -8,7 +8,6 @@ from __future__ import annotations
 import gzip
 import json
 import logging
-import os
 import shutil
 import tarfile
 import zlib
@@ -18,6 +17,7 @@ from typing import IO
 
 from tqdm import tqdm
 
+from smolrgpt.data.io import atomic_path
 from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.sources.folders import packed_in
 from smolrgpt.schema import DataError
@@ -107,14 +107,11 @@ def _write(source: IO[bytes], target: Path, length: int) -> bool:
     """Whether anything had to be written."""
     if target.is_file() and target.stat().st_size == length:
         return False
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.part")
-    with open(part, "wb") as file:
-        shutil.copyfileobj(source, file, _BUFFER_BYTES)
-    if part.stat().st_size != length:
-        part.unlink()
-        raise tarfile.ReadError(f"{target.name} ends after {part.stat().st_size} of {length} bytes")
-    os.replace(part, target)
+    with atomic_path(target) as temporary:
+        with open(temporary, "wb") as file:
+            shutil.copyfileobj(source, file, _BUFFER_BYTES)
+        if (found := temporary.stat().st_size) != length:
+            raise tarfile.ReadError(f"{target.name} ends after {found} of {length} bytes")
     return True
 
 
@@ -128,6 +125,5 @@ def _read_record(folder: Path) -> dict[str, dict[str, int]]:
 
 
 def _write_record(folder: Path, record: dict[str, dict[str, int]]) -> None:
-    part = folder / f".{RECORD}.part"
-    part.write_text(json.dumps(record, indent=1), encoding="utf-8")
-    os.replace(part, folder / RECORD)
+    with atomic_path(folder / RECORD) as temporary:
+        temporary.write_text(json.dumps(record, indent=1), encoding="utf-8")

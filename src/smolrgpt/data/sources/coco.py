@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from smolrgpt.data.io import read_picture, to_rgb
+from smolrgpt.data.images import read_image, to_rgb
 from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.regions import from_box, from_mask, from_polygon, from_rle, to_mask
 from smolrgpt.data.sources.folders import ImageSet, Pictures
@@ -147,7 +147,7 @@ def _regions(image: _Image, objects: Sequence[_Object]) -> list[Region]:
 @functools.lru_cache(maxsize=1)  # questions about a picture stand together
 def _segment_numbers(path: Path) -> np.ndarray:
     """int64 (H, W): the number each pixel's colour says, R + 256 G + 256^2 B (COCO's panoptic format)."""
-    return np.asarray(to_rgb(read_picture(path)), dtype=np.int64) @ (1, 256, 256**2)
+    return np.asarray(to_rgb(read_image(path)), dtype=np.int64) @ (1, 256, 256**2)
 
 
 def _region(shape: Mapping[str, Any], image: _Image) -> Region:

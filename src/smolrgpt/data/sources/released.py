@@ -81,6 +81,6 @@ def _normalized(row: dict[str, Any]) -> str | int | float | None:
         number = float(value)
     except ValueError:
         number = math.nan
-    if not math.isfinite(number) or category == "count" and not number.is_integer():
+    if not math.isfinite(number) or (category == "count" and not number.is_integer()):
         raise DataError(f"normalized_answer is {value!r}; expected a number for category {category!r}")
     return int(number) if category == "count" else number

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
+from smolrgpt.data.io import iter_rows
 from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.regions import rle_unchecked
 from smolrgpt.schema import DataError, Region, Sample
@@ -23,10 +24,6 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_CHUNK_CHARS = 1 << 20
-_MAX_ROW_CHARS = 1 << 26  # 15 full-size masks take about 30 thousand characters, an Open Spatial entry 35 thousand on average
-_PARQUET_BATCH_ROWS = 64  # rows with run lengths are tens of kilobytes each
-
 
 class Missing(DataError):
     """The row is fine, a file it names is not there. ``kind``: "image", "depth" or "segment"."""
@@ -34,19 +31,6 @@ class Missing(DataError):
     def __init__(self, kind: str, message: str):
         super().__init__(message)
         self.kind = kind
-
-
-def iter_rows(path: Path | str) -> Iterator[Any]:
-    """The rows of a JSON list, of JSON lines or of a parquet file: the official files are too large to hold as text and as objects.
-
-    Raises DataError naming file and row where the file is damaged or ends early.
-    """
-    return _parquet_rows(Path(path)) if Path(path).suffix == ".parquet" else _json_rows(path)
-
-
-def read_rows(path: Path | str) -> list[Any]:
-    """All raw rows of a file, as they are."""
-    return list(iter_rows(path))
 
 
 def split_files(root: Path, split: str, published: Mapping[str, str] | None = None) -> list[Path]:
@@ -128,7 +112,7 @@ def optional(row: dict[str, Any], name: str) -> str | None:
 
 
 def frame(row: Any, height: str, width: str) -> tuple[int, int]:
-    """The picture size (H, W) in the two named fields. Raises DataError unless it is one that ``read_picture`` would open."""
+    """The picture size (H, W) in the two named fields. Raises DataError unless it is one that ``read_image`` would open."""
     size = field(row, height, int), field(row, width, int)
     limit = Image.MAX_IMAGE_PIXELS or math.inf
     if min(size) < 1 or size[0] * size[1] > limit:
@@ -169,45 +153,3 @@ def _holds_list(path: Path) -> bool:
     """Whether a file called JSON lines is a JSON list, as some are."""
     with open(path, encoding="utf-8-sig", errors="replace") as file:
         return file.read(64).lstrip().startswith("[")
-
-
-def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
-    try:
-        import pyarrow as arrow
-        import pyarrow.parquet as parquet
-    except ImportError as error:
-        raise DataError(f"{path}: reading parquet needs pyarrow; pip install smolrgpt[train]") from error
-    row = 0
-    try:
-        with parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=_PARQUET_BATCH_ROWS):
-                for value in batch.to_pylist():
-                    yield value
-                    row += 1
-    except (arrow.ArrowException, OSError) as error:
-        raise DataError(f"{path} row {row}: damaged parquet ({error}); fetch it again") from error
-
-
-def _json_rows(path: Path | str) -> Iterator[Any]:
-    decode, row, step = json.JSONDecoder().raw_decode, 0, _CHUNK_CHARS
-    with open(path, encoding="utf-8-sig", errors="replace") as file:
-        window = file.read(step).lstrip()
-        listed = window.startswith("[")
-        position = int(listed)
-        while True:
-            while position < len(window) and window[position] in " \t\r\n,":
-                position += 1
-            try:
-                value, position = decode(window, position)
-            except json.JSONDecodeError as error:
-                if listed and window.startswith("]", position):
-                    return
-                more = file.read(step) if len(window) - position < _MAX_ROW_CHARS else ""
-                if not more and not listed and position == len(window):
-                    return
-                if not more:
-                    raise DataError(f"{path} row {row}: damaged JSON, or the file ends early ({error.msg}); fetch it again") from error
-                window, position, step = window[position:] + more, 0, step * 2
-            else:
-                yield value
-                row, step = row + 1, _CHUNK_CHARS

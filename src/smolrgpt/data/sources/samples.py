@@ -16,7 +16,7 @@ from typing import Any
 
 from smolrgpt.data import regions as region_io
 from smolrgpt.data.geometry import camera_from
-from smolrgpt.data.io import picture_size
+from smolrgpt.data.images import image_size
 from smolrgpt.data.loading import DEPTH_KIND, DEPTH_NEAR, SkipLog
 from smolrgpt.data.sources.rows import Missing, field, iter_samples
 from smolrgpt.schema import DataError, Region, Sample, brief
@@ -45,7 +45,7 @@ def iter_sample_rows(root: Path | str, split: str = "", *, skips: SkipLog) -> It
 
 def _samples(row: dict[str, Any], path: Path, number: int) -> Iterator[Sample]:
     image, depth = _file(row, "image", path), _file(row, "depth", path) if row.get("depth") is not None else None
-    width, height = picture_size(image)
+    width, height = image_size(image)
     table = [_region(region, path, height, width) for region in field(row, "regions", list)] if row.get("regions") else []
     questions = [field(row, "question", str)] if "question" in row else field(row, "questions", list)
     name = str(row.get("id", f"{path.stem}-{number}"))

@@ -29,6 +29,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from smolrgpt.data.io import atomic_path, write_rows
 from smolrgpt.data.worlds.captions import caption_row
 from smolrgpt.data.worlds.layouts import resolve_layouts
 from smolrgpt.data.worlds.plain import WORDINGS, plain_questions
@@ -143,10 +144,8 @@ def _write_scene(index: int, partial: Path, settings: dict[str, Any]) -> int:
     rows = _rows(scene, f"{stem}.png", f"{settings['seed']}/{index}", settings["questions_per_scene"], rng)
     rows["_plain"] = _plain_rows(scene, f"{stem}.png", settings, index)
     record = {"image": f"{stem}.png", "camera": _camera(scene), "rows": rows}
-    target = _record(partial, index)
-    temporary = target.with_suffix(".tmp")
-    temporary.write_text(json.dumps(record), encoding="utf-8")
-    temporary.replace(target)
+    with atomic_path(_record(partial, index)) as temporary:
+        temporary.write_text(json.dumps(record), encoding="utf-8")
     return index
 
 
@@ -199,8 +198,6 @@ def _join(root: Path, split: str, partial: Path, settings: dict[str, Any]) -> No
     (partial / "cameras.json").write_text(json.dumps(cameras, indent=0), encoding="utf-8")
     for name in _NAMES:
         rows = [row for record in records for row in record["rows"][name]]
-        temporary = root / f".{split}{name}.tmp"
-        temporary.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n", encoding="utf-8")
-        temporary.replace(root / f"{split}{name}.json")
+        write_rows(root / f"{split}{name}.json", rows)
     partial.replace(root / split)
     shutil.rmtree(root / split / "scenes")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from smolrgpt.data.io import iter_rows
 from smolrgpt.evaluation.benchmarks.spatial_answers import RELATIONS, parse_choice, parse_clock, parse_length, parse_predicate
 from smolrgpt.evaluation.score import Problems, mean, rows_by_id
 from smolrgpt.schema import DataError, Sample
@@ -283,10 +284,6 @@ def read_predictions(path: str | Path) -> list[dict[str, Any]]:
 
 def _numbered(path: str | Path, make: Callable[[dict[str, Any]], Any]) -> Iterable[Any]:
     """``make`` of every row of a file; errors name the row."""
-    from smolrgpt.data.sources.rows import iter_rows
-
-    if not Path(path).is_file():
-        raise DataError(f"cannot read {path}: no such file")
     index = -1
     for index, row in enumerate(iter_rows(path)):
         try:

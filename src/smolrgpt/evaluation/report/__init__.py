@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from smolrgpt.data.io import atomic_path
 from smolrgpt.evaluation.benchmarks import sizes, spatial_bench
 from smolrgpt.evaluation.extractors import Extractor, by_itself
 from smolrgpt.evaluation.predict import Row, SamplePredictor, predict
@@ -214,9 +215,7 @@ BENCHMARKS: dict[str, Benchmark] = {
 def write_report(result: Mapping[str, Any], out_dir: str | Path, markdown: str, page: str) -> None:
     """Write ``results.json``, ``report.md`` and ``report.html`` into ``out_dir``."""
     folder = Path(out_dir)
-    folder.mkdir(parents=True, exist_ok=True)
     texts = {"results.json": json.dumps(result, indent=1, ensure_ascii=False) + "\n", "report.md": markdown, "report.html": page}
     for name, text in texts.items():
-        temporary = folder / (name + ".writing")
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(folder / name)
+        with atomic_path(folder / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
