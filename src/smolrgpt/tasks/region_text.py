@@ -1,33 +1,124 @@
-"""How questions name regions: ``<region k>`` by the asker's numbers, or one ``<mask>`` each in order."""
+"""How text speaks of regions, numbers and lengths: the one place that knows.
+
+A question marks each region with ``<mask>`` (data sets) or ``<region k>`` (people); an answer names them ``[Region k]``. Data sets and
+language models spell the same in other ways, which ``REGION`` reads. Legend: k is a region index, counted from 0.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator, Sequence
 
 from smolrgpt.schema import REGION_PLACEHOLDER, brief
 
-#: ``Sample.metadata`` key: the asker's number of each region, in order of mention; answers are given in these.
-REGION_NUMBERS = "region_numbers"
+#: A region with brackets: "[Region 3]", "<region 3>", "Region [3]".
+MARKED_REGION = re.compile(r"\[\s*region\s*(\d{1,6})\s*\]|<\s*region\s*(\d{1,6})\s*>|\bregion\s*\[\s*(\d{1,6})\s*\]", re.IGNORECASE)
+#: A region as free text has it: the spellings of ``MARKED_REGION``, and "region 3" without brackets.
+REGION = re.compile(r"[\[<]?\bregion\s*\[?\s*(\d{1,4})\s*[\]>]?", re.IGNORECASE)
 
 _MENTION = re.compile(r"<\s*region\s*(\d+)\s*>", re.IGNORECASE)
 _BROKEN_MENTION = re.compile(r"<\s*region\b[^<>]{0,20}>", re.IGNORECASE)
+_TAG = re.compile(r"\[Region (\d+)\]", re.IGNORECASE)
+
+#: Number words in the order of their values, 0 to 19.
+_ONES = (
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen",
+    "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+)  # fmt: skip
+_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+#: Number word -> its value: 0 to 19, and the tens up to 90.
+NUMBER_WORDS = {word: value for value, word in enumerate(_ONES)} | {word: 10 * tens for tens, word in enumerate(_TENS, 2)}
+#: A number in words, the tens in the first group: "seven", "twenty-five".
+NUMBER_IN_WORDS = re.compile(rf"\b(?:({'|'.join(_TENS)})[- ])?({'|'.join(NUMBER_WORDS)})\b")
+
+#: Unit -> metres, and the spellings (a regular expression) that it has in text. The inch's "in" is mostly a preposition: it needs an end or
+#: a dimension behind it. Metres are exact by definition of the units (international yard and pound agreement, 1959).
+LENGTH_UNITS: dict[str, tuple[float, str]] = {
+    "mm": (0.001, r"mm|milli(?:meter|metre)s?"),
+    "cm": (0.01, r"cms?|centi(?:meter|metre)s?"),
+    "km": (1000.0, r"km|kilo(?:meter|metre)s?"),
+    "m": (1.0, r"m|(?:meter|metre)s?|mtrs?"),
+    "in": (0.0254, r"inch(?:es)?|ins?\b\.?(?=\s*(?:[.,;)]|$|tall|wide|high|long|apart|away))|\"|''"),
+    "ft": (0.3048, r"ft|foot|feet|'(?!s)"),
+    "yd": (0.9144, r"yds?|yards?"),
+}
 
 
+def number_word(value: int) -> str:
+    """Return the word of a number from 0 to 19, and digits of any other."""
+    return _ONES[value] if 0 <= value < len(_ONES) else str(value)
+
+
+def words_to_digits(text: str) -> str:
+    """Replace numbers in lower-case words, 0 to 99, by digits: "twenty-five pallets" becomes "25 pallets"."""
+    return NUMBER_IN_WORDS.sub(lambda found: str(NUMBER_WORDS.get(found[1], 0) + NUMBER_WORDS[found[2]]), text)
+
+
+# ---------------------------------------------------------------------------------------------------------------- regions in answers
+def region_tag(index: int) -> str:
+    """Return how an answer names region ``index``: ``[Region 3]``."""
+    return f"[Region {index}]"
+
+
+def region_index(match: re.Match[str]) -> int:
+    """Return the region index in a match of ``REGION`` or ``MARKED_REGION``."""
+    return int(next(group for group in match.groups() if group is not None))
+
+
+def find_regions(text: str, pattern: re.Pattern[str] = REGION) -> list[int]:
+    """Return the indices of the regions that a text mentions, in order, repeated ones included."""
+    return [region_index(match) for match in pattern.finditer(text)]
+
+
+def replace_regions(text: str, write: Callable[[int], str], pattern: re.Pattern[str] = REGION) -> str:
+    """Replace every mention of a region in a text by ``write(index)``."""
+    return pattern.sub(lambda match: write(region_index(match)), text)
+
+
+def split_regions(text: str) -> Iterator[str | int]:
+    """Yield the parts of a text in order: what stands between ``[Region k]`` or ``<region k>`` as str, each k as int."""
+    end = 0
+    for match in MARKED_REGION.finditer(text):
+        if match.start() > end:
+            yield text[end : match.start()]
+        yield region_index(match)
+        end = match.end()
+    if end < len(text):
+        yield text[end:]
+
+
+def renumber(index: str, indices: Sequence[int]) -> str:
+    """Return the caller's index of the region that was mentioned at position ``index`` (digits); other text is returned unchanged.
+
+    Args:
+        index: the position of a mention, as digits.
+        indices: of each mention of the question, in order, the region index that the caller passed.
+    """
+    return str(indices[int(index)]) if index.isdecimal() and int(index) < len(indices) else index
+
+
+def renumber_tags(text: str, indices: Sequence[int]) -> str:
+    """Replace the k of every ``[Region k]``, a position of mention, by the caller's region index; see ``renumber``."""
+    return _TAG.sub(lambda match: f"[Region {renumber(match[1], indices)}]", text)
+
+
+# -------------------------------------------------------------------------------------------------------------- regions in questions
 def read_mentions(question: str, num_regions: int) -> tuple[str, list[int]]:
-    """A question with ``<region k>`` or ``<mask>`` -> (text with one ``<mask>`` per mention, region number of each mention).
+    """Turn a question with ``<region k>`` or ``<mask>`` into one with a ``<mask>`` per mention and the region index of each mention.
 
-    Raises ValueError for a number out of range, both spellings mixed, or a count of ``<mask>`` that is not ``num_regions``.
+    Raises:
+        ValueError: when an index is out of range, both spellings are mixed, or the number of ``<mask>`` is not ``num_regions``.
     """
     if not isinstance(question, str):
         raise ValueError(f"a question is a {type(question).__name__}; expected a string")
-    numbers = [int(number) for number in _MENTION.findall(question)]
+    indices = [int(index) for index in _MENTION.findall(question)]
     masks = question.count(REGION_PLACEHOLDER)
     broken = [text for text in _BROKEN_MENTION.findall(question) if not _MENTION.fullmatch(text)]
     if broken:
         raise ValueError(f"cannot read {broken[0]!r} in the question; {how_to_mention(num_regions)}")
-    if numbers and masks:
+    if indices and masks:
         raise ValueError(f"the question mixes <region k> and {REGION_PLACEHOLDER}; use one of the two: {question[:80]!r}")
-    wrong = [number for number in numbers if number >= num_regions]
+    wrong = [index for index in indices if index >= num_regions]
     if wrong:
         raise ValueError(f"the question mentions <region {brief(wrong[0])}>; {_available(num_regions)}")
     if masks and masks != num_regions:
@@ -35,7 +126,24 @@ def read_mentions(question: str, num_regions: int) -> tuple[str, list[int]]:
             f"the question has {masks} {REGION_PLACEHOLDER} but {num_regions} regions were given; expected one per region, in order, "
             "or <region 0>, <region 1>, ... in any order"
         )
-    return _MENTION.sub(REGION_PLACEHOLDER, question), numbers or list(range(masks))
+    return _MENTION.sub(REGION_PLACEHOLDER, question), indices or list(range(masks))
+
+
+def write_mentions(question: str, labels: Sequence[str | int] | None = None, form: str = "<region {}>") -> str:
+    """Replace the ``<mask>`` of a question, in order, by ``form`` with a label each, by default 0, 1, 2, ...
+
+    A leading ``<image>`` marker is dropped. Raises ValueError when the number of labels is not that of the placeholders.
+    """
+    first, *rest = question.replace("<image>", "").strip().split(REGION_PLACEHOLDER)
+    names = list(range(len(rest))) if labels is None else list(labels)
+    if len(names) != len(rest):
+        raise ValueError(f"{len(names)} labels for {len(rest)} {REGION_PLACEHOLDER} in {question!r}; expected one label each")
+    return first + "".join(form.format(name) + text for name, text in zip(names, rest, strict=True))
+
+
+def how_to_mention(num_regions: int) -> str:
+    """Return the advice that messages give on how a question mentions one of ``num_regions`` regions."""
+    return f"write regions as <region NUMBER>, {_available(num_regions)}"
 
 
 def _available(num_regions: int) -> str:
@@ -43,7 +151,3 @@ def _available(num_regions: int) -> str:
         return "no region was given"
     names = [f"<region {i}>" for i in range(num_regions)]
     return f"available: {', '.join(names if num_regions <= 6 else [*names[:2], '...', names[-1]])}"
-
-
-def how_to_mention(num_regions: int) -> str:
-    return f"write regions as <region NUMBER>, {_available(num_regions)}"

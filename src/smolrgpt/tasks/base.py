@@ -1,0 +1,190 @@
+"""Task: one kind of question, and everything that depends on the kind.
+
+A Task says how its questions are recognised in words, what its answer may look like while it is decoded, how an answer is read from text,
+parsed, checked, compared with the truth, guessed by chance, shown to people and described to a language model. Nothing outside of this
+package compares the names of kinds. Legend: R regions of a question.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from smolrgpt.tasks.region_text import renumber
+
+#: A short answer: 'left', a count, a region index as digits, metres; None where there is none.
+NormalizedAnswer = str | int | float | None
+
+#: What stands between the steps of an answer and its normalised answer, in the styles "brief" and "steps" of training.
+FIELD_SEPARATOR = ":"
+#: A longer text is no answer: those of the data sets have some hundred characters, the longest chain a model is taught some thousand.
+MAX_ANSWER_CHARS = 10_000
+
+_SENTENCE_END = re.compile(r"(?<=[.!?:])\s+|\n+")
+#: The last part of a text: a separator (or the start), and digits that may be a region index.
+_FINAL_DIGITS = re.compile(rf"((?:^|{FIELD_SEPARATOR}) ?)(\d*)$")
+
+
+@dataclass(frozen=True)
+class Cue:
+    """A regular expression by which words tell a kind of question.
+
+    It is searched in the output of ``recognition.plain_words``: lower case, no punctuation, regions as ``<mask>``. Cues of a lower rank
+    are tried first; among cues of the same rank the one that matches earliest in the question decides. See ``Rank``.
+    """
+
+    rank: int
+    pattern: str
+
+
+class Rank:
+    """The ranks of cues. Numbers between them are free for kinds that have to be told apart from these."""
+
+    #: Both alternatives are named ("left or right"), or an expression that only one kind uses ("vertical distance").
+    EXPLICIT = 10
+    #: The words with which a question begins to ask ("how many", "which", "how far is").
+    INTERROGATIVE = 20
+    #: What is asked for, by name ("the distance between").
+    NOUN = 30
+    #: A superlative that picks one of several ("the leftmost").
+    SUPERLATIVE = 40
+    #: A dimension ("height").
+    DIMENSION = 50
+    #: A word that suggests a kind ("apart", "gap").
+    HINT = 60
+    #: A word that other kinds use as well ("left").
+    WEAK = 70
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a language model is asked to report of an answer: one field of a JSON object, null where the answer does not say."""
+
+    field: str
+    type: Any
+    description: str
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Task:
+    """One kind of question. This class is the kind that has no short answer; subclasses override what differs.
+
+    Attributes:
+        name: the category in data sets, unique.
+        title: what reports call it.
+        cues: how its questions are recognised; none for a kind that is only asked in training.
+        reply: what a language-model extractor reports; None where there is nothing to extract.
+        guess: what a submission gives in place of an answer that cannot be read.
+        names_region: its normalised answer is a region index.
+        is_length: its normalised answer is in metres.
+    """
+
+    name: str
+    title: str
+    cues: tuple[Cue, ...] = ()
+    reply: Reply | None = None
+    guess: NormalizedAnswer = ""
+    names_region: bool = field(default=False, init=False)
+    is_length: bool = field(default=False, init=False)
+
+    def __repr__(self) -> str:
+        return f"<Task {self.name}>"
+
+    # ---------------------------------------------------------------------------------------------------------------------- decoding
+    def field_pattern(self, num_regions: int) -> str | None:
+        """Return the regular expression that the answer field must match; None where any text may stand."""
+        return None
+
+    # ----------------------------------------------------------------------------------------------------------------------- reading
+    def read(self, question: str, text: str) -> NormalizedAnswer:
+        """Return the normalised answer that a free text gives, None where no rule reads one."""
+        sentences = [sentence for sentence in _SENTENCE_END.split(text.strip()) if sentence.strip()]
+        if not sentences or len(text) > MAX_ANSWER_CHARS:
+            return None
+        short = self._read_short(sentences[-1].strip(" \t.!,;:'\"*").lower())
+        return short if short is not None else self._read_sentences(question, sentences)
+
+    def _read_short(self, text: str) -> NormalizedAnswer:
+        """Return the answer where a stripped lower-case text consists of nothing else."""
+        return None
+
+    def _read_sentences(self, question: str, sentences: Sequence[str]) -> NormalizedAnswer:
+        """Return the answer that a chain of statements gives."""
+        return None
+
+    # ----------------------------------------------------------------------------------------------------------- normalised answers
+    def parse(self, value: Any) -> Any:
+        """Return a normalised answer in the form that ``is_correct`` compares. Raises ValueError for what is no answer of this kind."""
+        raise ValueError(f"questions of the kind {self.name!r} have no short answer")
+
+    def parse_or_none(self, value: Any) -> Any:
+        """Return ``parse(value)``, None for None and for what is no answer of this kind."""
+        try:
+            return None if value is None else self.parse(value)
+        except ValueError:
+            return None
+
+    def is_correct(self, truth: Any, prediction: Any) -> bool:
+        """Compare two parsed answers."""
+        return bool(truth == prediction)
+
+    def relative_error(self, truth: Any, prediction: Any) -> float | None:
+        """Return the official relative error of two parsed answers, None for a kind that is right or wrong only."""
+        return None
+
+    def problem(self, value: Any, num_regions: int) -> str | None:
+        """Return what a data set should give in place of ``value`` as normalised answer, None where the value is in order."""
+        return None
+
+    def chance(self, truths: Sequence[Any], num_regions: Sequence[int]) -> float:
+        """Return the share (0 to 1) that guessing gets right, given how often each parsed truth occurs and R of each question."""
+        return 0.0
+
+    # -------------------------------------------------------------------------------------------------------------- to other readers
+    def renumber(self, value: NormalizedAnswer, indices: Sequence[int]) -> NormalizedAnswer:
+        """Return a normalised answer in the caller's region indices; ``indices[i]`` is the caller's index of mention i."""
+        return renumber(value, indices) if self.names_region and isinstance(value, str) else value
+
+    def renumber_field(self, text: str, indices: Sequence[int]) -> str:
+        """Return an answer text whose answer field gives the caller's region index; text before the field is returned unchanged."""
+        if not self.names_region:
+            return text
+        return _FINAL_DIGITS.sub(lambda match: match[1] + renumber(match[2], indices), text)
+
+    def without_unfinished_field(self, text: str) -> str:
+        """Return an unfinished answer without a region index of which only the first digits may have been written."""
+        return _FINAL_DIGITS.sub("", text) if self.names_region else text
+
+    def show(self, value: NormalizedAnswer) -> str:
+        """Return a normalised answer as people read it, with its unit or as ``[Region k]``."""
+        return "no short answer" if value is None else str(value)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class OtherTask(Task):
+    """A question of no kind that is known."""
+
+    def renumber_field(self, text: str, indices: Sequence[int]) -> str:
+        """Renumber a final number that names a region: one that repeats a region chosen by name just before the separator.
+
+        Steps choose a region by a word directly before it ("nearest pallet[Region 4]: 4"); counts and lengths end otherwise.
+        """
+        chosen = _CHOSEN_REGION.search(text)
+        return text if chosen is None else f"{text[: chosen.start(2)]}{renumber(chosen[2], indices)}"
+
+
+#: A region behind a word, the separator, and the same number again: the end of a chain of steps that chooses a region.
+_CHOSEN_REGION = re.compile(rf"[a-z]\[Region (\d+)\]{FIELD_SEPARATOR} ?(\1)$")
+
+
+def best_constant(values: Iterable[float], low: float, high: float) -> float:
+    """Return the largest share of positive values that one guess gets right, a guess g being right for a value v in low*v <= g <= high*v."""
+    ordered = sorted(values)
+    best, first = 0, 0
+    for last, value in enumerate(ordered):  # the best guess can be slid up to the end of some value's band
+        while ordered[first] * high < value * low * (1 - 1e-12):
+            first += 1
+        best = max(best, last - first + 1)
+    return best / len(ordered) if ordered else 0.0
