@@ -180,7 +180,10 @@ _CHOSEN_REGION = re.compile(rf"[a-z]\[Region (\d+)\]{FIELD_SEPARATOR} ?(\1)$")
 
 
 def best_constant(values: Iterable[float], low: float, high: float) -> float:
-    """Return the largest share of positive values that one guess gets right, a guess g being right for a value v in low*v <= g <= high*v."""
+    """Return the largest share of ``values`` that one guess gets right.
+
+    A guess is right for a value v from ``low * v`` to ``high * v``; values are at least 0.
+    """
     ordered = sorted(values)
     best, first = 0, 0
     for last, value in enumerate(ordered):  # the best guess can be slid up to the end of some value's band

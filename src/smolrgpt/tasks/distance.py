@@ -46,11 +46,9 @@ class LengthTask(Task):
 
     def _read_sentences(self, question: str, sentences: Sequence[str]) -> NormalizedAnswer:
         """Return the last number with a unit of length, else 0 when the last statement is one of contact."""
-        stated = None
-        for stated in _LENGTH.finditer(" ".join(sentences)):
-            pass
-        if stated is not None:
-            return _metres(float(stated[1]) * LENGTH_UNITS[str(stated.lastgroup)][0])
+        if stated := list(_LENGTH.finditer(" ".join(sentences))):
+            number, unit = stated[-1][1], str(stated[-1].lastgroup)
+            return _metres(float(number) * LENGTH_UNITS[unit][0])
         return 0 if _CONTACT.search(sentences[-1]) else None
 
     def parse(self, value: Any) -> float:

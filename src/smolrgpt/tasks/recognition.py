@@ -12,13 +12,19 @@ from smolrgpt.tasks.region_text import MARKED_REGION, REGION
 
 #: Typographic characters and what is typed for them on a keyboard.
 _TYPOGRAPHY = str.maketrans({"\u2018": "'", "\u2019": "'", "\u02bc": "'", "\u2212": "-", "\u2010": "-", "\u2011": "-", "\u2013": "-"})
-#: What is said of the form of the answer; it tells nothing about the kind of question. "As a number of metres" does.
-_FORM = re.compile(
-    r"\b(?:just |only )?(?:(?:as|in|with|give|write|say|state|answer with|reply with|respond with) )*(?:me )?"
-    r"(?:just |only )?(?:(?:a|an|the|one|single|plain|short) )*(?:number|digit|figure|word|value|answer|sentence)s?"
-    r"(?: only| please| alone| is enough| will do)+\b"
-    r"|\b(?:just|only) (?:give |tell |say |write )?(?:me )?(?:a|the) (?:single )?(?:number|digit|figure|word|value|answer)\b(?! of)"
-    r"|\b(?:answer|reply|respond) (?:briefly|shortly|in one word|with (?:a|one|just a|only a) (?:single )?(?:number|word|digit)|as a number)\b(?! of)"
+#: Requests about the form of the answer ("number only", "just the number please", "answer in one word"), which tell nothing about the kind
+#: of question. "The number of pallets" and "as a number of metres" are no such requests.
+_FORM_REQUEST = re.compile(
+    r"""\b(?:
+        (?:just\ |only\ )? (?:(?:as|in|with|give|write|say|state)\ )* (?:me\ )? (?:just\ |only\ )?
+            (?:(?:a|an|the|one|single|plain|short)\ )* (?:number|digit|figure|word|value|answer|sentence)s?
+            (?:\ (?:only|please|alone|is\ enough|will\ do))+
+      | (?:just|only)\ (?:give\ |tell\ |say\ |write\ )? (?:me\ )? (?:a|the)\ (?:single\ )?
+            (?:number|digit|figure|word|value|answer)\b (?!\ of)
+      | (?:answer|reply|respond)\ (?:briefly|shortly|in\ one\ word|as\ a\ number
+            |with\ (?:a|one|just\ a|only\ a)\ (?:single\ )?(?:number|word|digit))\b (?!\ of)
+    )\b""",
+    re.VERBOSE,
 )
 _NO_WORD = re.compile(r"[^\w'<>]+|(?<!\w)'|'(?!\w)")
 _MASK = REGION_PLACEHOLDER
@@ -32,7 +38,7 @@ def plain_words(question: str) -> str:
     text = question.translate(_TYPOGRAPHY).lower().replace("<image>", " ")
     text = REGION.sub(f" {_MASK} ", MARKED_REGION.sub(f" {_MASK} ", text).replace(_MASK, f" {_MASK} "))
     text = _NO_WORD.sub(" ", text.replace("_", " "))
-    return " ".join(_FORM.sub(" ", " ".join(text.split())).split())
+    return " ".join(_FORM_REQUEST.sub(" ", " ".join(text.split())).split())
 
 
 class Recogniser:
