@@ -11,6 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 from smolrgpt.schema import REGION_PLACEHOLDER, brief
 
+#: ``Sample.metadata`` key: the region index that the caller passed, of each mention in order; answers are given in these.
+REGION_NUMBERS = "region_numbers"
+
 #: A region with brackets: "[Region 3]", "<region 3>", "Region [3]".
 MARKED_REGION = re.compile(r"\[\s*region\s*(\d{1,6})\s*\]|<\s*region\s*(\d{1,6})\s*>|\bregion\s*\[\s*(\d{1,6})\s*\]", re.IGNORECASE)
 #: A region as free text has it: the spellings of ``MARKED_REGION``, and "region 3" without brackets.
