@@ -128,7 +128,7 @@ def render(result: Mapping[str, Any]) -> str:
 
 def draw(result: Mapping[str, Any], path: Path) -> Path:
     """Questions a second against every factor. Raises ImportError when matplotlib is missing."""
-    from smolrgpt.viz.drawing import plot_scaling
+    from smolrgpt.viz.plots import plot_scaling
 
     points = {
         name: [(point["value"], point["questions"] / point["seconds"]) for point in curve] for name, curve in result["curves"].items()

@@ -12,7 +12,7 @@ from PIL import Image
 from smolrgpt.data.regions import area, from_box, from_mask, to_mask
 from smolrgpt.data.stats import AREA_EDGES_PERCENT, format_statistics, statistics
 from smolrgpt.schema import DataError, Region, Sample
-from smolrgpt.viz.drawing import plot_statistics
+from smolrgpt.viz.plots import plot_statistics
 
 H, W = 20, 50  # 1,000 pixels: ten are one percent
 

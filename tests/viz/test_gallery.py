@@ -81,8 +81,8 @@ def test_what_cannot_be_drawn_is_left_out_and_said(tmp_path: Path) -> None:
     assert not (tmp_path / "none.html").exists()
 
 
-def test_the_ending_decides_and_others_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="the ending is '.docx'"):
+def test_the_suffix_decides_and_others_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"the suffix is '\.docx'"):
         save([sample(0)], tmp_path / "page.docx", "set", SkipLog())
 
 

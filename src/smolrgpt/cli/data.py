@@ -150,7 +150,7 @@ def stats(
     _report_skips(skips)
     print(json.dumps(splits, ensure_ascii=False) if as_json else format_statistics(splits, root))
     if out is not None:
-        from smolrgpt.viz.drawing import plot_statistics
+        from smolrgpt.viz.plots import plot_statistics
 
         out.parent.mkdir(parents=True, exist_ok=True)
         print(f"wrote {plot_statistics(splits, out)}", file=sys.stderr)

@@ -73,7 +73,7 @@ def _rows(
 
 
 def _write(result: Mapping[str, Any], out: Path) -> None:
-    from smolrgpt.viz.drawing import plot_factors
+    from smolrgpt.viz.plots import plot_factors
 
     for name, text in (("results.json", json.dumps(result, indent=1)), ("report.md", render(result))):
         with atomic_path(out / name) as temporary:

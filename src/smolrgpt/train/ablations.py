@@ -340,7 +340,7 @@ def _cell(measure: Mapping[str, float | None]) -> str:
 
 
 def _draw(result: Mapping[str, Any], path: Path) -> None:
-    from smolrgpt.viz.drawing import plot_intervals
+    from smolrgpt.viz.plots import plot_intervals
 
     try:
         plot_intervals({row["variant"]: (row["S1"]["mean"], row["S1"]["half_interval"]) for row in result["rows"]}, "S1", path)

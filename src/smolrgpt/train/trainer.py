@@ -51,7 +51,7 @@ from smolrgpt.train.lora import add_adapters, merge
 from smolrgpt.train.optim import apply_rates, build_optimizer
 from smolrgpt.train.signatures import SignatureWatch
 from smolrgpt.train.tokenizer import train_tokenizer
-from smolrgpt.viz.drawing import plot_curve
+from smolrgpt.viz.plots import plot_curve
 
 logger = logging.getLogger(__name__)
 CURVE_FILE = "curve.jsonl"

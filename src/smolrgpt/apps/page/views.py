@@ -18,8 +18,8 @@ from smolrgpt.inference.predictor import Answer
 from smolrgpt.model.floor import Floor, find_floor, floor_rectangle
 from smolrgpt.schema import Region
 from smolrgpt.tasks.extract import SIZES
-from smolrgpt.viz.drawing import depth_picture, ink_on, mask_anchor, mask_border, region_colour, scaled_mask
-from smolrgpt.viz.gallery import with_chips
+from smolrgpt.viz.drawing import depth_image, ink_on, mask_anchor, mask_border, region_colour, scaled_mask
+from smolrgpt.viz.gallery import html_with_region_chips
 
 SHOWN_SIDE = 1280  #: longest side of a picture sent to the browser
 CLOUD_POINTS = 12_000
@@ -44,7 +44,7 @@ def shown(picture: Image.Image) -> Image.Image:
 def stage(scene: Scene) -> dict[str, Any]:
     """The pictures under the marks."""
     picture = shown(scene.image)
-    depth = None if scene.depth is None else data_url(depth_picture(scene.depth).resize(picture.size, Image.Resampling.NEAREST))
+    depth = None if scene.depth is None else data_url(depth_image(scene.depth).resize(picture.size, Image.Resampling.NEAREST))
     return {"picture": data_url(picture), "depth": depth, "width": picture.width, "height": picture.height}
 
 
@@ -88,14 +88,14 @@ def short(answer: Answer) -> str:
     if value is None:
         return "no short answer"
     if answer.category == "mcq":
-        return with_chips(f"[Region {value}]")
+        return html_with_region_chips(f"[Region {value}]")
     return html.escape(f"{value} m" if answer.category in _METRES else str(value))
 
 
 def growing(question: str, text: str) -> str:
     """An answer while it is being written."""
-    said = f'<p class="text">{with_chips(text)}<span class="pen"></span></p>'
-    return f'<div class="said"><p class="asked">{with_chips(question)}</p>{said}</div>'
+    said = f'<p class="text">{html_with_region_chips(text)}<span class="pen"></span></p>'
+    return f'<div class="said"><p class="asked">{html_with_region_chips(question)}</p>{said}</div>'
 
 
 def finished(question: str, answer: Answer) -> str:
@@ -106,15 +106,15 @@ def finished(question: str, answer: Answer) -> str:
     )
     about = f"{html.escape(answer.category)} · {percent} sure {meter} · {answer.seconds:.2f} s"
     return (
-        f'<div class="said"><p class="asked">{with_chips(question)}</p><p class="short">{short(answer)}</p>'
-        f'<p class="text">{with_chips(answer.answer)}</p><p class="about">{about}</p></div>'
+        f'<div class="said"><p class="asked">{html_with_region_chips(question)}</p><p class="short">{short(answer)}</p>'
+        f'<p class="text">{html_with_region_chips(answer.answer)}</p><p class="about">{about}</p></div>'
     )
 
 
 def examples(scene: Scene) -> str:
     """Buttons with questions that fit."""
     buttons = [
-        f'<button type="button" data-question="{html.escape(question, quote=True)}">{with_chips(question)}</button>'
+        f'<button type="button" data-question="{html.escape(question, quote=True)}">{html_with_region_chips(question)}</button>'
         for question in scene.examples
     ]
     return f'<div class="examples"><b>Questions that fit</b>{"".join(buttons)}</div>' if buttons else ""
@@ -123,7 +123,7 @@ def examples(scene: Scene) -> str:
 def history(scene: Scene) -> str:
     """Everything asked about this picture, the latest first."""
     rows = [
-        f"<tr><td>{with_chips(question)}</td><td>{short(answer)}</td><td>{100 * answer.confidence:.0f} %</td></tr>"
+        f"<tr><td>{html_with_region_chips(question)}</td><td>{short(answer)}</td><td>{100 * answer.confidence:.0f} %</td></tr>"
         for question, answer in reversed(scene.history)
     ]
     head = "<tr><th>question</th><th>answer</th><th>sure</th></tr>"

@@ -97,24 +97,9 @@ def _success(result: Mapping[str, Any]) -> str:
 
 
 def _document(title: str, head: str, sections: Sequence[str]) -> str:
-    from smolrgpt.viz.gallery import STYLE
+    from smolrgpt.viz.gallery import html_document
 
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(title)}</title>
-<style>{STYLE}{_STYLE}</style>
-</head>
-<body>
-<header>{head}</header>
-<main>
-{"".join(sections)}
-</main>
-</body>
-</html>
-"""
+    return html_document(title, head, "".join(sections), _STYLE)
 
 
 def _section(title: str, body: str, note: str = "", wide: bool = False) -> str:
@@ -345,19 +330,21 @@ def _calibration(calibration: Mapping[str, Any] | None) -> str:
 def _worst(scored: Sequence[Scored]) -> str:
     """Cards with the picture, the regions drawn; a picture that cannot be read is left out, the answer is not."""
     from smolrgpt.viz.drawing import number_regions
-    from smolrgpt.viz.gallery import draw_cards, figure, with_chips
+    from smolrgpt.viz.gallery import draw_cards, html_with_region_chips, image_element
 
     cards = []
     for one in worst(scored):
         drawn = draw_cards([one.sample], SkipLog(), PICTURE_SIDE)
-        picture = figure(drawn[0].picture, f"picture of {one.sample.id}") if drawn else "<p class=note>The picture cannot be drawn.</p>"
+        picture = (
+            image_element(drawn[0].image, f"picture of {one.sample.id}") if drawn else "<p class=note>The picture cannot be drawn.</p>"
+        )
         sure = "" if one.confidence is None else f", confidence {one.confidence:.2f}"
         cards.append(
-            f"<article><div class=pictures>{picture}</div><div class=text><p class=about><b>{escape(str(one.sample.category))}</b> "
-            f"<code>{escape(one.sample.id)}</code></p><p>{with_chips(number_regions(one.sample.question))}</p>"
+            f"<article><div class=images>{picture}</div><div class=text><p class=about><b>{escape(str(one.sample.category))}</b> "
+            f"<code>{escape(one.sample.id)}</code></p><p>{html_with_region_chips(number_regions(one.sample.question))}</p>"
             f"<p>answer <span class='short wrong'>{escape(str(one.value))}</span> truth "
             f"<span class='short answer'>{escape(str(one.sample.normalized_answer))}</span>{sure}</p>"
-            f"<p class=said>{with_chips(one.text)}</p></div></article>"
+            f"<p class=said>{html_with_region_chips(one.text)}</p></div></article>"
         )
     return f"<div class=cards>{''.join(cards)}</div>" if cards else ""
 
