@@ -37,7 +37,6 @@ from torch.utils.flop_counter import flop_registry
 
 from benchmarks.output import make_parser, report
 from smolrgpt.data.collate import encode_question, prepare_image
-from smolrgpt.data.regions import to_mask
 from smolrgpt.data.worlds.questions import scene_samples
 from smolrgpt.data.worlds.scene import generate_scene, random_generator
 from smolrgpt.evaluation.report.markdown import table
@@ -178,7 +177,7 @@ def _ask_as_released(predictor: Predictor, sample: Sample) -> None:
     model, processor = predictor.model, predictor.processor
     regions = list(sample.regions)
     arrays = prepare_image(processor, sample.image, sample.depth, sample.camera, regions)  # type: ignore[arg-type]
-    full = torch.stack([torch.from_numpy(to_mask(region)).float() for region in regions])
+    full = torch.stack([torch.from_numpy(region.to_mask()).float() for region in regions])
     masks = functional.interpolate(full[:, None], model.config.grid_size, mode="bilinear")[:, 0]
     tower = [torch.from_numpy(arrays[name][None]) for name in ("pixel_values", "depth_values")]
     features = model.encode_images(*tower)

@@ -32,7 +32,6 @@ from pycocotools import mask as coco
 from smolrgpt.data.collate import Collator, encode_question
 from smolrgpt.data.io import atomic_path
 from smolrgpt.data.mixture import Group, group_by_image
-from smolrgpt.data.regions import to_rle
 from smolrgpt.data.sources.warehouse import read_warehouse
 from smolrgpt.data.worlds import write_dataset
 from smolrgpt.inference.predictor import bundled_checkpoint
@@ -71,7 +70,7 @@ def _released_question(sample: Sample) -> dict[str, np.ndarray]:
         pixels = np.asarray(picture.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BILINEAR), dtype=np.float32)
     with Image.open(sample.depth) as picture:
         depth = np.asarray(picture.convert("RGB").resize((SIZE, SIZE), Image.Resampling.NEAREST), dtype=np.float32)
-    masks = torch.from_numpy(np.stack([coco.decode(to_rle(region)) for region in sample.regions])).float()
+    masks = torch.from_numpy(np.stack([coco.decode(region.to_rle()) for region in sample.regions])).float()
     maps = torch.nn.functional.interpolate(masks[:, None], size=(GRID, GRID), mode="bilinear", align_corners=False)[:, 0]
     return {
         "pixel_values": (pixels.transpose(2, 0, 1) / 255 - 0.5) / 0.5,

@@ -30,7 +30,6 @@ import numpy as np
 
 from smolrgpt.apps.tour import held_out_questions, number_regions
 from smolrgpt.cli.main import load_predictor
-from smolrgpt.data.regions import to_rle
 
 CATEGORIES_TO_CHECK = ("left_right", "count", "mcq")  # of a length the last digit may differ between batches in bf16
 
@@ -67,7 +66,7 @@ def good_requests(model: str, num_scenes: int, seed: int) -> list[Request]:
         camera = {name: getattr(first.camera, name) for name in ("fx", "fy", "cx", "cy")}
         answers = predictor.ask_many(first.image, questions, metres, table, camera)
         truths = [a.normalized_answer if a.category in CATEGORIES_TO_CHECK and a.confidence > 0.9 else None for a in answers]
-        spatial = {"depth": data_url(depth), "regions": [{"rle": to_rle(region)} for region in table], "camera": camera}
+        spatial = {"depth": data_url(depth), "regions": [{"rle": region.to_rle()} for region in table], "camera": camera}
         picture = data_url(first.image)
         for start in range(0, len(questions), 2):
             asked = questions[start : start + 2]
@@ -80,9 +79,9 @@ def good_requests(model: str, num_scenes: int, seed: int) -> list[Request]:
 
 
 def depth_of(picture: Any) -> Any:
-    from smolrgpt.data.depth import depth_from_picture
+    from smolrgpt.schema import DepthMap
 
-    return depth_from_picture(picture)
+    return DepthMap.from_image(picture)
 
 
 def hostile_requests(good: Request) -> list[Request]:

@@ -29,7 +29,6 @@ from torch.nn import functional
 from benchmarks.answering import PICTURE, about_machine, fresh_process, load_model, peak_bytes, questions
 from benchmarks.output import make_parser, report
 from smolrgpt.data.collate import Collator, encode_question, prepare_image
-from smolrgpt.data.regions import to_mask
 from smolrgpt.evaluation.report.markdown import table
 from smolrgpt.precision import best_dtype
 from smolrgpt.schema import Sample
@@ -72,7 +71,7 @@ def released_loss(model: Any, processor: Any, samples: Sequence[Sample]) -> torc
     features = model.encode_images(pixels, depths)
     counts = [len(sample.regions) for sample in samples]
     image_of = torch.arange(len(samples)).repeat_interleave(torch.tensor(counts))
-    full = [torch.from_numpy(to_mask(region)).float() for sample in samples for region in sample.regions]
+    full = [torch.from_numpy(region.to_mask()).float() for sample in samples for region in sample.regions]
     grid = model.config.grid_size
     weights = torch.cat([functional.interpolate(mask[None, None], grid, mode="bilinear").flatten(1) for mask in full])  # (N, G*G)
     embeds = {}

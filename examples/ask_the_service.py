@@ -9,7 +9,6 @@ import openai
 from PIL import Image
 
 from smolrgpt.apps.page.scene import draw_scene  # a synthetic warehouse, in place of your own camera
-from smolrgpt.data.regions import to_rle
 
 
 def data_url(picture: Image.Image) -> str:
@@ -21,7 +20,7 @@ def data_url(picture: Image.Image) -> str:
 scene = draw_scene(seed=7)
 millimetres = Image.fromarray((1000 * scene.depth.values).astype(np.uint16))
 camera = {name: getattr(scene.camera, name) for name in ("fx", "fy", "cx", "cy")}
-regions = [{"rle": to_rle(region)} for region in scene.regions[:2]]  # or {"box": [...]}, {"polygon": [...]}, {"mask": data URL}
+regions = [{"rle": region.to_rle()} for region in scene.regions[:2]]  # or {"box": [...]}, {"polygon": [...]}, {"mask": data URL}
 picture = {"type": "image_url", "image_url": {"url": data_url(scene.image)}}
 question = {"type": "text", "text": "How far apart are <region 0> and <region 1>?"}
 

@@ -25,7 +25,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from smolrgpt.data.regions import from_box, from_mask
 from smolrgpt.inference.predictor import Answer, Predictor
 from smolrgpt.schema import Camera, DataError, DepthMap, Region
 
@@ -233,7 +232,7 @@ def masks() -> Iterator[tuple[str, Any]]:
     for counts in ("", "0", "garbage", "\x00", "~~~~~~", "0" * 10_000, "é", "P" * 100, [], [-1], [HEIGHT * WIDTH], [1] * (HEIGHT * WIDTH), [0.5],
                    ["a"], None, 5, [2**70], [1, 2, 3]):  # fmt: skip
         yield f"run lengths {str(counts)[:20]}", {"size": [HEIGHT, WIDTH], "counts": counts}
-    good = from_mask(half).counts
+    good = Region.from_mask(half).counts
     for size in ([0, 0], [-1, 5], [HEIGHT], [HEIGHT, WIDTH, 3], [10**6, 10**6], [2**40, 2**40], ["a", "b"], None, "48x64", [WIDTH, HEIGHT]):
         yield f"run lengths of size {size}", {"size": size, "counts": good}
     for strange in (
@@ -253,7 +252,7 @@ def masks() -> Iterator[tuple[str, Any]]:
     ):
         yield f"strange {strange!r:.30}", strange
     yield "a region without pixels", Region((HEIGHT, WIDTH), "PPP")
-    yield "a region of another shape", from_box([0, 0, 5, 5], 100, 10)
+    yield "a region of another shape", Region.from_box([0, 0, 5, 5], 100, 10)
 
 
 def test_masks(predictor: Predictor) -> None:

@@ -21,10 +21,9 @@ from smolrgpt.apps.page import scene as scenes
 from smolrgpt.apps.page import views
 from smolrgpt.apps.page.scene import Scene
 from smolrgpt.data.loading import load_sample_depth
-from smolrgpt.data.regions import from_box, from_mask, to_mask
 from smolrgpt.data.sources import read_source
 from smolrgpt.inference.predictor import Answer
-from smolrgpt.schema import Camera, DataError, DepthMap
+from smolrgpt.schema import Camera, DataError, DepthMap, Region
 
 WIDTH, HEIGHT = 80, 60
 ANSWER = Answer("[Region 0][Region 1]: 2.5", 2.5, "distance", 0.1, 0.9)
@@ -42,7 +41,7 @@ def metric() -> Scene:
     depth = np.where(rows > 32, 2.0 * 60 / np.maximum(rows - 30, 1), 40.0).astype(np.float32)
     depth[20:50, 30:50] = 6.0
     scene.depth, scene.camera = DepthMap(depth, "metric"), Camera(60.0, 60.0, WIDTH / 2, 30.0, WIDTH, HEIGHT)
-    scene.regions = [from_box([30, 20, 50, 50], HEIGHT, WIDTH)]
+    scene.regions = [Region.from_box([30, 20, 50, 50], HEIGHT, WIDTH)]
     return scene
 
 
@@ -50,17 +49,17 @@ def metric() -> Scene:
 def test_gestures_mark_what_they_cover() -> None:
     scene = blank()
     scenes.mark(scene, "box", {"box": [0.25, 0.5, 0.5, 1.0]})
-    assert scene.regions == [from_box([20, 30, 40, 60], HEIGHT, WIDTH)]
+    assert scene.regions == [Region.from_box([20, 30, 40, 60], HEIGHT, WIDTH)]
     scenes.mark(scene, "polygon", {"points": [[0.0, 0.0], [0.5, 0.0], [0.5, 0.5], [0.0, 0.5]]})
-    assert to_mask(scene.regions[1])[: HEIGHT // 2, : WIDTH // 2].mean() > 0.95
+    assert scene.regions[1].to_mask()[: HEIGHT // 2, : WIDTH // 2].mean() > 0.95
     painted = Image.new("RGBA", (WIDTH // 2, HEIGHT // 2))
     painted.paste((255, 140, 0, 255), (0, 0, 10, 10))
     scenes.mark(scene, "brush", {"mask": painted})
-    assert to_mask(scene.regions[2]).sum() == 20 * 20
+    assert scene.regions[2].to_mask().sum() == 20 * 20
     assert any("<region 2>" in question for question in scene.examples)
     scenes.mark(scene, "delete", {"number": 0})
     scenes.mark(scene, "undo", {})
-    assert len(scene.regions) == 1 and to_mask(scene.regions[0])[0, 0]
+    assert len(scene.regions) == 1 and scene.regions[0].to_mask()[0, 0]
     scenes.mark(scene, "clear", {})
     scenes.mark(scene, "undo", {})
     scenes.mark(scene, "delete", {"number": 7})
@@ -94,7 +93,7 @@ def test_instances_of_a_mask_file_are_picked_by_clicking(tmp_path: Path) -> None
         scene = blank()
         assert scenes.with_instances(scene, tmp_path / name) == 2
         scenes.mark(scene, "pick", {"x": 60 / WIDTH, "y": 45 / HEIGHT})
-        assert scene.regions == [from_mask(labels == 200)]
+        assert scene.regions == [Region.from_mask(labels == 200)]
         with pytest.raises(DataError, match="region 0 already"):
             scenes.mark(scene, "pick", {"x": 55 / WIDTH, "y": 41 / HEIGHT})
         with pytest.raises(DataError, match="no instance in this place"):
@@ -168,12 +167,12 @@ def test_pictures_of_a_data_set_come_with_their_questions(tmp_path: Path) -> Non
 # ------------------------------------------------------------------------------------------------------------------------- shown
 def test_marks_lie_where_their_regions_are() -> None:
     scene = blank()
-    scene.regions = [from_box([20, 30, 40, 60], HEIGHT, WIDTH), from_box([0, 0, 1, 1], HEIGHT, WIDTH)]
+    scene.regions = [Region.from_box([20, 30, 40, 60], HEIGHT, WIDTH), Region.from_box([0, 0, 1, 1], HEIGHT, WIDTH)]
     first, tiny = views.marks(scene)
     assert first["place"] == [25.0, 50.0, 25.0, 50.0] and first["mask"].startswith("data:image/png")
     assert 25 < first["anchor"][0] < 50 and 50 < first["anchor"][1] < 100
     assert (tiny["number"], tiny["place"][:2]) == (1, [0.0, 0.0])
-    large = Scene(Image.new("RGB", (4000, 3000)), regions=[from_box([0, 0, 2, 2], 3000, 4000)])
+    large = Scene(Image.new("RGB", (4000, 3000)), regions=[Region.from_box([0, 0, 2, 2], 3000, 4000)])
     assert views.marks(large)[0]["place"][2] > 0, "what is thinner than a shown pixel is still there"
     assert views.stage(large)["width"] == views.SHOWN_SIDE
 

@@ -12,9 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from smolrgpt.cli import main as cli
-from smolrgpt.data.regions import from_box, to_mask
-from smolrgpt.schema import Camera
+from smolrgpt.schema import Camera, Region
 
 TRUTH = [
     {"id": "a", "category": "left_right", "normalized_answer": "left"},
@@ -112,10 +110,10 @@ def test_ask_reads_questions_from_stdin(command, asked, monkeypatch: pytest.Monk
         (["How far is <region 5>?"], "available: <region 0>, <region 1>"),
         (["How far is it?"], "no question mentions one"),
         (["--region", "1,2,3", "How far is <region 0>?"], "not four numbers"),
-        (["--region", "nowhere.png", "How far is <region 0>?"], "--region nowhere.png: no such file"),
+        (["--region", "nowhere.png", "How far is <region 0>?"], "--region: nowhere.png: no such file"),
         (["--region", "polygon:1,2,3", "How far is <region 0>?"], "at least three points"),
         (["--camera", "1,2", "How far is <region 0>?"], "expected fx,fy,cx,cy"),
-        (["--camera", "nowhere.json", "How far is <region 0>?"], "nowhere.json: No such file"),
+        (["--camera", "nowhere.json", "How far is <region 0>?"], "--camera: nowhere.json: no such file"),
         (["--depth", "nowhere.png", "How far is <region 0>?"], "nowhere.png: no such file"),
         (["--model", "nowhere", "How far is <region 0>?"], "no model 'nowhere'"),
     ],
@@ -143,15 +141,12 @@ def test_verbose_shows_where_and_other_failures_are_exit_code_1(command, monkeyp
 
 
 def test_regions_and_cameras_from_text(tmp_path: Path) -> None:
-    box = to_mask(from_box((2, 3, 20, 30), 48, 64))
-    assert (to_mask(cli.parse_region("2,3,20,30", 48, 64)) == box).all()
-    assert (to_mask(cli.parse_region("polygon:2,3,20,3,20,30,2,30", 48, 64)) == box).mean() > 0.97
+    box = Region.from_box((2, 3, 20, 30), 48, 64).to_mask()
+    assert (Region.from_text("2,3,20,30", 48, 64).to_mask() == box).all()
+    assert (Region.from_text("polygon:2,3,20,3,20,30,2,30", 48, 64).to_mask() == box).mean() > 0.97
     open3d = {"width": 640, "height": 480, "intrinsic_matrix": [525.0, 0, 0, 0, 526.0, 0, 319.5, 239.5, 1]}
-    found = cli.parse_camera(str(write(tmp_path / "camera.json", open3d)))
-    assert found == {"fx": 525.0, "fy": 526.0, "cx": 319.5, "cy": 239.5, "width": 640, "height": 480}
-    from smolrgpt.inference.predictor import as_camera
-
-    assert as_camera(found, Image.new("RGB", (64, 48))) == Camera(525.0, 526.0, 319.5, 239.5, 640, 480)
+    path = str(write(tmp_path / "camera.json", open3d))
+    assert Camera.from_any(path, 48, 64) == Camera(525.0, 526.0, 319.5, 239.5, 640, 480)
 
 
 # ------------------------------------------------------------------------------------------------------------------------ score

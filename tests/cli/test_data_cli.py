@@ -14,7 +14,7 @@ from PIL import Image
 
 from smolrgpt.cli.data import Layout
 from smolrgpt.data.prepared import Prepared
-from smolrgpt.data.regions import from_box, to_rle
+from smolrgpt.schema import Region
 
 H, W = 36, 64
 COMMANDS = ("prepare", "unpack", "validate", "stats", "show", "depth")
@@ -28,7 +28,7 @@ def row(number: int, **changes: Any) -> dict[str, Any]:
             {"from": "human", "value": "<image>\nHow far is the pallet <mask> from the pallet <mask>?"},
             {"from": "gpt", "value": "The pallet [Region 0] is 2.5 meters away from the pallet [Region 1]."},
         ],
-        "rle": [to_rle(from_box((2, 2, 12, 12), H, W)), to_rle(from_box((30, 4, 50, 30), H, W))],
+        "rle": [Region.from_box((2, 2, 12, 12), H, W).to_rle(), Region.from_box((30, 4, 50, 30), H, W).to_rle()],
         "category": "distance",
         "normalized_answer": 2.5,
     } | changes

@@ -11,9 +11,8 @@ import pytest
 from PIL import Image
 
 from smolrgpt.data.loading import SkipLog
-from smolrgpt.data.regions import from_mask, to_mask, to_rle
 from smolrgpt.data.sources import read_source
-from smolrgpt.schema import DataError
+from smolrgpt.schema import DataError, Region
 
 H, W = 40, 60
 CATEGORIES = [{"id": 1, "name": "pallet"}, {"id": 2, "name": "transporter"}]
@@ -39,7 +38,7 @@ def polygon(x0: int, width: int = 8, y0: int = 10, height: int = 12) -> list[flo
 #: One object in each form of a segmentation, from left to right; the number of each says its place.
 SHAPES: list[dict[str, Any]] = [
     {"segmentation": [polygon(1)]},
-    {"segmentation": to_rle(from_mask(mask(14)))},
+    {"segmentation": Region.from_mask(mask(14)).to_rle()},
     {"segmentation": {"size": [H, W], "counts": runs(mask(27))}},
     {"bbox": [40.0, 10.0, 8.0, 12.0]},
     {"segmentation": [polygon(50, 3), polygon(53, 5)]},
@@ -76,7 +75,7 @@ def test_questions_point_at_annotations(tmp_path: Path) -> None:
     ask(root, six | said, {"image": "a.jpg", "question": "What is this?", "annotation_ids": []})
     first, second = read_source("coco", root, "mine")
     for region, number in zip(first.regions, (4, 2, 0, 3, 1, 4), strict=True):
-        assert np.array_equal(to_mask(region), MASKS[number])
+        assert np.array_equal(region.to_mask(), MASKS[number])
     assert first.metadata["annotation_ids"] == [4, 2, 0, 3, 1, 4]
     assert first.metadata["region_names"] == ["pallet", "pallet", "pallet", "transporter", "transporter", "pallet"]
     assert (first.id, first.answer, first.normalized_answer, first.category, first.depth) == ("mine-1", "No.", 2.5, "distance", None)
@@ -107,7 +106,7 @@ def test_without_questions_masks_say_which_is_left(tmp_path: Path) -> None:
     samples = read_source("coco", instances(tmp_path), "mine")
     assert len(samples) == 5 * 4 // 2 and len({frozenset(sample.metadata["annotation_ids"]) for sample in samples}) == 10
     for sample in samples:
-        left, right = (np.nonzero(to_mask(region))[1].mean() for region in sample.regions)
+        left, right = (np.nonzero(region.to_mask())[1].mean() for region in sample.regions)
         assert sample.normalized_answer == ("left" if left < right else "right") and sample.category == "left_right"
         assert sample.answer == f"[Region 0] is to the {sample.normalized_answer} of [Region 1]."
     assert {sample.normalized_answer for sample in samples} == {"left", "right"}
@@ -174,7 +173,7 @@ def test_panoptic_segments_are_read_from_their_colours(tmp_path: Path) -> None:
     root = write(tmp_path, [{"image_id": 7, "file_name": "a.png", "segments_info": segments}], kind="panoptic")
     ask(root, {"image": "a.jpg", "question": "<mask> <mask> <mask>", "annotation_ids": [5, 70_000, 300]})
     (sample,) = read_source("coco", root, "mine")
-    assert [np.array_equal(to_mask(region), mask(x)) for region, x in zip(sample.regions, (50, 1, 27), strict=True)] == [True] * 3
+    assert [np.array_equal(region.to_mask(), mask(x)) for region, x in zip(sample.regions, (50, 1, 27), strict=True)] == [True] * 3
     (root / "annotations" / "questions_mine.jsonl").unlink()
     assert len(read_source("coco", root, "mine")) == 3
 

@@ -7,11 +7,10 @@ import pytest
 from PIL import Image
 
 from smolrgpt.data.collate import Collator, known_distances, known_sizes
-from smolrgpt.data.regions import from_mask
 from smolrgpt.data.worlds.questions import scene_samples
 from smolrgpt.data.worlds.scene import generate_scene, random_generator
 from smolrgpt.inference.predictor import bundled_checkpoint
-from smolrgpt.schema import Sample
+from smolrgpt.schema import Region, Sample
 
 
 def boxes(*places: tuple[int, int]) -> list:
@@ -19,7 +18,7 @@ def boxes(*places: tuple[int, int]) -> list:
     for top, left in places:
         mask = np.zeros((60, 80), bool)
         mask[top : top + 10, left : left + 10] = True
-        regions.append(from_mask(mask))
+        regions.append(Region.from_mask(mask))
     return regions
 
 

@@ -13,9 +13,8 @@ import pytest
 from PIL import Image
 
 from smolrgpt.data.loading import SkipLog
-from smolrgpt.data.regions import from_box, to_mask, to_rle
 from smolrgpt.data.sources import SOURCES
-from smolrgpt.schema import DataError, Sample
+from smolrgpt.schema import DataError, Region, Sample
 
 H, W = 18, 32
 JUNK: list[Any] = [
@@ -39,7 +38,7 @@ JUNK: list[Any] = [
     [[[]]],
 ]
 
-RLE = [to_rle(from_box((x, 2, x + 4, 8), H, W)) for x in (1, 9)]
+RLE = [Region.from_box((x, 2, x + 4, 8), H, W).to_rle() for x in (1, 9)]
 TURNS = [{"from": "human", "value": "<mask> or <mask>?"}, {"from": "gpt", "value": "Region [0]."}]
 SHAPES = [
     ("rectanglelabels", {"x": 10.0, "y": 10.0, "width": 30.0, "height": 30.0, "rotation": 5, "rectanglelabels": ["a"]}),
@@ -96,7 +95,7 @@ def check(samples: list[Sample], skips: SkipLog, rows: int) -> None:
         json.dumps(sample.metadata)
         for region in sample.regions:
             try:
-                to_mask(region)
+                region.to_mask()
             except DataError:
                 continue  # run lengths of a whole data set are checked when they are used
 

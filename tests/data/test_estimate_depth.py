@@ -10,10 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from smolrgpt.data.depth import load_depth
 from smolrgpt.data.estimate_depth import DepthEstimator, encode_metric, encode_relative, estimate_depth
 from smolrgpt.data.loading import SkipLog
-from smolrgpt.schema import DataError
+from smolrgpt.schema import DataError, DepthMap
 
 
 def save_model(folder: Path, kind: str) -> Path:
@@ -99,7 +98,7 @@ def test_relative_maps_load_back_near_small(relative: DepthEstimator, images: Pa
         source = images / name
         inverse = predicted(relative, source)
         nearness = (inverse - inverse.min()) / (inverse.max() - inverse.min())
-        depth = load_depth(tmp_path / "out" / Path(name).with_name(source.stem + ending), near=record["near"])
+        depth = DepthMap.from_file(tmp_path / "out" / Path(name).with_name(source.stem + ending), near=record["near"])
         assert depth.kind == "relative" and depth.values.shape == inverse.shape
         # half a grey level, and what a batch of another size changes in the last bits
         assert np.abs((1 - depth.values) - nearness).max() < 0.5 / 255 + (1e-3 if relative.dtype == torch.float32 else 0.03)
@@ -111,7 +110,7 @@ def test_metric_maps_load_back_in_metres(models: dict[str, Path], images: Path, 
     estimate_depth(images, tmp_path / "out", estimator, progress=False)
     record = json.loads((tmp_path / "out" / "depth.json").read_text())
     assert (record["kind"], record["near"], record["scale_m"]) == ("metric", "dark", 0.001)
-    depth, expected = load_depth(tmp_path / "out" / "a.png"), predicted(estimator, images / "a.jpg")
+    depth, expected = DepthMap.from_file(tmp_path / "out" / "a.png"), predicted(estimator, images / "a.jpg")
     assert depth.kind == "metric"
     assert np.nanmax(np.abs(depth.values - expected)) < 0.002
 
@@ -222,8 +221,8 @@ def test_the_command_writes_and_goes_on(models: dict[str, Path], images: Path, t
 def test_a_data_sets_reader_finds_the_maps(relative: DepthEstimator, tmp_path: Path, layout: str, folder: str) -> None:
     """The whole way: pictures -> maps -> the reader of that data set -> DepthMap with near = small."""
     from smolrgpt.data.loading import load_sample_depth
-    from smolrgpt.data.regions import from_box, to_rle
     from smolrgpt.data.sources import SOURCES
+    from smolrgpt.schema import Region
 
     if layout not in SOURCES:
         pytest.skip(f"no reader {layout!r} yet")
@@ -232,7 +231,7 @@ def test_a_data_sets_reader_finds_the_maps(relative: DepthEstimator, tmp_path: P
     Image.fromarray(np.random.default_rng(1).integers(0, 255, (40, 60, 3), dtype=np.uint8)).save(pictures / "0a.jpg")
     estimate_depth(pictures, pictures.with_name("depths"), relative, layout=layout, progress=False)
     row = {
-        "id": "q", "image": "0a.jpg", "filename": "0a", "rle": [to_rle(from_box((1, 1, 9, 9), 40, 60))],
+        "id": "q", "image": "0a.jpg", "filename": "0a", "rle": [Region.from_box((1, 1, 9, 9), 40, 60).to_rle()],
         "conversations": [{"from": "human", "value": "Where is <mask> <depth>?" if layout == "osd" else "Where is <mask>?"},
                           {"from": "gpt", "value": "There."}],
     }  # fmt: skip

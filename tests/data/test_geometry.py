@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from smolrgpt.data.depth import load_depth
 from smolrgpt.data.geometry import backproject, box_extent, project, visible_centroid
-from smolrgpt.schema import Camera, DataError
+from smolrgpt.schema import Camera, DataError, DepthMap
 
 CAMERA = Camera(fx=50.0, fy=48.0, cx=19.5, cy=14.5, width=40, height=30)
 
@@ -65,5 +64,5 @@ def test_redwood_room_has_the_size_of_a_room() -> None:
     meta = json.loads((folder / "camera_primesense.json").read_text())
     k = meta["intrinsic_matrix"]  # column-major 3x3
     camera = Camera(k[0], k[4], k[6], k[7], meta["width"], meta["height"])
-    points = backproject(load_depth(folder / "00000_depth.png").values, camera)
+    points = backproject(DepthMap.from_file(folder / "00000_depth.png").values, camera)
     assert ((box_extent(points) > 0.3) & (box_extent(points) < 5)).all()

@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 from smolrgpt.data.loading import SkipLog
-from smolrgpt.data.regions import to_mask
 from smolrgpt.data.sources import read_source
 from smolrgpt.data.sources.label_studio import decode_brush
 from smolrgpt.schema import DataError
@@ -101,7 +100,7 @@ def test_shapes_cover_what_was_drawn(tmp_path: Path, kind: str, value: dict[str,
         tmp_path, task(result(kind, value), *labels, text("question", "What is <region 0>?"), text("answer", "[Region 0] is a pallet."))
     )
     (sample,) = read_source("label_studio", root, "export")
-    assert np.array_equal(to_mask(sample.regions[0]), expected)
+    assert np.array_equal(sample.regions[0].to_mask(), expected)
     assert sample.metadata["region_names"] == ["pallet"]
     assert (sample.id, sample.question, sample.answer) == ("1-0", "What is <mask>?", "[Region 0] is a pallet.")
 
@@ -112,7 +111,7 @@ def test_ellipses_have_their_area_and_turn(tmp_path: Path) -> None:
         tmp_path,
         task(*(result("ellipselabels", {**upright, "rotation": turn}) for turn in (0, 30, 90)), text("question", "<mask><mask><mask>")),
     )
-    flat, slanted, tall = (to_mask(region) for region in read_source("label_studio", root, "export")[0].regions)
+    flat, slanted, tall = (region.to_mask() for region in read_source("label_studio", root, "export")[0].regions)
     for inside in (flat, slanted, tall):
         assert inside.sum() == pytest.approx(np.pi * 20 * 8, rel=0.06)
     rows, columns = np.nonzero(slanted)
@@ -154,7 +153,9 @@ def test_numbers_follow_the_question(tmp_path: Path) -> None:
     far, leftmost, dark = read_source("label_studio", write(tmp_path, task(*three(), questions, answers)), "export")
     assert far.question == "How far is <mask> from <mask>?" and far.answer == "[Region 0] is 3 m from [Region 1]."
     assert far.metadata["region_names"] == ["three", "one"]
-    assert np.array_equal(to_mask(far.regions[0]), filled(40, 4, 48, 20)) and np.array_equal(to_mask(far.regions[1]), filled(2, 4, 10, 20))
+    assert np.array_equal(far.regions[0].to_mask(), filled(40, 4, 48, 20)) and np.array_equal(
+        far.regions[1].to_mask(), filled(2, 4, 10, 20)
+    )
     assert leftmost.metadata["region_names"] == ["one", "two", "three"] and leftmost.answer == "[Region 0] is leftmost."
     assert (dark.regions, dark.answer) == ([], None)
 

@@ -10,7 +10,6 @@ from PIL import Image
 
 from smolrgpt.data.loading import load_image, load_sample_depth
 from smolrgpt.data.perturb import FACTORS, perturb, rough
-from smolrgpt.data.regions import area, from_box, from_mask, to_mask
 from smolrgpt.schema import Camera, DepthMap, Region, Sample
 
 SIZE = (48, 32)  # width, height
@@ -25,7 +24,7 @@ def _samples(tmp_path: Path) -> list[Sample]:
         path = tmp_path / f"{image}.png"
         Image.fromarray(rng.integers(40, 220, (SIZE[1], SIZE[0], 3), dtype=np.uint8)).save(path)
         depth = DepthMap(rng.uniform(1, 9, SIZE[::-1]).astype(np.float32), "metric")
-        regions = [from_box(box, SIZE[1], SIZE[0]) for box in ((2, 3, 12, 20), (20, 5, 40, 30))] + [_ring()]
+        regions = [Region.from_box(box, SIZE[1], SIZE[0]) for box in ((2, 3, 12, 20), (20, 5, 40, 30))] + [_ring()]
         for question in range(2):
             made.append(
                 Sample(
@@ -49,7 +48,7 @@ def test_questions_stay_and_inputs_stay_usable(tmp_path: Path, name: str, level)
     for old, new in zip(samples, changed, strict=True):
         assert (new.id, new.question, new.normalized_answer, new.category) == (old.id, old.question, old.normalized_answer, old.category)
         assert load_image(new).size == SIZE
-        assert all(area(region) > 0 and region.size == SIZE[::-1] for region in new.regions)
+        assert all(region.area > 0 and region.size == SIZE[::-1] for region in new.regions)
         depth = load_sample_depth(new)
         if depth is not None:
             measured = depth.values[np.isfinite(depth.values)]
@@ -82,7 +81,7 @@ def test_more_is_more(tmp_path: Path, name: str) -> None:
         for old, new in zip(samples, perturb(samples, name, level), strict=True):
             total += np.abs(np.asarray(load_image(new), float) - np.asarray(load_image(old), float)).sum()
             total += np.nan_to_num(np.abs(load_sample_depth(new).values - load_sample_depth(old).values), nan=10.0).sum()
-            total += sum((to_mask(a) ^ to_mask(b)).sum() for a, b in zip(old.regions, new.regions, strict=True))
+            total += sum((a.to_mask() ^ b.to_mask()).sum() for a, b in zip(old.regions, new.regions, strict=True))
         return total
 
     amounts = [amount(level) for level in FACTORS[name].levels]
@@ -105,14 +104,14 @@ def test_changes_are_what_they_say(tmp_path: Path) -> None:
     for one, other in zip(samples, perturb(samples, "wrong depth", "another picture's"), strict=True):
         assert one.depth is not other.depth
     box = perturb([Sample("a", samples[0].image, "<mask>", [_ring()])], "mask shape", "box")[0]
-    assert area(box.regions[0]) == 10 * 10 > area(_ring())
+    assert box.regions[0].area == 10 * 10 > _ring().area
 
 
 def _ring() -> Region:
     mask = np.zeros(SIZE[::-1], dtype=bool)
     mask[5:15, 5:15] = True
     mask[8:12, 8:12] = False
-    return from_mask(mask)
+    return Region.from_mask(mask)
 
 
 def test_rough_masks_stand_beside_the_true_ones(tmp_path: Path) -> None:

@@ -13,17 +13,16 @@ from PIL import Image
 
 from smolrgpt.data.io import read_rows
 from smolrgpt.data.loading import DEPTH_NEAR, SkipLog, load_image, load_sample_depth
-from smolrgpt.data.regions import from_box, to_mask, to_rle
 from smolrgpt.data.sources import SOURCES, read_source
 from smolrgpt.data.sources.osd import iter_osd
 from smolrgpt.data.sources.warehouse import iter_warehouse, read_warehouse
-from smolrgpt.schema import DataError, Sample
+from smolrgpt.schema import DataError, Region, Sample
 
 H, W = 18, 32
 
 
 def rle(x0: int) -> dict[str, Any]:
-    return to_rle(from_box((x0, 2, x0 + 4, 8), H, W))
+    return Region.from_box((x0, 2, x0 + 4, 8), H, W).to_rle()
 
 
 def picture(path: Path, mode: str = "RGB", value: int = 0) -> None:
@@ -67,8 +66,8 @@ def test_regions_are_dealt_out_turn_by_turn(tmp_path: Path) -> None:
     assert (first.id, second.id, first.image_key == second.image_key) == ("a-0", "a-1", True)
     assert first.question == "Is <mask> wider than <mask>?"
     assert second.question == "How tall is <mask>? And <mask> and <mask>?"
-    assert [to_rle(region) for region in first.regions] == [rle(1), rle(5)]
-    assert [to_rle(region) for region in second.regions] == [rle(9), rle(13), rle(1)]
+    assert [region.to_rle() for region in first.regions] == [rle(1), rle(5)]
+    assert [region.to_rle() for region in second.regions] == [rle(9), rle(13), rle(1)]
     assert first.answer == "[Region 0] is wider than [Region 1]'s."
     assert second.answer == "[Region 2] is 3.5 feet, [Region 0] 2."
     assert first.metadata == {DEPTH_NEAR: "bright"} and first.metadata is not second.metadata
@@ -190,8 +189,8 @@ def test_the_bench_is_the_same_in_every_shape(tmp_path: Path, name: str) -> None
     assert (masked.id, masked.question, masked.answer) == ("q1", "Is <mask> behind <mask>?", "[Region 0] is behind.")
     assert [sample.category for sample in (masked, boxed)] == ["behind_predicate", "distance_data"]
     assert masked.metadata["qa_info"] == bench_rows()[0]["qa_info"] and masked.metadata["text_q"] == bench_rows()[0]["text_q"]
-    assert [to_rle(region) for region in masked.regions] == [rle(1), rle(9)]
-    first, clipped = (to_mask(region) for region in boxed.regions)
+    assert [region.to_rle() for region in masked.regions] == [rle(1), rle(9)]
+    first, clipped = (region.to_mask() for region in boxed.regions)
     assert first[2:8, 1:6].all() and first.sum() == 30 and clipped[2:8, 9:].all() and clipped.sum() == 6 * (W - 9)
     assert masked.depth is not None and masked.depth.name == "a.png"
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from smolrgpt.data.regions import area, from_box, from_mask, to_mask
 from smolrgpt.data.stats import AREA_EDGES_PERCENT, format_statistics, statistics
 from smolrgpt.schema import DataError, Region, Sample
 from smolrgpt.viz.plots import plot_statistics
@@ -18,7 +17,7 @@ H, W = 20, 50  # 1,000 pixels: ten are one percent
 
 
 def sample(number: int, category: str | None, answer: object, question: str, *boxes: tuple[int, int, int, int]) -> Sample:
-    regions = [from_box(box, H, W) for box in boxes]
+    regions = [Region.from_box(box, H, W) for box in boxes]
     return Sample(
         str(number),
         Path(f"{number % 3}.png"),
@@ -82,10 +81,10 @@ def test_a_corrupt_mask_is_counted_and_stops_nothing() -> None:
 def test_an_area_is_the_masks_number_of_pixels() -> None:
     rng = np.random.default_rng(0)
     for density in (0.02, 0.5, 0.98):
-        region = from_mask(rng.random((37, 53)) < density)
-        assert area(region) == to_mask(region).sum()
+        region = Region.from_mask(rng.random((37, 53)) < density)
+        assert region.area == region.to_mask().sum()
     with pytest.raises(DataError, match="corrupt run lengths"):
-        area(Region((4, 4), "~"))
+        Region((4, 4), "~").area
 
 
 def test_it_prints_and_draws(tmp_path: Path) -> None:

@@ -19,7 +19,6 @@ import numpy as np
 import pytest
 
 from smolrgpt.data.geometry import backproject
-from smolrgpt.data.regions import to_mask
 from smolrgpt.data.sources.warehouse import read_warehouse
 from smolrgpt.data.worlds import (
     KNOWN_LAYOUTS,
@@ -87,7 +86,7 @@ def test_scene_arrays(scenes):
         assert np.isfinite(scene.depth_m).all() and scene.depth_m.min() > 0 and scene.depth_m.max() < 60
         assert scene.instances.max() <= len(scene.objects)
         for thing in scene.regions:
-            assert thing.mask.sum() >= 60 and (to_mask(thing.region) == thing.mask).all()
+            assert thing.mask.sum() >= 60 and (thing.region.to_mask() == thing.mask).all()
 
 
 def test_depth_is_exact(scenes):

@@ -14,13 +14,12 @@ from PIL import Image
 
 from smolrgpt.data import validate as module
 from smolrgpt.data.loading import SkipLog
-from smolrgpt.data.regions import from_box, to_rle
 from smolrgpt.data.sources import SOURCES
 from smolrgpt.data.validate import check_text, format_validation, validate
 from smolrgpt.schema import DataError, DepthMap, Region, Sample
 
 H, W = 18, 32
-BOX, OTHER = from_box((2, 2, 8, 8), H, W), from_box((20, 2, 26, 8), H, W)
+BOX, OTHER = Region.from_box((2, 2, 8, 8), H, W), Region.from_box((20, 2, 26, 8), H, W)
 RAMP = DepthMap(np.linspace(0, 1, H * W, dtype=np.float32).reshape(H, W), "relative")
 
 
@@ -54,9 +53,9 @@ def test_a_sound_set_has_no_problem_and_everything_in_it_is_counted() -> None:
     ("changes", "problem"),
     [
         ({"regions": [BOX, Region((H, W), "~broken")]}, "corrupt mask"),
-        ({"regions": [BOX, Region((H, W), to_rle(BOX)["counts"][:-2])]}, "corrupt mask"),
+        ({"regions": [BOX, Region((H, W), BOX.to_rle()["counts"][:-2])]}, "corrupt mask"),
         ({"regions": [BOX, Region((4, 4), "`0")]}, "empty mask"),
-        ({"regions": [BOX, from_box((1, 1, 5, 5), 32, 32)]}, "mask of another shape"),
+        ({"regions": [BOX, Region.from_box((1, 1, 5, 5), 32, 32)]}, "mask of another shape"),
         ({"depth": DepthMap(np.full((H, W), 0.5, np.float32), "relative")}, "constant depth"),
         ({"depth": DepthMap(np.full((H, W), np.nan, np.float32), "metric")}, "empty depth"),
         ({"depth": DepthMap(np.eye(20, dtype=np.float32), "relative")}, "depth of another shape"),
@@ -120,7 +119,7 @@ def test_duplicate_ids_and_missing_maps() -> None:
 
 
 def test_a_mask_at_another_scale_is_no_problem_but_is_mentioned() -> None:
-    result = validate({"val": [sample(regions=[BOX, from_box((1, 1, 5, 5), 2 * H, 2 * W)])]}, workers=1, progress=False)
+    result = validate({"val": [sample(regions=[BOX, Region.from_box((1, 1, 5, 5), 2 * H, 2 * W)])]}, workers=1, progress=False)
     assert (result.problems.total, result.num_scaled_masks) == (0, 1)
     assert "1 at another scale" in format_validation(result.to_dict(), "set")
 

@@ -12,10 +12,9 @@ from PIL import Image
 
 from smolrgpt.data.io import iter_rows
 from smolrgpt.data.loading import SkipLog, iter_loaded, load_image, load_sample_depth
-from smolrgpt.data.regions import from_box, to_mask, to_rle
 from smolrgpt.data.sources import SOURCES
 from smolrgpt.data.sources.warehouse import available_splits, iter_warehouse, read_warehouse
-from smolrgpt.schema import Camera, DataError, DepthMap, Sample
+from smolrgpt.schema import Camera, DataError, DepthMap, Region, Sample
 
 H, W = 18, 32
 CAMERA = {"fx": 30.0, "fy": 30.0, "cx": 15.5, "cy": 8.5, "width": W, "height": H}
@@ -23,7 +22,7 @@ SAMPLES = Path(__file__).parents[2] / "../shared/samples/warehouse"
 
 
 def rle(x0: int) -> dict[str, Any]:
-    return to_rle(from_box((x0, 2, x0 + 4, 8), H, W))
+    return Region.from_box((x0, 2, x0 + 4, 8), H, W).to_rle()
 
 
 def row(name: str = "q0", image: str = "000001.png", question: str = "Is <mask> left of <mask>?", **changes: Any) -> dict[str, Any]:
@@ -61,7 +60,7 @@ def test_a_row_becomes_a_sample(tmp_path: Path) -> None:
     assert (sample.id, sample.question, sample.answer) == ("q0", "Is <mask> left of <mask>?", "[Region 0] is left.")
     assert (sample.normalized_answer, sample.category, sample.metadata) == ("left", "left_right", {"layout": "aisles"})
     assert sample.camera == Camera(**CAMERA)
-    assert to_mask(sample.regions[0])[2:8, 2:6].all() and to_mask(sample.regions[0]).sum() == 24
+    assert sample.regions[0].to_mask()[2:8, 2:6].all() and sample.regions[0].to_mask().sum() == 24
     assert load_image(sample).size == (W, H)
     assert load_sample_depth(sample).kind == "relative"
     assert SOURCES["warehouse"] is iter_warehouse
@@ -84,7 +83,7 @@ def test_normalized_answers_keep_their_type(tmp_path: Path, answer: Any) -> None
 def test_duplicate_masks_stay_in_place(tmp_path: Path) -> None:
     made = row(question="<mask> <mask> <mask>", rle=[rle(9), rle(2), rle(9)])
     (sample,) = read_warehouse(write(tmp_path, [made]), "train")
-    assert [to_rle(region) for region in sample.regions] == made["rle"]
+    assert [region.to_rle() for region in sample.regions] == made["rle"]
 
 
 def test_test_rows_have_no_answer(tmp_path: Path) -> None:
@@ -314,8 +313,8 @@ def test_real_rows_and_pixels() -> None:
     assert [(s.category, s.normalized_answer) for s in samples] == [("distance", 5.99), ("mcq", "2"), ("left_right", "left")]
     for group in iter_loaded(samples, skips):
         assert group.image.size == (1920, 1080) and group.depth is not None and group.depth.values.shape == (1080, 1920)
-        assert all(to_mask(region).shape == (1080, 1920) for sample in group.samples for region in sample.regions)
-    left, right = (np.nonzero(to_mask(region))[1].mean() for region in samples[2].regions)
+        assert all(region.to_mask().shape == (1080, 1920) for sample in group.samples for region in sample.regions)
+    left, right = (np.nonzero(region.to_mask())[1].mean() for region in samples[2].regions)
     assert left < right and skips.total == 0
     bare = read_warehouse(root, "test_style", folder="train")
     assert [sample.question for sample in bare] == [sample.question for sample in samples[:2]]
@@ -333,6 +332,6 @@ def test_real_records_all_read(tmp_path: Path, name: str) -> None:
     samples = read_warehouse(tmp_path, "train", skips=skips)
     assert len(samples) == len(rows) and skips.total == 0
     for record, sample in zip(rows, samples, strict=True):
-        assert [to_rle(region) for region in sample.regions] == record["rle"]
+        assert [region.to_rle() for region in sample.regions] == record["rle"]
         assert sample.normalized_answer == record["normalized_answer"] and (sample.answer or "") == record["freeform_answer"]
         assert "<image>" not in sample.question

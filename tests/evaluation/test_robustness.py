@@ -11,15 +11,14 @@ from PIL import Image
 from test_report import Parrot
 
 from smolrgpt.data.perturb import FACTORS
-from smolrgpt.data.regions import from_box
 from smolrgpt.evaluation.robustness import robustness
-from smolrgpt.schema import DepthMap, Sample
+from smolrgpt.schema import DepthMap, Region, Sample
 
 
 def _samples(folder: Path) -> list[Sample]:
     Image.fromarray(np.full((16, 24, 3), 90, dtype=np.uint8)).save(folder / "a.png")
     depth = DepthMap(np.full((16, 24), 3.0, dtype=np.float32), "metric")
-    regions = [from_box((2, 2, 9, 9), 16, 24), from_box((12, 3, 20, 12), 16, 24)]
+    regions = [Region.from_box((2, 2, 9, 9), 16, 24), Region.from_box((12, 3, 20, 12), 16, 24)]
     truths = {"left_right": "left", "distance": 2.5}
     return [
         Sample(c, folder / "a.png", "<mask> <mask>?", regions, depth, answer=str(t), normalized_answer=t, category=c)

@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from smolrgpt.data.regions import from_box
 from smolrgpt.evaluation.score import DISTANCE_FACTORS, score
 from smolrgpt.evaluation.summary import INTERVAL, calibration, chance, confusion, intervals, score_samples, summarise, truth_row, worst
-from smolrgpt.schema import Sample
+from smolrgpt.schema import Region, Sample
 
-REGION = from_box([1, 1, 3, 3], 4, 4)
+REGION = Region.from_box([1, 1, 3, 3], 4, 4)
 
 
 def _samples(num_images: int = 40, seed: int = 0) -> list[Sample]:

@@ -11,7 +11,6 @@ import torch
 from PIL import Image
 
 import smolrgpt
-from smolrgpt.data.regions import from_box, from_mask, from_rle
 from smolrgpt.inference.predictor import (
     USUAL_ANSWER,
     Answer,
@@ -46,7 +45,7 @@ def depth_map(seed: int, size: tuple[int, int] = SIZE) -> DepthMap:
 
 
 def region(box: tuple[int, int, int, int]) -> Region:
-    return from_box(box, SIZE[1], SIZE[0])
+    return Region.from_box(box, SIZE[1], SIZE[0])
 
 
 def samples(num_images: int = 3, num_questions: int = 3) -> list[Sample]:
@@ -143,8 +142,8 @@ def test_every_form_of_region_means_the_same(predictor: Predictor, tmp_path: Pat
     mask = np.zeros((SIZE[1], SIZE[0]), dtype=bool)
     mask[3:30, 2:20] = True
     Image.fromarray(mask).save(tmp_path / "mask.png")
-    rle = {"size": list(from_mask(mask).size), "counts": from_mask(mask).counts}
-    forms = [BOXES[0], np.array(BOXES[0]), mask, str(tmp_path / "mask.png"), rle, from_mask(mask)]
+    rle = {"size": list(Region.from_mask(mask).size), "counts": Region.from_mask(mask).counts}
+    forms = [BOXES[0], np.array(BOXES[0]), mask, str(tmp_path / "mask.png"), rle, Region.from_mask(mask)]
     assert len({predictor.ask(picture(0), "How far is <region 0>?", depth_map(0), [form]).answer for form in forms}) == 1
 
 
@@ -199,7 +198,7 @@ def test_depth_of_another_scale_is_fine_of_another_shape_is_not(predictor: Predi
 
 
 def test_regions_that_do_not_fit_are_errors(predictor: Predictor) -> None:
-    empty = from_rle({"size": [48, 64], "counts": [48 * 64]})
+    empty = Region.from_rle({"size": [48, 64], "counts": [48 * 64]})
     with pytest.raises(DataError, match="region 1: its mask is empty"):
         predictor.ask(picture(0), "How far is <region 0>?", regions=[BOXES[0], empty])
     with pytest.raises(DataError, match="region 0: its mask is 48x48"):

@@ -12,7 +12,6 @@ from PIL import Image
 from transformers import LlamaConfig, LlamaForCausalLM, SiglipConfig, SiglipModel
 
 from smolrgpt.cli import main as cli
-from smolrgpt.data.regions import to_rle
 from smolrgpt.data.sources.warehouse import read_warehouse
 from smolrgpt.data.worlds import write_dataset
 from smolrgpt.model import SmolRGPTImageProcessor
@@ -47,7 +46,7 @@ def root(tmp_path_factory) -> Path:
         asked = turns(
             "<image>\nHow wide is <mask> <depth>?", "3.2 feet.", "Is <mask> <depth> left of <mask> <depth>?", "Yes, Region [0] is."
         )
-        rle = [to_rle(sample.regions[i]) for i in (0, 0, 1)]
+        rle = [sample.regions[i].to_rle() for i in (0, 0, 1)]
         conversations.append({"filename": name, "conversations": asked, "rle": rle, "bbox": [[0, 0, 9, 9]] * 3})
     (root / "llava_cc3m" / "chat.json").write_text(json.dumps(captions))
     (root / "osd" / "result_10_depth_convs.json").write_text(json.dumps(conversations))

@@ -11,9 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from smolrgpt.data.regions import from_box
 from smolrgpt.model import SmolRGPTForConditionalGeneration, SmolRGPTProcessor
-from smolrgpt.schema import Camera, DepthMap, Sample
+from smolrgpt.schema import Camera, DepthMap, Region, Sample
 from smolrgpt.train import signatures
 from smolrgpt.train.signatures import SignatureWatch, alike, fired, mean_loss, permute_depth, plain_english, text_batch
 from smolrgpt.train.trainer import Curve, read_curve
@@ -26,7 +25,7 @@ def _sample(number: int, image: int = 0, depth: bool = True, category: str = "di
         "id": f"q{number}",
         "image": picture,
         "question": "How far is <mask>?",
-        "regions": [from_box((2, 2, 20, 18), 24, 32)],
+        "regions": [Region.from_box((2, 2, 20, 18), 24, 32)],
         "depth": metres,
         "camera": Camera(20.0, 20.0, 16.0, 12.0, 32, 24),
         "answer": f"It is {1 + image}.0 meters away.",

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
-from smolrgpt.data.regions import from_mask
-from smolrgpt.schema import DepthMap
+from smolrgpt.schema import DepthMap, Region
 from smolrgpt.viz.drawing import _wrap, depth_image, draw_regions, mask_border, number_regions, region_colour
 
 
@@ -31,7 +30,7 @@ def test_a_region_is_tinted_numbered_and_nothing_else_changes(background: tuple[
 def test_run_lengths_and_masks_draw_the_same_and_the_input_stays() -> None:
     image = Image.new("RGB", (160, 90), (90, 90, 90))
     masks = [_mask(10, 10), _mask(20, 25), _mask(40, 100)]
-    first, second = draw_regions(image, masks), draw_regions(image, [from_mask(mask) for mask in masks])
+    first, second = draw_regions(image, masks), draw_regions(image, [Region.from_mask(mask) for mask in masks])
     assert first.size == (640, 360)  # small pictures are enlarged so that the numbers can be read
     assert np.array_equal(np.asarray(first), np.asarray(second))
     assert (np.asarray(image) == 90).all()

@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 from smolrgpt.data.loading import SkipLog
-from smolrgpt.data.regions import from_box
 from smolrgpt.schema import DataError, DepthMap, Region, Sample
 from smolrgpt.viz.drawing import region_colour
 from smolrgpt.viz.gallery import save, select
@@ -23,7 +22,7 @@ def sample(number: int, depth: bool = True, **changes) -> Sample:
     made = {
         "image": Image.new("RGB", (W, H), (90, 90, 90)),
         "question": "Is <mask> <left> of <mask>?",
-        "regions": [from_box((2, 2, 20, 20), H, W), from_box((30, 4, 60, 30), H, W)],
+        "regions": [Region.from_box((2, 2, 20, 20), H, W), Region.from_box((30, 4, 60, 30), H, W)],
         "depth": DepthMap(np.linspace(1, 9, H * W, dtype=np.float32).reshape(H, W), "metric") if depth else None,
         "answer": "[Region 1] & nothing else.",
         "category": ("count", "mcq")[number % 2],

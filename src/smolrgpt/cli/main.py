@@ -25,7 +25,7 @@ from smolrgpt.cli import serve as serve_cli
 if TYPE_CHECKING:
     from smolrgpt.evaluation.extractors import Extractor
     from smolrgpt.inference.predictor import Answer, Predictor
-    from smolrgpt.schema import Camera, Region, Sample
+    from smolrgpt.schema import Sample
 
 app = typer.Typer(
     help="Answers questions about marked regions of an RGB-D image; trains, scores and draws data for the model that does it.",
@@ -178,12 +178,15 @@ def ask(
 
     With --json a single question gives an object, several give a list.
     """
-    from smolrgpt.inference.predictor import as_camera, as_depth, as_image
+    from smolrgpt.inference.inputs import as_image
+    from smolrgpt.schema import Camera, DepthMap, Region, naming
 
     picture = as_image(image)
-    depth_map = as_depth(depth, depth_near.value)
-    table = [parse_region(text, picture.height, picture.width) for text in region or []]
-    intrinsics = as_camera(parse_camera(camera) if camera else None, picture)
+    depth_map = None if depth is None else DepthMap.from_file(depth, near=depth_near.value)
+    with naming("--region"):
+        table = [Region.from_text(text, picture.height, picture.width) for text in region or []]
+    with naming("--camera"):
+        intrinsics = Camera.from_any(camera, picture.height, picture.width) if camera else None
     predictor = load_predictor(model)
     asked: list[str] = []
     answers: list[Answer] = []
@@ -218,38 +221,6 @@ def _print_answers(questions: list[str], answers: list[Answer], as_json: bool, m
     for question, answer in zip(questions, answers, strict=True):
         short = "" if answer.normalized_answer is None else f"  [{answer.normalized_answer}]"
         print((f"{question}\n  " if many and not from_stdin else "") + answer.answer + short, flush=True)
-
-
-def parse_region(text: str, height: int, width: int) -> Region:
-    """A region of the (height, width) image from ``x0,y0,x1,y1``, ``polygon:x,y,...`` or the path of a mask picture. Raises ValueError."""
-    from smolrgpt.data import regions
-
-    if text.startswith("polygon:"):
-        return regions.from_polygon(_numbers(text.removeprefix("polygon:"), f"--region {text}"), height, width)
-    if Path(text).is_file():
-        return regions.from_file(text)
-    if "," not in text:
-        raise ValueError(f"--region {text}: no such file; expected x0,y0,x1,y1, polygon:x,y,x,y,... or the path of a mask picture")
-    return regions.from_box(_numbers(text, f"--region {text}"), height, width)
-
-
-def parse_camera(text: str) -> Camera | Mapping[str, float] | list[float]:
-    """``fx,fy,cx,cy``, or a JSON file {fx, fy, cx, cy[, width, height]}, or one with a column-major 3x3 ``intrinsic_matrix`` (Open3D)."""
-    if not text.endswith(".json"):
-        numbers = _numbers(text, f"--camera {text}")
-        if len(numbers) != 4:
-            raise ValueError(f"--camera {text}: {len(numbers)} numbers; expected fx,fy,cx,cy in pixels")
-        return numbers
-    try:
-        values = json.loads(Path(text).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"--camera {text}: not JSON ({error})") from error
-    if isinstance(values, dict) and "intrinsic_matrix" in values:
-        matrix = values.pop("intrinsic_matrix")
-        values |= {"fx": matrix[0], "fy": matrix[4], "cx": matrix[6], "cy": matrix[7]}
-    if not isinstance(values, dict) or not {"fx", "fy", "cx", "cy"} <= set(values):
-        raise ValueError(f"--camera {text}: expected a JSON object with fx, fy, cx, cy in pixels (and width, height of another size)")
-    return values
 
 
 def _numbers(text: str, name: str) -> list[float]:

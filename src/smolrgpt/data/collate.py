@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 
 from smolrgpt.data.loading import SkipLog, load_image, load_sample_depth
-from smolrgpt.data.regions import to_patch
 from smolrgpt.schema import Camera, DataError, DepthMap, Region, Sample
 
 
@@ -34,7 +33,7 @@ def prepare_image(
         image,
         None if depth is None else depth.values,
         None if depth is None else depth.kind,
-        [to_patch(region) for region in regions],
+        [region.to_patch() for region in regions],
         None if camera is None else (camera.fx, camera.fy, camera.cx, camera.cy, camera.width, camera.height),
     )
 
@@ -49,7 +48,7 @@ def encode_question(processor: Any, sample: Sample, answer: str | None = None) -
 
 def masks_in_text(processor: Any, regions: Sequence[Region]) -> Sequence[Any]:
     """What ``SmolRGPTProcessor.encode_text`` wants to see of the regions: their masks where it writes boxes, else nothing."""
-    return [to_patch(region) for region in regions] if processor.region_boxes else ()
+    return [region.to_patch() for region in regions] if processor.region_boxes else ()
 
 
 def known_distances(sample: Sample) -> dict[tuple[Region, Region], float]:

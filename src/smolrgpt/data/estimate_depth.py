@@ -23,13 +23,13 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers import AutoImageProcessor, AutoModelForDepthEstimation
 
-from smolrgpt.data.depth import MILLIMETRE, Polarity
 from smolrgpt.data.hub import local_folder
-from smolrgpt.data.images import read_image, to_rgb
 from smolrgpt.data.io import atomic_path
 from smolrgpt.data.loading import SkipLog
 from smolrgpt.precision import best_dtype
-from smolrgpt.schema import DataError, DepthKind
+from smolrgpt.schema import DataError, DepthKind, Polarity
+from smolrgpt.schema.depth_map import MILLIMETRE
+from smolrgpt.schema.image_file import read_image, to_rgb
 
 DEFAULT_MODEL = "depth-anything/Depth-Anything-V2-Small-hf"
 #: What the files of a kind of model hold, for depth.json.

@@ -6,50 +6,24 @@ in column u, row v is at (u, v), the convention of the intrinsics that RGB-D cam
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 import numpy as np
 
-from smolrgpt.schema import Camera, DataError, brief
+from smolrgpt.schema import Camera, DataError
 
-#: Pictures whose sides' ratios differ by no more than this belong together (depth, masks and image of one scene).
+#: Depth, masks and image of one scene may differ in the ratio of their sides by this share.
 ASPECT_TOLERANCE = 0.01
 
 
-#: fx, fy, cx, cy as shares of a picture's longer side: from 178 degrees of view to a telescope's, the middle within ten pictures.
-CAMERA_RANGES = ((0.005, 1000.0), (0.005, 1000.0), (-10.0, 10.0), (-10.0, 10.0))
-
-
-def camera_from(value: Mapping[str, Any] | Sequence[Any], width: int, height: int) -> Camera:
-    """fx, fy, cx, cy (and width, height where they are of another size) as a Camera of the (height, width) picture. Raises DataError."""
-    try:
-        pairs = value if isinstance(value, Mapping) else zip(("fx", "fy", "cx", "cy", "width", "height"), value, strict=False)
-        values: dict[str, Any] = dict(pairs)
-        numbers = [float(values[name]) for name in ("fx", "fy", "cx", "cy")]
-        size = int(values.get("width", width)), int(values.get("height", height))
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise DataError(f"camera {brief(value)} is not fx, fy, cx, cy in pixels") from error
-    if not np.isfinite(numbers).all() or min(numbers[:2]) <= 0 or min(size) <= 0:
-        raise DataError(f"camera {brief(value)}: focal lengths and size must be finite and above 0")
-    if not all(low * max(size) <= number <= high * max(size) for number, (low, high) in zip(numbers, CAMERA_RANGES, strict=True)):
-        raise DataError(
-            f"camera {brief(value)} of a picture of {size[0]}x{size[1]}: no camera is like this; expected pixels of the picture"
-        )
-    fx, fy, cx, cy = numbers
-    return Camera(fx, fy, cx, cy, *size)
-
-
-def same_aspect(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
-    """Whether two (height, width) have the same ratio, within the tolerance or the rounding to whole pixels of the smaller one."""
-    (h0, w0), (h1, w1) = sorted([one, other])
+def same_aspect(size_a: tuple[int, ...], size_b: tuple[int, ...]) -> bool:
+    """Tell whether two (height, width) have the same ratio, within the tolerance or the rounding to whole pixels of the smaller one."""
+    (h0, w0), (h1, w1) = sorted([size_a, size_b])
     return abs(h0 - w0 * h1 / w1) <= max(1.0, ASPECT_TOLERANCE * h0) or abs(w0 - h0 * w1 / h1) <= max(1.0, ASPECT_TOLERANCE * w0)
 
 
 def backproject(depth_m: np.ndarray, camera: Camera, mask: np.ndarray | None = None) -> np.ndarray:
-    """(H, W) metres, NaN invalid, to (N, 3) float32 points of the valid pixels (inside ``mask`` (H, W) bool), in row-major order.
+    """Turn depth (H, W) in metres, NaN = invalid, into (N, 3) float32 points of the valid pixels (inside ``mask`` (H, W) bool), row-major.
 
-    The camera may be that of another size of the same picture. Raises DataError when mask and depth differ in shape.
+    The camera may be that of another size of the same image. Raises DataError when mask and depth differ in shape.
     """
     height, width = depth_m.shape
     camera = camera.resized(width, height)
@@ -65,26 +39,26 @@ def backproject(depth_m: np.ndarray, camera: Camera, mask: np.ndarray | None = N
 
 
 def project(points: np.ndarray, camera: Camera) -> np.ndarray:
-    """(N, 3) metres to (N, 2) float32 pixels (column, row); NaN for points not in front of the camera."""
+    """Project (N, 3) metres to (N, 2) float32 pixels (column, row); NaN for points not in front of the camera."""
     points = np.asarray(points, dtype=np.float64).reshape(-1, 3)
     z = np.where(points[:, 2] > 0, points[:, 2], np.nan)
     return np.stack([points[:, 0] / z * camera.fx + camera.cx, points[:, 1] / z * camera.fy + camera.cy], axis=-1).astype(np.float32)
 
 
 def visible_centroid(points: np.ndarray) -> np.ndarray:
-    """(N, 3) to (3,) float32: the middle of the visible surface's bounding box; NaN without points.
+    """Find the middle (3,) float32 of the bounding box of visible points (N, 3) in metres; NaN without points.
 
     Robust (2nd to 98th percentile a side), because mask edges pick up background; the mean would lean to the near side,
     which has more pixels.
     """
     low, high = _robust_bounds(points)
-    return ((low + high) / 2).astype(np.float32)
+    return np.asarray((low + high) / 2, dtype=np.float32)
 
 
 def box_extent(points: np.ndarray) -> np.ndarray:
-    """(N, 3) to (3,) float32 metres: size of the visible surface along x, y, z (2nd to 98th percentile); NaN without points."""
+    """Measure visible points (N, 3) along x, y, z: (3,) float32 metres, 2nd to 98th percentile; NaN without points."""
     low, high = _robust_bounds(points)
-    return (high - low).astype(np.float32)
+    return np.asarray(high - low, dtype=np.float32)
 
 
 def _robust_bounds(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

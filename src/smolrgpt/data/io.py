@@ -1,4 +1,4 @@
-"""Files: written completely or not at all, opened from folders and archives, and read as rows of JSON or parquet."""
+"""Files: written completely or not at all, and read as rows of JSON or parquet."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from smolrgpt.schema import DataError, TarMember, brief
+from smolrgpt.schema import DataError, brief
+from smolrgpt.schema.image_file import is_file
 
 _CHUNK_CHARS = 1 << 20
 _MAX_ROW_CHARS = 1 << 26  # 15 full-size masks take about 30 thousand characters, an Open Spatial entry 35 thousand on average
@@ -57,30 +58,6 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def open_file(source: Path | TarMember | str) -> BinaryIO:
-    """Open a file, or a member of an archive, for reading bytes. Raises DataError naming it when it is not there."""
-    if not isinstance(source, TarMember):
-        if not _is_file(source):
-            raise DataError(f"{brief(source, 200)}: no such file")
-        return open(source, "rb")
-    try:
-        with open(source.archive, "rb") as archive:
-            archive.seek(source.offset)
-            found = archive.read(source.size)
-    except OSError as error:
-        raise DataError(f"{source}: the archive cannot be read ({error})") from error
-    if len(found) < source.size:
-        raise DataError(f"{source}: the archive ends {source.size - len(found)} bytes too early; copy it again")
-    return io.BytesIO(found)
-
-
-def _is_file(path: Path | str) -> bool:
-    try:
-        return Path(path).is_file()
-    except (OSError, ValueError):  # too long a name, or one with a null character
-        return False
-
-
 # ------------------------------------------------------------------------------------------------------------------------- rows
 def iter_rows(path: Path | str) -> Iterator[Any]:
     """Iterate over the rows of a JSON list, JSON lines or parquet file.
@@ -88,7 +65,7 @@ def iter_rows(path: Path | str) -> Iterator[Any]:
     Only one row and a window of the file are held in memory: the official files are too large to hold as text and as objects.
     Raises DataError naming the file and the row where the file is absent, damaged or ends early.
     """
-    if not _is_file(path):
+    if not is_file(path):
         raise DataError(f"cannot read {brief(path, 200)}: no such file")
     return _parquet_rows(Path(path)) if Path(path).suffix == ".parquet" else _json_rows(path)
 

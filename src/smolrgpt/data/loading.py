@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 
 from PIL import Image
 
-from smolrgpt.data.depth import load_depth
-from smolrgpt.data.images import decode_image, read_image, to_rgb
 from smolrgpt.schema import DataError, DepthMap, Sample
+from smolrgpt.schema.image_file import decode_image, read_image, to_rgb
 
 #: ``Sample.metadata`` key by which a source says how its relative depth files are polarised ("dark", the default, or "bright").
 DEPTH_NEAR = "depth_near"
@@ -82,7 +81,7 @@ def load_sample_depth(sample: Sample) -> DepthMap | None:
     """The sample's depth map, None when it has none. Raises DataError naming the file."""
     if sample.depth is None or isinstance(sample.depth, DepthMap):
         return sample.depth
-    return load_depth(sample.depth, near=sample.metadata.get(DEPTH_NEAR, "dark"), kind=sample.metadata.get(DEPTH_KIND))
+    return DepthMap.from_file(sample.depth, near=sample.metadata.get(DEPTH_NEAR, "dark"), kind=sample.metadata.get(DEPTH_KIND))
 
 
 def iter_loaded(samples: Iterable[Sample], skips: SkipLog) -> Iterator[LoadedImage]:

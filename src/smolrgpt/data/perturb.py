@@ -15,7 +15,6 @@ import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
 from smolrgpt.data.loading import load_image, load_sample_depth
-from smolrgpt.data.regions import from_box, from_mask, to_mask
 from smolrgpt.schema import DepthMap, Region, Sample
 
 Level = float | str
@@ -132,9 +131,9 @@ def _colour(picture: Image.Image, level: str, rng: np.random.Generator) -> Image
 # ---------------------------------------------------------------------------------------------------------------------- regions
 def _grown(region: Region, pixels: float) -> Region:
     """The mask with a rim of so many pixels added, or taken away; what would vanish stays."""
-    mask, rim = to_mask(region).astype(bool), int(abs(pixels))
+    mask, rim = region.to_mask().astype(bool), int(abs(pixels))
     grown = _spread(mask, rim) if pixels > 0 else ~_spread(~mask, rim)
-    return from_mask(grown) if grown.any() else region
+    return Region.from_mask(grown) if grown.any() else region
 
 
 def _spread(mask: np.ndarray, rim: int) -> np.ndarray:
@@ -148,20 +147,20 @@ def _spread(mask: np.ndarray, rim: int) -> np.ndarray:
 
 def _shifted(region: Region, share: float) -> Region:
     """Moved right and down by this share of its own box; what would leave the picture stays inside."""
-    mask = to_mask(region)
+    mask = region.to_mask()
     rows, columns = np.nonzero(mask)
     height, width = mask.shape
     down = min(round(share * (np.ptp(rows) + 1)), height - 1 - rows.max())
     right = min(round(share * (np.ptp(columns) + 1)), width - 1 - columns.max())
     moved = np.zeros_like(mask)
     moved[rows + down, columns + right] = True
-    return from_mask(moved)
+    return Region.from_mask(moved)
 
 
 def _boxed(region: Region, level: str) -> Region:
-    rows, columns = np.nonzero(to_mask(region))
+    rows, columns = np.nonzero(region.to_mask())
     box = (int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1)
-    return from_box(box, *region.size)
+    return Region.from_box(box, *region.size)
 
 
 # ----------------------------------------------------------------------------------------------------- inputs that are plainly wrong

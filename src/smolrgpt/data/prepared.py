@@ -23,10 +23,10 @@ from datasets import Dataset, Features, List, Value, concatenate_datasets
 from datasets.arrow_writer import ArrowWriter
 from tqdm import tqdm
 
-from smolrgpt.data.io import atomic_path, open_file
+from smolrgpt.data.io import atomic_path
 from smolrgpt.data.loading import SkipLog
-from smolrgpt.data.regions import to_rle
 from smolrgpt.schema import Camera, DataError, Region, Sample, TarMember
+from smolrgpt.schema.image_file import open_file
 
 logger = logging.getLogger(__name__)
 
@@ -151,7 +151,7 @@ def _row(sample: Sample, root: str | None) -> dict[str, Any]:
             "camera": json.dumps(None if sample.camera is None else asdict(sample.camera)),
             "normalized_answer": json.dumps(sample.normalized_answer),
             "metadata": json.dumps(sample.metadata),
-            "regions": [to_rle(region) for region in sample.regions],
+            "regions": [region.to_rle() for region in sample.regions],
         }
         "".join(value for value in row.values() if isinstance(value, str)).encode()
         return row

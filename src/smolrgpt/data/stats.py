@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from smolrgpt.data.regions import area
 from smolrgpt.schema import DataError, Sample
 from smolrgpt.tasks.templates import template
 
@@ -65,7 +64,7 @@ def statistics(samples: Iterable[Sample], num_templates: int = NUM_TEMPLATES) ->
             distances.extend(_metres(sample.normalized_answer))
         for region in sample.regions:
             try:
-                areas.append(100 * area(region) / (region.size[0] * region.size[1]))
+                areas.append(100 * region.area / (region.size[0] * region.size[1]))
             except DataError:
                 counts["corrupt"] += 1
         wording = wordings.setdefault(template(sample.question), _Wording(sample.question))

@@ -23,7 +23,6 @@ from tqdm import tqdm
 
 from smolrgpt.data.geometry import same_aspect
 from smolrgpt.data.loading import SkipLog, load_image, load_sample_depth
-from smolrgpt.data.regions import area
 from smolrgpt.schema import DataError, Region, Sample, TarMember
 
 #: Problem -> what it counts and what becomes of it in training. First the readers' reasons.
@@ -255,7 +254,7 @@ def _check_depth(sample: Sample, size: tuple[int, int] | None, problems: SkipLog
 
 def _check_mask(region: Region, size: tuple[int, int] | None, named: Callable[[Region], str], problems: SkipLog) -> None:
     try:
-        pixels = area(region)
+        pixels = region.area
     except DataError as error:
         problems.add("corrupt mask", f"{named(region)}: {error}")
         return

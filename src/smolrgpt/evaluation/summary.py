@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from smolrgpt.data.regions import area
 from smolrgpt.evaluation.score import CATEGORIES, DISTANCE_FACTORS, parse_answer, score, score_row
 from smolrgpt.schema import DataError, Sample
 from smolrgpt.tasks.templates import template
@@ -200,7 +199,7 @@ def _bin_names(ends: Sequence[float], form: str) -> list[str]:
 def _size(one: Scored) -> str | None:
     """By the share of the picture that the smallest region of the question covers; None without regions, or with one that is corrupt."""
     try:
-        shares = [area(region) / (region.size[0] * region.size[1]) for region in one.sample.regions]
+        shares = [region.area / (region.size[0] * region.size[1]) for region in one.sample.regions]
     except DataError:  # the prediction has failed for the same reason, and is counted there
         return None
     return _bin_names(AREA_GROUPS, "{:.2%}")[int(np.searchsorted(AREA_GROUPS, min(shares)))] if shares else None

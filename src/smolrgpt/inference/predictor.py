@@ -20,11 +20,7 @@ import torch
 from PIL import Image
 from transformers import DynamicCache, LogitsProcessorList
 
-from smolrgpt.data import regions as region_io
 from smolrgpt.data.collate import encode_question, masks_in_text, prepare_image, region_tables
-from smolrgpt.data.depth import Polarity, depth_from_array, depth_from_picture, load_depth
-from smolrgpt.data.geometry import ASPECT_TOLERANCE, camera_from, same_aspect
-from smolrgpt.data.images import read_image, to_rgb
 from smolrgpt.data.loading import load_image, load_sample_depth
 from smolrgpt.inference.generation import (
     FIELD_SEPARATOR,
@@ -36,18 +32,12 @@ from smolrgpt.inference.generation import (
     field_pattern,
     greedy,
 )
+from smolrgpt.inference.inputs import CameraLike, DepthLike, ImageLike, RegionLike, as_image, check_depth, check_region
 from smolrgpt.model.processing_smolrgpt import TURN_END
 from smolrgpt.precision import best_dtype
-from smolrgpt.schema import Camera, DataError, DepthMap, Region, Sample, TarMember
+from smolrgpt.schema import Camera, DataError, DepthMap, Polarity, Region, Sample
 from smolrgpt.tasks.extract import SIZES, extract, infer_category
 from smolrgpt.tasks.region_text import REGION_NUMBERS, how_to_mention, read_mentions
-
-ImageLike = Path | TarMember | str | Image.Image | np.ndarray
-DepthLike = Path | TarMember | str | Image.Image | np.ndarray | DepthMap
-#: A box (x0, y0, x1, y1) in pixels, a mask array (H, W), a mask picture, COCO run lengths or a Region.
-RegionLike = Region | Sequence[float] | np.ndarray | Path | str | Mapping[str, Any]
-#: A Camera, or fx, fy, cx, cy in pixels of the image.
-CameraLike = Camera | Sequence[float] | Mapping[str, float]
 
 #: Of one question: ten times the longest of the data sets, and more than any model here reads.
 MAX_QUESTION_CHARACTERS = 10_000
@@ -285,13 +275,15 @@ class Predictor:
         mentions = [read_mentions(question, len(regions)) for question in questions]
         if regions and not any(numbers for _, numbers in mentions):
             raise ValueError(f"{len(regions)} regions were given but no question mentions one; {how_to_mention(len(regions))}")
-        table = [as_region(region, picture.height, picture.width) for region in regions]
+        table = [Region.from_any(region, picture.height, picture.width) for region in regions]
         for number, region in enumerate(table):
-            _check_region(f"region {number}", region, picture)
-        depth_map = as_depth(depth, depth_near)
-        _check_depth(depth_map, picture)
+            check_region(f"region {number}", region, picture)
+        depth_map = None if depth is None else DepthMap.from_any(depth, near=depth_near)
+        if depth_map is not None:
+            check_depth(depth_map, picture)
+        intrinsics = None if camera is None else Camera.from_any(camera, picture.height, picture.width)
         asked = [_Question(text, infer_category(text), [table[number] for number in numbers], numbers) for text, numbers in mentions]
-        return Inquiry(picture, depth_map, as_camera(camera, picture), table, asked, [self._encode_text(question) for question in asked])
+        return Inquiry(picture, depth_map, intrinsics, table, asked, [self._encode_text(question) for question in asked])
 
     def _encode_text(self, question: _Question) -> dict[str, list[int]]:
         """Raises ValueError for an empty question, and for one longer than the model reads."""
@@ -591,75 +583,6 @@ def checkpoint_anywhere(name: str | Path) -> str:
 def _default_device() -> str:
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return "cpu" if accelerator is None else accelerator.type
-
-
-# ----------------------------------------------------------------------------------------------------------------------- inputs
-def as_image(image: ImageLike) -> Image.Image:
-    """8-bit RGB, upright. Raises DataError naming the file."""
-    if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim not in (2, 3):
-            raise DataError(f"the image is {image.dtype} {image.shape}; expected uint8 (H, W, 3)")
-        image = Image.fromarray(image)
-    if not isinstance(image, (Image.Image, str, Path, TarMember)):
-        raise DataError(f"the image is a {type(image).__name__}; expected a path, a picture or an array of uint8 (H, W, 3)")
-    return to_rgb(image if isinstance(image, Image.Image) else read_image(image))
-
-
-def as_depth(depth: DepthLike | None, near: Polarity = "dark") -> DepthMap | None:
-    """Anything that holds depth, by the rules of ``data/depth.py``."""
-    if depth is None or isinstance(depth, DepthMap):
-        return depth
-    if isinstance(depth, np.ndarray):
-        return depth_from_array(depth, near=near)
-    if isinstance(depth, Image.Image):
-        return depth_from_picture(depth, near=near)
-    if not isinstance(depth, (str, Path, TarMember)):
-        raise DataError(f"depth is a {type(depth).__name__}; expected a path, a picture, an array (H, W) or a DepthMap")
-    return load_depth(depth, near=near)
-
-
-def as_region(region: RegionLike, height: int, width: int) -> Region:
-    """A region of the (height, width) image from any of the forms of ``RegionLike``. Raises DataError, also for an empty one."""
-    if isinstance(region, Region):
-        return region
-    if isinstance(region, (str, Path)):
-        return region_io.from_file(region)
-    if isinstance(region, Mapping):
-        return region_io.from_rle(region)
-    if not isinstance(region, (np.ndarray, list, tuple)):
-        raise DataError(
-            f"a region is a {type(region).__name__}; expected a box (x0, y0, x1, y1), a mask (H, W), a mask picture or run lengths"
-        )
-    if isinstance(region, np.ndarray) and region.ndim == 2:
-        return region_io.from_mask(region)
-    return region_io.from_box(list(region), height, width)
-
-
-def as_camera(camera: CameraLike | None, image: Image.Image) -> Camera | None:
-    """Intrinsics of this image; a mapping or sequence that names no size is taken to be in the image's own pixels. Raises DataError."""
-    if camera is None or isinstance(camera, Camera):
-        return camera
-    return camera_from(camera, image.width, image.height)
-
-
-def _check_depth(depth: DepthMap | None, image: Image.Image) -> None:
-    if depth is not None and not same_aspect(depth.values.shape, (image.height, image.width)):
-        height, width = depth.values.shape
-        raise DataError(
-            f"the depth map is {width}x{height}, the image {image.width}x{image.height}: the sides' ratios differ by more than "
-            f"{ASPECT_TOLERANCE:.0%}; expected depth of the same view, at any scale"
-        )
-
-
-def _check_region(name: str, region: Region, image: Image.Image) -> None:
-    """Raises DataError for a region of another shape than the image, or an empty one."""
-    height, width = region.size
-    if not same_aspect(region.size, (image.height, image.width)):
-        raise DataError(
-            f"{name}: its mask is {width}x{height}, the image {image.width}x{image.height}; expected the whole image, at any scale"
-        )
-    if not region_io.to_mask(region).any():
-        raise DataError(f"{name}: its mask is empty; expected at least one pixel inside")
 
 
 def _digest(array: np.ndarray) -> tuple[Any, ...]:

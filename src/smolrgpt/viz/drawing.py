@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from smolrgpt.data.regions import to_mask
 from smolrgpt.schema import REGION_PLACEHOLDER, DepthMap, Region
 
 #: Difference of hue (0 to 1) between consecutive regions: the golden angle, with which any run of hues is well separated.
@@ -101,7 +100,7 @@ def _enlarged(image: Image.Image) -> Image.Image:
 
 def scaled_mask(region: Region | np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Return a mask resized to ``size`` = (width, height), as bool (H, W)."""
-    mask = to_mask(region) if isinstance(region, Region) else np.asarray(region, dtype=bool)
+    mask = region.to_mask() if isinstance(region, Region) else np.asarray(region, dtype=bool)
     return np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST), dtype=bool)
 
 

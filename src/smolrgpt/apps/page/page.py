@@ -6,7 +6,6 @@ import base64
 import dataclasses
 import functools
 import html
-import io
 import os
 import queue
 import tempfile
@@ -24,9 +23,9 @@ from PIL import Image
 from smolrgpt.apps.page import scene as scenes
 from smolrgpt.apps.page import views
 from smolrgpt.apps.page.scene import Scene
-from smolrgpt.data.images import decode_image
 from smolrgpt.inference.predictor import Predictor
 from smolrgpt.schema import DataError, Sample
+from smolrgpt.schema.image_file import image_from_bytes
 from smolrgpt.viz.gallery import CHIP_STYLE
 
 _HERE = Path(__file__).parent
@@ -238,7 +237,7 @@ def _mentioned(scene: Scene, question: str) -> list[Any]:
 
 def _painted(url: str) -> Image.Image:
     try:
-        return decode_image(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2])), formats=("PNG",)))
+        return image_from_bytes(base64.b64decode(url.partition(",")[2]), ("PNG",))
     except Exception as error:
         raise DataError("this brush stroke did not arrive as a picture; paint again") from error
 

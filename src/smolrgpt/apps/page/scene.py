@@ -13,13 +13,11 @@ import numpy as np
 from PIL import Image
 
 from smolrgpt.apps.tour import number_regions
-from smolrgpt.data import regions as region_io
-from smolrgpt.data.depth import load_depth
 from smolrgpt.data.geometry import same_aspect
-from smolrgpt.data.images import read_image, to_rgb
 from smolrgpt.data.loading import load_image, load_sample_depth
-from smolrgpt.inference.predictor import Answer, as_camera
+from smolrgpt.inference.predictor import Answer
 from smolrgpt.schema import Camera, DataError, DepthKind, DepthMap, Region, Sample
+from smolrgpt.schema.image_file import read_image, to_rgb
 
 #: Scenes of the synthetic warehouse that the page draws; nothing from this seed on was ever trained on.
 HELD_OUT_SEED = 20_000_000
@@ -60,7 +58,7 @@ def open_picture(path: str | Path) -> Scene:
 
 def with_depth(scene: Scene, path: str | Path, near: Any = "dark", kind: DepthKind | None = None) -> None:
     """Raises DataError naming the file, also for a map of another shape than the picture."""
-    depth = load_depth(path, near=near, kind=kind)
+    depth = DepthMap.from_file(path, near=near, kind=kind)
     if not same_aspect(depth.values.shape, scene.size):
         height, width = depth.values.shape
         raise DataError(
@@ -71,10 +69,7 @@ def with_depth(scene: Scene, path: str | Path, near: Any = "dark", kind: DepthKi
 
 def with_camera(scene: Scene, text: str) -> None:
     """From ``fx, fy, cx, cy`` in pixels of the picture; empty = none. Raises DataError."""
-    numbers = text.replace(",", " ").split()
-    if numbers and len(numbers) != 4:
-        raise DataError(f"camera {text!r}: expected four numbers, fx, fy, cx, cy in pixels of the picture")
-    scene.camera = as_camera(numbers, scene.image) if numbers else None  # type: ignore[arg-type]
+    scene.camera = Camera.from_text(text, *scene.size) if text.strip() else None
 
 
 def with_instances(scene: Scene, path: str | Path) -> int:
@@ -132,7 +127,7 @@ def open_sample(path: str | Path) -> Scene:
     try:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
         picture = Path(path).parent / Path(str(found["image"])).name
-        regions = [region_io.from_rle(rle) for rle in found["regions"]]
+        regions = [Region.from_rle(rle) for rle in found["regions"]]
         camera = None if found.get("camera") is None else Camera(**found["camera"])
         depth = None if found.get("depth") is None else Path(path).parent / Path(str(found["depth"])).name
     except (OSError, ValueError, TypeError, KeyError) as error:
@@ -160,12 +155,12 @@ def mark(scene: Scene, action: str, data: dict[str, Any]) -> None:
     height, width = scene.size
     if action == "box":
         x0, y0, x1, y1 = (float(value) for value in data["box"])
-        add_region(scene, region_io.from_box([x0 * width, y0 * height, x1 * width, y1 * height], height, width))
+        add_region(scene, Region.from_box([x0 * width, y0 * height, x1 * width, y1 * height], height, width))
     elif action == "polygon":
-        add_region(scene, region_io.from_polygon([(x * width, y * height) for x, y in data["points"]], height, width))
+        add_region(scene, Region.from_polygon([(x * width, y * height) for x, y in data["points"]], height, width))
     elif action == "brush":
         painted = Image.fromarray(np.asarray(data["mask"].convert("RGBA"))[..., 3]).resize((width, height), Image.Resampling.NEAREST)
-        add_region(scene, region_io.from_mask(np.asarray(painted) > 127))
+        add_region(scene, Region.from_mask(np.asarray(painted) > 127))
     elif action == "pick":
         add_region(scene, _picked(scene, float(data["x"]), float(data["y"])))
     elif action == "delete" and 0 <= int(data["number"]) < len(scene.regions):
@@ -184,7 +179,7 @@ def _picked(scene: Scene, x: float, y: float) -> Region:
     label = scene.instances[min(int(y * height), height - 1), min(int(x * width), width - 1)]
     if not label:
         raise DataError("there is no instance in this place; click on an object of the mask file")
-    region = region_io.from_mask(scene.instances == label)
+    region = Region.from_mask(scene.instances == label)
     if region in scene.regions:
         raise DataError(f"this is region {scene.regions.index(region)} already")
     return region
@@ -221,7 +216,7 @@ def export_sample(scene: Scene, folder: Path) -> list[Path]:
         "depth": files[0].name if files else None,
         "depth_kind": None if scene.depth is None else scene.depth.kind,
         "camera": None if scene.camera is None else dataclasses.asdict(scene.camera),
-        "regions": [region_io.to_rle(region) for region in scene.regions],
+        "regions": [region.to_rle() for region in scene.regions],
         "question": question,
         "answer": None if answer is None else answer.answer,
         "normalized_answer": None if answer is None else answer.normalized_answer,

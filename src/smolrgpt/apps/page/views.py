@@ -13,7 +13,6 @@ from PIL import Image
 
 from smolrgpt.apps.page.scene import Scene
 from smolrgpt.data.geometry import backproject
-from smolrgpt.data.regions import to_mask
 from smolrgpt.inference.predictor import Answer
 from smolrgpt.model.floor import Floor, find_floor, floor_rectangle
 from smolrgpt.schema import Region
@@ -141,7 +140,7 @@ def _region_points(scene: Scene, region: Region) -> np.ndarray:
     """(3, N) metres."""
     assert scene.depth is not None and scene.camera is not None
     height, width = scene.depth.values.shape
-    mask = np.asarray(Image.fromarray(to_mask(region)).resize((width, height), Image.Resampling.NEAREST))
+    mask = np.asarray(Image.fromarray(region.to_mask()).resize((width, height), Image.Resampling.NEAREST))
     return backproject(scene.depth.values, scene.camera, mask).T.astype(np.float64)
 
 

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import io
 import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
-from smolrgpt.apps.service.messages import PICTURE_FORMATS, Ask, Reply
-from smolrgpt.data import regions
-from smolrgpt.data.depth import depth_from_array, depth_from_picture
-from smolrgpt.data.images import decode_image
+from smolrgpt.apps.service.messages import IMAGE_FORMATS, Ask, Reply
 from smolrgpt.inference.predictor import Inquiry, Predictor
-from smolrgpt.schema import DataError, DepthMap, Region
+from smolrgpt.schema import DepthMap, Polarity, Region, naming
+from smolrgpt.schema.image_file import image_from_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +83,7 @@ class Engine:
         return (await asyncio.to_thread(self.together, [item]))[0]
 
     def _prepare(self, ask: Ask) -> Inquiry:
-        image = decode_image(_open(ask.image, "the image"), in_place=True)
+        image = _image(ask.image, "the image")
         depth = None if ask.depth is None else _depth(ask.depth, ask.depth_near)
         table = [_region(region, number, image.height, image.width) for number, region in enumerate(ask.regions)]
         return self.predictor.prepare(image, ask.questions, depth, table, ask.camera)
@@ -120,27 +116,20 @@ class Engine:
         return [Reply([dataclasses.asdict(answer) for answer in found], batch=batch) for found in answers]
 
 
-def _open(data: bytes, name: str) -> Image.Image:
-    try:
-        return Image.open(io.BytesIO(data), formats=PICTURE_FORMATS)
-    except Exception as error:
-        raise DataError(f"{name} is not a picture ({error})") from error
+def _image(data: bytes, name: str) -> Image.Image:
+    with naming(name):
+        return image_from_bytes(data, IMAGE_FORMATS)
 
 
-def _depth(data: bytes, near: Any) -> DepthMap:
-    if not data.startswith(b"\x93NUMPY"):
-        return depth_from_picture(decode_image(_open(data, "depth"), in_place=True), near=near)
-    try:
-        values = np.load(io.BytesIO(data), allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"depth: cannot read this array ({error}); expected a .npy file of shape (H, W) in metres") from error
-    return depth_from_array(values, near=near)
+def _depth(data: bytes, near: Polarity) -> DepthMap:
+    with naming("depth"):
+        if data.startswith(b"\x93NUMPY"):
+            return DepthMap.from_npy_bytes(data, near=near)
+        return DepthMap.from_image(image_from_bytes(data, IMAGE_FORMATS), near=near)
 
 
-def _region(region: dict[str, Any] | bytes, number: int, height: int, width: int) -> Region:
-    try:
+def _region(region: dict[str, Any] | bytes, index: int, height: int, width: int) -> Region:
+    with naming(f"region {index}"):
         if isinstance(region, bytes):
-            return regions.from_picture(decode_image(_open(region, "the mask"), in_place=True))
-        return regions.from_json(region, height, width)
-    except DataError as error:
-        raise DataError(f"region {number}: {error}") from error
+            return Region.from_image(image_from_bytes(region, IMAGE_FORMATS))
+        return Region.from_json(region, height, width)

@@ -19,7 +19,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 #: What pictures, depth maps and masks may be; other decoders of Pillow's are never run on what strangers send.
-PICTURE_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
+IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
 _NPY = b"\x93NUMPY"
 
 
@@ -322,12 +322,12 @@ def _size(data: bytes, name: str) -> tuple[int, int]:
             return int(width), int(height)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data), formats=PICTURE_FORMATS) as picture:
+            with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as picture:
                 return picture.size
     except Image.DecompressionBombError as error:
         raise Refusal(413, f"{name}: {error}") from error
     except Exception as error:  # decoders raise all sorts on bytes made to confuse them; whatever it is, this is no picture
-        raise Refusal(400, f"{name}: not a picture ({_short(data[:16])}); expected {', '.join(PICTURE_FORMATS)}") from error
+        raise Refusal(400, f"{name}: not a picture ({_short(data[:16])}); expected {', '.join(IMAGE_FORMATS)}") from error
 
 
 def _npy_shape(data: bytes) -> tuple[int, ...]:

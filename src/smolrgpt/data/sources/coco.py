@@ -24,12 +24,11 @@ from typing import Any
 
 import numpy as np
 
-from smolrgpt.data.images import read_image, to_rgb
 from smolrgpt.data.loading import SkipLog
-from smolrgpt.data.regions import from_box, from_mask, from_polygon, from_rle, to_mask
 from smolrgpt.data.sources.folders import ImageSet, Pictures
 from smolrgpt.data.sources.rows import Missing, field, frame, iter_samples, optional, scalar
 from smolrgpt.schema import DataError, Region, Sample
+from smolrgpt.schema.image_file import read_image, to_rgb
 
 #: Of the picture's width; centroids nearer than that have no side a person would agree on.
 _MIN_SIDE_GAP = 0.02
@@ -141,7 +140,7 @@ def _regions(image: _Image, objects: Sequence[_Object]) -> list[Region]:
     if image.segments is None:
         return [_region(item.shape, image) for item in objects]
     numbers = _segment_numbers(image.segments)
-    return [from_mask(numbers == item.id) for item in objects]
+    return [Region.from_mask(numbers == item.id) for item in objects]
 
 
 @functools.lru_cache(maxsize=1)  # questions about a picture stand together
@@ -153,15 +152,15 @@ def _segment_numbers(path: Path) -> np.ndarray:
 def _region(shape: Mapping[str, Any], image: _Image) -> Region:
     segmentation, box = shape.get("segmentation"), shape.get("bbox")
     if isinstance(segmentation, Mapping):
-        return from_rle(segmentation)
+        return Region.from_rle(segmentation)
     if isinstance(segmentation, list) and segmentation:
-        return from_polygon(segmentation, image.height, image.width)
+        return Region.from_polygon(segmentation, image.height, image.width)
     if isinstance(box, list) and len(box) == 4:  # COCO: x, y, width, height
         try:
             x, y, width, height = map(float, box)
         except (TypeError, ValueError):
             raise DataError(f"bbox {box} holds something that is no number") from None
-        return from_box((x, y, x + width, y + height), image.height, image.width)
+        return Region.from_box((x, y, x + width, y + height), image.height, image.width)
     raise DataError(f"annotation {shape.get('id')!r} has neither segmentation nor bbox")
 
 
@@ -192,7 +191,7 @@ def _sample(image: _Image, objects: Sequence[_Object], question: str, pictures: 
 
 def _centroid_column(region: Region) -> float:
     """In widths of the picture. Raises DataError for an empty region."""
-    columns = np.nonzero(to_mask(region))[1]
+    columns = np.nonzero(region.to_mask())[1]
     if not columns.size:
         raise DataError("its region holds no pixel")
     return float(columns.mean()) / region.size[1]

@@ -21,7 +21,6 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import numpy as np
 
 from smolrgpt.data.loading import SkipLog
-from smolrgpt.data.regions import from_mask, from_polygon
 from smolrgpt.data.sources.folders import ImageSet
 from smolrgpt.data.sources.rows import Missing, field, frame, iter_samples, split_files
 from smolrgpt.schema import REGION_PLACEHOLDER, DataError, Region, Sample
@@ -95,26 +94,26 @@ def _rectangle(value: dict[str, Any], height: int, width: int) -> Region:
     """x, y, width, height in percent; turned by ``rotation`` degrees clockwise about (x, y)."""
     x, y, w, h = _percent(value, height, width, "x", "y", "width", "height")
     corners = np.array([(0, 0), (w, 0), (w, h), (0, h)])
-    return from_polygon((corners @ _turn(value)) + (x, y), height, width)
+    return Region.from_polygon((corners @ _turn(value)) + (x, y), height, width)
 
 
 def _ellipse(value: dict[str, Any], height: int, width: int) -> Region:
     """Centre and radii in percent; turned about the centre."""
     x, y, rx, ry = _percent(value, height, width, "x", "y", "radiusX", "radiusY")
     angles = np.linspace(0, 2 * np.pi, _ELLIPSE_POINTS, endpoint=False)
-    return from_polygon(np.stack([rx * np.cos(angles), ry * np.sin(angles)], axis=-1) @ _turn(value) + (x, y), height, width)
+    return Region.from_polygon(np.stack([rx * np.cos(angles), ry * np.sin(angles)], axis=-1) @ _turn(value) + (x, y), height, width)
 
 
 def _polygon(value: dict[str, Any], height: int, width: int) -> Region:
     points = field(value, "points", list)
     try:
-        return from_polygon(np.asarray(points, dtype=np.float64) * (width / 100, height / 100), height, width)
+        return Region.from_polygon(np.asarray(points, dtype=np.float64) * (width / 100, height / 100), height, width)
     except (TypeError, ValueError) as error:
         raise error if isinstance(error, DataError) else DataError(f"points {str(points)[:60]} are no [x, y] pairs") from None
 
 
 def _brush(value: dict[str, Any], height: int, width: int) -> Region:
-    return from_mask(decode_brush(field(value, "rle", list), height, width))
+    return Region.from_mask(decode_brush(field(value, "rle", list), height, width))
 
 
 #: A result's type, without "labels" at its end -> its region.

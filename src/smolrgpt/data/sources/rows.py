@@ -17,7 +17,6 @@ from PIL import Image
 
 from smolrgpt.data.io import iter_rows
 from smolrgpt.data.loading import SkipLog
-from smolrgpt.data.regions import rle_unchecked
 from smolrgpt.schema import DataError, Region, Sample
 
 logger = logging.getLogger(__name__)
@@ -132,7 +131,7 @@ def rle_regions(rles: Any) -> list[Region]:
     """Run-length masks in order, with duplicates: an answer names a region by its place. None is no region. Raises DataError."""
     if not isinstance(rles, (list, type(None))):
         raise DataError(f"rle is a {type(rles).__name__}; expected a list of run-length masks")
-    return [rle_unchecked(rle) for rle in rles or []]
+    return [Region.from_rle(rle, check=False) for rle in rles or []]
 
 
 def _numbered_rows(path: Path, skips: SkipLog) -> Iterator[tuple[int, Any]]:

@@ -14,12 +14,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from smolrgpt.data import regions as region_io
-from smolrgpt.data.geometry import camera_from
-from smolrgpt.data.images import image_size
 from smolrgpt.data.loading import DEPTH_KIND, DEPTH_NEAR, SkipLog
 from smolrgpt.data.sources.rows import Missing, field, iter_samples
-from smolrgpt.schema import DataError, Region, Sample, brief
+from smolrgpt.schema import Camera, DataError, Region, Sample, brief
+from smolrgpt.schema.image_file import image_size
 from smolrgpt.tasks.region_text import REGION_NUMBERS, read_mentions
 
 
@@ -46,7 +44,7 @@ def iter_sample_rows(root: Path | str, split: str = "", *, skips: SkipLog) -> It
 def _samples(row: dict[str, Any], path: Path, number: int) -> Iterator[Sample]:
     image, depth = _file(row, "image", path), _file(row, "depth", path) if row.get("depth") is not None else None
     width, height = image_size(image)
-    table = [_region(region, path, height, width) for region in field(row, "regions", list)] if row.get("regions") else []
+    table = [Region.from_json(region, height, width, path.parent) for region in field(row, "regions", list)] if row.get("regions") else []
     questions = [field(row, "question", str)] if "question" in row else field(row, "questions", list)
     name = str(row.get("id", f"{path.stem}-{number}"))
     for place, question in enumerate(questions):
@@ -60,7 +58,7 @@ def _samples(row: dict[str, Any], path: Path, number: int) -> Iterator[Sample]:
             question=text,
             regions=[table[region] for region in numbers],
             depth=depth,
-            camera=None if row.get("camera") is None else camera_from(row["camera"], width, height),
+            camera=None if row.get("camera") is None else Camera.from_any(row["camera"], height, width),
             answer=row.get("answer"),
             normalized_answer=row.get("normalized_answer"),
             category=row.get("category"),
@@ -74,11 +72,3 @@ def _file(row: Mapping[str, Any], name: str, path: Path) -> Path:
     if not found.is_file():
         raise Missing(name, f"{name} {brief(found, 200)} is not there")
     return found
-
-
-def _region(region: Any, path: Path, height: int, width: int) -> Region:
-    if isinstance(region, Mapping) and set(region) == {"mask"}:
-        return region_io.from_file(path.parent / str(region["mask"]))
-    if isinstance(region, Mapping) and {"size", "counts"} <= set(region):
-        return region_io.from_rle(region)
-    return region_io.from_json(region, height, width)

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from smolrgpt.data.loading import SkipLog
-from smolrgpt.data.regions import from_box
 from smolrgpt.data.sources.conversations import region_questions
 from smolrgpt.data.sources.folders import ImageSet
 from smolrgpt.data.sources.rows import field, frame, iter_samples, rle_regions, split_files
@@ -58,4 +57,4 @@ def _regions(row: dict[str, Any], info: dict[str, Any]) -> list[Region]:
     boxes = field(row, "bbox", list)
     if not boxes:
         raise DataError("it has neither rle nor bbox; expected one of them per <mask>")
-    return [from_box(box, height, width) for box in boxes]
+    return [Region.from_box(box, height, width) for box in boxes]

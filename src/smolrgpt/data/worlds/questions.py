@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from smolrgpt.data.regions import to_rle
 from smolrgpt.data.worlds.scene import Scene, SceneObject
 from smolrgpt.schema import DepthMap, Sample
 
@@ -74,7 +73,7 @@ def to_row(question: Question, image: str, layout: str, key: str, rng: np.random
         "id": hashlib.md5(key.encode(), usedforsecurity=False).hexdigest(),
         "image": image,
         "conversations": [{"from": "human", "value": head + question.text}, {"from": "gpt", "value": question.answer}],
-        "rle": [to_rle(thing.region) for thing in question.things],
+        "rle": [thing.region.to_rle() for thing in question.things],
         "category": question.category,
         "normalized_answer": question.normalized,
         "freeform_answer": question.answer,

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from smolrgpt.data.regions import from_mask
 from smolrgpt.data.worlds.furniture import (
     add_clutter,
     add_overhead,
@@ -106,7 +105,7 @@ class SceneObject:
     @property
     def region(self) -> Region:
         if self._region is None:
-            self._region = from_mask(self.mask)
+            self._region = Region.from_mask(self.mask)
         return self._region
 
 

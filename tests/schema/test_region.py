@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from smolrgpt.data.regions import from_box, from_file, from_mask, from_polygon, from_rle, rle_unchecked, to_mask, to_patch, to_rle
 from smolrgpt.model.image_processing_smolrgpt import SmolRGPTImageProcessor
 from smolrgpt.schema import DataError, Region
 
@@ -40,23 +39,23 @@ ANY_MASK = st.one_of(
 @settings(max_examples=60, deadline=None)
 @given(MASKS)
 def test_mask_and_run_lengths_are_inverse(mask: np.ndarray) -> None:
-    region = from_mask(mask)
+    region = Region.from_mask(mask)
     assert region.size == mask.shape
-    np.testing.assert_array_equal(to_mask(region), mask)
-    assert from_rle(to_rle(region)) == region
+    np.testing.assert_array_equal(region.to_mask(), mask)
+    assert Region.from_rle(region.to_rle()) == region
 
 
 def _region_of(mask: np.ndarray) -> Region:
     """``from_mask`` for empty masks too, which data sets ship."""
     changes = np.flatnonzero(np.diff(mask.ravel(order="F"), prepend=False))
     runs = np.diff(np.concatenate(([0], changes, [mask.size]))).tolist()
-    return from_rle({"size": list(mask.shape), "counts": runs})
+    return Region.from_rle({"size": list(mask.shape), "counts": runs})
 
 
 @settings(max_examples=200, deadline=None)
 @given(ANY_MASK)
 def test_a_patch_is_the_mask_without_its_empty_border(mask: np.ndarray) -> None:
-    pixels, top, left, height, width = to_patch(_region_of(mask))
+    pixels, top, left, height, width = _region_of(mask).to_patch()
     assert (height, width) == mask.shape
     whole = np.zeros_like(mask)
     whole[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
@@ -71,7 +70,7 @@ def test_a_region_prepared_from_its_runs_is_the_one_prepared_from_its_mask(mask,
     depth = np.random.default_rng(0).uniform(0.2, 1.0, (13, 11)).astype(np.float32) if kind else None
     picture, camera = Image.new("RGB", (9, 7)), (9.0, 9.0, 4.0, 3.0, 9, 7)
     masks = processor.preprocess_image(picture, depth, kind, [mask, mask], camera)
-    patches = processor.preprocess_image(picture, depth, kind, [to_patch(_region_of(mask))] * 2, camera)
+    patches = processor.preprocess_image(picture, depth, kind, [_region_of(mask).to_patch()] * 2, camera)
     np.testing.assert_array_equal(patches["region_geometry"], masks["region_geometry"])
     np.testing.assert_allclose(patches["region_masks"], masks["region_masks"], atol=1e-6)
 
@@ -82,16 +81,16 @@ def test_uncompressed_counts_are_the_same_region(mask: np.ndarray) -> None:
     flat = np.concatenate(([False], mask.ravel(order="F")))
     changes = np.flatnonzero(flat[1:] != flat[:-1])
     runs = np.diff(np.concatenate(([0], changes, [mask.size]))).tolist()
-    assert from_rle({"size": list(mask.shape), "counts": runs}) == from_mask(mask)
+    assert Region.from_rle({"size": list(mask.shape), "counts": runs}) == Region.from_mask(mask)
 
 
 @settings(max_examples=100, deadline=None)
 @given(MASKS, st.integers(0, 30), st.integers(33, 126))
 def test_a_damaged_string_is_an_error_or_a_mask_of_the_same_size(mask: np.ndarray, place: int, code: int) -> None:
-    counts = from_mask(mask).counts
+    counts = Region.from_mask(mask).counts
     place %= len(counts)
     damaged = Region(mask.shape, counts[:place] + chr(code) + counts[place + 1 :])
-    for decode, size in ((to_mask, lambda found: found.shape), (to_patch, lambda found: found[3:])):
+    for decode, size in ((Region.to_mask, lambda found: found.shape), (Region.to_patch, lambda found: found[3:])):
         try:
             assert size(decode(damaged)) == mask.shape
         except DataError as error:
@@ -102,14 +101,14 @@ def test_a_damaged_string_is_an_error_or_a_mask_of_the_same_size(mask: np.ndarra
 @given(st.text(max_size=20), st.integers(1, 9), st.integers(1, 9))
 def test_arbitrary_text_never_crashes_the_decoder(counts: str, height: int, width: int) -> None:
     with contextlib.suppress(DataError):
-        assert to_mask(Region((height, width), counts)).shape == (height, width)
+        assert Region((height, width), counts).to_mask().shape == (height, width)
 
 
 @pytest.mark.parametrize("cut", [1, 3])
 def test_truncated_run_lengths_are_an_error(cut: int) -> None:
-    counts = from_box((10, 20, 300, 400), 480, 640).counts
+    counts = Region.from_box((10, 20, 300, 400), 480, 640).counts
     with pytest.raises(DataError, match="corrupt run lengths"):
-        to_mask(Region((480, 640), counts[:-cut]))
+        Region((480, 640), counts[:-cut]).to_mask()
 
 
 @pytest.mark.parametrize(
@@ -119,14 +118,14 @@ def test_truncated_run_lengths_are_an_error(cut: int) -> None:
 )
 def test_malformed_rle_is_an_error(rle: dict) -> None:
     with pytest.raises(DataError):
-        rle_unchecked(rle)
+        Region.from_rle(rle, check=False)
 
 
 def test_box_is_half_open_clipped_and_covers_what_it_touches() -> None:
-    mask = to_mask(from_box((1, 2, 3, 5), 8, 10))
+    mask = Region.from_box((1, 2, 3, 5), 8, 10).to_mask()
     assert mask.sum() == 6 and mask[2:5, 1:3].all()
-    assert to_mask(from_box((-5, -5, 100, 100), 8, 10)).all()
-    assert to_mask(from_box((0.5, 0.5, 1.5, 0.7), 4, 4)).sum() == 2
+    assert Region.from_box((-5, -5, 100, 100), 8, 10).to_mask().all()
+    assert Region.from_box((0.5, 0.5, 1.5, 0.7), 4, 4).to_mask().sum() == 2
 
 
 @pytest.mark.parametrize(
@@ -144,21 +143,21 @@ def test_box_is_half_open_clipped_and_covers_what_it_touches() -> None:
 )
 def test_bad_boxes_say_what_is_wrong(box: tuple, words: str) -> None:
     with pytest.raises(DataError, match=words):
-        from_box(box, 8, 10)
+        Region.from_box(box, 8, 10)
 
 
 def test_polygon_forms_agree_and_match_the_box() -> None:
     points = [(2, 1), (8, 1), (8, 6), (2, 6)]
     flat = [number for point in points for number in point]
-    region = from_polygon(points, 8, 10)
-    assert region == from_polygon(flat, 8, 10) == from_polygon([flat], 8, 10) == from_polygon(np.array(points), 8, 10)
-    assert region == from_box((2, 1, 8, 6), 8, 10)
+    region = Region.from_polygon(points, 8, 10)
+    assert region == Region.from_polygon(flat, 8, 10) == Region.from_polygon([flat], 8, 10) == Region.from_polygon(np.array(points), 8, 10)
+    assert region == Region.from_box((2, 1, 8, 6), 8, 10)
 
 
 def test_polygons_of_one_region_are_united() -> None:
     left, right = [0, 0, 3, 0, 3, 3, 0, 3], [6, 4, 9, 4, 9, 8, 6, 8]
-    union = to_mask(from_polygon([left], 8, 10)) | to_mask(from_polygon([right], 8, 10))
-    np.testing.assert_array_equal(to_mask(from_polygon([left, right], 8, 10)), union)
+    union = Region.from_polygon([left], 8, 10).to_mask() | Region.from_polygon([right], 8, 10).to_mask()
+    np.testing.assert_array_equal(Region.from_polygon([left, right], 8, 10).to_mask(), union)
 
 
 @pytest.mark.parametrize(
@@ -166,13 +165,13 @@ def test_polygons_of_one_region_are_united() -> None:
 )
 def test_bad_polygons_are_errors(points: list) -> None:
     with pytest.raises(DataError):
-        from_polygon(points, 8, 10)
+        Region.from_polygon(points, 8, 10)
 
 
 @pytest.mark.parametrize("mask", [np.zeros((4, 4), bool), np.ones((2, 2, 3), bool), np.ones(4, bool), np.array([["a"]])])
 def test_empty_or_misshapen_masks_are_errors(mask: np.ndarray) -> None:
     with pytest.raises(DataError):
-        from_mask(mask)
+        Region.from_mask(mask)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "I;16", "RGB", "RGBA", "LA", "P", "cutout"])
@@ -190,7 +189,7 @@ def test_mask_pictures_of_every_mode(tmp_path: Path, mode: str) -> None:
         picture = Image.fromarray(mask.astype(np.uint16)) if mode == "I;16" else grey.convert(mode)
     path = tmp_path / "mask.png"
     picture.save(path)
-    np.testing.assert_array_equal(to_mask(from_file(path)), mask)
+    np.testing.assert_array_equal(Region.from_file(path).to_mask(), mask)
 
 
 def test_bad_mask_pictures_name_the_file(tmp_path: Path) -> None:
@@ -198,7 +197,7 @@ def test_bad_mask_pictures_name_the_file(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no picture")
     for name in ("black.png", "text.png", "absent.png"):
         with pytest.raises(DataError, match=name):
-            from_file(tmp_path / name)
+            Region.from_file(tmp_path / name)
 
 
 @pytest.mark.realdata
@@ -211,7 +210,7 @@ def test_real_run_lengths_survive_unchanged() -> None:
     for name in ("records.json", "records_partial.json"):
         for row in read_rows(folder / name):
             for rle in row["rle"]:
-                region = from_rle(rle)
-                mask = to_mask(region)
+                region = Region.from_rle(rle)
+                mask = region.to_mask()
                 assert mask.shape == (1080, 1920) and mask.any()
-                assert to_rle(from_mask(mask)) == rle
+                assert Region.from_mask(mask).to_rle() == rle

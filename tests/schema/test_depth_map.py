@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from smolrgpt.data.depth import depth_from_array, load_depth
-from smolrgpt.schema import DataError
+from smolrgpt.schema import DataError, DepthMap
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
 
@@ -23,44 +22,44 @@ def save(path: Path, values: np.ndarray, **options: object) -> Path:
 
 
 def test_eight_bit_is_relative_and_dark_is_near(tmp_path: Path) -> None:
-    depth = load_depth(save(tmp_path / "d.png", RAMP))
+    depth = DepthMap.from_file(save(tmp_path / "d.png", RAMP))
     assert depth.kind == "relative" and depth.values.dtype == np.float32
     np.testing.assert_array_equal(depth.values, RAMP.astype(np.float32) / 255)
 
 
 def test_bright_polarity_is_turned_round(tmp_path: Path) -> None:
     path = save(tmp_path / "d.png", RAMP)
-    np.testing.assert_allclose(load_depth(path, near="bright").values, 1 - load_depth(path).values, atol=1e-7)
+    np.testing.assert_allclose(DepthMap.from_file(path, near="bright").values, 1 - DepthMap.from_file(path).values, atol=1e-7)
     inverted = save(tmp_path / "i.png", 255 - RAMP)
-    np.testing.assert_allclose(load_depth(inverted, near="bright").values, load_depth(path).values, atol=1e-6)
+    np.testing.assert_allclose(DepthMap.from_file(inverted, near="bright").values, DepthMap.from_file(path).values, atol=1e-6)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P"])
 def test_grey_pictures_of_other_modes_are_the_same_depth(tmp_path: Path, mode: str) -> None:
     path = tmp_path / "d.png"
     Image.fromarray(RAMP).convert(mode).save(path)
-    np.testing.assert_array_equal(load_depth(path).values, RAMP.astype(np.float32) / 255)
+    np.testing.assert_array_equal(DepthMap.from_file(path).values, RAMP.astype(np.float32) / 255)
 
 
 @pytest.mark.parametrize("values", [np.zeros((4, 5), np.uint8), np.full((4, 5), 77, np.uint8)])
 def test_constant_eight_bit_maps_are_depth_too(values: np.ndarray) -> None:
-    assert np.isfinite(depth_from_array(values).values).all()
+    assert np.isfinite(DepthMap.from_array(values).values).all()
 
 
 def test_sixteen_bit_is_millimetres_and_zero_is_invalid(tmp_path: Path) -> None:
     values = np.array([[0, 1, 1000], [2345, 65535, 500]], np.uint16)
-    depth = load_depth(save(tmp_path / "d.png", values))
+    depth = DepthMap.from_file(save(tmp_path / "d.png", values))
     assert depth.kind == "metric"
     np.testing.assert_allclose(depth.values, [[np.nan, 0.001, 1], [2.345, 65.535, 0.5]], rtol=1e-6)
-    np.testing.assert_allclose(load_depth(tmp_path / "d.png", scale_m=1 / 5000).values[0, 2], 0.2, rtol=1e-6)
+    np.testing.assert_allclose(DepthMap.from_file(tmp_path / "d.png", scale_m=1 / 5000).values[0, 2], 0.2, rtol=1e-6)
 
 
 @pytest.mark.parametrize("scale_m", [None, 1 / 5000, 1e-40, 1e40])
 def test_large_sixteen_bit_maps_mean_what_small_ones_do(scale_m: float | None) -> None:
     """They go through a table of all values; every value is in this map, some twice."""
     values = np.arange(300 * 300, dtype=np.uint32).astype(np.uint16).reshape(300, 300)
-    rows = np.concatenate([depth_from_array(row[None], scale_m=scale_m).values for row in values])
-    np.testing.assert_array_equal(depth_from_array(values, scale_m=scale_m).values, rows)
+    rows = np.concatenate([DepthMap.from_array(row[None], scale_m=scale_m).values for row in values])
+    np.testing.assert_array_equal(DepthMap.from_array(values, scale_m=scale_m).values, rows)
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".tiff"])
@@ -68,7 +67,7 @@ def test_floats_are_metres_and_nonsense_is_nan(tmp_path: Path, suffix: str) -> N
     values = np.array([[1.5, np.nan, np.inf], [-1, 0, 20]], np.float32)
     path = tmp_path / f"d{suffix}"
     np.save(path, values) if suffix == ".npy" else save(path, values)
-    depth = load_depth(path)
+    depth = DepthMap.from_file(path)
     assert depth.kind == "metric"
     np.testing.assert_array_equal(depth.values, np.array([[1.5, np.nan, np.nan], [np.nan, np.nan, 20]], np.float32))
 
@@ -84,7 +83,7 @@ def test_floats_are_metres_and_nonsense_is_nan(tmp_path: Path, suffix: str) -> N
 )
 def test_any_numeric_array_keeps_the_promise(values: np.ndarray, near: str, kind: str | None) -> None:
     scale = 0.1 if kind == "metric" else None
-    depth = depth_from_array(values, near=near, kind=kind, scale_m=scale)
+    depth = DepthMap.from_array(values, near=near, kind=kind, scale_m=scale)
     valid = depth.values[~np.isnan(depth.values)]
     assert depth.values.shape == values.shape and np.isfinite(valid).all()
     assert (valid > 0).all() if depth.kind == "metric" else ((valid >= 0) & (valid <= 1)).all()
@@ -92,27 +91,27 @@ def test_any_numeric_array_keeps_the_promise(values: np.ndarray, near: str, kind
 
 def test_kind_can_be_said_against_the_type() -> None:
     wide = np.array([[0, 65535]], np.uint16)
-    np.testing.assert_array_equal(depth_from_array(wide, kind="relative").values, [[0, 1]])
-    np.testing.assert_allclose(depth_from_array(RAMP, kind="metric", scale_m=0.1).values[0, 10], 1.0, rtol=1e-6)
+    np.testing.assert_array_equal(DepthMap.from_array(wide, kind="relative").values, [[0, 1]])
+    np.testing.assert_allclose(DepthMap.from_array(RAMP, kind="metric", scale_m=0.1).values[0, 10], 1.0, rtol=1e-6)
     with pytest.raises(DataError, match="scale_m"):
-        depth_from_array(RAMP, kind="metric")
+        DepthMap.from_array(RAMP, kind="metric")
 
 
 @pytest.mark.parametrize("shape", [(1, 4, 5), (4, 5, 1), (4, 5)])
 def test_single_channels_are_squeezed(shape: tuple[int, ...]) -> None:
-    assert depth_from_array(np.ones(shape, np.float32)).values.shape == (4, 5)
+    assert DepthMap.from_array(np.ones(shape, np.float32)).values.shape == (4, 5)
 
 
 @pytest.mark.parametrize("values", [np.ones((2, 3, 4)), np.ones(5), np.ones((0, 3)), np.ones((2, 2), bool), np.ones((2, 2), complex)])
 def test_other_arrays_are_errors(values: np.ndarray) -> None:
     with pytest.raises(DataError, match="expected"):
-        depth_from_array(values)
+        DepthMap.from_array(values)
 
 
 @pytest.mark.parametrize("option", [{"near": "white"}, {"kind": "inverse"}, {"scale_m": 0.0}, {"scale_m": float("nan")}])
 def test_bad_options_are_errors(option: dict) -> None:
     with pytest.raises(DataError):
-        depth_from_array(np.ones((2, 2), np.float32), **option)
+        DepthMap.from_array(np.ones((2, 2), np.float32), **option)
 
 
 def test_unusable_files_are_errors_that_name_them(tmp_path: Path) -> None:
@@ -125,7 +124,7 @@ def test_unusable_files_are_errors_that_name_them(tmp_path: Path) -> None:
     (tmp_path / "d.exr").write_bytes(b"v/1\x01")
     for name in ("colour.png", "cut.png", "objects.npy", "cut.npy", "d.exr", "absent.png", "absent.npy"):
         with pytest.raises(DataError, match=name):
-            load_depth(tmp_path / name)
+            DepthMap.from_file(tmp_path / name)
 
 
 @pytest.mark.realdata
@@ -134,6 +133,6 @@ def test_redwood_depth_is_metric() -> None:
     if not folder.is_dir():
         pytest.skip("no real samples here")
     for name in ("00000", "00001", "00002"):
-        depth = load_depth(folder / f"{name}_depth.png")
+        depth = DepthMap.from_file(folder / f"{name}_depth.png")
         assert depth.kind == "metric" and depth.values.shape == (480, 640)
         assert 0.5 < np.nanmin(depth.values) < np.nanmax(depth.values) < 5 and 0.05 < np.isnan(depth.values).mean() < 0.5
