@@ -16,7 +16,7 @@ RGB_CONNECTOR, CONNECTORS, REFINERS, ALL = r"\.rgb_connector\.", r"_connector\."
 #: Modules that the published model does not have.
 OURS = r"geometry_|pair_embedder\.|region_norms\."
 
-#: What measuring nano found (docs/experiments.md), at any size; the published design has none of it, and stays at S1 28.4 where all of it
+#: What measuring nano found (dev/LOG.md), at any size; the published design has none of it, and stays at S1 28.4 where all of it
 #: together reaches 87.0. Beside a line, what it gave alone; the others were not taken apart.
 _DESIGN: dict[str, Any] = {
     "region_tokens": ["rgb", "depth", "geo"],
@@ -170,7 +170,7 @@ def nano_plain(out: Path | None = None, data_root: Path | None = None, seed: int
 def paper(out: Path | None = None, data_root: Path | None = None, stage: str | None = None, seed: int = 0) -> Run:
     """The published curriculum (arXiv 2509.15490, rates as released): SigLIP2-base and SmolLM2-360M on captions, OSD, the warehouse.
 
-    The sets lie in DATA_ROOT/llava_cc3m, osd and warehouse (docs/train-on-real-data.md). They are more than memory holds, so a
+    The sets lie in DATA_ROOT/llava_cc3m, osd and warehouse (docs/how-to/train-on-real-data.md). They are more than memory holds, so a
     run first prepares what is not yet in DATA_ROOT/prepared.
     """
     root = data_root or Path("data")
@@ -229,7 +229,7 @@ def paper(out: Path | None = None, data_root: Path | None = None, stage: str | N
 
 
 def full(**options: Any) -> Run:
-    """The published curriculum and size with what measuring nano found (docs/experiments.md); not yet trained at this size.
+    """The published curriculum and size with what measuring nano found (dev/LOG.md); not yet trained at this size.
 
     A step shows as many questions as the published one, about fewer images: six each, what the warehouse has (captions: one). The loader
     makes those 5.8 times as fast as one by one (benchmarks/loader.py), and the encoder runs once for all six.
@@ -249,7 +249,7 @@ def full(**options: Any) -> Run:
 
 def smollm2_135m(out: Path | None = None, data_root: Path | None = None, quick: bool = False, seed: int = 0) -> Run:
     """A pretrained ViT-S/14 and SmolLM2-135M-Instruct (``make real-weights``) on the synthetic warehouse, with what measuring
-    nano found: S1 87 after 420 of the 800 fine-tuning steps of ``quick`` (docs/experiments.md); not yet trained at full length.
+    nano found: S1 87 after 420 of the 800 fine-tuning steps of ``quick`` (dev/LOG.md); not yet trained at full length.
 
     224 pixels are 16 x 16 patches, so 64 image tokens. The tower stays as it is; the language model joins once our modules speak to it.
     """
