@@ -29,7 +29,7 @@ import httpx
 import numpy as np
 
 from smolrgpt.apps.tour import held_out_questions, number_regions
-from smolrgpt.cli.main import load_predictor
+from smolrgpt.inference.loading import load_predictor
 
 CATEGORIES_TO_CHECK = ("left_right", "count", "mcq")  # of a length the last digit may differ between batches in bf16
 

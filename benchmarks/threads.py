@@ -18,7 +18,7 @@ SECONDS = 8
 def measure(model: str) -> None:
     """One question at a time about one scene, then 16 at a time about four, both repeated for ``SECONDS``."""
     from smolrgpt.apps.tour import held_out_questions
-    from smolrgpt.cli.main import load_predictor
+    from smolrgpt.inference.loading import load_predictor
 
     predictor = load_predictor(model)
     scenes = [held_out_questions(3, number, 4) for number in range(4)]

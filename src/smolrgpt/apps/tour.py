@@ -44,8 +44,9 @@ class Row:
 
 def run(seed: int | None = None, out: Path = Path("out/demo.png"), model: str = "nano") -> None:
     """Show everything, print it on stdout, and write the overlay picture to ``out``."""
-    from smolrgpt.cli.main import format_result, load_predictor
     from smolrgpt.evaluation.report import evaluate
+    from smolrgpt.evaluation.score import format_result
+    from smolrgpt.inference.loading import load_predictor
 
     seed = random.randrange(1_000_000) if seed is None else seed
     predictor = load_predictor(model)

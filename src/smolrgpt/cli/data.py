@@ -1,8 +1,7 @@
-"""``smolrgpt data``: look at, check and prepare data sets. The work is done in ``data/`` and ``gallery.py``."""
+"""``smolrgpt synth`` and ``smolrgpt data``: draw, inspect, check and prepare data sets."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from collections.abc import Iterable
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from smolrgpt.cli.options import Json, require_packages
 
 if TYPE_CHECKING:
     from smolrgpt.data.loading import SkipLog
@@ -44,7 +45,31 @@ Options = Annotated[
     list[str] | None, typer.Option("--option", metavar="NAME=VALUE", help="An option of the reader, such as images=FOLDER; repeat it.")
 ]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes; by default one per core.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
+
+
+def synth(  # noqa: PLR0913 (the options of a command)
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the data set; made if it is not there.")],
+    scenes: Annotated[int, typer.Option(min=1, help="Number of scenes, one image each.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same data.")] = 0,
+    layouts: Annotated[str, typer.Option(help="'known' (for training), 'reserved' (for testing only), or names: NAME,NAME.")] = "known",
+    split: Annotated[str, typer.Option(help="Name of the split.")] = "val",
+    questions: Annotated[int, typer.Option(min=1, help="Questions asked about each scene.")] = 24,
+    view: Annotated[str, typer.Option(help="Cameras: usual (as in training), low, steep, high, far or wide.")] = "usual",
+    surroundings: Annotated[str, typer.Option(help="usual (as in training), cluttered, hidden, dim, harsh or painted.")] = "usual",
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; by default one per core.")] = None,
+) -> None:
+    """Draw a synthetic warehouse data set.
+
+    Images, metric and relative depth, cameras, masks, questions and answers, in the official layout.
+
+    \b
+    smolrgpt synth data/reserved --scenes 100 --seed 7 --layouts reserved
+    smolrgpt evaluate nano data/reserved
+    """
+    from smolrgpt.data.worlds import write_dataset
+
+    write_dataset(out, split, scenes, seed, layouts, questions_per_scene=questions, workers=workers, view=view, surroundings=surroundings)
+    print(f"wrote {scenes} scenes to {out}, split {split!r}; next: smolrgpt evaluate nano {out} --split {split}", file=sys.stderr)
 
 
 @app.command()
@@ -66,8 +91,7 @@ def prepare(
     \b
     smolrgpt data prepare warehouse data/warehouse data/prepared/warehouse --split train
     """
-    if importlib.util.find_spec("datasets") is None:
-        raise ImportError("preparing needs more packages: pip install 'smolrgpt[train]'")
+    require_packages(["datasets"], "train", "preparing")
     from smolrgpt.data.hub import local_folder
     from smolrgpt.data.loading import SkipLog
     from smolrgpt.data.prepared import prepare as write_prepared
@@ -157,7 +181,7 @@ def stats(
 
 
 @app.command()
-def show(
+def show(  # noqa: PLR0913 (the options of a command)
     source: Source,
     root: Root,
     out: Annotated[Path, typer.Option(help=".html for a page, .png or .jpg for a contact sheet.")] = Path("out/samples.html"),

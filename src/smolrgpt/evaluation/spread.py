@@ -27,7 +27,7 @@ def over_actors(checkpoint: str, actors: int, gpus: float, batch_size: int, addr
         def __init__(self) -> None:
             import torch
 
-            from smolrgpt.cli.main import load_predictor
+            from smolrgpt.inference.loading import load_predictor
 
             torch.set_num_threads(threads)
             self.predictor = load_predictor(checkpoint)

@@ -110,7 +110,7 @@ def application(settings: Settings, deployment: Deployment) -> Any:
         def __init__(self) -> None:
             import torch
 
-            from smolrgpt.cli.main import load_predictor
+            from smolrgpt.inference.loading import load_predictor
             from smolrgpt.precision import set_threads
 
             super().__init__(load_predictor(deployment.checkpoint))

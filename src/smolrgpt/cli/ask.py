@@ -1,0 +1,187 @@
+"""``smolrgpt ask``, ``predict`` and ``tour``: answers about one image, a data set, or a scene drawn on the spot."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from smolrgpt.cli.options import (
+    BatchSize,
+    DepthChoice,
+    DepthUse,
+    Json,
+    ModelArgument,
+    ModelOption,
+    Split,
+    list_first,
+    require_packages,
+)
+
+if TYPE_CHECKING:
+    from smolrgpt.inference.predictor import Answer
+
+
+class Near(StrEnum):
+    """Which end of a relative depth map is near."""
+
+    dark = "dark"
+    bright = "bright"
+
+
+Questions = Annotated[
+    list[str] | None, typer.Argument(metavar="[QUESTION]...", help="One or more questions; without any, one line of stdin each.")
+]
+DepthFile = Annotated[
+    Path | None, typer.Option(help="Depth of the same view: 8-bit grey (relative), 16-bit (millimetres), .npy or float TIFF (metres).")
+]
+Regions = Annotated[
+    list[str] | None,
+    typer.Option(help="A box x0,y0,x1,y1 in pixels, a mask image, or polygon:x,y,x,y,... Repeat it: the first is <region 0>."),
+]
+Intrinsics = Annotated[str | None, typer.Option(help="Intrinsics fx,fy,cx,cy in pixels of the image, or a JSON file with these names.")]
+Overlay = Annotated[Path | None, typer.Option(help="Write an image with the numbered regions, the depth and the answers here.")]
+Source = Annotated[
+    str | None,
+    typer.Option(help="What DATA is: warehouse (default), samples (default for a file), coco, ...; see 'smolrgpt data --help'."),
+]
+Submission = Annotated[Path | None, typer.Option(help="Also write the challenge's form: id and normalized_answer, checked.")]
+NumActors = Annotated[int | None, typer.Option("--ray", min=1, metavar="N", help="Spread the work over N Ray actors, a model each.")]
+Address = Annotated[str | None, typer.Option(help="With --ray: a running cluster; by default Ray is started here.")]
+
+
+def ask(  # noqa: PLR0913 (the options of a command)
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The image.")],
+    questions: Questions = None,
+    depth: DepthFile = None,
+    region: Regions = None,
+    camera: Intrinsics = None,
+    depth_near: Annotated[Near, typer.Option(help="Which end of a relative depth map is near.")] = Near.dark,
+    model: ModelOption = "nano",
+    as_json: Json = False,
+    overlay: Overlay = None,
+) -> None:
+    """Ask questions about regions of an image.
+
+    \b
+    smolrgpt ask scene.png --depth depth.png --region 40,60,120,140 --region mask.png \\
+        "How far is <region 0> from <region 1>?" "Is <region 0> to the left of <region 1>?"
+
+    With --json a single question gives an object, several give a list.
+    """
+    from smolrgpt.inference.inputs import as_image
+    from smolrgpt.inference.loading import load_predictor
+    from smolrgpt.schema import Camera, DepthMap, Region, naming
+
+    opened = as_image(image)
+    depth_map = None if depth is None else DepthMap.from_file(depth, near=depth_near.value)
+    with naming("--region"):
+        regions = [Region.from_text(text, opened.height, opened.width) for text in region or []]
+    with naming("--camera"):
+        intrinsics = Camera.from_any(camera, opened.height, opened.width) if camera else None
+    predictor = load_predictor(model)
+    asked: list[str] = []
+    answers: list[Answer] = []
+    for group in [questions] if questions else _questions_from_stdin():
+        new = predictor.ask_many(opened, group, depth_map, regions, intrinsics)
+        _print_answers(group, new, as_json, as_list=bool(questions) and len(group) > 1)
+        asked, answers = asked + group, answers + new
+    if overlay is not None:
+        from smolrgpt.viz.drawing import draw_regions
+
+        rows = [{"question": question, "answer": answer.answer} for question, answer in zip(asked, answers, strict=True)]
+        overlay.parent.mkdir(parents=True, exist_ok=True)
+        draw_regions(opened, regions, depth=depth_map, answer=rows).save(overlay)
+        print(f"wrote {overlay}", file=sys.stderr)
+
+
+def _questions_from_stdin() -> Iterator[list[str]]:
+    """Each line of stdin as a list of one question, up to an empty line or the end."""
+    while True:
+        if sys.stdin.isatty():
+            print("question (empty to end): ", end="", file=sys.stderr, flush=True)
+        line = sys.stdin.readline().strip()
+        if not line:
+            return
+        yield [line]
+
+
+def _print_answers(questions: list[str], answers: list[Answer], as_json: bool, as_list: bool) -> None:
+    """Print answers; as_list: several questions were given at once, so that each answer needs its question."""
+    if as_json:
+        rows = [{"question": q, **dataclasses.asdict(a)} for q, a in zip(questions, answers, strict=True)]
+        print(json.dumps(rows if as_list else rows[0], ensure_ascii=False), flush=True)
+        return
+    for question, answer in zip(questions, answers, strict=True):
+        short = "" if answer.normalized_answer is None else f"  [{answer.normalized_answer}]"
+        print((f"{question}\n  " if as_list else "") + answer.answer + short, flush=True)
+
+
+def predict(  # noqa: PLR0913 (the options of a command)
+    model: ModelArgument,
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder of a data set, or a .jsonl file (see --source samples).")],
+    out: Annotated[Path, typer.Option(help="File of the answers: .json for a list, .jsonl for one a line.")],
+    source: Source = None,
+    split: Split = None,
+    depth: DepthUse = DepthChoice.auto,
+    batch_size: BatchSize = 64,
+    submission: Submission = None,
+    actors: NumActors = None,
+    gpus: Annotated[float, typer.Option(min=0, help="With --ray: GPUs of each actor.")] = 0.0,
+    address: Address = None,
+) -> None:
+    """Answer every question of a data set.
+
+    Needs no published answers. An interrupted run continues where it stopped; a row that cannot be used is left out and counted, an image
+    that cannot be read gets an empty answer with its error.
+
+    \b
+    smolrgpt predict nano data/warehouse --split test --out predictions.json --submission submission.json
+    smolrgpt predict nano questions.jsonl --out answers.jsonl
+    smolrgpt predict nano data/warehouse --out predictions.json --ray 4 --gpus 1 --address auto
+    """
+    from smolrgpt.evaluation.predict import predict as predict_all
+    from smolrgpt.evaluation.predict import write_submission
+    from smolrgpt.evaluation.samples import read_samples
+
+    samples = read_samples(data, source, split, depth.value)
+    run_id = f"{model}|{data}|{source}|{split}|{depth.value}"
+    if actors is None:
+        from smolrgpt.inference.loading import load_predictor
+
+        rows = predict_all(load_predictor(model), samples, out, batch_size, run_id=run_id)
+    else:
+        require_packages(["ray"], "serve", "spreading")
+        from smolrgpt.evaluation.spread import over_actors
+        from smolrgpt.inference.predictor import checkpoint_anywhere
+
+        spread = over_actors(checkpoint_anywhere(model), actors, gpus, batch_size, address)
+        rows = predict_all(None, samples, out, batch_size, run_id=run_id, spread=spread)
+    print(f"wrote {len(rows)} answers to {out}", file=sys.stderr)
+    if submission is not None:
+        guessed = write_submission(submission, samples, rows)
+        guesses = f", {len(guessed)} of them guesses{list_first(guessed)}" if guessed else ""
+        print(f"wrote {submission}: {len(rows)} answers{guesses}", file=sys.stderr)
+
+
+def tour(
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the scene; random by default.")] = None,
+    out: Annotated[Path, typer.Option(help="File of the overlay image.")] = Path("out/demo.png"),
+    model: ModelOption = "nano",
+) -> None:
+    """Show the model at work on a fresh scene.
+
+    Questions, answers and the truth; then the score on 200 fresh questions.
+
+    \b
+    smolrgpt tour --seed 7
+    """
+    from smolrgpt.apps import tour as program
+
+    program.run(seed, out, model)

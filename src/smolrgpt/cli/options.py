@@ -1,0 +1,71 @@
+"""Options that several commands share, and checks that several commands make before they start."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+class DepthChoice(StrEnum):
+    """Which depth maps of a data set to use."""
+
+    auto = "auto"
+    metric = "metric"
+    relative = "relative"
+    none = "none"
+
+
+class BenchmarkChoice(StrEnum):
+    """Which questions of a data set to ask, and how to score the answers."""
+
+    warehouse = "warehouse"
+    spatial = "spatial"
+    sizes = "sizes"
+    plain = "plain"
+
+
+_MODEL_HELP = "'nano' (bundled), a folder, or a hub id owner/name."
+
+ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help=_MODEL_HELP)]
+ModelOrNano = Annotated[str, typer.Argument(metavar="[MODEL]", help=_MODEL_HELP)]
+ModelOption = Annotated[str, typer.Option(help=_MODEL_HELP)]
+DataRoot = Annotated[
+    Path, typer.Argument(metavar="DATA", help="Folder of the data set; of a warehouse set: SPLIT.json next to SPLIT/images/.")
+]
+Split = Annotated[str | None, typer.Option(help="Which split; by default 'val', or the only one there is.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Ask only this many questions, drawn with a fixed seed.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Questions answered together.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
+DepthUse = Annotated[DepthChoice, typer.Option("--depth", help="Depth maps to use; auto: metric where there are any, else relative.")]
+BenchmarkUse = Annotated[
+    BenchmarkChoice,
+    typer.Option(
+        "--benchmark",
+        help="warehouse: four accuracies and S1; spatial: SpatialRGPT-Bench, by its groups; "
+        "sizes: widths and heights, plain: people's own words, both on a set of 'smolrgpt synth'.",
+    ),
+]
+
+
+def require_packages(packages: Sequence[str], extra: str, purpose: str) -> None:
+    """Raise ImportError with the pip command for ``extra`` if one of the packages is not installed."""
+    if any(importlib.util.find_spec(package) is None for package in packages):
+        raise ImportError(f"{purpose} needs more packages: pip install 'smolrgpt[{extra}]'")
+
+
+def parse_numbers(text: str, option: str) -> list[float]:
+    """The numbers of a text such as ``1,2.5,3``. Raises ValueError that names the option."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(f"{option} {text}: expected numbers separated by commas, without spaces") from None
+
+
+def list_first(ids: Sequence[Any], number: int = 5) -> str:
+    """``": a, b, c, ..."``: the first ids of a list; empty if there are none."""
+    return f": {', '.join(map(str, ids[:number]))}{', ...' if len(ids) > number else ''}" if ids else ""
