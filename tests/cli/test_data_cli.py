@@ -131,7 +131,7 @@ def test_stats_are_text_json_and_a_picture(command, sound: Path) -> None:
     result = json.loads(command("data", "stats", "warehouse", sound, "--split", "val", "--json")[1])
     assert result["val"]["categories"] == {"distance": 2} and list(result) == ["val"]
     pytest.importorskip("matplotlib")
-    status, out, err = command("data", "stats", "warehouse", sound, "--out", sound / "new" / "stats.png", "--json")
+    status, out, _ = command("data", "stats", "warehouse", sound, "--out", sound / "new" / "stats.png", "--json")
     assert status == 0 and json.loads(out) and (sound / "new" / "stats.png").stat().st_size > 10_000
 
 
