@@ -1,7 +1,8 @@
 # make setup   create .venv and install the package with pinned versions
 # make demo    ask the bundled model about a fresh scene (SEED=7 repeats one)
 # make test    run the tests
-# make check   lint, formatting, types
+# make test-fast   run the tests that are quick, in under a minute
+# make check   lint, formatting, types, import layers, sizes, documentation
 # make fmt     format the code
 # make docs    build the documentation site into build/site
 # make bench-quick   time the bundled model against the released program and compare with earlier runs on this machine
@@ -16,9 +17,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH_INDEX ?=
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
+CODE := src tests benchmarks tools experiments examples
 PACKAGE_FILES := pyproject.toml constraints.txt
 
-.PHONY: setup demo test check fmt docs bench-quick train-nano real-weights clean
+.PHONY: setup demo test test-fast check fmt docs bench-quick train-nano real-weights clean
 .DEFAULT_GOAL := setup
 
 setup: $(VENV)/.installed
@@ -32,10 +34,15 @@ test: $(VENV)/.installed-dev
 	@$(BIN)/python -m pytest -q -n auto --maxprocesses 4
 	@$(BIN)/python -m pytest -q tests/exported
 
+test-fast: $(VENV)/.installed-dev
+	@$(BIN)/python -m pytest -q -n auto --maxprocesses 4 -m "not slow"
+
 check: $(VENV)/.installed-dev
-	@$(BIN)/ruff check src tests benchmarks tools experiments examples
-	@$(BIN)/ruff format --check src tests benchmarks tools experiments examples
+	@$(BIN)/ruff check $(CODE)
+	@$(BIN)/ruff format --check $(CODE)
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/python -m tools.check_size
 	@$(MAKE) --no-print-directory docs
 
 # Warnings are errors. The variable silences a notice about the end of support of mkdocs-material.
@@ -43,8 +50,8 @@ docs: $(VENV)/.installed-dev
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 fmt: $(VENV)/.installed-dev
-	@$(BIN)/ruff check --fix-only --quiet src tests benchmarks tools experiments examples
-	@$(BIN)/ruff format src tests benchmarks tools experiments examples
+	@$(BIN)/ruff check --fix-only --quiet $(CODE)
+	@$(BIN)/ruff format $(CODE)
 
 bench-quick: $(VENV)/.installed
 	@$(BIN)/python -m benchmarks.quick
