@@ -10,9 +10,10 @@ from typing import Any
 from smolrgpt.data.loading import SkipLog
 from smolrgpt.evaluation.benchmarks import spatial_bench
 from smolrgpt.evaluation.report.markdown import PUBLISHED, PUBLISHED_NOTE
-from smolrgpt.evaluation.score import CATEGORIES, DISTANCE_FACTORS
+from smolrgpt.evaluation.score import CATEGORIES
 from smolrgpt.evaluation.summary import Scored, score_samples, worst
 from smolrgpt.schema import Sample
+from smolrgpt.tasks.distance import DISTANCE
 
 #: Pictures of the worst answers are shrunk to this long side.
 PICTURE_SIDE = 480
@@ -278,8 +279,8 @@ class _Plot:
 
 
 def _distances(scored: Sequence[Scored]) -> str:
-    found = [one for one in scored if one.sample.category == "distance" and one.value is not None]
-    return _scatter([(one.truth, one.value, one.right, one.sample.id) for one in found], DISTANCE_FACTORS)
+    found = [one for one in scored if one.sample.category == DISTANCE.name and one.value is not None]
+    return _scatter([(one.truth, one.value, one.right, one.sample.id) for one in found], DISTANCE.tolerance)
 
 
 def _scatter(found: Sequence[tuple[float, float, bool, str]], factors: tuple[float, float]) -> str:
