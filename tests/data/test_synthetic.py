@@ -37,7 +37,7 @@ from smolrgpt.data.worlds.oracle import answer, true_geometry, visible_geometry
 from smolrgpt.data.worlds.questions import distance_m, extra_questions, in_buffer, warmup_questions
 from smolrgpt.data.worlds.scene import MIN_VISIBLE_FRACTION, SURROUNDINGS, VIEWS, Scene
 from smolrgpt.schema import DataError
-from smolrgpt.tasks.extract import extract, infer_category
+from smolrgpt.tasks import read_answer, recognise, task_named
 
 NUM_SCENES = 45
 
@@ -133,9 +133,9 @@ def test_answers_read_back(asked):
     """The answer text says the normalised answer, types included, and the words give the category away."""
     for _, questions in asked:
         for question in questions:
-            read = extract(question.text, question.answer, question.category)
+            read = read_answer(question.text, question.answer, task_named(question.category))
             assert read == question.normalized and type(read) is type(question.normalized)
-            assert infer_category(question.text) == question.category
+            assert recognise(question.text).name == question.category
             assert max(map(int, re.findall(r"\[Region (\d+)\]", question.answer))) < len(question.things)
 
 
@@ -445,12 +445,11 @@ def _plain(wording, n=6):
 @pytest.mark.parametrize("wording", ["known", "reserved"])
 def test_plain_questions_are_true_of_their_scene_and_known_for_what_they_are(wording) -> None:
     from smolrgpt.data.worlds.questions import distance_m, in_buffer
-    from smolrgpt.tasks.extract import infer_category
 
     seen = set()
     for _, question in _plain(wording):
         assert question.text.count("<mask>") == len(question.things)
-        assert wording == "reserved" or infer_category(question.text) == question.category, question.text
+        assert wording == "reserved" or recognise(question.text).name == question.category, question.text
         seen.add(question.category)
         things, value = question.things, question.normalized
         if question.category == "left_right":
@@ -505,6 +504,6 @@ def test_wordings_have_their_places_and_words_that_tell_what_is_wanted(asked: st
     for wording, forms in FORMS[asked].items():
         for form in forms:
             assert "".join(sorted(re.findall(r"\{\w+\}", form))) in places, form
-            right[wording].append(infer_category(form.format(**things, side="leftmost", short="left")) == category)
+            right[wording].append(recognise(form.format(**things, side="leftmost", short="left")).name == category)
     assert all(right["known"]), [form for form, good in zip(FORMS[asked]["known"], right["known"], strict=True) if not good]
     assert sum(right["reserved"]) >= len(right["reserved"]) - 2
