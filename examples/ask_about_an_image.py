@@ -1,4 +1,7 @@
-"""Ask the bundled model about an image, its depth and two regions; write the image with the answers. python examples/ask_about_an_image.py"""
+"""Ask the bundled model about an image, its depth and two regions, and write the image with the answers.
+
+Run: python examples/ask_about_an_image.py
+"""
 
 from pathlib import Path
 

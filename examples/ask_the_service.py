@@ -1,4 +1,7 @@
-"""Ask a running service with OpenAI's client: smolrgpt serve, then python examples/ask_the_service.py http://127.0.0.1:8000"""
+"""Ask a running service with OpenAI's client.
+
+Run: smolrgpt serve, then python examples/ask_the_service.py http://127.0.0.1:8000
+"""
 
 import base64
 import io

@@ -1,4 +1,7 @@
-"""Draw a scene as points in metres with a box around each region, on a page that the browser can turn. python examples/see_a_scene_in_space.py"""
+"""Draw a scene as points in metres with a box around each region, on a page that the browser can turn.
+
+Run: python examples/see_a_scene_in_space.py
+"""
 
 from pathlib import Path
 
