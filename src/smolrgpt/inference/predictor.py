@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 from transformers import DynamicCache, LogitsProcessorList
 
-from smolrgpt.data.collate import encode_question, masks_in_text, prepare_image, region_tables
+from smolrgpt.data.collate import encode_question, prepare_image, region_tables
 from smolrgpt.data.loading import load_image, load_sample_depth
 from smolrgpt.inference.generation import (
     AnswerField,
@@ -31,6 +31,7 @@ from smolrgpt.inference.generation import (
     greedy,
 )
 from smolrgpt.inference.inputs import CameraLike, DepthLike, ImageLike, RegionLike, as_image, check_depth, check_region
+from smolrgpt.model import RegionFeatures
 from smolrgpt.model.processing_smolrgpt import TURN_END
 from smolrgpt.precision import best_dtype
 from smolrgpt.schema import Camera, DataError, DepthMap, Polarity, Region, Sample
@@ -99,17 +100,17 @@ class _Features:
     camera: Camera | None
     image_embeds: torch.Tensor | None = None
     maps: dict[str, torch.Tensor] = field(default_factory=dict)
-    pooled: dict[Region, dict[str, torch.Tensor]] = field(default_factory=dict)
+    pooled: dict[Region, RegionFeatures] = field(default_factory=dict)
     start: _Start = field(default_factory=list)
 
     @property
     def nbytes(self) -> int:
         """About what it takes: the picture, the depth map and all tensors."""
-        vectors = (vector for vectors in self.pooled.values() for vector in vectors.values())
+        regions = sum(features.nbytes for features in self.pooled.values())
         embeds = () if self.image_embeds is None else (self.image_embeds,)
-        tensors = itertools.chain(embeds, self.maps.values(), vectors, *self.start)
+        tensors = itertools.chain(embeds, self.maps.values(), *self.start)
         depth = 0 if self.depth is None else self.depth.values.nbytes
-        return 3 * self.image.width * self.image.height + depth + sum(tensor.nbytes for tensor in tensors)
+        return 3 * self.image.width * self.image.height + depth + regions + sum(tensor.nbytes for tensor in tensors)
 
 
 @dataclass(frozen=True)
@@ -285,8 +286,7 @@ class Predictor:
             raise ValueError("the question is empty; expected a sentence, such as: How far is <region 0> from <region 1>?")
         if len(question.text) > MAX_QUESTION_CHARACTERS:
             raise ValueError(f"the question has {len(question.text)} characters; expected at most {MAX_QUESTION_CHARACTERS}")
-        masks = masks_in_text(self.processor, question.regions)
-        encoded = self.processor.encode_text(question.text, len(question.regions), masks=masks)
+        encoded = self.processor.encode_text(question.text, len(question.regions))
         self._check_length(encoded)
         return encoded
 
@@ -360,7 +360,7 @@ class Predictor:
 
     @torch.inference_mode()
     def _pool(self, asked: list[tuple[_Features, list[Region]]]) -> dict[str, Any]:
-        """``image_embeds`` (I, P, D) and ``region_embeds`` {kind: (N, D)} of images and their regions, computing only what is new."""
+        """``image_embeds`` (I, P, D) and ``region_features`` of images and their regions, computing only what is new."""
         for features, table in asked:
             new = [region for region in table if region not in features.pooled]
             if not new and features.image_embeds is not None:
@@ -373,11 +373,10 @@ class Predictor:
                 masks, geometry = self._tensor(arrays["region_masks"]), self._tensor(arrays["region_geometry"])
                 pooled = self.model.pool_regions(features.maps, masks, region_geometry=geometry)
                 for i, region in enumerate(new):
-                    features.pooled[region] = {kind: vectors[i] for kind, vectors in pooled.items()}
+                    features.pooled[region] = pooled[i : i + 1]
         rows = [features.pooled[region] for features, table in asked for region in table]
-        vectors = {kind: torch.stack([row[kind] for row in rows]) for kind in (rows[0] if rows else {})}
         embeds = [features.image_embeds for features, _ in asked if features.image_embeds is not None]
-        return {"image_embeds": torch.cat(embeds), "region_embeds": vectors or None}
+        return {"image_embeds": torch.cat(embeds), "region_features": RegionFeatures.concatenate(rows)}
 
     # --------------------------------------------------------------------------------------------------------------- many images
     def predict_samples(self, samples: Sequence[Sample], batch_size: int = 64) -> list[Answer]:
@@ -424,7 +423,7 @@ class Predictor:
     # ------------------------------------------------------------------------------------------------------------------- tensors
     @torch.inference_mode()
     def _encode(self, batch: Mapping[str, torch.Tensor]) -> dict[str, Any]:
-        """``image_embeds`` (I, P, D) and ``region_embeds`` {kind: (N, D)} of a collated batch; nothing for a blind one."""
+        """``image_embeds`` (I, P, D) and ``region_features`` of a collated batch; nothing for a blind one."""
         if "pixel_values" not in batch:
             return {}
         together = IMAGES_PER_STEP if self.model.device.type != "cpu" else IMAGES_PER_CPU_STEP
@@ -435,10 +434,8 @@ class Predictor:
             inputs += [batch["region_masks"][regions], index[regions] - first, batch["region_geometry"][regions]]
             features = self.model.encode(*(tensor.to(self.model.device) for tensor in inputs))
             embeds.append(features.image_embeds)  # and not the maps, which are a hundred times as large
-            tables.append(features.region_embeds)
-        kinds = dict.fromkeys(kind for table in tables for kind in table)
-        vectors = {kind: torch.cat([table[kind] for table in tables if table]) for kind in kinds}
-        return {"image_embeds": torch.cat(embeds), "region_embeds": vectors or None}
+            tables.append(features.region_features)
+        return {"image_embeds": torch.cat(embeds), "region_features": RegionFeatures.concatenate(tables)}
 
     @torch.inference_mode()
     def _read_start(self, image_embeds: torch.Tensor | None) -> _Start:
