@@ -15,8 +15,8 @@ REGION_TOKEN_KINDS: tuple[str, ...] = ("rgb", "depth", "geo")
 
 #: Lengths of one object that a size estimate stands for: columns 0 and 1 of ``region_size``.
 REGION_SIZES: tuple[str, ...] = ("width", "height")
-#: Lengths between two objects. "vertical" is the vertical distance of their middles: the difference of column 2 of ``region_size``, the height
-#: of an object's middle above the floor.
+#: Lengths between two objects. "vertical" is the vertical distance of their middles: the difference of column 2 of ``region_size``, the
+#: height of an object's middle above the floor.
 PAIR_SIZES: tuple[str, ...] = ("vertical",)
 
 # SmolLM2 has 49,152 tokens; the released checkpoints append <|image|>, <mask_rgb>, <mask_depth>; <mask_geo> is ours.
@@ -36,16 +36,16 @@ class SmolRGPTConfig(PreTrainedConfig):
         pixel_shuffle_factor (`int`, defaults to 2):
             Patches per side merged into one image token: 16x16 patches -> 8x8 = 64 image tokens.
         refiner_stages (`int`, defaults to 3):
-            Doublings of the grid's side before mask pooling: 8 -> 64, by one refiner per modality. 0: no refiner, regions are pooled from the
-            connector's grid.
+            Doublings of the grid's side before mask pooling: 8 -> 64, by one refiner per modality. 0: no refiner, regions are pooled from
+            the connector's grid.
         region_tokens (`tuple[str, ...]`, defaults to `("rgb", "depth")`):
             Kinds of token that represent a region, in this order; a subset of `("rgb", "depth", "geo")`, may be empty.
         region_fusion (`"tokens" | "name"`, defaults to `"tokens"`):
             `"tokens"`: each kind is a token of its own, as published. `"name"`: a region is written as its name, `[Region i]`, and the sum
             of its features is added to that token wherever it occurs, in the question and in the answer while it is generated.
         pair_geometry (`bool`, defaults to `False`):
-            Of two adjacent names, `[Region 2][Region 5]`, the second, and the tokens after it up to the next name, also carry an embedding of
-            both regions' geometry. Needs `region_fusion` "name" and the geometry token.
+            Of two adjacent names, `[Region 2][Region 5]`, the second, and the tokens after it up to the next name, also carry an embedding
+            of both regions' geometry. Needs `region_fusion` "name" and the geometry token.
         region_name_token_ids (`list[int]`): ids of the tokens `[Region 0]`, `[Region 1]`, ...; needed for `"name"`.
         region_norm (`bool`, defaults to `False`): layer norm on pooled vectors; not part of the published model.
         geometry_dim (`int`): columns of `region_geometry`, see `region_geometry.FEATURES`.
@@ -57,9 +57,9 @@ class SmolRGPTConfig(PreTrainedConfig):
             Whether the distance between two regions' objects is estimated from their geometry; the pair's embedding then contains the
             estimate's digits. Needs `pair_geometry`.
         estimates_sizes (`bool`, defaults to `False`):
-            Whether the width and height of a region's object, and the height of its middle above the floor, are estimated from its geometry;
-            a name followed by one of `size_word_ids` then carries the digits of that estimate. Needs the geometry token and `region_fusion`
-            "name".
+            Whether the width and height of a region's object, and the height of its middle above the floor, are estimated from its
+            geometry; a name followed by one of `size_word_ids` then carries the digits of that estimate. Needs the geometry token and
+            `region_fusion` "name".
         size_word_ids (`dict[str, int]`):
             Needed with `estimates_sizes`: the first token of the word for each of `REGION_SIZES` and, with `pair_geometry`, optionally
             `PAIR_SIZES`; without the latter, vertical distances are not estimated.

@@ -1,7 +1,7 @@
 """Inputs of the model's forward passes about images and regions, by name and shape.
 
-Legend: Q questions, I unique images, N unique regions over all images, M known lengths, R most regions of a question, T text tokens, S image
-side in pixels, P image tokens, C vision width, D text width, F geometry features, V 1 or 2 (RGB, depth).
+Legend: Q questions, I unique images, N unique regions over all images, M known lengths, R most regions of a question, T text tokens,
+S image side in pixels, P image tokens, C vision width, D text width, F geometry features, V 1 or 2 (RGB, depth).
 """
 
 from __future__ import annotations

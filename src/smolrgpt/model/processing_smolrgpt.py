@@ -54,8 +54,9 @@ def add_region_names(tokenizer: Any) -> list[int]:
     return [int(i) for i in tokenizer.convert_tokens_to_ids(names)]
 
 
-#: Length -> the word that introduces it in an answer, after the name of its region or pair: "[Region 0] height: 1.29", "[Region 0][Region 1]
-#: up: 0.45". The model recognises a word by its first token. Names as in ``configuration_smolrgpt.REGION_SIZES`` and ``PAIR_SIZES``.
+#: Length -> the word that introduces it in an answer, after the name of its region or pair: "[Region 0] height: 1.29",
+#: "[Region 0][Region 1] up: 0.45". The model recognises a word by its first token. Names as in ``configuration_smolrgpt.REGION_SIZES``
+#: and ``PAIR_SIZES``.
 SIZE_WORDS = {"width": " width", "height": " height", "vertical": " up"}
 
 

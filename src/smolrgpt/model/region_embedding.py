@@ -1,7 +1,7 @@
 """Embeddings of regions: pooled features, geometry, pairs, and estimated lengths written as digits.
 
-Legend: Q questions, I unique images, N unique regions over all images, M pairs of regions, T text tokens, G side of the map that regions are
-pooled from, D text width, F geometry features, K size estimates (2 or 3).
+Legend: I unique images, N unique regions over all images, M pairs of regions or lengths, G side of the map that regions are pooled from,
+D text width, F geometry features, K size estimates (2 or 3).
 """
 
 from __future__ import annotations

@@ -21,8 +21,8 @@ CameraTuple = tuple[float, float, float, float, int, int]
 METRES_PER_UNIT = 10.0
 #: Metric depth is compressed as log(1 + z) / log(1 + FAR_M): 1 at 50 m, the far end of the largest warehouse halls. Chosen.
 FAR_M = 50.0
-#: Depth is background when it lies outside the quartiles by more than this many interquartile ranges and this share of the median. Chosen on
-#: synthetic masks that overlap their borders (test_background_at_the_border_does_not_move_the_middle).
+#: Depth is background when it lies outside the quartiles by more than this many interquartile ranges and this share of the median. Chosen
+#: on synthetic masks that overlap their borders (test_background_at_the_border_does_not_move_the_middle).
 FENCE_QUARTILES, FENCE_SHARE = 2.0, 0.1
 #: Most pixels sampled per region for depth statistics; with more, quantiles do not change in the third digit.
 MAX_REGION_PIXELS = 8192
@@ -112,7 +112,7 @@ def log_depth(depth_m: Array) -> Array:
 
 
 def find_image_floor(depth: Array | None, kind: str | None, camera: CameraTuple | None) -> Floor | None:
-    """The floor of an image; None without metric depth, without a camera, or where no floor is visible. Arguments: see ``measure_region``."""
+    """The floor of an image; None without metric depth or camera, or where no floor is visible. Arguments: see ``measure_region``."""
     if depth is None or kind != "metric" or camera is None:
         return None
     step = max(1, math.isqrt(depth.size // MAX_POINTS))
