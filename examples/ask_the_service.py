@@ -6,6 +6,7 @@ Run: smolrgpt serve, then python examples/ask_the_service.py http://127.0.0.1:80
 import base64
 import io
 import sys
+from typing import Any
 
 import numpy as np
 import openai
@@ -27,11 +28,12 @@ camera = {name: getattr(scene.camera, name) for name in ("fx", "fy", "cx", "cy")
 regions = [{"rle": region.to_rle()} for region in scene.regions[:2]]  # or {"box": [...]}, {"polygon": [...]}, {"mask": data URL}
 image = {"type": "image_url", "image_url": {"url": data_url(scene.image)}}
 question = {"type": "text", "text": "How far apart are <region 0> and <region 1>?"}
+messages: list[Any] = [{"role": "user", "content": [image, question]}]
 
 client = openai.OpenAI(base_url=f"{sys.argv[1] if len(sys.argv) > 1 else 'http://127.0.0.1:8000'}/v1", api_key="none")
 stream = client.chat.completions.create(
     model="nano",
-    messages=[{"role": "user", "content": [image, question]}],
+    messages=messages,
     stream=True,
     extra_body={"spatial": {"depth": data_url(millimetres), "regions": regions, "camera": camera}},
 )
