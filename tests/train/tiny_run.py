@@ -47,7 +47,7 @@ TINY = {
     },
     "refiner_stages": 2,
     "region_tokens": ["rgb", "depth", "geo"],
-    "predicts_geometry": True,
+    "geometry_loss_weight": 0.5,
 }
 SMALL = {"size": (96, 54), "workers": 1, "progress": False}
 

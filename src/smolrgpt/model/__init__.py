@@ -2,12 +2,10 @@
 
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForImageTextToText, AutoProcessor
 
-from .configuration_smolrgpt import SmolRGPTConfig
+from .configuration_smolrgpt import REGION_GEOMETRY_FEATURES, SmolRGPTConfig
 from .image_processing_smolrgpt import SmolRGPTImageProcessor
 from .modeling_smolrgpt import SmolRGPTFeatures, SmolRGPTForConditionalGeneration, SmolRGPTModel
 from .processing_smolrgpt import SmolRGPTProcessor
-from .region_embedding import RegionFeatures
-from .region_geometry import REGION_GEOMETRY_FEATURES
 
 
 def register() -> None:
@@ -28,7 +26,6 @@ register()
 
 __all__ = [
     "REGION_GEOMETRY_FEATURES",
-    "RegionFeatures",
     "SmolRGPTConfig",
     "SmolRGPTFeatures",
     "SmolRGPTForConditionalGeneration",

@@ -59,7 +59,7 @@ class Rank:
 
 
 @dataclass(frozen=True)
-class ReplySchema:
+class Reply:
     """What a language model is asked to report of an answer: one field of a JSON object, null where the answer does not say."""
 
     field: str
@@ -84,7 +84,7 @@ class Task:
     name: str
     title: str
     cues: tuple[Cue, ...] = ()
-    reply: ReplySchema | None = None
+    reply: Reply | None = None
     guess: NormalizedAnswer = ""
     names_region: bool = field(default=False, init=False)
     is_length: bool = field(default=False, init=False)
