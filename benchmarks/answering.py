@@ -37,12 +37,13 @@ from torch.utils.flop_counter import flop_registry
 
 from benchmarks.output import make_parser, report
 from smolrgpt.data.collate import encode_question, prepare_image
-from smolrgpt.data.worlds.rows import scene_samples
+from smolrgpt.data.worlds.questions import scene_samples
 from smolrgpt.data.worlds.scene import generate_scene, random_generator
 from smolrgpt.evaluation.report.markdown import table
 from smolrgpt.inference.exported import FORMATS, ExportedSmolRGPT, export
 from smolrgpt.inference.generation import MAX_FIELD_TOKENS
 from smolrgpt.inference.predictor import Predictor
+from smolrgpt.model import RegionFeatures
 from smolrgpt.precision import best_dtype
 from smolrgpt.schema import DepthMap, Sample
 
@@ -181,14 +182,13 @@ def _ask_as_released(predictor: Predictor, sample: Sample) -> None:
     masks = functional.interpolate(full[:, None], model.config.grid_size, mode="bilinear")[:, 0]
     tower = [torch.from_numpy(arrays[name][None]) for name in ("pixel_values", "depth_values")]
     features = model.encode_images(*tower)
-    embeds = {}
+    embeds = RegionFeatures()
+    if "geo" in model.config.region_tokens:
+        embeds = model.pool_regions(features.region_maps, masks, region_geometry=torch.from_numpy(arrays["region_geometry"]))
     for kind, maps in features.region_maps.items():
         copies = maps.expand(len(regions), -1, -1).clone()  # (R, G*G, D)
         weights = masks.flatten(1)
-        embeds[kind] = (copies * weights[..., None]).sum(1) / (weights.sum(1, keepdim=True) + 1e-8)
-    if "geo" in model.config.region_tokens:
-        pooled = model.pool_regions(features.region_maps, masks, region_geometry=torch.from_numpy(arrays["region_geometry"]))
-        embeds = {**pooled, **embeds}
+        embeds.tokens[kind] = (copies * weights[..., None]).sum(1) / (weights.sum(1, keepdim=True) + 1e-8)
     ids = encode_question(processor, sample)["input_ids"]
     short = RELEASED_PROMPT - len(ids)
     mask = torch.tensor([[0] * short + [1] * len(ids)])
@@ -201,7 +201,7 @@ def _ask_as_released(predictor: Predictor, sample: Sample) -> None:
             position_ids=(mask.cumsum(1) - 1).clamp(min=0)[:, -row.shape[1] :],
             past_key_values=cache,
             image_embeds=features.image_embeds,
-            region_embeds=embeds,
+            region_features=embeds,
             image_index=torch.zeros(1, dtype=torch.long),
             region_index=torch.arange(len(regions))[None],
             context_ids=context if cache is not None else None,

@@ -45,14 +45,14 @@ QUESTIONS_PER_IMAGE = 6  # of the warehouse's train split: 499,083 questions, 78
 #: Row of the profile -> functions (file name, function) whose own and called time it is.
 STEPS: dict[str, tuple[str, str]] = {
     "picture: decode": ("loading.py", "load_image"),
-    "picture: resize, normalise": ("image_processing_smolrgpt.py", "encode_picture"),
+    "picture: resize, normalise": ("image_processing_smolrgpt.py", "encode_image"),
     "depth: decode, to float": ("loading.py", "load_sample_depth"),
     "depth: check": ("image_processing_smolrgpt.py", "check_depth"),
     "depth: resize, encode": ("image_processing_smolrgpt.py", "encode_depth"),
     "regions: run lengths to pixels": ("regions.py", "to_patch"),
-    "regions: check": ("image_processing_smolrgpt.py", "check_mask"),
+    "regions: check": ("region_geometry.py", "check_mask"),
     "regions: coverage": ("image_processing_smolrgpt.py", "resize_mask"),
-    "regions: geometry": ("image_processing_smolrgpt.py", "region_geometry"),
+    "regions: geometry": ("region_geometry.py", "measure_region"),
     "questions: tokens": ("collate.py", "encode_question"),
     "batch": ("processing_smolrgpt.py", "collate"),
 }

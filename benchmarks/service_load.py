@@ -28,7 +28,7 @@ from typing import Any
 import httpx
 import numpy as np
 
-from smolrgpt.apps.tour import held_out_questions, number_regions
+from smolrgpt.apps.tour import held_out_questions, with_table_indices
 from smolrgpt.inference.loading import load_predictor
 
 CATEGORIES_TO_CHECK = ("left_right", "count", "mcq")  # of a length the last digit may differ between batches in bf16
@@ -61,7 +61,7 @@ def good_requests(model: str, num_scenes: int, seed: int) -> list[Request]:
         table = list(dict.fromkeys(region for sample in samples for region in sample.regions))
         first = samples[0]
         depth = Image.fromarray(np.nan_to_num(first.depth.values * 1000).astype(np.uint16))
-        questions = [number_regions(sample, table) for sample in samples]
+        questions = [with_table_indices(sample, table)[0] for sample in samples]
         metres = depth_of(depth)
         camera = {name: getattr(first.camera, name) for name in ("fx", "fy", "cx", "cy")}
         answers = predictor.ask_many(first.image, questions, metres, table, camera)

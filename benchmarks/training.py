@@ -30,10 +30,13 @@ from benchmarks.answering import PICTURE, about_machine, fresh_process, load_mod
 from benchmarks.output import make_parser, report
 from smolrgpt.data.collate import Collator, encode_question, prepare_image
 from smolrgpt.evaluation.report.markdown import table
+from smolrgpt.model import RegionFeatures
 from smolrgpt.precision import best_dtype
 from smolrgpt.schema import Sample
 from smolrgpt.train.allocator import keep_freed_memory
+from smolrgpt.train.config import LossWeights
 from smolrgpt.train.feature_cache import FeatureCache
+from smolrgpt.train.losses import total_loss
 from smolrgpt.train.optim import build_optimizer
 from smolrgpt.train.recipes import paper
 
@@ -74,10 +77,10 @@ def released_loss(model: Any, processor: Any, samples: Sequence[Sample]) -> torc
     full = [torch.from_numpy(region.to_mask()).float() for sample in samples for region in sample.regions]
     grid = model.config.grid_size
     weights = torch.cat([functional.interpolate(mask[None, None], grid, mode="bilinear").flatten(1) for mask in full])  # (N, G*G)
-    embeds = {}
+    embeds = RegionFeatures()
     for kind, maps in features.region_maps.items():
         copies = maps[image_of]  # (N, G*G, D)
-        embeds[kind] = (copies * weights[..., None]).sum(1) / (weights.sum(1, keepdim=True) + 1e-8)
+        embeds.tokens[kind] = (copies * weights[..., None]).sum(1) / (weights.sum(1, keepdim=True) + 1e-8)
     texts = processor.collate([], [encode_question(processor, sample, sample.answer) for sample in samples], [], [])
     short = max(0, RELEASED_LENGTH - texts["input_ids"].shape[1])
     ids, mask, labels = (
@@ -96,7 +99,8 @@ def released_loss(model: Any, processor: Any, samples: Sequence[Sample]) -> torc
 def our_loss(model: Any, processor: Any, samples: Sequence[Sample], features: FeatureCache | None = None) -> torch.Tensor:
     """What the trainer computes."""
     batch = _batch(processor, samples)
-    return model(**(batch if features is None else features(batch))).loss
+    outputs = model(**(batch if features is None else features(batch)))
+    return total_loss(outputs, batch["labels"], LossWeights())
 
 
 def _batch(processor: Any, samples: Sequence[Sample]) -> dict[str, Any]:

@@ -46,10 +46,13 @@ from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.sources import read_source
 from smolrgpt.data.sources.conversations import first_question
 from smolrgpt.evaluation.extractors import Row, text_of
-from smolrgpt.evaluation.extractors.classifier import HEADS, MAX_CHARS, OPPOSITE, UNREADABLE, answer_text, is_mirrored
-from smolrgpt.evaluation.score import CATEGORIES, parse_choice, parse_count, parse_side
+from smolrgpt.evaluation.extractors.classifier import HEADS, MAX_CHARS, UNREADABLE, answer_text
+from smolrgpt.evaluation.score import CATEGORIES
 from smolrgpt.precision import best_dtype
 from smolrgpt.schema import DataError
+from smolrgpt.tasks import task_named
+from smolrgpt.tasks.count import COUNT
+from smolrgpt.tasks.side import LEFT_RIGHT, OPPOSITE, is_mirrored
 from smolrgpt.train.answers import restyle
 from smolrgpt.train.tokenizer import train_tokenizer
 
@@ -119,14 +122,13 @@ def _with_texts(row: Row) -> Row:
 
 def answer_label(category: str, value: Any, numbers: Sequence[int]) -> str:
     """The label of an answer; numbers: the regions it mentions, in order. Raises ValueError when the answer does not hold the value."""
-    if category == "left_right":
-        side = parse_side(value)
-        if side not in OPPOSITE:
-            raise ValueError("no side")
-        return f"left_right {OPPOSITE[side] if is_mirrored(numbers) else side}"
-    if category == "count":
-        return f"count {parse_count(value)}"
-    return f"mcq {list(numbers).index(int(parse_choice(value)))}" if category == "mcq" else category
+    task = task_named(category)
+    value = task.parse(value)
+    if task is LEFT_RIGHT:
+        return f"{category} {OPPOSITE[value] if is_mirrored(numbers) else value}"
+    if task is COUNT:
+        return f"{category} {value}"
+    return f"{category} {list(numbers).index(int(value))}" if task.names_region else category
 
 
 def labelled(rows: Iterable[Row], seed: int = 0, skips: SkipLog | None = None) -> dict[str, list[Example]]:

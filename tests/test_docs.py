@@ -143,14 +143,14 @@ def test_links_and_images_lead_somewhere(page: Path) -> None:
     assert not re.search(r"@[A-Z]+@|TODO|XXX", text), "a placeholder was left"
 
 
-@pytest.mark.parametrize("name", ["ask_a_picture", "see_a_scene_in_space"])
+@pytest.mark.parametrize("name", ["ask_about_an_image", "see_a_scene_in_space"])
 def test_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     if name == "see_a_scene_in_space":
         pytest.importorskip("plotly")
     monkeypatch.chdir(tmp_path)
     runpy.run_path(str(ROOT / "examples" / f"{name}.py"), run_name="__main__")
-    said = capsys.readouterr().out
-    assert (tmp_path / said.rpartition("wrote ")[2].strip()).stat().st_size > 10_000
+    output = capsys.readouterr().out
+    assert (tmp_path / output.rpartition("wrote ")[2].strip()).stat().st_size > 10_000
 
 
 def test_examples_are_short() -> None:

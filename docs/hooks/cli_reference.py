@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 PLACEHOLDER = "<!-- every command -->"
+#: The start of a region in an example outside of code, which a browser would take for a tag.
+_REGION = re.compile(r"(?<!`)<(?=(?:region|mask|image)\b)")
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
+def on_page_markdown(markdown: str, **options: Any) -> str:
     """Replace the placeholder by what ``typer utils docs`` would write; other pages stay as they are."""
     if PLACEHOLDER not in markdown:
         return markdown
@@ -18,5 +21,5 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
     command = typer.main.get_command(app)
     text = get_docs_for_click(obj=command, ctx=typer.Context(command), name="smolrgpt")
-    _, _, commands = text.partition("\n\n")  # the page has its own title
-    return markdown.replace(PLACEHOLDER, commands)
+    commands = text.partition("\n\n")[2]  # the page has its own title
+    return markdown.replace(PLACEHOLDER, _REGION.sub("&lt;", commands))

@@ -15,11 +15,11 @@ def test_numbers_in_the_table_are_those_of_the_picture() -> None:
     samples = tour.choose_scene(3)
     table = list(dict.fromkeys(region for sample in samples for region in sample.regions))
     for sample in samples:
-        question = tour.number_regions(sample, table)
+        question, _ = tour.with_table_indices(sample, table)
         for region in sample.regions:
             assert f"<region {table.index(region)}>" in question
     chosen = Sample("a", Path("x"), "Which, <mask> or <mask>?", [table[4], table[2]], normalized_answer="1", category="mcq")
-    assert (tour.number_regions(chosen, table), tour.number_truth(chosen, table)) == ("Which, <region 4> or <region 2>?", "2")
+    assert tour.with_table_indices(chosen, table) == ("Which, <region 4> or <region 2>?", "2")
 
 
 def test_a_seed_repeats_the_scene_and_another_does_not() -> None:

@@ -11,9 +11,9 @@ from matplotlib.path import Path as Path2D
 
 from smolrgpt.evaluation.benchmarks.sizes import CATEGORIES, summarise
 from smolrgpt.evaluation.report.html import spatial_page
-from smolrgpt.inference.generation import field_pattern
 from smolrgpt.schema import DataError, Sample
-from smolrgpt.tasks.extract import SIZES, extract
+from smolrgpt.tasks import task_named
+from smolrgpt.tasks.distance import DISTANCE
 
 
 def _sample(row_id: str, category: str, truth: float | str) -> Sample:
@@ -35,12 +35,11 @@ def test_without_such_questions_it_says_where_they_are() -> None:
 
 
 def test_sizes_are_read_and_written_like_distances() -> None:
-    assert set(SIZES) == set(CATEGORIES)
-    for category in SIZES:
-        assert extract("How wide is it?", "[Region 0]: 0.9", category) == 0.9
-        assert extract("How wide is it?", "[Region 0][Region 1] up: 0.45", category) == 0.45
-        assert extract("How wide is it?", "The width of the pallet [Region 0] is 0.36 meters.", category) == 0.36
-        assert field_pattern(category, 1) == field_pattern("distance", 1)
+    for category in CATEGORIES:
+        assert task_named(category).read("How wide is it?", "[Region 0]: 0.9") == 0.9
+        assert task_named(category).read("How wide is it?", "[Region 0][Region 1] up: 0.45") == 0.45
+        assert task_named(category).read("How wide is it?", "The width of the pallet [Region 0] is 0.36 meters.") == 0.36
+        assert task_named(category).field_pattern(1) == DISTANCE.field_pattern(1)
 
 
 def test_the_page_draws_right_answers_inside_the_band_and_wrong_ones_outside() -> None:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from smolrgpt.evaluation.score import DISTANCE_FACTORS, score
+from smolrgpt.evaluation.score import score
 from smolrgpt.evaluation.summary import INTERVAL, calibration, chance, confusion, intervals, score_samples, summarise, truth_row, worst
 from smolrgpt.schema import Region, Sample
+from smolrgpt.tasks.distance import OFFICIAL_TOLERANCE
 
 REGION = Region.from_box([1, 1, 3, 3], 4, 4)
 
@@ -107,7 +108,7 @@ def test_chance_is_the_best_constant() -> None:
     found = chance(scored)["accuracy"]
     counts = [one.truth for one in scored if one.sample.category == "count"]
     metres = np.array([one.truth for one in scored if one.sample.category == "distance"])
-    low, high = DISTANCE_FACTORS
+    low, high = OFFICIAL_TOLERANCE
     tried = [((low * metres <= guess) & (guess <= high * metres)).mean() for guess in np.arange(0, 15, 0.001)]
     assert found["left_right"] == 50 and found["mcq"] == 25
     assert found["count"] == 100 * max(counts.count(n) for n in set(counts)) / len(counts)

@@ -26,7 +26,7 @@ from smolrgpt.evaluation.extractors.classifier import (
     value_of,
 )
 from smolrgpt.schema import DataError
-from smolrgpt.tasks.extract import REGION
+from smolrgpt.tasks.region_text import renumber_tags
 
 NUMBERS = ("one", "two", "three")
 QUESTIONS = {
@@ -75,7 +75,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, A
 @given(st.lists(st.sampled_from(["[Region {}]", "<region {}>", "region {}", "is left of", "two."]), max_size=8), st.permutations(range(20)))
 def test_what_the_router_reads_does_not_depend_on_region_numbers(parts: list[str], numbers: list[int]) -> None:
     text = " ".join(part.format(i % 3) for i, part in enumerate(parts))
-    renumbered = REGION.sub(lambda found: f"[Region {numbers[int(found[1])]}]", text)
+    renumbered = renumber_tags(text, numbers)
     (read, order), (read_again, order_again) = by_mention(text), by_mention(renumbered)
     assert read == read_again
     assert [numbers[number] for number in order] == order_again

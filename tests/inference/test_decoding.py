@@ -15,17 +15,16 @@ from test_predictor import samples
 from transformers import LogitsProcessorList
 
 from smolrgpt.data.worlds import generate_scene, random_generator, scene_samples
-from smolrgpt.evaluation.score import parse_answer
 from smolrgpt.inference.generation import (
     FIELD_SEPARATOR,
     AnswerField,
     ChosenProbabilities,
     FieldVocabulary,
     distance_probability,
-    field_pattern,
 )
 from smolrgpt.inference.predictor import Predictor
-from smolrgpt.tasks.extract import extract
+from smolrgpt.tasks import task_named
+from smolrgpt.tasks.count import COUNT
 
 CATEGORIES = ("left_right", "count", "mcq", "distance")
 
@@ -38,7 +37,7 @@ def bundled() -> Predictor:
 def _draw(vocabulary: FieldVocabulary, category: str, max_new_tokens: int, seed: int) -> str:
     """What a model with random opinions says."""
     generator = torch.Generator().manual_seed(seed)
-    field = AnswerField(vocabulary, [field_pattern(category, 5)], 3, max_new_tokens)
+    field = AnswerField(vocabulary, [task_named(category).field_pattern(5)], 3, max_new_tokens)
     ids = torch.zeros(1, 3, dtype=torch.long)
     for _ in range(max_new_tokens):
         scores = 5 * torch.randn(1, len(vocabulary.words), generator=generator)
@@ -54,8 +53,8 @@ def test_every_answer_ends_and_can_be_read(bundled: Predictor, category: str) ->
     said = [_draw(bundled._vocabulary, category, 24, seed) for seed in range(30)]
     for text in said:
         field = text.rpartition(FIELD_SEPARATOR)[2]
-        assert regex.fullmatch(field_pattern(category, 5), field)
-        assert parse_answer(category, extract("", field, category)) is not None, text
+        assert regex.fullmatch(task_named(category).field_pattern(5), field)
+        assert task_named(category).parse_or_none(task_named(category).read("", field)) is not None, text
         assert category != "mcq" or int(field) < 5
     assert len({text.rpartition(FIELD_SEPARATOR)[2] for text in said}) > 1
 
@@ -63,11 +62,11 @@ def test_every_answer_ends_and_can_be_read(bundled: Predictor, category: str) ->
 def test_rows_of_a_batch_do_not_touch_one_another(bundled: Predictor) -> None:
     vocabulary, size = bundled._vocabulary, len(bundled._vocabulary.words)
     ids = torch.tensor([[0, 0, vocabulary.separator], [0, 0, vocabulary.end], [0, 0, vocabulary.separator]])
-    patterns = [field_pattern("count", 2), field_pattern("count", 2), None]
+    patterns = [COUNT.field_pattern(2), COUNT.field_pattern(2), None]
     scores = torch.randn(3, size, generator=torch.Generator().manual_seed(0))
     kept = AnswerField(vocabulary, patterns, 2, 24)(ids, scores)
     assert torch.equal(kept[1:], scores[1:]), "rows that are done, or that nothing is asked of, stay as they are"
-    assert set(kept[0].isfinite().nonzero().flatten().tolist()) == set(vocabulary.allowed(field_pattern("count", 2), ""))
+    assert set(kept[0].isfinite().nonzero().flatten().tolist()) == set(vocabulary.allowed(COUNT.field_pattern(2), ""))
     assert torch.equal(AnswerField(vocabulary, patterns[:1], 1, 24)(ids[:1, 1:], scores[:1]), kept[:1]), "padding changes nothing"
 
 
@@ -85,7 +84,7 @@ def test_a_random_model_answers_readably(tiny_checkpoint: Path) -> None:
     rows = [dataclasses.replace(row, question=question, id=f"{row.id}/{question}") for row in pairs for question in asked]
     answers = predictor.predict_samples(rows, 4)
     assert {answer.category for answer in answers} == set(CATEGORIES)
-    assert all(parse_answer(answer.category, answer.normalized_answer) is not None for answer in answers)
+    assert all(task_named(answer.category).parse_or_none(answer.normalized_answer) is not None for answer in answers)
     assert all(0 <= answer.confidence <= 1 for answer in answers)
 
 

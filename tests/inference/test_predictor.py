@@ -16,14 +16,16 @@ from smolrgpt.inference.predictor import (
     Answer,
     Predictor,
     _Question,
+    _read_answer,
     _readable_start,
-    _renumbered,
+    _Said,
     bundled_checkpoint,
     checkpoint_anywhere,
     read_mentions,
     resolve_checkpoint,
 )
 from smolrgpt.schema import DataError, DepthMap, Region, Sample
+from smolrgpt.tasks import task_named
 
 SIZE = (64, 48)  # width, height
 BOXES = [(2, 3, 20, 30), (30, 5, 60, 40), (5, 31, 50, 47)]
@@ -155,16 +157,20 @@ def test_questions_without_regions(predictor: Predictor) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------- asker's numbering
+def _answered(text: str, kind: str, indices: list[int]) -> Answer:
+    return _read_answer(_Question("?", task_named(kind), [], indices), _Said(text, 1.0, None), 0.0)
+
+
 def test_answers_use_the_askers_numbers() -> None:
     question, numbers = read_mentions("Which of <region 4>, <Region 2> and <region 0> is closest?", 5)
     assert (question, numbers) == ("Which of <mask>, <mask> and <mask> is closest?", [4, 2, 0])
-    found = _renumbered(Answer("The pallet [Region 1] is the closest to the shelf [Region 0].", "1", "mcq", 0.0, 1.0), numbers)
+    found = _answered("The pallet [Region 1] is the closest to the shelf [Region 0].", "mcq", numbers)
     assert (found.answer, found.normalized_answer) == ("The pallet [Region 2] is the closest to the shelf [Region 4].", "2")
-    field = _renumbered(Answer("[Region 1][Region 2] right[Region 1]: 1", "1", "mcq", 0.0, 1.0), numbers)
+    field = _answered("[Region 1][Region 2] right[Region 1]: 1", "mcq", numbers)
     assert (field.answer, field.normalized_answer) == ("[Region 2][Region 0] right[Region 2]: 2", "2")
-    alone = _renumbered(Answer("1", "1", "mcq", 0.0, 1.0), numbers)
+    alone = _answered("1", "mcq", numbers)
     assert (alone.answer, alone.normalized_answer) == ("2", "2")
-    count = _renumbered(Answer("2", 2, "count", 0.0, 1.0), [4, 3, 1])
+    count = _answered("2", "count", [4, 3, 1])
     assert count.normalized_answer == 2, "a count is no region number"
 
 
@@ -282,7 +288,7 @@ def test_an_answer_grows_to_what_it_ends_as(predictor):
 
 def test_half_a_region_name_is_not_shown():
     def start(text: str, category: str = "distance", numbers: tuple[int, ...] = ()) -> str:
-        return _readable_start(text, _Question("?", category, [], numbers))
+        return _readable_start(text, _Question("?", task_named(category), [], numbers))
 
     assert start("It is [Region 0] and [Reg", numbers=(4,)) == "It is [Region 4] and "
     assert start("It is [Region 0]", numbers=(4,)) == "It is [Region 4]"

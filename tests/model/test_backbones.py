@@ -13,7 +13,7 @@ from transformers import Dinov2Config, Dinov2Model, LlamaConfig, LlamaForCausalL
 
 from smolrgpt.inference.predictor import Predictor
 from smolrgpt.model import SmolRGPTForConditionalGeneration, SmolRGPTImageProcessor, SmolRGPTProcessor
-from smolrgpt.model.modeling_smolrgpt import append_rows
+from smolrgpt.model.backbones import append_rows
 from smolrgpt.train.tokenizer import train_tokenizer
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -145,7 +145,7 @@ def test_model_and_processor_of_two_backbones_agree_on_every_added_token(vision,
     assert isinstance(answer.answer, str)
 
 
-@pytest.mark.parametrize("changes", [{}, {"refiner": "patches"}, {"vision_config": {"image_size": 64}, "pixel_shuffle_factor": 4}])
+@pytest.mark.parametrize("changes", [{}, {"refiner_stages": 0}, {"vision_config": {"image_size": 64}, "pixel_shuffle_factor": 4}])
 def test_a_smolrgpt_gives_its_tower_and_its_language_model_and_nothing_else(tiny_checkpoint, changes):
     source = SmolRGPTForConditionalGeneration.from_pretrained(tiny_checkpoint, dtype=torch.float32)
     fields = {"refiner_stages": 2, "region_tokens": ["rgb", "depth", "geo"], **changes}

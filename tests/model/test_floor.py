@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from smolrgpt.data.worlds.scene import generate_scene
 from smolrgpt.model import REGION_GEOMETRY_FEATURES
 from smolrgpt.model.floor import find_floor, floor_rectangle
-from smolrgpt.model.image_processing_smolrgpt import picture_floor, region_geometry
+from smolrgpt.model.region_geometry import find_image_floor, measure_region
 
 
 def floor_points(pitch: float, roll: float, height: float, seed: int, above: float = 0.4) -> tuple[np.ndarray, np.ndarray]:
@@ -67,13 +67,13 @@ def test_sizes_of_our_scenes_are_seen():
     for seed in range(6):
         scene = generate_scene((71, seed))
         camera = (scene.camera.fx, scene.camera.fy, scene.camera.cx, scene.camera.cy, scene.camera.width, scene.camera.height)
-        floor = picture_floor(scene.depth_m, "metric", camera)
+        floor = find_image_floor(scene.depth_m, "metric", camera)
         assert floor is not None and floor.up @ scene.pose.axes[:, 2] > 0.9999
         assert floor.height_m == pytest.approx(scene.pose.position[2], abs=0.05)
         for number, thing in enumerate(scene.objects):
             mask = scene.instances == number + 1
             if thing.kind in ("pallet", "transporter") and mask.sum() > 50:
-                values = region_geometry(mask, scene.depth_m, "metric", camera, floor)
+                values = measure_region(mask, scene.depth_m, "metric", camera, floor)
                 seen = dict(zip(REGION_GEOMETRY_FEATURES, 10 * values, strict=True))
                 right += [
                     abs(seen["floor_high_m"] / thing.size_m[2] - 1) < 0.25,
@@ -86,5 +86,7 @@ def test_sizes_of_our_scenes_are_seen():
 def test_no_floor_without_metres_or_camera():
     scene = generate_scene((71, 0))
     camera = (scene.camera.fx, scene.camera.fy, scene.camera.cx, scene.camera.cy, scene.camera.width, scene.camera.height)
-    assert picture_floor(scene.depth_m, "relative", camera) is None and picture_floor(scene.depth_m, "metric", None) is None
-    assert picture_floor(None, None, camera) is None and picture_floor(np.full((20, 30), np.nan, np.float32), "metric", camera) is None
+    assert find_image_floor(scene.depth_m, "relative", camera) is None and find_image_floor(scene.depth_m, "metric", None) is None
+    assert (
+        find_image_floor(None, None, camera) is None and find_image_floor(np.full((20, 30), np.nan, np.float32), "metric", camera) is None
+    )

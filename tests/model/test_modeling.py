@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
 import math
 import os
@@ -14,18 +15,20 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForImageTextToText
 
-from smolrgpt.model import SmolRGPTConfig, SmolRGPTForConditionalGeneration
-from smolrgpt.model.configuration_smolrgpt import REGION_GEOMETRY_FEATURES
-from smolrgpt.model.modeling_smolrgpt import digit_features, geometry_weights, log_distance_seen, log_sizes_seen, pack_rows, pool_masks
+from smolrgpt.model import REGION_GEOMETRY_FEATURES, RegionFeatures, SmolRGPTConfig, SmolRGPTForConditionalGeneration
+from smolrgpt.model.packing import pack_rows
+from smolrgpt.model.region_embedding import digit_features, known_features, pool_masks, visible_log_distance, visible_log_sizes
 from smolrgpt.precision import best_dtype
+from smolrgpt.train.config import LossWeights
+from smolrgpt.train.losses import total_loss
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 NAMES = list(range(40, 48))
 NAMED = {"region_fusion": "name", "region_name_token_ids": NAMES}
 PAIRED = {**NAMED, "pair_geometry": True}
-MEASURED = {**PAIRED, "distance_loss_weight": 1.0, "size_loss_weight": 1.0, "size_word_ids": [6, 7]}
-APART = {**MEASURED, "size_word_ids": [6, 7, 8]}
-both_fusions = pytest.mark.parametrize("changes", [{}, NAMED, PAIRED, APART], ids=["tokens", "names", "pairs", "lengths"])
+MEASURED = {**PAIRED, "estimates_distance": True, "estimates_sizes": True, "size_word_ids": {"width": 6, "height": 7}}
+VERTICAL = {**MEASURED, "size_word_ids": {"width": 6, "height": 7, "vertical": 8}}
+both_fusions = pytest.mark.parametrize("changes", [{}, NAMED, PAIRED, VERTICAL], ids=["tokens", "names", "pairs", "lengths"])
 #: Lets only names be written, so that answers are made of what carries features.
 ONLY_NAMES = [i for i in range(64) if i not in NAMES]
 IMAGE_KEYS = ("pixel_values", "depth_values", "region_masks", "region_image_index", "region_geometry")
@@ -84,10 +87,8 @@ def test_geometry_token_takes_one_more_id() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"depth_path": "none"}, "depth_path is 'none'"),
-        ({"refiner": "both"}, "refiner is 'both'"),
         ({"region_tokens": ("depth", "rgb")}, "in this order"),
-        ({"region_tokens": ("geo",), "geometry_loss_weight": 1.0}, "geometry_loss_weight"),
+        ({"region_tokens": ("geo",), "predicts_geometry": True}, "predicts_geometry"),
         ({"image_token_id": 64}, "outside the text vocabulary"),
         ({"image_token_id": 61}, "must differ"),
         ({"pixel_shuffle_factor": 3}, "does not divide"),
@@ -96,8 +97,8 @@ def test_geometry_token_takes_one_more_id() -> None:
         ({"region_fusion": "name"}, "region_name_token_ids is empty"),
         ({"region_fusion": "name", "region_name_token_ids": [64]}, "outside the text vocabulary"),
         ({"pair_geometry": True}, "pair_geometry needs"),
-        ({**NAMED, "distance_loss_weight": 1.0}, "pair_geometry is off"),
-        ({**NAMED, "size_loss_weight": 1.0, "size_word_ids": [6, 7, 8]}, "with pair_geometry, ' up'"),
+        ({**NAMED, "estimates_distance": True}, "pair_geometry is off"),
+        ({**VERTICAL, "pair_geometry": False, "estimates_distance": False}, "optionally with pair_geometry"),
     ],
 )
 def test_contradicting_configurations_raise(tiny_config, changes, message) -> None:
@@ -156,11 +157,11 @@ def test_cached_features_equal_uncached(tiny_model, tiny_batch, changes) -> None
     wanted = model(**batch).logits
     features = model.encode(**{key: batch[key] for key in IMAGE_KEYS})
     torch.testing.assert_close(
-        model(**text, image_embeds=features.image_embeds, region_embeds=features.region_embeds).logits, wanted, **CLOSE
+        model(**text, image_embeds=features.image_embeds, region_features=features.region_features).logits, wanted, **CLOSE
     )
     images = model.encode_images(batch["pixel_values"], batch["depth_values"])
     regions = model.pool_regions(images.region_maps, batch["region_masks"], batch["region_image_index"], batch["region_geometry"])
-    cached = {"image_embeds": images.image_embeds, "region_embeds": regions}
+    cached = {"image_embeds": images.image_embeds, "region_features": regions}
     torch.testing.assert_close(model(**text, **cached).logits, wanted, **CLOSE)
     options = {"max_new_tokens": 4, "do_sample": False}
     assert torch.equal(model.generate(**text, **cached, **options), model.generate(**batch, **options))
@@ -180,7 +181,7 @@ def test_key_value_prefix_equals_whole_prompt(tiny_model, tiny_batch, changes) -
         input_ids=batch["input_ids"][:, prefix:],
         attention_mask=batch["attention_mask"],
         past_key_values=start.past_key_values,
-        region_embeds=features.region_embeds,
+        region_features=features.region_features,
         region_index=batch["region_index"],
     )
     torch.testing.assert_close(rest.logits, model(**batch).logits[:, prefix:], **CLOSE)
@@ -235,7 +236,7 @@ def test_missing_inputs_are_named(tiny_model, tiny_batch, name) -> None:
 def test_regions_land_in_order(tiny_model, tiny_batch) -> None:
     model = tiny_model()
     batch = tiny_batch(model.config)
-    table = {kind: torch.arange(5.0)[:, None].expand(5, 24) + 10 * i for i, kind in enumerate(("rgb", "depth", "geo"))}
+    table = RegionFeatures({kind: torch.arange(5.0)[:, None].expand(5, 24) + 10 * i for i, kind in enumerate(("rgb", "depth", "geo"))})
     merged = model.model.merge(batch["input_ids"], torch.zeros(2, 4, 24), table, batch["image_index"], batch["region_index"])
     found = [merged[i][torch.isin(batch["input_ids"][i], torch.tensor([61, 62, 63]))][:, 0].tolist() for i in range(3)]
     assert found == [[3, 13, 23, 1, 11, 21], [4, 14, 24], []]
@@ -245,7 +246,8 @@ def test_regions_land_in_order(tiny_model, tiny_batch) -> None:
 def test_a_name_carries_its_region_wherever_it_stands(tiny_model, tiny_batch) -> None:
     model = tiny_model(**NAMED)
     batch = tiny_batch(model.config)
-    table = {kind: torch.full((5, 24), 10.0**i) * torch.arange(5.0)[:, None] for i, kind in enumerate(("rgb", "depth", "geo"))}
+    vectors = {kind: torch.full((5, 24), 10.0**i) * torch.arange(5.0)[:, None] for i, kind in enumerate(("rgb", "depth", "geo"))}
+    table = RegionFeatures(vectors)
     ids = batch["input_ids"].clone()
     ids[0, -2:] = torch.tensor([41, 47])  # in the answer too; the eighth name has no region
     merged = model.model.merge(ids, torch.zeros(2, 4, 24), table, batch["image_index"], batch["region_index"])
@@ -268,15 +270,15 @@ def test_what_a_name_in_the_answer_carries_reaches_the_next_word(tiny_model, tin
     model = tiny_model(**NAMED)
     batch = question(prompts(tiny_batch(model.config)), 0)
     features = model.encode(**{key: batch[key] for key in IMAGE_KEYS})
-    prompt = model(**without(batch, *IMAGE_KEYS), image_embeds=features.image_embeds, region_embeds=features.region_embeds)
+    prompt = model(**without(batch, *IMAGE_KEYS), image_embeds=features.image_embeds, region_features=features.region_features)
     step = {"input_ids": torch.tensor([[40]]), "region_index": batch["region_index"]}
 
-    def next_word(region_embeds):
+    def next_word(region_features):
         cache = copy.deepcopy(prompt.past_key_values)
-        return model(**step, region_embeds=region_embeds, past_key_values=cache).logits
+        return model(**step, region_features=region_features, past_key_values=cache).logits
 
-    changed = {kind: value + 1 for kind, value in features.region_embeds.items()}
-    assert not torch.allclose(next_word(features.region_embeds), next_word(changed))
+    changed = RegionFeatures({kind: value + 1 for kind, value in features.region_features.tokens.items()})
+    assert not torch.allclose(next_word(features.region_features), next_word(changed))
 
 
 @torch.no_grad()
@@ -284,7 +286,7 @@ def test_two_names_side_by_side_carry_their_pair(tiny_model, tiny_batch) -> None
     """The second of two adjacent names and the words up to the next name differ with its partner; the words before may be cached."""
     model = tiny_model(**PAIRED).model
     batch = tiny_batch(model.config)
-    embeds = model.encode(**{key: batch[key] for key in IMAGE_KEYS}).region_embeds
+    embeds = model.encode(**{key: batch[key] for key in IMAGE_KEYS}).region_features
     index = torch.tensor([[3, 1]])
 
     def last(*ids, cached=0):
@@ -304,9 +306,9 @@ def test_the_distance_of_a_pair_is_the_distance_of_the_middles() -> None:
     for geometry in (one, two):
         geometry[:, [names.index(name) for name in ("has_depth", "is_metric", "has_camera")]] = 1
     two[:, [names.index("x_m"), names.index("z_m")]] = torch.tensor([0.3, 0.4])  # 3 and 4 metres
-    assert log_distance_seen(one, two).item() == pytest.approx(math.log(0.5))
+    assert visible_log_distance(one, two).item() == pytest.approx(math.log(0.5))
     two[:, names.index("is_metric")] = 0
-    assert log_distance_seen(one, two).item() == 0
+    assert visible_log_distance(one, two).item() == 0
 
 
 def test_digit_features_tell_every_digit_apart() -> None:
@@ -343,7 +345,7 @@ def known_sizes(batch):
 
 def test_sizes_are_learned_and_only_by_their_own_loss(tiny_model, tiny_batch) -> None:
     """As distances are; a length that is not known teaches nothing, nor does one that this model does not estimate."""
-    model = tiny_model(**APART).train()
+    model = tiny_model(**VERTICAL).train()
     batch = known_sizes(tiny_batch(model.config))
     model(**without(batch, "size_index", "region_size")).loss.backward()
     assert model.model.size_embedder.sizes_out.weight.grad is None
@@ -353,7 +355,7 @@ def test_sizes_are_learned_and_only_by_their_own_loss(tiny_model, tiny_batch) ->
         model(**batch).size_loss.backward()
         optimizer.step()
     known = ~batch["region_size"].isnan()
-    sizes = model(**batch).region_embeds["size"][batch["size_index"]].exp()
+    sizes = model(**batch).region_features.log_sizes[batch["size_index"]].exp()
     torch.testing.assert_close(sizes[known], batch["region_size"][known], rtol=0.05, atol=0.0)
     two = tiny_model(**MEASURED).train()
     batch["region_size"][:, :2] = float("nan")
@@ -365,7 +367,7 @@ def test_what_is_seen_of_a_size_is_read_from_the_floor() -> None:
     geometry = torch.zeros(2, len(names))
     seen = {"floor_long_m": 0.2, "floor_low_m": 0.01, "floor_high_m": 0.05, "has_floor": 1.0}
     geometry[0, [names.index(name) for name in seen]] = torch.tensor(list(seen.values()))
-    torch.testing.assert_close(log_sizes_seen(geometry), torch.tensor([[2.0, 0.5, 0.3], [1.0, 1.0, 1.0]]).log())
+    torch.testing.assert_close(visible_log_sizes(geometry), torch.tensor([[2.0, 0.5, 0.3], [1.0, 1.0, 1.0]]).log())
 
 
 def test_a_size_that_is_named_after_a_name_is_said_there(tiny_model, tiny_batch) -> None:
@@ -378,10 +380,11 @@ def test_a_size_that_is_named_after_a_name_is_said_there(tiny_model, tiny_batch)
     index = torch.tensor([[3, 1]])
 
     def read(size, cached=0):
-        features = {**embeds.region_embeds, "size": size}
+        features = dataclasses.replace(embeds.region_features, log_sizes=size)
         return model.merge(words[:, cached:], None, features, None, index, True, words)
 
-    one, size = read(embeds.region_embeds["size"]), embeds.region_embeds["size"].clone()
+    sizes = embeds.region_features.log_sizes
+    one, size = read(sizes), sizes.clone()
     size[1, 1] += 1  # the second region's height
     assert (read(size) != one).any(-1)[0].nonzero().flatten().tolist() == [7, 8, 9]
     size[3, 0] += 1  # the first region's width
@@ -392,14 +395,15 @@ def test_a_size_that_is_named_after_a_name_is_said_there(tiny_model, tiny_batch)
 
 def test_how_far_apart_a_pair_is_vertically_is_said_after_its_word(tiny_model, tiny_batch) -> None:
     """Only there, instead of the pair's distance, of what is estimated of both; nowhere without a pair, and decoding sees it, too."""
-    model = tiny_model(**APART).model
+    model = tiny_model(**VERTICAL).model
     batch = tiny_batch(model.config)
     embeds = model.encode(**{name: batch[name] for name in IMAGE_KEYS})
     words = torch.tensor([[NAMES[0], 8, 5, NAMES[0], NAMES[1], 8, 5, NAMES[1], 5]])  # 8 is "up"
-    index, size = torch.tensor([[3, 1]]), embeds.region_embeds["size"]
+    index, size = torch.tensor([[3, 1]]), embeds.region_features.log_sizes
 
     def read(cached=0):
-        return model.merge(words[:, cached:], None, {**embeds.region_embeds, "size": size}, None, index, True, words)
+        features = dataclasses.replace(embeds.region_features, log_sizes=size)
+        return model.merge(words[:, cached:], None, features, None, index, True, words)
 
     def bare():
         return model.get_input_embeddings()(words)
@@ -407,19 +411,22 @@ def test_how_far_apart_a_pair_is_vertically_is_said_after_its_word(tiny_model, t
     said = (read() - bare())[0]
     torch.testing.assert_close(said[1:3], torch.zeros_like(said[1:3]))  # after one name alone
     metres = (size[3, 2].exp() - size[1, 2].exp()).abs()
-    torch.testing.assert_close(said[5:7], model.size_embedder.say(metres.log()[None]).expand(2, -1))
+    torch.testing.assert_close(said[5:7], model.size_embedder.embed_length(metres.log()[None]).expand(2, -1))
     torch.testing.assert_close(read(5), read()[:, 5:])
     before, size = read(), size + torch.tensor([0, 0, 0.5])
     assert (read() != before).any(-1)[0].nonzero().flatten().tolist() == [5, 6]
 
 
 def test_length_losses_are_for_training_only(tiny_model, tiny_batch) -> None:
-    model = tiny_model(**{**MEASURED, "distance_loss_weight": 0.5, "size_loss_weight": 0.25})
+    model = tiny_model(**MEASURED)
     batch = known_sizes(known_pairs(tiny_batch(model.config)))
     answer = model(**batch)
     trained = model.train()(**batch)
     assert answer.distance_loss is None and answer.size_loss is None
-    torch.testing.assert_close(trained.loss, answer.loss + 0.5 * trained.distance_loss + 0.25 * trained.size_loss)
+    torch.testing.assert_close(trained.loss, answer.loss)
+    weights = LossWeights(distance=0.5, size=0.25)
+    total = total_loss(trained, batch["labels"], weights)
+    torch.testing.assert_close(total, answer.loss + 0.5 * trained.distance_loss + 0.25 * trained.size_loss)
 
 
 # ------------------------------------------------------------------------------------------------------------------ pooling
@@ -472,40 +479,25 @@ def test_each_refiner_cell_sees_its_own_token(tiny_model) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------- variations
-REFINERS = ("separate", "shared", "none", "patches")
-DEPTH_PATHS = list(itertools.product(("separate", "shared"), REFINERS, [("rgb", "depth"), ("depth",), ("depth", "geo")]))
-NO_DEPTH = list(itertools.product(("none",), REFINERS, [("rgb",), ("geo",), (), ("rgb", "geo")]))
+REGION_TOKENS = [("rgb", "depth"), ("depth",), ("depth", "geo"), ("rgb",), ("geo",), (), ("rgb", "geo")]
 
 
-@pytest.mark.parametrize(("depth_path", "refiner", "region_tokens"), DEPTH_PATHS + NO_DEPTH)
-def test_every_variation_trains(tiny_model, tiny_batch, depth_path, refiner, region_tokens) -> None:
-    weight = 0.5 if {"rgb", "depth"} & set(region_tokens) else 0.0
-    model = tiny_model(depth_path=depth_path, refiner=refiner, region_tokens=region_tokens, geometry_loss_weight=weight).train()
-    model(**tiny_batch(model.config)).loss.backward()
+@pytest.mark.parametrize(("refiner_stages", "region_tokens"), itertools.product((0, 2), REGION_TOKENS))
+def test_every_variation_trains(tiny_model, tiny_batch, refiner_stages, region_tokens) -> None:
+    predicts = bool({"rgb", "depth"} & set(region_tokens))
+    model = tiny_model(refiner_stages=refiner_stages, region_tokens=region_tokens, predicts_geometry=predicts).train()
+    batch = tiny_batch(model.config)
+    total_loss(model(**batch), batch["labels"], LossWeights()).backward()
     idle = [name for name, parameter in model.named_parameters() if parameter.grad is None]
     assert not idle  # every parameter that exists is used
     names = {name.split(".")[1] for name, _ in model.named_parameters()}
-    assert ("depth_connector" in names) == ("depth" in region_tokens and depth_path == "separate")
-    assert ("depth_refiner" in names) == ("depth" in region_tokens and refiner == "separate")
-
-
-@torch.no_grad()
-def test_pooling_from_the_towers_grid_is_finer_than_from_the_connectors(tiny_model, tiny_batch) -> None:
-    """A region of one patch is a linear function of that patch alone; the connector's cell mixes it with its neighbours."""
-    model = tiny_model(refiner="patches", region_tokens=("rgb",), depth_path="none").eval()
-    inner, side = model.model, model.config.patches_per_side
-    assert model.config.grid_size == side > model.config.tokens_per_side
-    pixels = tiny_batch(model.config)["pixel_values"][:1]
-    masks = torch.zeros(1, side, side)
-    masks[0, 1, 2] = 1.0
-    pooled = inner.pool_regions(inner.encode_images(pixels).region_maps, masks)["rgb"]
-    expected = inner.patch_connector.proj(inner.encode_patches(pixels)[:, side + 2])
-    torch.testing.assert_close(pooled, expected, **CLOSE)
+    assert ("depth_connector" in names) == ("depth" in region_tokens)
+    assert ("depth_refiner" in names) == ("depth" in region_tokens and refiner_stages > 0)
 
 
 def test_pooled_vectors_may_be_normalised(tiny_model, tiny_batch) -> None:
     model = tiny_model(region_norm=True)
-    pooled = model(**tiny_batch(model.config)).region_embeds["rgb"]
+    pooled = model(**tiny_batch(model.config)).region_features.tokens["rgb"]
     torch.testing.assert_close(pooled.std(dim=1, correction=0), torch.full((5,), 0.02), rtol=0.02, atol=0)  # words' own scale
 
 
@@ -518,13 +510,6 @@ def test_other_vision_towers_work(tiny_model, tiny_batch) -> None:
     batch = tiny_batch(model.config)
     assert model.model.encode_patches(batch["pixel_values"]).shape == (2, 16, 16)
     assert model(**batch).loss.isfinite()
-
-
-def test_shared_weights_treat_depth_like_rgb(tiny_model, tiny_batch) -> None:
-    model = tiny_model(depth_path="shared", refiner="shared")
-    batch = tiny_batch(model.config)
-    embeds = model(**{**batch, "depth_values": batch["pixel_values"]}).region_embeds
-    torch.testing.assert_close(embeds["rgb"], embeds["depth"])
 
 
 # ---------------------------------------------------------------------------------------------------------------- training
@@ -590,14 +575,16 @@ def test_a_batch_without_labelled_tokens_has_zero_loss(tiny_model, tiny_batch) -
 
 
 def test_geometry_loss_is_for_training_only(tiny_model, tiny_batch) -> None:
-    model = tiny_model(geometry_loss_weight=0.5)
+    model, weights = tiny_model(predicts_geometry=True), LossWeights(geometry=0.5)
     batch = tiny_batch(model.config)
     answer = model(**batch).loss
     assert model(**batch).geometry_loss is None
     trained = model.train()(**batch)
-    torch.testing.assert_close(trained.loss, answer + 0.5 * trained.geometry_loss)
+    total = total_loss(trained, batch["labels"], weights)
+    torch.testing.assert_close(total, answer + 0.5 * trained.geometry_loss)
     accumulated = model(**batch, num_items_in_batch=12)
-    torch.testing.assert_close(accumulated.loss, trained.loss / 2)  # half of the labels, half of the weight
+    half = total_loss(accumulated, batch["labels"], weights, num_items=12)
+    torch.testing.assert_close(half, total / 2)  # half of the labels, half of the weight
 
 
 def test_unknown_geometry_is_no_target() -> None:
@@ -607,7 +594,7 @@ def test_unknown_geometry_is_no_target() -> None:
         ((), ("has_depth",), ("has_depth", "is_metric", "has_camera"), ("has_depth", "is_metric", "has_camera", "has_floor"))
     ):
         geometry[row, [names.index(flag) for flag in flags]] = 1.0
-    known = geometry_weights(geometry)
+    known = known_features(geometry)
     unknown = [[name for name, weight in zip(names, row, strict=True) if not weight] for row in known.tolist()]
     assert unknown[3] == [] and all(name.startswith("floor_") for name in unknown[2]) and len(unknown[2]) == 4
     assert all(name.endswith("_m") for name in unknown[1]) and len(unknown[1]) == 11
@@ -679,7 +666,7 @@ def test_fresh_region_tokens_carry_signal(tiny_model, tiny_batch) -> None:
         model = tiny_model(region_norm=normalised)
         outputs = model(**tiny_batch(model.config))
         assert 0.01 < outputs.image_embeds.std() < 0.04
-        for kind, embeds in outputs.region_embeds.items():
+        for kind, embeds in outputs.region_features.tokens.items():
             assert 0.01 < embeds.pow(2).mean().sqrt() < (0.04 if normalised or kind == "geo" else 2), kind
 
 
@@ -735,7 +722,7 @@ def test_generation_without_cache_is_the_same(tiny_model, tiny_batch, changes) -
 # ------------------------------------------------------------------------------------------------------------------ saving
 @torch.no_grad()
 def test_saved_model_comes_back(tiny_model, tiny_batch, tmp_path: Path) -> None:
-    model = tiny_model(geometry_loss_weight=0.5, depth_path="shared", region_norm=True)
+    model = tiny_model(predicts_geometry=True, region_norm=True)
     model.save_pretrained(tmp_path)
     batch = tiny_batch(model.config)
     wanted = model(**without(batch, "labels")).logits
@@ -746,7 +733,7 @@ def test_saved_model_comes_back(tiny_model, tiny_batch, tmp_path: Path) -> None:
         assert loaded.generation_config.suppress_tokens == [60, 61, 62, 63]
     config = AutoConfig.from_pretrained(tmp_path)
     assert isinstance(config, SmolRGPTConfig)
-    assert config.region_tokens == ("rgb", "depth", "geo") and config.depth_path == "shared"
+    assert config.region_tokens == ("rgb", "depth", "geo") and config.region_norm
     loaded = AutoModelForImageTextToText.from_pretrained(tmp_path, attn_implementation="eager")
     real = batch["attention_mask"] == 1
     torch.testing.assert_close(loaded(**without(batch, "labels")).logits[real], wanted[real], **CLOSE)

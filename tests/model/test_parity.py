@@ -65,7 +65,7 @@ def test_features_match(model, batch, expected) -> None:
     torch.testing.assert_close(features.image_embeds, expected["image_tokens"], **CLOSE)
     for kind in ("rgb", "depth"):
         torch.testing.assert_close(features.region_maps[kind], expected[f"refined_{kind}"], **CLOSE)
-        torch.testing.assert_close(features.region_embeds[kind], expected[f"region_{kind}_tokens"], **CLOSE)
+        torch.testing.assert_close(features.region_features.tokens[kind], expected[f"region_{kind}_tokens"], **CLOSE)
 
 
 @torch.no_grad()

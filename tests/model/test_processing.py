@@ -15,7 +15,8 @@ from torch.nn import functional
 from transformers import AutoProcessor, PreTrainedTokenizerFast
 
 from smolrgpt.model import REGION_GEOMETRY_FEATURES, SmolRGPTImageProcessor, SmolRGPTProcessor
-from smolrgpt.model.image_processing_smolrgpt import DEPTH_ENCODINGS, region_geometry, resize_depth
+from smolrgpt.model.image_processing_smolrgpt import DEPTH_ENCODINGS, resize_depth
+from smolrgpt.model.region_geometry import measure_region
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|image|>", "<mask_rgb>", "<mask_depth>", "<mask_geo>"]
 CAMERA = (300.0, 310.0, 191.5, 107.5, 384, 216)
@@ -99,7 +100,7 @@ def test_full_hd_masks_are_cheap():
 
 # ------------------------------------------------------------------------------------------------------------- picture and depth
 def test_picture_is_stretched_and_normalised():
-    values = SmolRGPTImageProcessor(size=32).encode_picture(Image.new("L", (50, 20), 255))
+    values = SmolRGPTImageProcessor(size=32).encode_image(Image.new("L", (50, 20), 255))
     assert values.shape == (3, 32, 32) and values.dtype == np.float32 and (values == 1.0).all()
 
 
@@ -112,8 +113,8 @@ def test_depth_encodings_keep_order_and_range(name, kind):
     assert values.shape == (3, 32, 32) and values.dtype == np.float32 and np.isfinite(values).all()
     assert values.min() >= -1 and values.max() <= 1
     steps = np.diff(values[0].reshape(-1)[1:])
-    assert (steps < 0).all() if name == "inverse" else (steps > 0).all()
-    assert values[0, 0, 0] == (-1.0 if name == "inverse" else 1.0)  # not measured = far
+    assert (steps > 0).all()
+    assert values[0, 0, 0] == 1.0  # not measured = far
 
 
 def test_depth_kind_and_holes_are_told_apart_in_minmax_log():
@@ -174,7 +175,7 @@ def test_points_of_a_plane_lie_on_it(mask_scale):
     normal = np.array([0.0, 0.6, 0.8])
     height, width = 216 * mask_scale, 384 * mask_scale
     mask = box_mask(height // 2, width * 3 // 4, height * 3 // 4, width * 7 // 8, height, width)
-    found = named(region_geometry(mask, plane_depth(normal, 4.0, 216, 384), "metric", CAMERA))
+    found = named(measure_region(mask, plane_depth(normal, 4.0, 216, 384), "metric", CAMERA))
     point = 10 * np.array([found["x_m"], found["y_m"], found["z_m"]])
     assert point @ normal == pytest.approx(4.0, rel=5e-3)
     assert point[0] > 0 and point[1] > 0
@@ -184,7 +185,7 @@ def test_points_of_a_plane_lie_on_it(mask_scale):
 def test_a_fronto_parallel_box_has_its_size_and_place():
     depth = np.full((216, 384), 6.0, dtype=np.float32)
     fx, fy, cx, cy = CAMERA[:4]
-    found = named(region_geometry(box_mask(50, 100, 150, 260), depth, "metric", CAMERA))
+    found = named(measure_region(box_mask(50, 100, 150, 260), depth, "metric", CAMERA))
     assert found["x_m"] == pytest.approx((179.5 - cx) / fx * 0.6, abs=1e-3)
     assert found["y_m"] == pytest.approx((99.5 - cy) / fy * 0.6, abs=1e-3)
     assert found["z_m"] == pytest.approx(0.6)
@@ -202,8 +203,8 @@ def test_background_at_the_border_does_not_move_the_middle():
     mask = box_mask(50, 100, 150, 260)
     depth = np.full((216, 384), 6.0, dtype=np.float32)
     depth[50:54, 100:260] = 30.0
-    clean = region_geometry(mask, np.full_like(depth, 6.0), "metric", CAMERA)
-    assert named(region_geometry(mask, depth, "metric", CAMERA))["z_m"] == pytest.approx(named(clean)["z_m"], abs=1e-4)
+    clean = measure_region(mask, np.full_like(depth, 6.0), "metric", CAMERA)
+    assert named(measure_region(mask, depth, "metric", CAMERA))["z_m"] == pytest.approx(named(clean)["z_m"], abs=1e-4)
 
 
 METRIC = [name for name in REGION_GEOMETRY_FEATURES if name.endswith("_m") and not name.startswith("floor_")]
@@ -216,7 +217,7 @@ DEPTH = [name for name in REGION_GEOMETRY_FEATURES if name.startswith("depth_")]
 )
 def test_what_is_unknown_is_zero_and_flagged(kind, camera, flags):
     depth = None if kind is None else np.linspace(0.2, 0.9, 216 * 384, dtype=np.float32).reshape(216, 384)
-    found = named(region_geometry(box_mask(50, 100, 150, 260), depth, kind, camera))
+    found = named(measure_region(box_mask(50, 100, 150, 260), depth, kind, camera))
     assert tuple(found[name] for name in ("has_depth", "is_metric", "has_camera")) == flags
     assert all((found[name] != 0) == bool(flags[0]) for name in DEPTH)
     assert all((found[name] != 0) == bool(flags[2]) for name in METRIC)
@@ -226,9 +227,7 @@ def test_what_is_unknown_is_zero_and_flagged(kind, camera, flags):
 def test_a_region_without_measurements_counts_as_without_depth():
     depth = np.full((216, 384), 5.0, dtype=np.float32)
     depth[50:150] = np.nan
-    assert np.array_equal(
-        region_geometry(box_mask(50, 100, 150, 260), depth, "metric", CAMERA), region_geometry(box_mask(50, 100, 150, 260))
-    )
+    assert np.array_equal(measure_region(box_mask(50, 100, 150, 260), depth, "metric", CAMERA), measure_region(box_mask(50, 100, 150, 260)))
 
 
 def test_an_empty_mask_is_zeros():
@@ -244,7 +243,7 @@ def test_geometry_is_finite_and_in_range(height, width, scale, seed):
     mask = np.zeros((height, width), dtype=bool)
     mask[rng.integers(0, height, 30), rng.integers(0, width, 30)] = True
     depth = rng.uniform(0.3, 40, (max(1, height // scale), max(1, width // scale))).astype(np.float32)
-    found = region_geometry(mask, depth, "metric", CAMERA)
+    found = measure_region(mask, depth, "metric", CAMERA)
     values = named(found)
     assert found.dtype == np.float32 and np.isfinite(found).all() and values["has_camera"] == 1
     assert all(-1 <= values[name] <= 1 for name in REGION_GEOMETRY_FEATURES if not name.endswith("_m") and name != "depth_spread")
@@ -272,19 +271,6 @@ def test_region_labels_and_token_choice(tokenizer):
     processor = build(tokenizer, ("rgb", "geo"), region_labels=True)
     text = tokenizer.decode(processor.encode_text("<mask>, <mask>!", 2, with_image=False)["input_ids"])
     assert "user\n[Region 0]<mask_rgb><mask_geo>, [Region 1]<mask_rgb><mask_geo>!<|im_end|>" in text
-
-
-def test_boxes_may_be_written_after_each_region(tokenizer):
-    """In percent of the picture, whatever the mask's own size; a prompt without boxes stays what it was."""
-    processor = build(tokenizer, ("rgb",), region_labels=True)
-    processor.region_boxes = True
-    masks = [box_mask(54, 96, 108, 384), box_mask(27, 0, 54, 48, height=108, width=192)]
-    text = tokenizer.decode(processor.encode_text("<mask>, <mask>!", 2, with_image=False, masks=masks)["input_ids"])
-    assert "user\n[Region 0]<mask_rgb> (25,25,100,50), [Region 1]<mask_rgb> (0,25,25,50)!<|im_end|>" in text
-    batch = processor([picture()], "<mask>?", regions=[masks], region_index=[[1]])
-    assert "<mask_rgb> (0,25,25,50)?" in tokenizer.decode(batch["input_ids"][0])
-    with pytest.raises(ValueError, match="0 masks were given for 2 regions"):
-        processor.encode_text("<mask>, <mask>!", 2)
 
 
 def test_a_region_may_be_written_as_its_name_alone():
@@ -465,7 +451,9 @@ def settings(processor):
 
 
 def test_save_and_load(tokenizer, tmp_path):
-    processor = build(tokenizer, ("rgb", "geo"), region_labels=True, num_image_tokens=9, mask_resize="bilinear", depth_encoding="log")
+    processor = build(
+        tokenizer, ("rgb", "geo"), region_labels=True, num_image_tokens=9, mask_resize="bilinear", depth_encoding="minmax_log"
+    )
     processor.encode_text("cached", 0)
     processor.save_pretrained(tmp_path)
     arguments = {"text": "<mask>?", "regions": [box_mask(3, 4, 50, 60)], "answers": "yes"}

@@ -9,7 +9,7 @@ import pytest
 
 from smolrgpt.data.worlds import generate_scene, random_generator, scene_samples
 from smolrgpt.evaluation.score import score_row
-from smolrgpt.tasks.extract import extract
+from smolrgpt.tasks import read_answer, task_named
 from smolrgpt.train.answers import brief_answer, restyle, stepwise_answer
 
 
@@ -22,7 +22,7 @@ def samples():
 def test_short_and_full_answers_are_read_alike(samples, write):
     assert len({s.category for s in samples}) == 4
     for sample in samples:
-        read = extract(sample.question, write(sample), sample.category)
+        read = read_answer(sample.question, write(sample), task_named(sample.category))
         assert score_row(sample.category, sample.normalized_answer, read), (sample.answer, write(sample), read)
 
 
@@ -38,11 +38,11 @@ def test_a_size_is_named_before_it_is_said(samples):
     one = {"question": "How tall is <mask>?", "category": "height", "regions": samples[0].regions[:1], "normalized_answer": 1.29}
     asked = dataclasses.replace(samples[0], **one, metadata={})
     assert stepwise_answer(asked) == "[Region 0] height: 1.29"
-    assert extract("How tall is it?", stepwise_answer(asked), "height") == 1.29
+    assert read_answer("How tall is it?", stepwise_answer(asked), task_named("height")) == 1.29
     two = {"question": "<mask> above <mask>?", "category": "vertical", "regions": samples[0].regions[:1] * 2, "normalized_answer": 0.45}
     apart = dataclasses.replace(samples[0], **two, metadata={})
     assert stepwise_answer(apart) == "[Region 0][Region 1] up: 0.45"
-    assert extract("How far up is it?", stepwise_answer(apart), "vertical") == 0.45
+    assert read_answer("How far up is it?", stepwise_answer(apart), task_named("vertical")) == 0.45
 
 
 def test_the_chain_is_kept_where_there_is_one(samples):

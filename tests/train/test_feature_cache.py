@@ -41,7 +41,7 @@ def _features(cache: FeatureCache, batch: dict[str, torch.Tensor]) -> torch.Tens
 def test_what_is_read_is_what_the_tower_computes(model, tmp_path):
     batch, cache = _batch(model), FeatureCache(tmp_path, model, torch.float32)
     with torch.no_grad():
-        expected = model.model.encode_pictures(batch["pixel_values"], batch["depth_values"])
+        expected = model.model.get_patch_features(batch["pixel_values"], batch["depth_values"])
     assert torch.allclose(_features(cache, batch), expected, atol=1e-6) and (cache.misses, cache.hits) == (6, 0)
     assert torch.equal(_features(cache, batch), _features(cache, batch)) and (cache.misses, cache.hits) == (6, 12)
     again = FeatureCache(str(tmp_path), model, torch.float32)
@@ -65,7 +65,7 @@ def test_captions_cost_no_depth(model, tmp_path):
     cache = FeatureCache(tmp_path, model, torch.float32)
     assert len(_features(cache, _batch(model, regions=0))) == 1 and cache.misses == 3
     with pytest.raises(ValueError, match="holds no depth"):
-        model.model.connect_pictures(_features(cache, _batch(model, regions=0)))
+        model.model.connect_patches(_features(cache, _batch(model, regions=0)))
     text = {"input_ids": torch.zeros(1, 2, dtype=torch.long)}
     assert cache(text) is text, "a blind model's batch"
 

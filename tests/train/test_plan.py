@@ -31,7 +31,7 @@ WIDE = {
 }
 DESIGNS = {
     "published": {"region_tokens": ["rgb", "depth"]},
-    "ours": {**recipes.full().model.config, "region_name_token_ids": list(range(450, 482)), "size_word_ids": [8, 9]},
+    "ours": {**recipes.full().model.config, "region_name_token_ids": list(range(450, 482)), "size_word_ids": {"width": 8, "height": 9}},
 }
 SMOLLM2_135M = {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9} | {
     "num_key_value_heads": 3,

@@ -154,7 +154,7 @@ def test_another_configuration_in_the_same_folder_is_refused(config):
 def test_eight_steps_of_one_image_are_one_step_of_eight(config, data):
     """The loss of an accumulated step is that of the whole batch: same sum over the same labelled tokens."""
     samples = read_warehouse(data, "train")
-    spec = dataclasses.replace(config.model, config={**TINY, "geometry_loss_weight": 0.0})
+    spec = dataclasses.replace(config.model, config={**TINY, "predicts_geometry": False})
     model, processor = trainer.build_model(spec, "eager", samples)
     collator, groups = Collator(processor), _groups(samples, 2)[:8]
     whole = collator(groups)
@@ -210,7 +210,7 @@ def test_the_cache_changes_nothing(config, data):
 
 def test_a_blind_model_trains_on_text_alone(config):
     blind = nano_blind().model
-    model = {**TINY, "region_tokens": [], "geometry_loss_weight": 0.0}
+    model = {**TINY, "region_tokens": [], "predicts_geometry": False}
     spec = dataclasses.replace(config.model, config=model, processor=blind.processor)
     final = trainer.run(dataclasses.replace(config, model=spec))
     assert Predictor.from_pretrained(final).processor.is_blind
@@ -239,7 +239,7 @@ def test_pretrained_backbones_are_loaded_whole(tmp_path):
         assert torch.equal(model.model.language_model.state_dict()[name][: len(value)], value), name
     assert model.config.text_config.vocab_size == len(processor.tokenizer) > 270
     colour = np.array([0, 128, 255], dtype=np.uint8)
-    pixels = processor.image_processor.encode_picture(np.tile(colour, (5, 5, 1)))
+    pixels = processor.image_processor.encode_image(np.tile(colour, (5, 5, 1)))
     np.testing.assert_allclose(pixels[:, 3, 3], (colour / 255 - [0.4, 0.5, 0.6]) / 0.25, atol=1e-5)
     (tmp_path / "vision" / "preprocessor_config.json").unlink()
     with pytest.raises(ValueError, match=r"vision.*normalised"):

@@ -47,7 +47,7 @@ TINY = {
     },
     "refiner_stages": 2,
     "region_tokens": ["rgb", "depth", "geo"],
-    "geometry_loss_weight": 0.5,
+    "predicts_geometry": True,
 }
 SMALL = {"size": (96, 54), "workers": 1, "progress": False}
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageFont
 
 from smolrgpt.schema import DepthMap, Region
-from smolrgpt.viz.drawing import _wrap, depth_image, draw_regions, mask_border, number_regions, region_colour
+from smolrgpt.viz.drawing import _wrap, depth_image, draw_regions, mask_border, region_colour
 
 
 def _mask(top: int, left: int, side: int = 30, shape: tuple[int, int] = (90, 160)) -> np.ndarray:
@@ -73,13 +73,6 @@ def test_an_empty_region_is_not_drawn() -> None:
 def test_wrong_numbers_of_labels_are_errors() -> None:
     with pytest.raises(ValueError, match="1 labels were given for 2 regions"):
         draw_regions(Image.new("RGB", (160, 90)), [_mask(0, 0), _mask(5, 5)], labels=["a"])
-    with pytest.raises(ValueError, match="2 labels for 1 <mask>"):
-        number_regions("Where is <mask>?", ["3", "4"])
-
-
-def test_questions_name_the_numbers_in_the_picture() -> None:
-    assert number_regions("<image>\nIs <mask> left of <mask>?") == "Is [Region 0] left of [Region 1]?"
-    assert number_regions("Is <mask> left of <mask>?", [5, 2]) == "Is [Region 5] left of [Region 2]?"
 
 
 def test_the_first_32_colours_differ() -> None:

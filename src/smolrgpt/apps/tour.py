@@ -20,7 +20,9 @@ from tqdm import tqdm
 
 from smolrgpt.data.loading import load_image, load_sample_depth
 from smolrgpt.evaluation.score import CATEGORIES, score_row
-from smolrgpt.schema import REGION_PLACEHOLDER, Region, Sample
+from smolrgpt.schema import Region, Sample
+from smolrgpt.tasks import NormalizedAnswer, task_named
+from smolrgpt.tasks.region_text import write_mentions
 
 if TYPE_CHECKING:
     from smolrgpt.inference.predictor import Predictor
@@ -107,14 +109,13 @@ def answer_scene(predictor: Predictor, samples: Sequence[Sample], out: Path) -> 
     from smolrgpt.viz.drawing import draw_regions
 
     table = list(dict.fromkeys(region for sample in samples for region in sample.regions))
-    questions = [number_regions(sample, table) for sample in samples]
+    questions, truths = zip(*(with_table_indices(sample, table) for sample in samples), strict=True)
     first = samples[0]
     started = time.perf_counter()
     answers = predictor.ask_many(first.image, questions, first.depth, table, first.camera)
     seconds = time.perf_counter() - started
     rows = []
-    for sample, question, answer in zip(samples, questions, answers, strict=True):
-        truth = number_truth(sample, table)
+    for sample, question, truth, answer in zip(samples, questions, truths, answers, strict=True):
         right = score_row(str(sample.category), truth, answer.normalized_answer)
         rows.append(Row(re.sub(r"<region (\d+)>", r"[\1]", question), str(answer.normalized_answer), str(truth), right))
     captions = [{"question": row.question, "answer": row.answer, "truth": row.truth, "right": row.right} for row in rows]
@@ -123,19 +124,10 @@ def answer_scene(predictor: Predictor, samples: Sequence[Sample], out: Path) -> 
     return rows, seconds
 
 
-def number_regions(sample: Sample, table: Sequence[Region]) -> str:
-    """The question with every ``<mask>`` as ``<region k>``, k its place in the table."""
-    question = sample.question
-    for region in sample.regions:
-        question = question.replace(REGION_PLACEHOLDER, f"<region {table.index(region)}>", 1)
-    return question
-
-
-def number_truth(sample: Sample, table: Sequence[Region]) -> str | int | float | None:
-    """The truth, where it names a region by its place in the question, by its place in the table."""
-    if sample.category != "mcq":
-        return sample.normalized_answer
-    return str(table.index(sample.regions[int(str(sample.normalized_answer))]))
+def with_table_indices(sample: Sample, table: Sequence[Region]) -> tuple[str, NormalizedAnswer]:
+    """Return the sample's question with ``<region k>`` and its truth, both with k the index of a region in ``table``."""
+    indices = [table.index(region) for region in sample.regions]
+    return write_mentions(sample.question, indices), task_named(sample.category).renumber(sample.normalized_answer, indices)
 
 
 def format_table(rows: Sequence[Row], width: int) -> str:

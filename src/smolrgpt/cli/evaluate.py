@@ -252,9 +252,9 @@ def _with_normalized_answer(row: dict[str, Any]) -> dict[str, Any]:
     """The row; where it has no short answer, with the one that the rules read in its text."""
     if "normalized_answer" in row or not isinstance(row.get("answer"), str) or not isinstance(row.get("question"), str):
         return row
-    from smolrgpt.tasks.extract import extract
+    from smolrgpt.evaluation.extractors import by_rules
 
-    return {**row, "normalized_answer": extract(row["question"], row["answer"], row.get("category"))}
+    return {**row, "normalized_answer": by_rules([row])[0]}
 
 
 def _print_result(result: Mapping[str, Any], as_json: bool) -> None:

@@ -41,14 +41,9 @@ def prepare_image(
 def encode_question(processor: Any, sample: Sample, answer: str | None = None) -> dict[str, list[int]]:
     """``SmolRGPTProcessor.encode_text`` on a sample. Raises DataError naming it, such as for more regions than the model has names for."""
     try:
-        return processor.encode_text(sample.question, len(sample.regions), answer, masks=masks_in_text(processor, sample.regions))
+        return processor.encode_text(sample.question, len(sample.regions), answer)
     except ValueError as error:
         raise DataError(f"sample {sample.id!r}: {error}") from error
-
-
-def masks_in_text(processor: Any, regions: Sequence[Region]) -> Sequence[Any]:
-    """What ``SmolRGPTProcessor.encode_text`` wants to see of the regions: their masks where it writes boxes, else nothing."""
-    return [region.to_patch() for region in regions] if processor.region_boxes else ()
 
 
 def known_distances(sample: Sample) -> dict[tuple[Region, Region], float]:

@@ -7,10 +7,8 @@ about, several at a time. Nothing found stops the rest.
 from __future__ import annotations
 
 import functools
-import math
 import multiprocessing
 import os
-import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,6 +22,8 @@ from tqdm import tqdm
 from smolrgpt.data.geometry import same_aspect
 from smolrgpt.data.loading import SkipLog, load_image, load_sample_depth
 from smolrgpt.schema import DataError, Region, Sample, TarMember
+from smolrgpt.tasks import OFFICIAL, task_named
+from smolrgpt.tasks.region_text import MARKED_REGION, find_regions
 
 #: Problem -> what it counts and what becomes of it in training. First the readers' reasons.
 PROBLEMS: dict[str, str] = {
@@ -48,8 +48,6 @@ PROBLEMS: dict[str, str] = {
 #: Samples wait here until their image is opened, run lengths and objects together; a larger set is checked in parts of this size.
 MAX_HELD_BYTES = 1 << 30
 _SAMPLE_BYTES = 1500  # paths are shared, texts and the objects around them are not
-
-_REGION_NAME = re.compile(r"\[region\s*(\d{1,6})\s*\]|\bregion\s*\[\s*(\d{1,6})\s*\]", re.IGNORECASE)
 
 
 @dataclass
@@ -164,51 +162,20 @@ def _run(check: Callable[[list[Sample]], _Checked], images: list[list[Sample]], 
 # ------------------------------------------------------------------------------------------------------------------------- rows
 def check_text(sample: Sample, problems: SkipLog) -> None:
     """The region numbers of the answer and the type and range of the short answer."""
-    named = {int(one or other) for one, other in _REGION_NAME.findall(sample.answer or "")}
+    named = set(find_regions(sample.answer or "", MARKED_REGION))
     outside = sorted(number for number in named if number >= len(sample.regions))
     if outside:
         problems.add(
             "answer names no region",
             f"sample {sample.id!r}: the answer names region {', '.join(map(str, outside))}; the question has {len(sample.regions)}, from 0",
         )
-    rule = _SHORT_ANSWERS.get(sample.category or "")
-    expected = rule(sample.normalized_answer, len(sample.regions)) if rule else None
+    task = task_named(sample.category)
+    expected = task.problem(sample.normalized_answer, len(sample.regions)) if task in OFFICIAL else None
     if expected:
         problems.add(
             "wrong short answer",
             f"sample {sample.id!r} ({sample.category}): normalized_answer is {sample.normalized_answer!r}; expected {expected}",
         )
-
-
-def _wrong_side(value: Any, num_regions: int) -> str | None:
-    return None if value in ("left", "right") else "'left' or 'right'"
-
-
-def _wrong_count(value: Any, num_regions: int) -> str | None:
-    return None if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else "an integer, at least 0"
-
-
-def _wrong_choice(value: Any, num_regions: int) -> str | None:
-    right = isinstance(value, str) and re.fullmatch(r"\d{1,6}", value) is not None and int(value) < num_regions
-    return None if right else f"a region number below {num_regions} as a string of digits"
-
-
-def _wrong_distance(value: Any, num_regions: int) -> str | None:
-    """Numbers as text are accepted: the published set has them."""
-    try:
-        metres = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        metres = math.nan
-    return None if 0 <= metres < math.inf else "metres, at least 0"
-
-
-#: Category -> (normalized_answer, number of regions) -> what was expected instead, None when it is right (the warehouse sets' rules).
-_SHORT_ANSWERS: dict[str, Callable[[Any, int], str | None]] = {
-    "left_right": _wrong_side,
-    "count": _wrong_count,
-    "mcq": _wrong_choice,
-    "distance": _wrong_distance,
-}
 
 
 # ------------------------------------------------------------------------------------------------------------------------ files

@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from smolrgpt.data.io import write_rows
 from smolrgpt.data.loading import SkipLog
-from smolrgpt.evaluation.score import CATEGORIES, parse_answer
 from smolrgpt.schema import DataError, Sample
+from smolrgpt.tasks import OFFICIAL, task_named
 
 logger = logging.getLogger(__name__)
 
@@ -138,20 +138,14 @@ def write_submission(path: str | Path, samples: Sequence[Sample], rows: Sequence
         raise DataError(f"{len(twice)} ids name more than one question, such as {twice[0]!r}; a submission needs one id for each")
     guessed, entries = [], []
     for sample, row in zip(samples, rows, strict=True):
-        category = str(row["category"])
-        value = parse_answer(category, row["normalized_answer"]) if category in CATEGORIES else row["normalized_answer"]
-        if category == "mcq" and value is not None and int(value) >= len(sample.regions):
-            value = None
-        if value is None:
+        task = task_named(row["category"])
+        value = task.parse_or_none(row["normalized_answer"]) if task in OFFICIAL else row["normalized_answer"]
+        if value is None or (task.names_region and int(value) >= len(sample.regions)):
             guessed.append(sample.id)
-            value = _GUESSES.get(category, "")
-        entries.append({"id": sample.id, "normalized_answer": str(value) if category == "mcq" else value})
+            value = task.guess
+        entries.append({"id": sample.id, "normalized_answer": value})
     write_rows(path, entries)
     return guessed
-
-
-#: For answers that cannot be read, of the kind that the category wants.
-_GUESSES: dict[str, str | int | float] = {"left_right": "left", "count": 1, "mcq": "0", "distance": 0.0}
 
 
 class _Partial:

@@ -9,7 +9,7 @@ from typing import Any
 
 from smolrgpt.data.io import read_rows
 from smolrgpt.schema import DataError, Sample
-from smolrgpt.tasks.extract import extract, infer_category
+from smolrgpt.tasks import recognise, task_named
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,14 @@ class ReplayPredictor:
 
 
 def _answer(sample: Sample, row: Mapping[str, Any]) -> ReplayedAnswer:
-    category = sample.category or infer_category(sample.question)
+    task = task_named(sample.category) if sample.category else recognise(sample.question)
     text = row.get("answer") if isinstance(row.get("answer"), str) else ""
-    short = row["normalized_answer"] if "normalized_answer" in row else extract(sample.question, str(text), category)
+    short = row["normalized_answer"] if "normalized_answer" in row else task.read(sample.question, str(text))
     sure, seconds = row.get("confidence"), row.get("seconds")
     return ReplayedAnswer(
         str(text),
         short,
-        category,
+        sample.category or task.name,
         float(seconds) if isinstance(seconds, int | float) else 0.0,
         min(1.0, max(0.0, float(sure))) if isinstance(sure, int | float) else None,
     )

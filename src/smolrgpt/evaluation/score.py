@@ -7,104 +7,36 @@ not a number), the row counts as wrong and is reported; ``strict`` raises instea
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from smolrgpt.data.io import read_rows
 from smolrgpt.schema import DataError
+from smolrgpt.tasks import OFFICIAL, Task
+from smolrgpt.tasks.distance import DISTANCE
 
-CATEGORIES = ("left_right", "count", "mcq", "distance")
-#: A distance is right between these multiples of the truth, both ends included (official rule); a truth of 0 needs exactly 0.
-DISTANCE_FACTORS = (0.90, 1.10)
+#: The categories that S1 averages, in the order of reports.
+CATEGORIES = tuple(task.name for task in OFFICIAL)
 #: The detail metric a1 asks for max(p / g, g / p) below this (official detail metrics).
 A1_RATIO = 1.10
-#: The official relative distance error divides by g + this, so it is meaningless on rows whose truth is 0.
-ERROR_EPSILON = 1e-8
 #: At most this many problems are listed one by one; ``problem_counts`` always counts all of them.
 MAX_PROBLEMS = 50
 
-_SIDES = {spelling.format(side): side for side in ("left", "right") for spelling in ("{}", "{} side", "{}-hand", "{} hand")}
-_SIDES |= {"l": "left", "r": "right"}
-#: Replaced one after the other as substrings, so "none" reads "n1": a quirk of the official script, kept to score as it does.
-_NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-_DIGITS = re.compile(r"\d+")
-
-
-def parse_side(value: Any) -> str:
-    """'left' or 'right' for the accepted spellings; any other text lower-cased and trimmed (equal to no side)."""
-    text = str(value).lower().strip()
-    return _SIDES.get(text, text)
-
-
-def parse_choice(value: Any) -> str:
-    """The first run of digits after number words became digits. Raises ValueError when there is none."""
-    text = str(value).lower()
-    if text.isascii() and text.isdigit():
-        return text
-    for number, word in enumerate(_NUMBER_WORDS):
-        text = text.replace(word, str(number))
-    found = _DIGITS.search(text)
-    if found is None:
-        raise ValueError("no region number")
-    return found.group()
-
-
-def parse_count(value: Any) -> int:
-    """``int(float(value))``: "3.7" is 3. Raises ValueError for what is no finite number."""
-    return int(parse_distance(value))
-
-
-def parse_distance(value: Any) -> float:
-    """Metres as a float. Raises ValueError for what is no finite number."""
-    try:
-        number = float(value)
-    except (TypeError, OverflowError):
-        raise ValueError("not a number") from None
-    if not math.isfinite(number):
-        raise ValueError("not a finite number")
-    return number
-
-
-_PARSERS: dict[str, Callable[[Any], Any]] = {
-    "left_right": parse_side,
-    "count": parse_count,
-    "mcq": parse_choice,
-    "distance": parse_distance,
-}
-
-
-def _equal(truth: Any, prediction: Any) -> bool:
-    return bool(truth == prediction)
-
-
-def _near(truth: float, prediction: float) -> bool:
-    return DISTANCE_FACTORS[0] * truth <= prediction <= DISTANCE_FACTORS[1] * truth
-
-
-_RULES: dict[str, Callable[[Any, Any], bool]] = {"left_right": _equal, "count": _equal, "mcq": _equal, "distance": _near}
-
-
-def parse_answer(category: str, value: Any) -> Any:
-    """A normalised answer of one of ``CATEGORIES`` as it is compared; None when it is no answer of that category."""
-    try:
-        parsed = None if value is None else _PARSERS[category](value)
-    except ValueError:
-        return None
-    return None if category == "left_right" and parsed not in ("left", "right") else parsed
+_TASKS: Mapping[str, Task] = {task.name: task for task in OFFICIAL}
 
 
 def score_row(category: str, truth: Any, pred: Any) -> bool:
-    """Whether one normalised answer is right. An unreadable prediction is wrong; an unreadable truth or category raises ValueError."""
-    if category not in _PARSERS:
+    """Return whether one normalised answer is right.
+
+    An unreadable prediction is wrong. Raises ValueError for an unreadable truth and for a category that S1 does not average.
+    """
+    if category not in _TASKS:
         raise ValueError(f"category is {category!r}; expected one of {', '.join(CATEGORIES)}")
-    expected = _PARSERS[category](truth)
-    try:
-        return pred is not None and _RULES[category](expected, _PARSERS[category](pred))
-    except ValueError:
-        return False
+    task = _TASKS[category]
+    expected, parsed = task.parse(truth), task.parse_or_none(pred)
+    return parsed is not None and task.is_correct(expected, parsed)
 
 
 def score(truth: Iterable[Mapping[str, Any]], predictions: Iterable[Mapping[str, Any]], strict: bool = False) -> dict[str, Any]:
@@ -125,10 +57,10 @@ def score(truth: Iterable[Mapping[str, Any]], predictions: Iterable[Mapping[str,
             problems.add("extra", row_id, "predicted, but not in the truth: ignored")
     totals: Counter[str] = Counter()
     correct: Counter[str] = Counter()
-    numbers: dict[str, list[tuple[float, float]]] = {"count": [], "distance": []}
+    numbers: dict[str, list[tuple[float, float]]] = {task.name: [] for task in OFFICIAL if task.relative_error(1, 1) is not None}
     for row_id, row in known.items():
         category = row.get("category")
-        if not isinstance(category, str) or category not in _PARSERS:
+        if not isinstance(category, str) or category not in _TASKS:
             problems.add("unscored_category", row_id, f"category {category!r} is not scored: left out")
             continue
         expected = _parse_truth(row_id, category, row.get("normalized_answer"))
@@ -136,7 +68,7 @@ def score(truth: Iterable[Mapping[str, Any]], predictions: Iterable[Mapping[str,
         parsed = _parse_prediction(row_id, category, given.get(row_id), problems)
         if parsed is None:
             continue
-        correct[category] += _RULES[category](expected, parsed)
+        correct[category] += _TASKS[category].is_correct(expected, parsed)
         if category in numbers:
             numbers[category].append((expected, parsed))
     if not totals:
@@ -156,17 +88,20 @@ def _result(
         "num_questions": sum(totals.values()),
         "num_correct": sum(correct.values()),
         "by_category": {name: {"num_questions": totals[name], "num_correct": correct[name]} for name in present},
-        "error_rates": {
-            "count": mean([abs(p - g) / max(1, g) for g, p in numbers["count"]]),
-            "distance": mean([abs(p - g) / (g + ERROR_EPSILON) for g, p in numbers["distance"]]),
-        },
-        "distance": {
-            "including_zero_truth": distance_details(numbers["distance"]),
-            "excluding_zero_truth": distance_details([(g, p) for g, p in numbers["distance"] if g > 0]),
+        "error_rates": {name: mean([_error(name, *pair) for pair in pairs]) for name, pairs in numbers.items()},
+        DISTANCE.name: {
+            "including_zero_truth": distance_details(numbers[DISTANCE.name]),
+            "excluding_zero_truth": distance_details([(g, p) for g, p in numbers[DISTANCE.name] if g > 0]),
         },
         "problem_counts": dict(problems.counts),
         "problems": problems.listed,
     }
+
+
+def _error(category: str, truth: float, prediction: float) -> float:
+    error = _TASKS[category].relative_error(truth, prediction)
+    assert error is not None
+    return error
 
 
 def distance_details(pairs: list[tuple[float, float]]) -> dict[str, float | int | None]:
@@ -175,7 +110,7 @@ def distance_details(pairs: list[tuple[float, float]]) -> dict[str, float | int 
     a1 = mean([float(_ratio(g, p) < A1_RATIO) for g, p in pairs])
     return {
         "num_rows": len(pairs),
-        "abs_rel": mean([abs(p - g) / (g + ERROR_EPSILON) for g, p in pairs]),
+        "abs_rel": mean([DISTANCE.relative_error(g, p) for g, p in pairs]),
         "rmse": None if rmse is None else math.sqrt(rmse),
         "a1": None if a1 is None else 100.0 * a1,
     }
@@ -234,7 +169,7 @@ def _parse_truth(row_id: str, category: str, value: Any) -> Any:
     try:
         if value is None:
             raise ValueError("there is none")
-        return _PARSERS[category](value)
+        return _TASKS[category].parse(value)
     except ValueError as error:
         hint = "a test split without answers cannot be scored" if value is None else "correct the truth file"
         raise DataError(f"truth of {row_id}: normalized_answer {value!r} is no answer of {category} ({error}); {hint}") from None
@@ -250,7 +185,7 @@ def _parse_prediction(row_id: str, category: str, row: Mapping[str, Any] | None,
         reason = row.get("error") or f"no normalized_answer from {str(row.get('answer', ''))[:80]!r}"
         problems.add("unparsable", row_id, f"{category}: {reason}")
         return None
-    parsed = parse_answer(category, value)
+    parsed = _TASKS[category].parse_or_none(value)
     if parsed is None:
         problems.add("unparsable", row_id, f"{category}: {str(value)[:80]!r} is no answer of this category")
     return parsed

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from smolrgpt.evaluation.score import CATEGORIES, DISTANCE_FACTORS, parse_answer, score, score_row
+from smolrgpt.evaluation.score import CATEGORIES, score, score_row
 from smolrgpt.schema import DataError, Sample
+from smolrgpt.tasks import OFFICIAL, task_named
 from smolrgpt.tasks.templates import template
 
 #: Resamples of the bootstrap, and the shares between which its 95 % interval lies.
@@ -55,9 +56,9 @@ def score_samples(samples: Iterable[Sample], predictions: Iterable[Mapping[str, 
 def _scored(sample: Sample, row: Mapping[str, Any]) -> Scored:
     assert sample.category is not None
     given, truth = row.get("normalized_answer"), sample.normalized_answer
-    value = parse_answer(sample.category, given)
+    value = task_named(sample.category).parse_or_none(given)
     right = score_row(sample.category, truth, given)
-    return Scored(sample, row.get("answer") or "", parse_answer(sample.category, truth), value, right, row.get("confidence"))
+    return Scored(sample, row.get("answer") or "", task_named(sample.category).parse(truth), value, right, row.get("confidence"))
 
 
 def summarise(samples: Sequence[Sample], predictions: Sequence[Mapping[str, Any]], strict: bool = False) -> dict[str, Any]:
@@ -129,32 +130,13 @@ def _resampled(scored: Sequence[Scored], seed: int) -> tuple[list[str], np.ndarr
 
 
 def chance(scored: Sequence[Scored]) -> dict[str, Any]:
-    """What guessing with knowledge of this data's answers reaches: {S1, accuracy}, in percent.
-
-    left_right: one of two; mcq: one of the question's regions; count: always the commonest; distance: always the best constant.
-    """
-    truths: dict[str, list[Any]] = defaultdict(list)
-    for one in scored:
-        truths[str(one.sample.category)].append(1 / max(1, len(one.sample.regions)) if one.sample.category == "mcq" else one.truth)
-    reached: dict[str, Callable[[list[Any]], float]] = {
-        "left_right": lambda sides: 0.5,
-        "count": lambda counts: Counter(counts).most_common(1)[0][1] / len(counts),
-        "mcq": lambda odds: sum(odds) / len(odds),
-        "distance": _best_constant,
-    }
-    accuracy = {category: 100.0 * reached[category](truths[category]) for category in CATEGORIES if truths[category]}
+    """Return what guessing with knowledge of this data's answers reaches: {S1, accuracy}, in percent; see ``Task.chance``."""
+    accuracy = {}
+    for task in OFFICIAL:
+        asked = [one for one in scored if one.sample.category == task.name]
+        if asked:
+            accuracy[task.name] = 100.0 * task.chance([one.truth for one in asked], [len(one.sample.regions) for one in asked])
     return {"S1": sum(accuracy.values()) / len(accuracy) if accuracy else None, "accuracy": accuracy}
-
-
-def _best_constant(truths_m: list[float]) -> float:
-    """The largest share of distances that one answer gets right; it is right from g x 0.9 to g x 1.1 for a truth g."""
-    distances = np.sort(np.array(truths_m))
-    low, high = DISTANCE_FACTORS
-    candidates = high * distances  # sliding a best answer up to the end of some truth's band loses nothing
-    reached = np.searchsorted(distances, candidates / low * (1 + 1e-12), "right") - np.searchsorted(
-        distances, candidates / high * (1 - 1e-12), "left"
-    )
-    return float(reached.max()) / len(distances)
 
 
 # ------------------------------------------------------------------------------------------------------------------------- groups

@@ -335,7 +335,7 @@ class _GraphModel(SmolRGPTModel):
 
     def __init__(self, config: SmolRGPTConfig):
         super().__init__(config)
-        for name in ("vision_tower", "rgb_connector", "depth_connector", "patch_connector", "rgb_refiner", "depth_refiner"):
+        for name in ("vision_tower", "rgb_connector", "depth_connector", "rgb_refiner", "depth_refiner"):
             if hasattr(self, name):
                 delattr(self, name)
         self.language_model = _GraphLanguage(config.text_config)
@@ -354,13 +354,13 @@ class _GraphModel(SmolRGPTModel):
 class ExportedSmolRGPT(SmolRGPTForConditionalGeneration):
     """A model to ask, not to train: ``encode_images``, ``pool_regions`` and ``generate`` are those of the model it was exported from."""
 
+    model_class = _GraphModel
     #: Questions that the language model is best given at once. Of 16 or 32, the published shapes in OpenVINO answer as many or fewer,
     #: and hold 0.7 or 2.1 GB more.
     most_rows = 8
 
     def __init__(self, config: SmolRGPTConfig):
         super().__init__(config)
-        self.model = _GraphModel(config)
         self.lm_head = _GraphHead()  # type: ignore[assignment]
         if hasattr(self, "geometry_heads"):
             del self.geometry_heads

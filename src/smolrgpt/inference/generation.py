@@ -13,11 +13,9 @@ import regex
 import torch
 from transformers import Cache, LogitsProcessor, LogitsProcessorList, StoppingCriteriaList
 
-from smolrgpt.evaluation.score import DISTANCE_FACTORS
-from smolrgpt.tasks.extract import OTHER, SIZES
+from smolrgpt.tasks import FIELD_SEPARATOR
+from smolrgpt.tasks.distance import OFFICIAL_TOLERANCE
 
-#: Between what a model says first and its normalised answer, in the styles "brief" and "steps" of ``train/answers.py``.
-FIELD_SEPARATOR = ":"
 #: Longest answer field in tokens, the end included: " 12.34" of a tokenizer that writes every character by itself.
 MAX_FIELD_TOKENS = 8
 #: Rows leave a batch once this share of it has ended: leaving copies what the others have read.
@@ -75,18 +73,6 @@ def greedy(
     return torch.nn.utils.rnn.pad_sequence(said, batch_first=True, padding_value=filler)  # type: ignore[return-value]
 
 
-def field_pattern(category: str | None, num_regions: int) -> str | None:
-    """What the answer field of a question may hold, as a regular expression; None where anything goes (another category, no regions)."""
-    metres = r" ?(?:0|[1-9][0-9]{0,2})(?:\.[0-9]{1,2})?"
-    return {
-        "left_right": " ?(?:left|right)",
-        "count": r" ?(?:[0-9]|[1-9][0-9])",
-        "mcq": f" ?(?:{'|'.join(map(str, range(num_regions)))})" if num_regions else None,
-        "distance": metres,
-        **dict.fromkeys(SIZES, metres),
-    }.get(category or OTHER)
-
-
 class FieldVocabulary:
     """Which tokens of a tokenizer may go on an answer field; what was asked once is remembered."""
 
@@ -119,7 +105,7 @@ class AnswerField(LogitsProcessor):
 
     Rows say what they like up to the last separator and cannot end before there is one, unless all they said is a field already. A row near
     ``max_new_tokens`` is made to write the separator, so that no answer is cut off.
-    patterns: one per row, of ``field_pattern``; None leaves a row alone. prompt_length: columns of the (padded) prompt.
+    patterns: one per row, of ``Task.field_pattern``; None leaves a row alone. prompt_length: columns of the (padded) prompt.
     """
 
     def __init__(self, vocabulary: FieldVocabulary, patterns: Sequence[str | None], prompt_length: int, max_new_tokens: int):
@@ -214,7 +200,7 @@ def distance_probability(text: str, chosen: Sequence[float], digits: Sequence[Se
     chosen: log-probabilities of the text's characters; digits: (characters, 10) probabilities of 0 to 9 in their places. Measured with it
     instead of the text's own probability, on 1,080 questions: expected calibration error 0.037 instead of 0.187.
     """
-    low, high = (factor * float(text) for factor in DISTANCE_FACTORS)
+    low, high = (factor * float(text) for factor in OFFICIAL_TOLERANCE)
     total = math.exp(min(0.0, sum(chosen)))
     for place, character in enumerate(text):
         if not character.isdigit():

@@ -20,24 +20,23 @@ import torch
 from PIL import Image
 from transformers import DynamicCache, LogitsProcessorList
 
-from smolrgpt.data.collate import encode_question, masks_in_text, prepare_image, region_tables
+from smolrgpt.data.collate import encode_question, prepare_image, region_tables
 from smolrgpt.data.loading import load_image, load_sample_depth
 from smolrgpt.inference.generation import (
-    FIELD_SEPARATOR,
     AnswerField,
     ChosenProbabilities,
     FieldVocabulary,
     Written,
     distance_probability,
-    field_pattern,
     greedy,
 )
 from smolrgpt.inference.inputs import CameraLike, DepthLike, ImageLike, RegionLike, as_image, check_depth, check_region
+from smolrgpt.model import RegionFeatures
 from smolrgpt.model.processing_smolrgpt import TURN_END
 from smolrgpt.precision import best_dtype
 from smolrgpt.schema import Camera, DataError, DepthMap, Polarity, Region, Sample
-from smolrgpt.tasks.extract import SIZES, extract, infer_category
-from smolrgpt.tasks.region_text import REGION_NUMBERS, how_to_mention, read_mentions
+from smolrgpt.tasks import FIELD_SEPARATOR, Task, recognise
+from smolrgpt.tasks.region_text import REGION_NUMBERS, how_to_mention, read_mentions, renumber_tags
 
 #: Of one question: ten times the longest of the data sets, and more than any model here reads.
 MAX_QUESTION_CHARACTERS = 10_000
@@ -57,10 +56,6 @@ USUAL_ANSWER = 32
 
 #: The file by which an exported model is known (see ``exported.py``).
 EXPORT_RECORD = "export.json"
-
-_ANSWERED_REGION = re.compile(r"\[Region (\d+)\]", re.IGNORECASE)
-#: The answer field of a choice, or its beginning: a region's number without its name.
-_REGION_FIELD = re.compile(rf"((?:^|{FIELD_SEPARATOR}) ?)(\d*)$")
 
 
 @dataclass(frozen=True)
@@ -105,17 +100,17 @@ class _Features:
     camera: Camera | None
     image_embeds: torch.Tensor | None = None
     maps: dict[str, torch.Tensor] = field(default_factory=dict)
-    pooled: dict[Region, dict[str, torch.Tensor]] = field(default_factory=dict)
+    pooled: dict[Region, RegionFeatures] = field(default_factory=dict)
     start: _Start = field(default_factory=list)
 
     @property
     def nbytes(self) -> int:
         """About what it takes: the picture, the depth map and all tensors."""
-        vectors = (vector for vectors in self.pooled.values() for vector in vectors.values())
+        regions = sum(features.nbytes for features in self.pooled.values())
         embeds = () if self.image_embeds is None else (self.image_embeds,)
-        tensors = itertools.chain(embeds, self.maps.values(), vectors, *self.start)
+        tensors = itertools.chain(embeds, self.maps.values(), *self.start)
         depth = 0 if self.depth is None else self.depth.values.nbytes
-        return 3 * self.image.width * self.image.height + depth + sum(tensor.nbytes for tensor in tensors)
+        return 3 * self.image.width * self.image.height + depth + regions + sum(tensor.nbytes for tensor in tensors)
 
 
 @dataclass(frozen=True)
@@ -125,7 +120,7 @@ class _Question:
     """
 
     text: str
-    category: str
+    task: Task
     regions: list[Region]
     numbers: Sequence[int] = ()
 
@@ -282,7 +277,7 @@ class Predictor:
         if depth_map is not None:
             check_depth(depth_map, picture)
         intrinsics = None if camera is None else Camera.from_any(camera, picture.height, picture.width)
-        asked = [_Question(text, infer_category(text), [table[number] for number in numbers], numbers) for text, numbers in mentions]
+        asked = [_Question(text, recognise(text), [table[number] for number in numbers], numbers) for text, numbers in mentions]
         return Inquiry(picture, depth_map, intrinsics, table, asked, [self._encode_text(question) for question in asked])
 
     def _encode_text(self, question: _Question) -> dict[str, list[int]]:
@@ -291,8 +286,7 @@ class Predictor:
             raise ValueError("the question is empty; expected a sentence, such as: How far is <region 0> from <region 1>?")
         if len(question.text) > MAX_QUESTION_CHARACTERS:
             raise ValueError(f"the question has {len(question.text)} characters; expected at most {MAX_QUESTION_CHARACTERS}")
-        masks = masks_in_text(self.processor, question.regions)
-        encoded = self.processor.encode_text(question.text, len(question.regions), masks=masks)
+        encoded = self.processor.encode_text(question.text, len(question.regions))
         self._check_length(encoded)
         return encoded
 
@@ -315,7 +309,7 @@ class Predictor:
         encoded = [encoded for inquiry in inquiries for encoded in inquiry.encoded]
         said = self._answer_about([features[i] for i, _ in asked], questions, encoded, None if on_text is None else tell)
         seconds = (time.perf_counter() - started) / max(len(said), 1)
-        answers = iter([_renumbered(_read_answer(q, one, seconds), q.numbers) for q, one in zip(questions, said, strict=True)])
+        answers = iter([_read_answer(q, one, seconds) for q, one in zip(questions, said, strict=True)])
         return [list(itertools.islice(answers, len(inquiry.questions))) for inquiry in inquiries]
 
     def _encode_once(self, inquiry: Inquiry) -> _Features:
@@ -366,7 +360,7 @@ class Predictor:
 
     @torch.inference_mode()
     def _pool(self, asked: list[tuple[_Features, list[Region]]]) -> dict[str, Any]:
-        """``image_embeds`` (I, P, D) and ``region_embeds`` {kind: (N, D)} of images and their regions, computing only what is new."""
+        """``image_embeds`` (I, P, D) and ``region_features`` of images and their regions, computing only what is new."""
         for features, table in asked:
             new = [region for region in table if region not in features.pooled]
             if not new and features.image_embeds is not None:
@@ -379,11 +373,10 @@ class Predictor:
                 masks, geometry = self._tensor(arrays["region_masks"]), self._tensor(arrays["region_geometry"])
                 pooled = self.model.pool_regions(features.maps, masks, region_geometry=geometry)
                 for i, region in enumerate(new):
-                    features.pooled[region] = {kind: vectors[i] for kind, vectors in pooled.items()}
+                    features.pooled[region] = pooled[i : i + 1]
         rows = [features.pooled[region] for features, table in asked for region in table]
-        vectors = {kind: torch.stack([row[kind] for row in rows]) for kind in (rows[0] if rows else {})}
         embeds = [features.image_embeds for features, _ in asked if features.image_embeds is not None]
-        return {"image_embeds": torch.cat(embeds), "region_embeds": vectors or None}
+        return {"image_embeds": torch.cat(embeds), "region_features": RegionFeatures.concatenate(rows)}
 
     # --------------------------------------------------------------------------------------------------------------- many images
     def predict_samples(self, samples: Sequence[Sample], batch_size: int = 64) -> list[Answer]:
@@ -398,7 +391,7 @@ class Predictor:
             questions = [_question_of(sample) for sample in asked]
             said = self._predict_chunk(asked, questions, batch_size)
             seconds = (time.perf_counter() - started) / len(chunk)
-            read = [_renumbered(_read_answer(q, one, seconds), q.numbers) for q, one in zip(questions, said, strict=True)]
+            read = [_read_answer(q, one, seconds) for q, one in zip(questions, said, strict=True)]
             answers |= zip(chunk, read, strict=True)
         return [answers[i] for i in range(len(samples))]
 
@@ -430,7 +423,7 @@ class Predictor:
     # ------------------------------------------------------------------------------------------------------------------- tensors
     @torch.inference_mode()
     def _encode(self, batch: Mapping[str, torch.Tensor]) -> dict[str, Any]:
-        """``image_embeds`` (I, P, D) and ``region_embeds`` {kind: (N, D)} of a collated batch; nothing for a blind one."""
+        """``image_embeds`` (I, P, D) and ``region_features`` of a collated batch; nothing for a blind one."""
         if "pixel_values" not in batch:
             return {}
         together = IMAGES_PER_STEP if self.model.device.type != "cpu" else IMAGES_PER_CPU_STEP
@@ -441,10 +434,8 @@ class Predictor:
             inputs += [batch["region_masks"][regions], index[regions] - first, batch["region_geometry"][regions]]
             features = self.model.encode(*(tensor.to(self.model.device) for tensor in inputs))
             embeds.append(features.image_embeds)  # and not the maps, which are a hundred times as large
-            tables.append(features.region_embeds)
-        kinds = dict.fromkeys(kind for table in tables for kind in table)
-        vectors = {kind: torch.cat([table[kind] for table in tables if table]) for kind in kinds}
-        return {"image_embeds": torch.cat(embeds), "region_embeds": vectors or None}
+            tables.append(features.region_features)
+        return {"image_embeds": torch.cat(embeds), "region_features": RegionFeatures.concatenate(tables)}
 
     @torch.inference_mode()
     def _read_start(self, image_embeds: torch.Tensor | None) -> _Start:
@@ -522,7 +513,7 @@ class Predictor:
         """What keeps these rows' answer fields readable; nothing for a model that writes no field."""
         if self._vocabulary is None:
             return []
-        patterns = [field_pattern(question.category, len(question.regions)) for question in questions]
+        patterns = [question.task.field_pattern(len(question.regions)) for question in questions]
         return [AnswerField(self._vocabulary, patterns, prompt_length, self.max_new_tokens)]
 
     def _said(self, question: _Question, ids: list[int], chosen: list[float], digits: list[list[float]]) -> _Said:
@@ -532,7 +523,7 @@ class Predictor:
             return _Said(text, _probability(chosen[: length + 1]), None)
         field = text.rpartition(FIELD_SEPARATOR)[2].strip()
         start = length - len(field)
-        if question.category not in ("distance", *SIZES) or self._vocabulary.text(ids[start:length]).strip() != field:
+        if not question.task.is_length or self._vocabulary.text(ids[start:length]).strip() != field:
             return _Said(text, _probability(chosen[: length + 1]), field)
         sure = distance_probability(field, chosen[start:length], digits[start:length])
         return _Said(text, _probability(chosen[:start]) * sure, field)
@@ -592,20 +583,21 @@ def _digest(array: np.ndarray) -> tuple[Any, ...]:
 
 # -------------------------------------------------------------------------------------------------------------------- questions
 def _read_answer(question: _Question, said: _Said, seconds: float) -> Answer:
-    """The answer in the model's own counting: regions in order of mention."""
-    short = None if said.field is None else extract(question.text, said.field, question.category)
+    """Return the answer in the region indices that the caller passed; the model counts regions in order of mention."""
+    task = question.task
+    short = None if said.field is None else task.read(question.text, said.field)
     if short is None:
-        short = extract(question.text, said.text, question.category)
-    return Answer(said.text, short, question.category, seconds, said.confidence)
+        short = task.read(question.text, said.text)
+    text = renumber_tags(task.renumber_field(said.text, question.numbers), question.numbers)
+    return Answer(text, task.renumber(short, question.numbers), task.name, seconds, said.confidence)
 
 
 def _readable_start(text: str, question: _Question) -> str:
     """An unfinished answer in the asker's counting, without a region's name, number or a character that is only begun."""
     text = text.rstrip("\ufffd")  # what an unfinished character is decoded to
-    if question.category == "mcq":
-        text = _REGION_FIELD.sub("", text)
+    text = question.task.without_unfinished_field(text)
     begun = text.rfind("[")
-    return _renumber_text(text if "]" in text[begun:] else text[:begun] if begun >= 0 else text, question.numbers)
+    return renumber_tags(text if "]" in text[begun:] else text[:begun] if begun >= 0 else text, question.numbers)
 
 
 def _telling(on_ids: Callable[[int, list[int]], None] | None, rows: torch.Tensor, prompt_length: int) -> list[Written]:
@@ -619,28 +611,11 @@ def _probability(logs: Sequence[float]) -> float:
     return math.exp(min(0.0, sum(logs)))
 
 
-def _renumbered(answer: Answer, numbers: Sequence[int]) -> Answer:
-    """The answer in the asker's counting; ``numbers``: each mention's number there."""
-    text, short = _renumber_text(answer.answer, numbers), answer.normalized_answer
-    if answer.category == "mcq" and isinstance(short, str):
-        short = _renumber(short, numbers)
-        text = _REGION_FIELD.sub(lambda field: f"{field[1]}{_renumber(field[2], numbers)}", text)
-    return replace(answer, answer=text, normalized_answer=short)
-
-
-def _renumber_text(text: str, numbers: Sequence[int]) -> str:
-    return _ANSWERED_REGION.sub(lambda match: f"[Region {_renumber(match[1], numbers)}]", text)
-
-
-def _renumber(mention: str, numbers: Sequence[int]) -> str:
-    return str(numbers[int(mention)]) if mention.isdigit() and int(mention) < len(numbers) else mention
-
-
 # ---------------------------------------------------------------------------------------------------------------------- batches
 def _question_of(sample: Sample) -> _Question:
     """What kind of answer is wanted is read from the words, as of anybody's question; a sample's own category is for scoring."""
     numbers = sample.metadata.get(REGION_NUMBERS, ())
-    return _Question(sample.question, infer_category(sample.question), sample.regions, numbers)
+    return _Question(sample.question, recognise(sample.question), sample.regions, numbers)
 
 
 def _chunks(samples: Sequence[Sample], max_questions: int) -> Iterator[list[int]]:

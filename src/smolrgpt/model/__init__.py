@@ -2,10 +2,12 @@
 
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForImageTextToText, AutoProcessor
 
-from .configuration_smolrgpt import REGION_GEOMETRY_FEATURES, SmolRGPTConfig
+from .configuration_smolrgpt import SmolRGPTConfig
 from .image_processing_smolrgpt import SmolRGPTImageProcessor
 from .modeling_smolrgpt import SmolRGPTFeatures, SmolRGPTForConditionalGeneration, SmolRGPTModel
 from .processing_smolrgpt import SmolRGPTProcessor
+from .region_embedding import RegionFeatures
+from .region_geometry import REGION_GEOMETRY_FEATURES
 
 
 def register() -> None:
@@ -26,6 +28,7 @@ register()
 
 __all__ = [
     "REGION_GEOMETRY_FEATURES",
+    "RegionFeatures",
     "SmolRGPTConfig",
     "SmolRGPTFeatures",
     "SmolRGPTForConditionalGeneration",

@@ -8,47 +8,16 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
-#: The columns of ``region_geometry`` (N, F), in order. The image processor scales them to about [-1, 1] and documents how; columns that
-#: cannot be known are 0, and the flags at the end (0 or 1) say which those are.
-REGION_GEOMETRY_FEATURES: tuple[str, ...] = (
-    "box_cx",
-    "box_cy",
-    "box_w",
-    "box_h",
-    "centroid_x",
-    "centroid_y",
-    "sqrt_area",
-    "depth_q05",
-    "depth_q25",
-    "depth_q50",
-    "depth_q75",
-    "depth_q95",
-    "depth_spread",
-    "x_m",
-    "y_m",
-    "z_m",
-    "extent_x_m",
-    "extent_y_m",
-    "extent_z_m",
-    "range_m",
-    "floor_low_m",
-    "floor_high_m",
-    "floor_long_m",
-    "floor_short_m",
-    "has_depth",
-    "is_metric",
-    "has_camera",
-    "has_floor",
-)
+from .region_geometry import REGION_GEOMETRY_FEATURES
 
-#: Metric columns of ``region_geometry`` are metres / 10, which keeps scenes of tens of metres near [-1, 1].
-METRES_PER_UNIT = 10.0
-
-#: What a region may be written as, in the order of the tokens in the prompt.
+#: Kinds of region token, in their order in the prompt.
 REGION_TOKEN_KINDS: tuple[str, ...] = ("rgb", "depth", "geo")
 
-DEPTH_PATHS: tuple[str, ...] = ("separate", "shared", "none")
-REFINERS: tuple[str, ...] = (*DEPTH_PATHS, "patches")
+#: Lengths of one object that a size estimate stands for: columns 0 and 1 of ``region_size``.
+REGION_SIZES: tuple[str, ...] = ("width", "height")
+#: Lengths between two objects. "vertical" is the vertical distance of their middles: the difference of column 2 of ``region_size``, the
+#: height of an object's middle above the floor.
+PAIR_SIZES: tuple[str, ...] = ("vertical",)
 
 # SmolLM2 has 49,152 tokens; the released checkpoints append <|image|>, <mask_rgb>, <mask_depth>; <mask_geo> is ours.
 _BASE_VOCAB_SIZE = 49152
@@ -57,53 +26,48 @@ _DEFAULT_REGION_TOKEN_IDS = {"rgb": 49153, "depth": 49154, "geo": 49155}
 
 @strict
 class SmolRGPTConfig(PreTrainedConfig):
-    r"""
-    The default is the published model (arXiv 2509.15490): SigLIP2-base at 256 pixels, SmolLM2-360M, 475.7 M parameters.
+    r"""The default is the published model (arXiv 2509.15490): SigLIP2-base at 256 pixels, SmolLM2-360M, 475.7 M parameters.
 
     Args:
         vision_config (`dict | PreTrainedConfig`, *optional*):
-            Any vision backbone of the library on a grid of square patches; its pooled output is never read (`vision_use_head` is off).
+            Any vision backbone of the library on a grid of square patches; its pooled output is not used (`vision_use_head` is off).
         text_config (`dict | PreTrainedConfig`, *optional*):
             Any decoder-only language model of the library. Its vocabulary must contain the placeholder ids below.
         pixel_shuffle_factor (`int`, defaults to 2):
             Patches per side merged into one image token: 16x16 patches -> 8x8 = 64 image tokens.
-        depth_path (`"separate" | "shared" | "none"`):
-            The connector of the depth image: its own, the RGB connector's weights, or absent.
-        refiner (`"separate" | "shared" | "none" | "patches"`):
-            The upsampler before mask pooling: one per modality, one for both, or none: regions then pool from the connector's grid, or,
-            with `"patches"`, from the vision tower's, through a linear layer of their own.
-        refiner_stages (`int`, defaults to 3): doublings of the grid's side: 8 -> 64.
+        refiner_stages (`int`, defaults to 3):
+            Doublings of the grid's side before mask pooling: 8 -> 64, by one refiner per modality. 0: no refiner, regions are pooled from
+            the connector's grid.
         region_tokens (`tuple[str, ...]`, defaults to `("rgb", "depth")`):
-            The tokens each region is written as, in this order; a subset of `("rgb", "depth", "geo")`, may be empty.
+            Kinds of token that represent a region, in this order; a subset of `("rgb", "depth", "geo")`, may be empty.
         region_fusion (`"tokens" | "name"`, defaults to `"tokens"`):
             `"tokens"`: each kind is a token of its own, as published. `"name"`: a region is written as its name, `[Region i]`, and the sum
-            of its features is added to that word wherever it stands, in the question and in the answer as it is being written.
+            of its features is added to that token wherever it occurs, in the question and in the answer while it is generated.
         pair_geometry (`bool`, defaults to `False`):
-            Of two names that stand side by side, `[Region 2][Region 5]`, the second, and the words after it up to the next name, also carry
-            what the two regions' geometry says of the pair. Needs `region_fusion` "name" and the geometry token.
-        region_name_token_ids (`list[int]`): ids of the words `[Region 0]`, `[Region 1]`, ...; needed for `"name"`.
+            Of two adjacent names, `[Region 2][Region 5]`, the second, and the tokens after it up to the next name, also carry an embedding
+            of both regions' geometry. Needs `region_fusion` "name" and the geometry token.
+        region_name_token_ids (`list[int]`): ids of the tokens `[Region 0]`, `[Region 1]`, ...; needed for `"name"`.
         region_norm (`bool`, defaults to `False`): layer norm on pooled vectors; not part of the published model.
-        geometry_dim (`int`): columns of `region_geometry`, see `REGION_GEOMETRY_FEATURES`.
+        geometry_dim (`int`): columns of `region_geometry`, see `region_geometry.FEATURES`.
         geometry_num_frequencies (`int`, defaults to 2):
             Fourier frequencies `pi * 2**k` of the geometry token. Measured: 6 learn slower on fresh questions.
-        geometry_loss_weight (`float`, defaults to 0):
-            Weight of the auxiliary loss that regresses a region's geometry from its pooled vectors; the heads exist only above 0.
-        distance_loss_weight (`float`, defaults to 0):
-            Weight of the auxiliary loss on the distance between two regions' objects, estimated from their geometry. Above 0 the pair's
-            embedding says the estimate digit by digit. Needs `pair_geometry`.
-        size_loss_weight (`float`, defaults to 0):
-            Weight of the auxiliary loss on the width and height of a region's object, and how high its middle is, estimated from its
-            geometry. Above 0 a name that one of `size_word_ids` follows says that estimate digit by digit. Needs the geometry token and
+        predicts_geometry (`bool`, defaults to `False`):
+            Whether auxiliary heads predict a region's geometry from its pooled vectors; used by their training loss only.
+        estimates_distance (`bool`, defaults to `False`):
+            Whether the distance between two regions' objects is estimated from their geometry; the pair's embedding then contains the
+            estimate's digits. Needs `pair_geometry`.
+        estimates_sizes (`bool`, defaults to `False`):
+            Whether the width and height of a region's object, and the height of its middle above the floor, are estimated from its
+            geometry; a name followed by one of `size_word_ids` then carries the digits of that estimate. Needs the geometry token and
             `region_fusion` "name".
-        size_word_ids (`list[int]`):
-            Needed with `size_loss_weight`: ids that the words " width", " height" and, with `pair_geometry`, " up" begin with. The last
-            says how far apart the middles of two regions named side by side are vertically; without it nothing does.
+        size_word_ids (`dict[str, int]`):
+            Needed with `estimates_sizes`: the first token of the word for each of `REGION_SIZES` and, with `pair_geometry`, optionally
+            `PAIR_SIZES`; without the latter, vertical distances are not estimated.
         image_token_id, region_token_ids, pad/bos/eos_token_id: vocabulary ids; `region_token_ids` maps each used kind to its id.
-        train_logits (`bool`, defaults to `False`): with labels, also return the logits of all positions.
     """
 
     model_type = "smolrgpt"
-    keys_to_ignore_at_inference = ["past_key_values", "image_embeds", "region_embeds"]
+    keys_to_ignore_at_inference = ["past_key_values", "image_embeds", "region_features"]
     sub_configs_defaults = {
         "vision_config": SubConfigSpec(
             config_class=AutoConfig,
@@ -146,8 +110,6 @@ class SmolRGPTConfig(PreTrainedConfig):
     vision_config: Any = None  # dict, configuration or None; a configuration after construction
     text_config: Any = None
     pixel_shuffle_factor: int = 2
-    depth_path: str = "separate"
-    refiner: str = "separate"
     refiner_stages: int = 3
     region_tokens: list[str] | tuple[str, ...] = ("rgb", "depth")
     region_fusion: str = "tokens"
@@ -156,19 +118,24 @@ class SmolRGPTConfig(PreTrainedConfig):
     region_norm: bool = False
     geometry_dim: int = len(REGION_GEOMETRY_FEATURES)
     geometry_num_frequencies: int = 2
-    geometry_loss_weight: float | int = 0.0
-    distance_loss_weight: float | int = 0.0
-    size_loss_weight: float | int = 0.0
-    size_word_ids: list[int] | tuple[int, ...] = ()
+    predicts_geometry: bool = False
+    estimates_distance: bool = False
+    estimates_sizes: bool = False
+    size_word_ids: dict[str, int] | None = None
     image_token_id: int = _BASE_VOCAB_SIZE
     region_token_ids: dict[str, int] | None = None
     pad_token_id: int | None = None
     bos_token_id: int | None = None
     eos_token_id: int | list[int] | None = None
     tie_word_embeddings: bool = True
-    train_logits: bool = False
 
-    def __post_init__(self, **kwargs):
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """The configuration with these fields, also those of older releases (see `convert_old_fields`)."""
+        return super().from_dict(convert_old_fields(config_dict), **kwargs)
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        """Fills in ids that follow from other fields."""
         published_text = self.text_config is None
         super().__post_init__(**kwargs)
         self.region_tokens = tuple(self.region_tokens)
@@ -182,46 +149,49 @@ class SmolRGPTConfig(PreTrainedConfig):
         if hasattr(self.vision_config, "vision_use_head"):
             self.vision_config.vision_use_head = False
 
-    def validate_architecture(self):
-        """Contradictions between fields; `@strict` calls this after `__post_init__`."""
-        for name, choices in (("depth_path", DEPTH_PATHS), ("refiner", REFINERS)):
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(map(repr, choices))}")
+    def validate_architecture(self) -> None:
+        """Checks that fields do not contradict one another; `@strict` calls this after `__post_init__`.
+
+        Raises:
+            ValueError: naming both fields and their values.
+        """
         kinds = [kind for kind in REGION_TOKEN_KINDS if kind in self.region_tokens]
         if kinds != list(self.region_tokens):
             raise ValueError(f"region_tokens is {self.region_tokens}; expected some of {REGION_TOKEN_KINDS}, each once, in this order")
-        if "depth" in kinds and self.depth_path == "none":
-            raise ValueError("region_tokens has 'depth' but depth_path is 'none'; remove the token or choose 'separate' or 'shared'")
-        if self.geometry_loss_weight > 0 and not {"rgb", "depth"} & set(kinds):
-            raise ValueError("geometry_loss_weight is above 0 but no pooled region token ('rgb' or 'depth') is there to learn from it")
+        if self.predicts_geometry and not self.pooled_tokens:
+            raise ValueError("predicts_geometry is on but region_tokens has no pooled kind ('rgb' or 'depth') to predict it from")
         self._validate_placeholders(kinds)
         if self.patches_per_side % self.pixel_shuffle_factor:
             raise ValueError(
                 f"pixel_shuffle_factor {self.pixel_shuffle_factor} does not divide the {self.patches_per_side} patches of a side "
                 f"(image_size {self.vision_config.image_size}, patch_size {self.vision_config.patch_size})"
             )
-
         self._validate_names()
+        self._validate_estimates()
 
     def _validate_names(self) -> None:
         if self.region_fusion not in ("tokens", "name"):
             raise ValueError(f"region_fusion is {self.region_fusion!r}; expected 'tokens' or 'name'")
         if self.region_fusion == "name" and not self.region_name_token_ids:
             raise ValueError("region_fusion is 'name' but region_name_token_ids is empty; give the ids of '[Region 0]', '[Region 1]', ...")
-        if self.pair_geometry and not (self.region_fusion == "name" and "geo" in self.region_tokens):
-            raise ValueError("pair_geometry needs region_fusion 'name' and 'geo' among the region_tokens")
-        if self.distance_loss_weight > 0 and not self.pair_geometry:
-            raise ValueError("distance_loss_weight is above 0 but pair_geometry is off; distances are estimated from a pair's geometry")
-        if self.size_loss_weight > 0 and not (self.region_fusion == "name" and "geo" in self.region_tokens):
-            raise ValueError("size_loss_weight is above 0; that needs region_fusion 'name' and 'geo' among the region_tokens")
-        if self.size_loss_weight > 0 and len(self.size_word_ids) not in ((2, 3) if self.pair_geometry else (2,)):
-            raise ValueError(
-                f"size_loss_weight is above 0 but size_word_ids is {self.size_word_ids}; give the ids of ' width', ' height' and perhaps, "
-                "with pair_geometry, ' up'"
-            )
         outside = [i for i in self.region_name_token_ids if not 0 <= i < self.text_config.vocab_size]
         if outside:
             raise ValueError(f"region name ids {outside} lie outside the text vocabulary of {self.text_config.vocab_size} tokens")
+
+    def _validate_estimates(self) -> None:
+        named_geometry = self.region_fusion == "name" and "geo" in self.region_tokens
+        for name, is_on in (("pair_geometry", self.pair_geometry), ("estimates_sizes", self.estimates_sizes)):
+            if is_on and not named_geometry:
+                raise ValueError(f"{name} needs region_fusion 'name' and 'geo' among the region_tokens")
+        if self.estimates_distance and not self.pair_geometry:
+            raise ValueError("estimates_distance is on but pair_geometry is off; distances are estimated from a pair's geometry")
+        names = set(self.size_word_ids or {})
+        allowed = [set(REGION_SIZES), {*REGION_SIZES, *PAIR_SIZES}] if self.pair_geometry else [set(REGION_SIZES)]
+        if self.estimates_sizes and names not in allowed:
+            raise ValueError(
+                f"estimates_sizes is on but size_word_ids is {self.size_word_ids}; expected ids for {REGION_SIZES} and, optionally with "
+                f"pair_geometry, {PAIR_SIZES}"
+            )
 
     def _validate_placeholders(self, kinds: list[str]) -> None:
         missing = [kind for kind in kinds if kind not in (self.region_token_ids or {})]
@@ -237,7 +207,7 @@ class SmolRGPTConfig(PreTrainedConfig):
     @property
     def patches_per_side(self) -> int:
         """Patches of the vision tower along one side of the square image."""
-        return self.vision_config.image_size // self.vision_config.patch_size
+        return int(self.vision_config.image_size // self.vision_config.patch_size)
 
     @property
     def tokens_per_side(self) -> int:
@@ -251,19 +221,23 @@ class SmolRGPTConfig(PreTrainedConfig):
 
     @property
     def grid_size(self) -> int:
-        """G: side of the map that regions pool from, and so the natural size of `region_masks`."""
-        if self.refiner == "patches":
-            return self.patches_per_side
-        return self.tokens_per_side * (1 if self.refiner == "none" else 2**self.refiner_stages)
+        """G: side of the map that regions are pooled from, and so the natural size of `region_masks`."""
+        return self.tokens_per_side * 2**self.refiner_stages
 
     @property
-    def has_refiner(self) -> bool:
-        """Whether maps are upsampled before regions pool from them."""
-        return self.refiner in ("separate", "shared")
+    def num_size_estimates(self) -> int:
+        """Columns of the size estimates: 0, 2 or 3."""
+        return len(self.ordered_size_word_ids)
+
+    @property
+    def ordered_size_word_ids(self) -> list[int]:
+        """`size_word_ids` in the order of the estimates' columns; empty without `estimates_sizes`."""
+        ids = self.size_word_ids if self.estimates_sizes and self.size_word_ids else {}
+        return [ids[name] for name in (*REGION_SIZES, *PAIR_SIZES) if name in ids]
 
     @property
     def pooled_tokens(self) -> tuple[str, ...]:
-        """The region tokens that are pooled from a map."""
+        """Kinds of region token that are pooled from a map."""
         return tuple(kind for kind in self.region_tokens if kind != "geo")
 
     @property
@@ -273,4 +247,28 @@ class SmolRGPTConfig(PreTrainedConfig):
         return {"image": self.image_token_id, **{kind: known[kind] for kind in self.region_tokens}}
 
 
-__all__ = ["METRES_PER_UNIT", "REGION_GEOMETRY_FEATURES", "REGION_TOKEN_KINDS", "SmolRGPTConfig"]
+def convert_old_fields(fields: dict[str, Any]) -> dict[str, Any]:
+    """Fields of a ``config.json`` saved before loss weights moved to the training configuration -> today's fields.
+
+    A loss weight above 0 used to switch its module on. Raises ValueError for variants that only ablations used.
+    """
+    fields = dict(fields)
+    for old, new in (
+        ("geometry_loss_weight", "predicts_geometry"),
+        ("distance_loss_weight", "estimates_distance"),
+        ("size_loss_weight", "estimates_sizes"),
+    ):
+        if old in fields:
+            fields[new] = fields.pop(old) > 0
+    if isinstance(ids := fields.get("size_word_ids"), (list, tuple)):
+        fields["size_word_ids"] = dict(zip((*REGION_SIZES, *PAIR_SIZES), ids, strict=False))
+    depth_path, refiner = fields.pop("depth_path", "separate"), fields.pop("refiner", "separate")
+    if depth_path == "shared" or refiner in ("shared", "patches"):
+        raise ValueError(f"depth_path {depth_path!r} with refiner {refiner!r} is a variant of an ablation, which this class does not load")
+    if refiner == "none":
+        fields["refiner_stages"] = 0
+    fields.pop("train_logits", None)
+    return fields
+
+
+__all__ = ["PAIR_SIZES", "REGION_SIZES", "REGION_TOKEN_KINDS", "SmolRGPTConfig", "convert_old_fields"]

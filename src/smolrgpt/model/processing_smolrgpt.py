@@ -19,22 +19,23 @@ from transformers.feature_extraction_utils import BatchFeature
 from transformers.image_utils import load_image
 from transformers.processing_utils import ProcessorMixin
 
-from .configuration_smolrgpt import SmolRGPTConfig
-from .image_processing_smolrgpt import CameraTuple, MaskPatch, SmolRGPTImageProcessor, check_mask
+from .configuration_smolrgpt import PAIR_SIZES, REGION_SIZES, SmolRGPTConfig
+from .image_processing_smolrgpt import SmolRGPTImageProcessor
+from .region_geometry import CameraTuple
 
-#: How a question spells one region, and the image marker data sets put in front (dropped: the processor places the image tokens).
+#: Placeholder of a region in a question, and image markers of data sets (dropped: the processor places the image tokens).
 REGION_PLACEHOLDER = "<mask>"
 IMAGE_PLACEHOLDERS = ("<image>\n", "\n<image>", "<image>")
 
 IMAGE_TOKEN = "<|image|>"
-#: How answers name a question's regions, counted from 0.
+#: How answers name a question's regions; the index counts from 0.
 REGION_NAME = "[Region {}]"
 #: Regions with a name of one token, ``[Region 0]`` on: twice as many as any official question has.
 NUM_REGION_NAMES = 32
 REGION_TOKENS = {"rgb": "<mask_rgb>", "depth": "<mask_depth>", "geo": "<mask_geo>"}
 TURN_START, TURN_END = "<|im_start|>", "<|im_end|>"
 IGNORE_INDEX = -100
-#: Tokenised pieces of text kept in memory; training asks for the same few million times.
+#: Tokenised pieces of text kept in memory; training tokenises the same ones millions of times.
 MAX_CACHED_SEGMENTS = 65_536
 
 #: For display and tools. Tokenised input never goes through rendered text, so that text cannot become a placeholder.
@@ -47,51 +48,63 @@ CHAT_TEMPLATE = (
 
 
 def add_region_names(tokenizer: Any) -> list[int]:
-    """Make ``[Region 0]``, ``[Region 1]``, ... words of any tokenizer, where they are not yet; returns their ids."""
+    """Adds ``[Region 0]``, ``[Region 1]``, ... to a tokenizer where they are missing; returns their ids."""
     names = [REGION_NAME.format(i) for i in range(NUM_REGION_NAMES)]
     tokenizer.add_tokens([AddedToken(name, normalized=False) for name in names])
     return [int(i) for i in tokenizer.convert_tokens_to_ids(names)]
 
 
-#: Category of a question about a length -> what its answer names before the number, known by the first token: "[Region 0] height: 1.29",
-#: "[Region 0][Region 1] up: 0.45".
+#: Length -> the word that introduces it in an answer, after the name of its region or pair: "[Region 0] height: 1.29",
+#: "[Region 0][Region 1] up: 0.45". The model recognises a word by its first token. Names as in ``configuration_smolrgpt.REGION_SIZES``
+#: and ``PAIR_SIZES``.
 SIZE_WORDS = {"width": " width", "height": " height", "vertical": " up"}
 
 
 def extend_vocabulary(tokenizer: Any, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Make tokens of ``tokenizer`` of what a model with these `SmolRGPTConfig` fields reads: placeholders first, then region names.
+    """Adds to a tokenizer the tokens that a model with these `SmolRGPTConfig` fields reads: placeholders first, then region names.
 
-    Returns the fields with those that say which ids they are and how many there are in all.
+    Returns the fields, completed with the tokens' ids and the size of the vocabulary.
     """
     kinds = tuple(config.get("region_tokens", ("rgb", "depth")))
     tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE_TOKEN, *(REGION_TOKENS[kind] for kind in kinds)]})
-    names = {"region_name_token_ids": add_region_names(tokenizer)} if config.get("region_fusion") == "name" else {}
-    if config.get("size_loss_weight", 0) > 0:
-        words = [word for category, word in SIZE_WORDS.items() if category != "vertical" or config.get("pair_geometry")]
-        names["size_word_ids"] = [int(tokenizer(word, add_special_tokens=False).input_ids[0]) for word in words]
+    fields: dict[str, Any] = {}
+    if config.get("region_fusion") == "name":
+        fields["region_name_token_ids"] = add_region_names(tokenizer)
+    if config.get("estimates_sizes"):
+        sizes = (*REGION_SIZES, *(PAIR_SIZES if config.get("pair_geometry") else ()))
+        fields["size_word_ids"] = {size: int(tokenizer(SIZE_WORDS[size], add_special_tokens=False).input_ids[0]) for size in sizes}
     ids = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
     return {
         **config,
         "image_token_id": int(tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)),
         "region_token_ids": {kind: int(tokenizer.convert_tokens_to_ids(REGION_TOKENS[kind])) for kind in kinds},
         "text_config": {**config.get("text_config", {}), "vocab_size": len(tokenizer), **ids},
-        **names,
+        **fields,
         **ids,
     }
 
 
 class SmolRGPTProcessor(ProcessorMixin):
-    """Image processor and tokenizer in one; writes the prompt
+    r"""Image processor and tokenizer in one.
 
-        <|im_start|>user\\n <|image|> x P, question with each <mask> as [Region i] <mask_rgb> <mask_depth> <mask_geo> <|im_end|>\\n
-        <|im_start|>assistant\\n answer <|im_end|>\\n
+    The prompt is
 
-    region_tokens: which tokens stand for a region, in this order (of "rgb", "depth", "geo"; may be empty). region_labels: write
-    ``[Region i]``, the form answers use, before each region's tokens (i counts the question's regions from 0). num_image_tokens: P, 0 for a
-    blind model. region_fusion: "tokens", or "name" to write a region as ``[Region i]`` alone, the word that carries its features then.
-    answer_field: the model was taught to end what it says with ": ", the normalised answer and nothing else.
-    region_boxes: write each region's box in the question, after its name, as `box_text` does.
-    Raises ValueError when the tokenizer lacks a token that is needed.
+        <|im_start|>user\n <|image|> x P, question with each <mask> as [Region i] <mask_rgb> <mask_depth> <mask_geo> <|im_end|>\n
+        <|im_start|>assistant\n answer <|im_end|>\n
+
+    Args:
+        image_processor: a `SmolRGPTImageProcessor`.
+        tokenizer: a tokenizer with all special tokens.
+        region_tokens: kinds of token that represent a region, in this order (of "rgb", "depth", "geo"; may be empty).
+        region_labels: whether to write ``[Region i]``, the form answers use, before each region's tokens (i counts the question's regions
+            from 0).
+        num_image_tokens: P; 0 for a blind model.
+        region_fusion: "tokens", or "name" to write a region as ``[Region i]`` alone, the token that then carries its features.
+        answer_field: whether the model was trained to end its answers with ": " and the normalised answer alone.
+        chat_template: for display and tools.
+
+    Raises:
+        ValueError: for an unknown kind, or when the tokenizer lacks a token that is needed.
     """
 
     def __init__(
@@ -103,7 +116,6 @@ class SmolRGPTProcessor(ProcessorMixin):
         num_image_tokens: int = 64,
         region_fusion: str = "tokens",
         answer_field: bool = False,
-        region_boxes: bool = False,
         chat_template: str | None = None,
     ):
         super().__init__(image_processor, tokenizer, chat_template=chat_template or CHAT_TEMPLATE)
@@ -112,7 +124,7 @@ class SmolRGPTProcessor(ProcessorMixin):
             raise ValueError(f"region_tokens has {unknown}; expected names of {list(REGION_TOKENS)}")
         if region_fusion not in ("tokens", "name"):
             raise ValueError(f"region_fusion is {region_fusion!r}; expected 'tokens' or 'name'")
-        self.region_fusion, self.answer_field, self.region_boxes = region_fusion, answer_field, region_boxes
+        self.region_fusion, self.answer_field = region_fusion, answer_field
         self.region_tokens, self.region_labels, self.num_image_tokens = tuple(region_tokens), region_labels, num_image_tokens
         self.image_token = IMAGE_TOKEN
         self.image_token_id = self._token_id(IMAGE_TOKEN) if num_image_tokens else None
@@ -139,10 +151,18 @@ class SmolRGPTProcessor(ProcessorMixin):
 
     @classmethod
     def from_backbones(cls, vision: str, text: str, config: SmolRGPTConfig, **options: Any) -> SmolRGPTProcessor:
-        """The processor of a model made by `SmolRGPTForConditionalGeneration.from_backbones`: the language model's tokenizer with the
-        placeholders added, pictures normalised as the tower was trained with. vision, text: as given there; options: see `for_model`.
+        """The processor of a model made by `SmolRGPTForConditionalGeneration.from_backbones`.
 
-        Raises ValueError when the tower's folder does not say how it normalises.
+        Its tokenizer is the language model's with the placeholders added; images are normalised as for the tower's training.
+
+        Args:
+            vision: as given to the model.
+            text: as given to the model.
+            config: of the model.
+            options: see `for_model`.
+
+        Raises:
+            ValueError: when the tower's folder does not say how it normalises.
         """
         tokenizer = AutoTokenizer.from_pretrained(text, padding_side="left")
         extend_vocabulary(tokenizer, {"region_tokens": config.region_tokens, "region_fusion": config.region_fusion})
@@ -174,7 +194,7 @@ class SmolRGPTProcessor(ProcessorMixin):
     # ------------------------------------------------------------------------------------------------------------------- text
     @property
     def prompt_start(self) -> list[int]:
-        """The ids that every question about a picture begins with: the turn and the picture."""
+        """The ids that every question about an image begins with: the turn and the image tokens."""
         image = [] if self.image_token_id is None else [self.image_token_id] * self.num_image_tokens
         return [self._turn_start, *self._tokenize("user\n"), *image]
 
@@ -184,14 +204,20 @@ class SmolRGPTProcessor(ProcessorMixin):
         num_regions: int,
         answer: str | None = None,
         with_image: bool = True,
-        masks: Sequence[Any] = (),
     ) -> dict[str, list[int]]:
-        """One question (and answer) -> ``input_ids`` and ``labels`` of the same length.
+        r"""One question (and answer) -> ``input_ids`` and ``labels`` of the same length.
 
-        The prompt's labels are -100; with an answer its tokens and ``<|im_end|>\\n`` are both input and label. Special tokens written in
-        the question or the answer are plain text. masks: the regions, see ``check_mask``; looked at for ``region_boxes`` only.
-        Raises ValueError when the question's ``<mask>`` are not ``num_regions``, are more than the model has names for, or have no masks
-        where boxes are to be written.
+        The prompt's labels are -100; with an answer its tokens and ``<|im_end|>\n`` are both input and label. Special tokens written in
+        the question or the answer are plain text.
+
+        Args:
+            question: with one ``<mask>`` per region.
+            num_regions: regions of the question.
+            answer: for training.
+            with_image: whether the prompt has image tokens.
+
+        Raises:
+            ValueError: when the question's ``<mask>`` are not ``num_regions``, or are more than the model has names for.
         """
         pieces = self._without_image_marker(question).split(REGION_PLACEHOLDER)
         if len(pieces) - 1 != num_regions:
@@ -201,20 +227,17 @@ class SmolRGPTProcessor(ProcessorMixin):
             )
         if self.num_region_names is not None and num_regions > self.num_region_names:
             raise ValueError(f"the question has {num_regions} regions, this model has names for {self.num_region_names}; ask about fewer")
-        if self.region_boxes and len(masks) != num_regions:
-            raise ValueError(f"this processor writes boxes: {len(masks)} masks were given for {num_regions} regions; expected one each")
         ids = self.prompt_start if with_image else [self._turn_start, *self._tokenize("user\n")]
         named = self.region_fusion == "name"
         region_ids, text = [] if named else list(self.region_token_ids.values()), pieces[0]
         for index, piece in enumerate(pieces[1:]):
             text += REGION_NAME.format(index) if named or self.region_labels else ""
-            box = box_text(masks[index]) if self.region_boxes else ""
             if region_ids:
                 ids += self._tokenize(text)
                 ids += region_ids
-                text = box + piece
+                text = piece
             else:
-                text += box + piece
+                text += piece
         ids += self._tokenize(text)
         ids += [self._turn_end, *self._tokenize("\n"), self._turn_start, *self._tokenize("assistant\n")]
         if answer is None:
@@ -229,10 +252,10 @@ class SmolRGPTProcessor(ProcessorMixin):
         return question
 
     def _tokenize(self, text: str) -> list[int]:
-        """Plain text -> ids; special tokens in it are inert. Do not change the list: it is cached."""
+        """Plain text -> ids; special tokens in it are plain text, too. Do not change the list: it is cached."""
         ids = self._segments.get(text)
         if ids is None:
-            valid = text.encode("utf-8", "replace").decode("utf-8")  # half of a surrogate pair is no text, but JSON can hold one
+            valid = text.encode("utf-8", "replace").decode("utf-8")  # JSON can hold half a surrogate pair, which cannot be encoded
             ids = self.tokenizer(valid, add_special_tokens=False, split_special_tokens=True)["input_ids"] if text else []
             if len(self._segments) >= MAX_CACHED_SEGMENTS:
                 self._segments.clear()
@@ -257,13 +280,20 @@ class SmolRGPTProcessor(ProcessorMixin):
     ) -> BatchFeature:
         """Prepared images and encoded questions -> the batch.
 
-        images: from ``SmolRGPTImageProcessor.preprocess_image``; texts: from ``encode_text``; image_index: each question's image;
-        region_index: each question's regions, as rows of its own image's region table.
+        Args:
+            images: from ``SmolRGPTImageProcessor.preprocess_image``.
+            texts: from ``encode_text``.
+            image_index: each question's image.
+            region_index: each question's regions, as rows of its own image's region table.
+            return_tensors: "pt" or "np".
 
-        Keys: input_ids, attention_mask, labels (Q, T) int64, left padded (labels only when there is an answer); image_index (Q,) int64;
-        region_index (Q, R) int64 rows of all regions, -1 = padding; pixel_values, depth_values (I, 3, S, S), region_masks (N, G, G),
-        region_geometry (N, F) float32; region_image_index (N,) int64. Without images, or for a blind model, only the text keys.
-        Raises ValueError for an index outside its table.
+        Returns:
+            input_ids, attention_mask, labels (Q, T) int64, left padded (labels only when there is an answer); image_index (Q,) int64;
+            region_index (Q, R) int64 rows of all regions, -1 = padding; pixel_values, depth_values (I, 3, S, S), region_masks (N, G, G),
+            region_geometry (N, F) float32; region_image_index (N,) int64. Without images, or for a blind model, only the text keys.
+
+        Raises:
+            ValueError: for an index outside its table.
         """
         batch = self._pad_texts(texts)
         if images and not self.is_blind:
@@ -306,24 +336,32 @@ class SmolRGPTProcessor(ProcessorMixin):
         return_tensors: str = "pt",
         **kwargs: Any,
     ) -> BatchFeature:
-        """Pictures, depth, regions and questions -> the batch of ``collate``.
+        """Images, depth, regions and questions -> the batch of ``collate``.
 
-        images: a picture or a list of I. text: a question or a list of Q. depths: an array or I of them or None; depth_kinds: "metric" or
-        "relative", one for all or one each; cameras: (fx, fy, cx, cy, width, height), likewise. regions: a list of masks per image (for a
-        single picture: a list of masks). image_index (Q): the default is one question per image, or the single image for all.
-        region_index (Q lists): rows of the image's regions; the default is all of them in order. answers: for training.
+        Args:
+            images: an image or a list of I.
+            text: a question or a list of Q.
+            depths: an array, or I of them or None.
+            depth_kinds: "metric" or "relative", one for all or one each.
+            cameras: (fx, fy, cx, cy, width, height), one for all or one each.
+            regions: a list of masks per image (for a single image: a list of masks).
+            image_index: (Q); by default one question per image, or the single image for all.
+            region_index: (Q) lists of rows of the image's regions; by default all of them in order.
+            answers: for training.
+            return_tensors: "pt" or "np".
+            kwargs: ignored; the library passes its own options.
         """
         questions = _as_list(text)
         if not questions:
             raise ValueError("no text was given; expected a question or a list of questions")
         single = images is not None and not isinstance(images, (list, tuple))
-        pictures = [picture for item in _as_list(images) for picture in _as_list(item)]
-        count = len(pictures)
+        listed = [image for item in _as_list(images) for image in _as_list(item)]
+        count = len(listed)
         tables = _per_image("regions", [regions] if single and regions is not None else regions, count, [])
         prepared = [
-            self.image_processor.preprocess_image(picture, depth, kind, masks, camera)
-            for picture, depth, kind, masks, camera in zip(
-                pictures,
+            self.image_processor.preprocess_image(image, depth, kind, masks, camera)
+            for image, depth, kind, masks, camera in zip(
+                listed,
                 _per_image("depths", [depths] if isinstance(depths, np.ndarray) and depths.ndim == 2 else depths, count, None),
                 _per_image("depth_kinds", [depth_kinds] * count if isinstance(depth_kinds, str) else depth_kinds, count, None),
                 tables,
@@ -336,8 +374,8 @@ class SmolRGPTProcessor(ProcessorMixin):
             region_index = [list(range(len(tables[image]))) if 0 <= image < count else [] for image in image_index]
         replies = [None] * len(questions) if answers is None else _as_list(answers)
         texts = [
-            self.encode_text(question, len(rows), answer, bool(count), [tables[image][row] for row in rows] if self.region_boxes else ())
-            for question, image, rows, answer in zip(questions, image_index, region_index, replies, strict=True)
+            self.encode_text(question, len(rows), answer, bool(count))
+            for question, rows, answer in zip(questions, region_index, replies, strict=True)
         ]
         return self.collate(prepared, texts, image_index, region_index, return_tensors)
 
@@ -355,7 +393,7 @@ class SmolRGPTProcessor(ProcessorMixin):
         options.pop("return_tensors", None)
         answers = [answer for _, answer, _ in turns]
         batch = self(
-            images=[image for *_, pictures in turns for image in pictures] or None,
+            images=[image for *_, images in turns for image in images] or None,
             text=[question for question, *_ in turns],
             answers=answers if any(answer is not None for answer in answers) else None,
             **options,
@@ -364,16 +402,9 @@ class SmolRGPTProcessor(ProcessorMixin):
 
     @property
     def model_input_names(self) -> list[str]:
+        """Names of the batch's tensors, without labels."""
         indices = ["image_index", "region_index", "region_image_index"]
         return ["input_ids", "attention_mask", *self.image_processor.model_input_names, *indices]
-
-
-def box_text(mask: np.ndarray | MaskPatch) -> str:
-    """``" (x0,y0,x1,y1)"``, the box around a mask in whole percent of the picture's width and height; see ``check_mask``."""
-    patch = check_mask(mask)
-    rows, columns = patch.pixels.shape
-    edges = (patch.left / patch.width, patch.top / patch.height, (patch.left + columns) / patch.width, (patch.top + rows) / patch.height)
-    return f" ({','.join(str(round(100 * edge)) for edge in edges)})"
 
 
 def _stack_images(images: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -434,15 +465,15 @@ def _default_image_index(num_questions: int, num_images: int) -> list[int]:
 
 
 def _read_conversation(messages: Sequence[dict[str, Any]]) -> tuple[str, str | None, list[Image.Image]]:
-    """One conversation -> question, answer or None, pictures. Raises ValueError unless it is a user turn (and an assistant turn)."""
+    """One conversation -> question, answer or None, images. Raises ValueError unless it is a user turn (and an assistant turn)."""
     roles = [message["role"] for message in messages]
     if roles not in (["user"], ["user", "assistant"]):
         raise ValueError(f"the conversation has roles {roles}; expected one user turn, optionally followed by one assistant turn")
     parts = [[{"type": "text", "text": m["content"]}] if isinstance(m["content"], str) else m["content"] for m in messages]
     sources = [part.get("image", part.get("path", part.get("url"))) for part in parts[0] if part["type"] == "image"]
-    pictures = [load_image(source) for source in sources if source is not None]
+    images = [load_image(source) for source in sources if source is not None]
     question, *answer = ("".join(part["text"] for part in turn if part["type"] == "text") for turn in parts)
-    return question, answer[0] if answer else None, pictures
+    return question, answer[0] if answer else None, images
 
 
 __all__ = ["SmolRGPTProcessor"]

@@ -59,7 +59,7 @@ class Rank:
 
 
 @dataclass(frozen=True)
-class Reply:
+class ReplySchema:
     """What a language model is asked to report of an answer: one field of a JSON object, null where the answer does not say."""
 
     field: str
@@ -84,7 +84,7 @@ class Task:
     name: str
     title: str
     cues: tuple[Cue, ...] = ()
-    reply: Reply | None = None
+    reply: ReplySchema | None = None
     guess: NormalizedAnswer = ""
     names_region: bool = field(default=False, init=False)
     is_length: bool = field(default=False, init=False)

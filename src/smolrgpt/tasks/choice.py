@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from smolrgpt.tasks.base import Cue, NormalizedAnswer, Rank, Reply, Task
+from smolrgpt.tasks.base import Cue, NormalizedAnswer, Rank, ReplySchema, Task
 from smolrgpt.tasks.region_text import NUMBER_WORDS, REGION, find_regions, region_tag
 
 #: What sets the chosen region apart; the region named just before "is ... <one of these>" is the answer.
@@ -79,6 +79,6 @@ MCQ = ChoiceTask(
         Cue(Rank.SUPERLATIVE, r"(?:left|right|front|rear|back|top|bottom) ?most\b|(?:near|clos|furth|farth|short|small)est\b"),
         Cue(Rank.SUPERLATIVE, r"(?:most|least|fewest)\b|(?:far|very|outer|extreme) (?:left|right)\b|(?:left|right)(?: hand)? end\b"),
     ),
-    reply=Reply("region", int, "The number of the region that was chosen, as in [Region 3]."),
+    reply=ReplySchema("region", int, "The number of the region that was chosen, as in [Region 3]."),
     guess="0",
 )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from smolrgpt.tasks.base import Cue, NormalizedAnswer, Rank, Reply, Task
+from smolrgpt.tasks.base import Cue, NormalizedAnswer, Rank, ReplySchema, Task
 from smolrgpt.tasks.distance import parse_number
 from smolrgpt.tasks.region_text import NUMBER_WORDS, REGION
 
@@ -63,6 +63,6 @@ COUNT = CountTask(
     name="count",
     title="count",
     cues=(Cue(Rank.EXPLICIT + 2, rf"how many\b(?! {_LENGTH_UNIT})|(?:number|amount|quantity)\b(?! of {_LENGTH_UNIT})|(?:total|count)\b"),),
-    reply=Reply("count", int, "How many objects were counted."),
+    reply=ReplySchema("count", int, "How many objects were counted."),
     guess=1,
 )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from smolrgpt.tasks.base import Cue, NormalizedAnswer, Rank, Reply, Task, best_constant
+from smolrgpt.tasks.base import Cue, NormalizedAnswer, Rank, ReplySchema, Task, best_constant
 from smolrgpt.tasks.region_text import LENGTH_UNITS
 
 #: An official distance is right between these multiples of the truth, both ends included; a truth of 0 needs exactly 0.
@@ -107,5 +107,5 @@ DISTANCE = LengthTask(
         Cue(Rank.HINT, r"distan(?:ce|t)\b|how (?:far|close|near)\b|apart\b|gap\b|separat\w+|span\b|spac(?:e|ing)\b"),
         Cue(Rank.HINT, r"(?:centi|milli)?met(?:er|re)s\b|(?<!')m\b|feet\b|inches\b"),
     ),
-    reply=Reply("metres", float, "The distance in metres."),
+    reply=ReplySchema("metres", float, "The distance in metres."),
 )

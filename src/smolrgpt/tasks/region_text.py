@@ -14,14 +14,17 @@ from smolrgpt.schema import REGION_PLACEHOLDER, brief
 #: ``Sample.metadata`` key: the region index that the caller passed, of each mention in order; answers are given in these.
 REGION_NUMBERS = "region_numbers"
 
+#: How answers name region k.
+REGION_TAG = "[Region {}]"
 #: A region with brackets: "[Region 3]", "<region 3>", "Region [3]".
 MARKED_REGION = re.compile(r"\[\s*region\s*(\d{1,6})\s*\]|<\s*region\s*(\d{1,6})\s*>|\bregion\s*\[\s*(\d{1,6})\s*\]", re.IGNORECASE)
+#: A region as answers name it: "[Region 3]".
+TAG = re.compile(r"\[Region (\d+)\]", re.IGNORECASE)
 #: A region as free text has it: the spellings of ``MARKED_REGION``, and "region 3" without brackets.
 REGION = re.compile(r"[\[<]?\bregion\s*\[?\s*(\d{1,4})\s*[\]>]?", re.IGNORECASE)
 
 _MENTION = re.compile(r"<\s*region\s*(\d+)\s*>", re.IGNORECASE)
 _BROKEN_MENTION = re.compile(r"<\s*region\b[^<>]{0,20}>", re.IGNORECASE)
-_TAG = re.compile(r"\[Region (\d+)\]", re.IGNORECASE)
 
 #: Number words in the order of their values, 0 to 19.
 _ONES = (
@@ -60,7 +63,7 @@ def words_to_digits(text: str) -> str:
 # ---------------------------------------------------------------------------------------------------------------- regions in answers
 def region_tag(index: int) -> str:
     """Return how an answer names region ``index``: ``[Region 3]``."""
-    return f"[Region {index}]"
+    return REGION_TAG.format(index)
 
 
 def region_index(match: re.Match[str]) -> int:
@@ -102,7 +105,7 @@ def renumber(index: str, indices: Sequence[int]) -> str:
 
 def renumber_tags(text: str, indices: Sequence[int]) -> str:
     """Replace the k of every ``[Region k]``, a position of mention, by the caller's region index; see ``renumber``."""
-    return _TAG.sub(lambda match: f"[Region {renumber(match[1], indices)}]", text)
+    return TAG.sub(lambda match: f"[Region {renumber(match[1], indices)}]", text)
 
 
 # -------------------------------------------------------------------------------------------------------------- regions in questions

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from smolrgpt.tasks.base import Cue, NormalizedAnswer, Rank, Reply, Task
+from smolrgpt.tasks.base import Cue, NormalizedAnswer, Rank, ReplySchema, Task
 from smolrgpt.tasks.region_text import find_regions
 
 OPPOSITE = {"left": "right", "right": "left"}
@@ -74,6 +74,6 @@ LEFT_RIGHT = SideTask(
         Cue(Rank.HINT, r"lateral(?:ly)?\b|sideways\b"),
         Cue(Rank.WEAK, r"(?:left|right)\b"),
     ),
-    reply=Reply("side", Literal["left", "right"], "On which side the first region is."),
+    reply=ReplySchema("side", Literal["left", "right"], "On which side the first region is."),
     guess="left",
 )

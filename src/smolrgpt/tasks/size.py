@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from smolrgpt.tasks.base import Cue, Rank, Reply
+from smolrgpt.tasks.base import Cue, Rank, ReplySchema
 from smolrgpt.tasks.distance import LengthTask
 
 WIDTH = LengthTask(
@@ -13,7 +13,7 @@ WIDTH = LengthTask(
         Cue(Rank.DIMENSION, r"(?:how|met(?:er|re)s) (?:wide|broad|long)\b|(?:wid|bread)th\b"),
         Cue(Rank.DIMENSION, r"(?:side|left) (?:side )?to (?:its )?(?:side|right)\b"),
     ),
-    reply=Reply("metres", float, "The width in metres."),
+    reply=ReplySchema("metres", float, "The width in metres."),
     length_word=" width",
 )
 HEIGHT = LengthTask(
@@ -24,7 +24,7 @@ HEIGHT = LengthTask(
         Cue(Rank.DIMENSION, r"(?:how|met(?:er|re)s) (?:tall|high)\b|height\b|vertical size\b"),
         Cue(Rank.DIMENSION, r"to (?:its |the )?(?:top|upper end)\b"),
     ),
-    reply=Reply("metres", float, "The height in metres."),
+    reply=ReplySchema("metres", float, "The height in metres."),
     length_word=" height",
 )
 VERTICAL = LengthTask(
@@ -35,6 +35,6 @@ VERTICAL = LengthTask(
         Cue(Rank.EXPLICIT + 5, r"(?:height|elevation) difference\b|differ(?:s|ence)? (?:\w+ ){0,2}in (?:height|elevation)\b"),
         Cue(Rank.EXPLICIT + 5, r"(?:how many |in )?(?:centi|milli)?met(?:er|re)s (?:higher|lower|further (?:up|down))\b"),
     ),
-    reply=Reply("metres", float, "The vertical distance in metres."),
+    reply=ReplySchema("metres", float, "The vertical distance in metres."),
     length_word=" up",
 )

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from smolrgpt.data.io import atomic_path
 from smolrgpt.data.sources.warehouse import read_warehouse
 from smolrgpt.data.worlds import write_dataset
@@ -27,8 +29,13 @@ from smolrgpt.evaluation.report.markdown import table
 from smolrgpt.evaluation.score import CATEGORIES
 from smolrgpt.evaluation.summary import summarise
 from smolrgpt.inference.predictor import Predictor, bundled_checkpoint
+from smolrgpt.model import SmolRGPTProcessor
+from smolrgpt.model.processing_smolrgpt import REGION_PLACEHOLDER
+from smolrgpt.precision import best_dtype
+from smolrgpt.schema import Sample
 from smolrgpt.train.config import ModelSpec, Run, Stage, SyntheticData, override
 from smolrgpt.train.recipes import ALL, LANGUAGE, VISION, nano
+from smolrgpt.train.trainer import model_class
 from smolrgpt.train.trainer import run as train_run
 
 logger = logging.getLogger(__name__)
@@ -43,15 +50,27 @@ Variant = Sequence[str] | Callable[[Run], Run]
 
 @dataclass(frozen=True)
 class Ablation:
-    """question: what it answers; base: settings all variants share; variants: name -> what sets it apart."""
+    """An ablation.
+
+    Attributes:
+        question: what it answers.
+        variants: name -> what sets the variant apart.
+        base: settings that all variants share.
+        boxed: variants whose questions contain the regions' boxes (``write_boxes``).
+    """
 
     question: str
     variants: Mapping[str, Variant]
     base: Sequence[str] = ()
+    boxed: frozenset[str] = frozenset()
 
 
 #: Nothing on pairs of regions: only so can regions also be tokens, or boxes in the text.
-_NO_PAIRS = ("model.config.pair_geometry=false", "model.config.distance_loss_weight=0.0", "model.config.size_loss_weight=0.0")
+_NO_PAIRS = ("model.config.pair_geometry=false", "model.config.estimates_distance=false", "model.config.estimates_sizes=false")
+
+
+def _class(name: str) -> str:
+    return f"model.model_class=smolrgpt.train.ablation_models:{name}"
 
 
 def _tokens(*kinds: str) -> str:
@@ -91,31 +110,31 @@ def _resolution(image_size: int, pixel_shuffle_factor: int) -> Callable[[Run], R
 _NO_FEATURES = (
     _tokens(),
     'model.config.region_fusion="tokens"',
-    "model.config.size_loss_weight=0.0",
-    "model.config.geometry_loss_weight=0.0",
+    "model.config.estimates_sizes=false",
+    "model.config.predicts_geometry=false",
     "model.processor.region_labels=true",
 )
 #: Every token of a region stands by itself behind its name.
-_AS_TOKENS = ('model.config.region_fusion="tokens"', "model.config.size_loss_weight=0.0", "model.processor.region_labels=true")
+_AS_TOKENS = ('model.config.region_fusion="tokens"', "model.config.estimates_sizes=false", "model.processor.region_labels=true")
 
 
 ABLATIONS: dict[str, Ablation] = {
     "depth": Ablation(
         "What does depth add, where, and does it need connectors and refiners of its own (the paper's mechanism 1)?",
         {
-            "no depth anywhere": ['data.depth="none"', _tokens("rgb", "geo"), 'model.config.depth_path="none"'],
-            "in the geometry only": [_tokens("rgb", "geo"), 'model.config.depth_path="none"'],
-            "as a token too, connector and refiner shared": ['model.config.depth_path="shared"', 'model.config.refiner="shared"'],
-            "own connector, refiner shared": ['model.config.refiner="shared"'],
-            "connector shared, own refiner": ['model.config.depth_path="shared"'],
+            "no depth anywhere": ['data.depth="none"', _tokens("rgb", "geo")],
+            "in the geometry only": [_tokens("rgb", "geo")],
+            "as a token too, connector and refiner shared": [_class("SharedDepth")],
+            "own connector, refiner shared": [_class("SharedRefiner")],
+            "connector shared, own refiner": [_class("SharedConnector")],
             "own connector and refiner (published)": [],
         },
     ),
     "refiner": Ablation(
         "What do refiners add to pooling from the connector's grid, and how should masks be reduced to it?",
         {
-            "tower's grid, area masks": ['model.config.refiner="patches"', 'model.processor.mask_resize="area"'],
-            "no refiner, area masks": ['model.config.refiner="none"', 'model.processor.mask_resize="area"'],
+            "tower's grid, area masks": [_class("PatchPooling"), "model.config.refiner_stages=0", 'model.processor.mask_resize="area"'],
+            "no refiner, area masks": ["model.config.refiner_stages=0", 'model.processor.mask_resize="area"'],
             "refiners, bilinear masks (published)": ['model.processor.mask_resize="bilinear"'],
             "refiners, area masks": ['model.processor.mask_resize="area"'],
         },
@@ -124,10 +143,10 @@ ABLATIONS: dict[str, Ablation] = {
         "How should the model be told of a region: pooled features, its geometry, or both; of pairs, too?",
         {
             "rgb and depth (published)": [_tokens("rgb", "depth"), *_NO_PAIRS],
-            "geometry alone": [_tokens("geo"), "model.config.geometry_loss_weight=0.0", *_NO_PAIRS],
+            "geometry alone": [_tokens("geo"), "model.config.predicts_geometry=false", *_NO_PAIRS],
             "rgb and geometry": [_tokens("rgb", "geo"), *_NO_PAIRS],
             "rgb, depth and geometry": _NO_PAIRS,
-            "the same, and pairs": ["model.config.distance_loss_weight=0.0"],
+            "the same, and pairs": ["model.config.estimates_distance=false"],
             "the same, and the distance head (bundled)": [],
         },
     ),
@@ -135,13 +154,14 @@ ABLATIONS: dict[str, Ablation] = {
         "Must regions reach the model as features (the paper's mechanism 3), or does it do to write their boxes in the question?",
         {
             "names alone": _NO_FEATURES,
-            "boxes in the question": [*_NO_FEATURES, "model.processor.region_boxes=true"],
+            "boxes in the question": _NO_FEATURES,
             "region tokens (published)": _AS_TOKENS,
-            "region tokens and boxes": [*_AS_TOKENS, "model.processor.region_boxes=true"],
+            "region tokens and boxes": _AS_TOKENS,
             "names that carry features": [],
-            "names that carry features, and boxes": ["model.processor.region_boxes=true"],
+            "names that carry features, and boxes": [],
         },
         _NO_PAIRS,
+        frozenset({"boxes in the question", "region tokens and boxes", "names that carry features, and boxes"}),
     ),
     "resolution": Ablation(
         "What do the picture's side and the patches merged into one token cost and give? The tower is frozen and learned at 256 pixels.",
@@ -197,6 +217,24 @@ def variant_run(ablation: Ablation, name: str, out: Path, steps: int, seed: int)
     return change(run) if callable(change) else override(run, list(change))
 
 
+def write_boxes(samples: Sequence[Sample]) -> Sequence[Sample]:
+    """The samples with the box of each region in the question, after its ``<mask>``, in whole percent: " (x0,y0,x1,y1)"."""
+    return [dataclasses.replace(sample, question=_with_boxes(sample)) for sample in samples]
+
+
+def _with_boxes(sample: Sample) -> str:
+    first, *pieces = sample.question.split(REGION_PLACEHOLDER)
+    boxes = (_box_text(region.to_patch()) for region in sample.regions)
+    return first + "".join(f"{REGION_PLACEHOLDER}{box}{piece}" for box, piece in zip(boxes, pieces, strict=True))
+
+
+def _box_text(mask: tuple[np.ndarray, int, int, int, int]) -> str:
+    pixels, top, left, height, width = mask
+    rows, columns = pixels.shape
+    edges = (left / width, top / height, (left + columns) / width, (top + rows) / height)
+    return f" ({','.join(str(round(100 * edge)) for edge in edges)})"
+
+
 # ------------------------------------------------------------------------------------------------------------------------- running
 def ablate(name: str, out: Path, *, steps: int, seeds: int, only: Sequence[str] = (), num_questions: int = 480) -> dict[str, Any]:
     """Train and score what is not yet in ``out``, then write results.json, report.md and report.png there; returns the result.
@@ -238,13 +276,16 @@ def _one(ablation: Ablation, variant: str, out: Path, steps: int, seed: int, num
     folder = out / "models" / f"{_slug(variant)}-{seed}"
     run = variant_run(ablation, variant, folder, steps, seed)
     started = time.perf_counter()
-    final = train_run(run)
+    transform = write_boxes if variant in ablation.boxed else None
+    final = train_run(run, transform=transform)
     minutes = (time.perf_counter() - started) / 60
     assert isinstance(run.data, SyntheticData)
     each = -(-num_questions // TEST_SCENES)
     write_dataset(run.data.root, f"test-{each}", TEST_SCENES, TEST_SEED, questions_per_scene=each)
-    samples = read_warehouse(run.data.root, f"test-{each}", depth=run.data.depth)
-    predictor = Predictor.from_pretrained(final)
+    samples: Sequence[Sample] = read_warehouse(run.data.root, f"test-{each}", depth=run.data.depth)
+    samples = samples if transform is None else transform(samples)
+    model = model_class(run.model).from_pretrained(final, dtype=best_dtype("cpu"), attn_implementation="eager")
+    predictor = Predictor(model.eval(), SmolRGPTProcessor.from_pretrained(final))
     result = summarise(samples, predict(predictor, samples, progress=False))
     shutil.rmtree(folder)
     kept = ("S1", "accuracy", "by_region_size", "by_num_regions", "num_questions")

@@ -72,6 +72,21 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class LossWeights:
+    """Weights of the auxiliary losses, relative to the answers' loss; a loss whose module the model lacks does not exist.
+
+    Attributes:
+        geometry: smooth L1 of the geometry that heads predict from pooled vectors (``predicts_geometry``).
+        distance: smooth L1 of the logarithm of estimated distances (``estimates_distance``).
+        size: smooth L1 of the logarithm of estimated sizes (``estimates_sizes``).
+    """
+
+    geometry: float = 0.5
+    distance: float = 1.0
+    size: float = 1.0
+
+
+@dataclass(frozen=True)
 class SyntheticData:
     """A training set drawn by the project's own generator; made once under ``root`` and reused while these values stay the same.
 
@@ -130,6 +145,7 @@ class ModelSpec:
     keep: str | None = None
     vocab_size: int = 1024  # of the tokenizer trained on the data, when nothing pretrained brings one
     lora: dict[str, Any] | None = None
+    model_class: str = "smolrgpt.model:SmolRGPTForConditionalGeneration"  # ablations name a subclass of it
 
 
 @dataclass(frozen=True)
@@ -142,6 +158,7 @@ class Run:
     data: SyntheticData | FolderData
     stages: tuple[Stage, ...]
     seed: int = 0
+    loss_weights: LossWeights = LossWeights()
     validation_questions: int = 400
     cache_gb: float = 10.0  # of prepared images kept in memory; never more than 40 % of what the machine has
     feature_cache: Path | None = (

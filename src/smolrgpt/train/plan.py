@@ -26,6 +26,7 @@ from transformers import AutoConfig
 from transformers.initialization import no_init_weights
 
 from smolrgpt.model import REGION_GEOMETRY_FEATURES, SmolRGPTConfig, SmolRGPTForConditionalGeneration
+from smolrgpt.model.configuration_smolrgpt import PAIR_SIZES, REGION_SIZES
 from smolrgpt.model.processing_smolrgpt import NUM_REGION_NAMES
 from smolrgpt.train.config import ModelSpec, Run, Stage, SyntheticData
 from smolrgpt.train.feature_cache import feature_bytes
@@ -161,8 +162,9 @@ def model_config(spec: ModelSpec) -> SmolRGPTConfig:
         text = {**text, **arguments.get("text_config", {})}
         first = text["vocab_size"]
         size = first + 1 + len(kinds) + (NUM_REGION_NAMES if named else 0)
-    if arguments.get("size_loss_weight", 0) > 0:
-        arguments["size_word_ids"] = [0, 1, 2] if arguments.get("pair_geometry") else [0, 1]
+    if arguments.get("estimates_sizes"):
+        sizes = (*REGION_SIZES, *(PAIR_SIZES if arguments.get("pair_geometry") else ()))
+        arguments["size_word_ids"] = {size: i for i, size in enumerate(sizes)}
     if named:
         arguments["region_name_token_ids"] = list(range(size - NUM_REGION_NAMES, size))
     arguments["text_config"] = {**text, "vocab_size": size, "pad_token_id": 2, "bos_token_id": 1, "eos_token_id": 2}

@@ -23,9 +23,9 @@ _DESIGN: dict[str, Any] = {
     "region_fusion": "name",  # loss on surveys of 3 to 10 regions after 300 steps: 0.89 -> 0.73
     "pair_geometry": True,  # loss on relations after 400 steps: 0.44 -> 0.32
     "region_norm": True,
-    "geometry_loss_weight": 0.5,
-    "size_loss_weight": 1.0,  # heights right within 25 %: 51 -> 96 %
-    "distance_loss_weight": 1.0,  # right after 400 steps, standing where it is read instead of with the name: 72.5 -> 89.5 %
+    "predicts_geometry": True,
+    "estimates_sizes": True,  # heights right within 25 %: 51 -> 96 %
+    "estimates_distance": True,  # right after 400 steps, standing where it is read instead of with the name: 72.5 -> 89.5 %
 }
 #: The bundled model: everything small, nothing pretrained. Widths that one CPU core trains in about two hours.
 _NANO_CONFIG: dict[str, Any] = {
@@ -134,9 +134,9 @@ def nano_published(**options: Any) -> Run:
         "region_fusion": "tokens",
         "pair_geometry": False,
         "region_norm": False,
-        "geometry_loss_weight": 0.0,
-        "distance_loss_weight": 0.0,
-        "size_loss_weight": 0.0,
+        "predicts_geometry": False,
+        "estimates_distance": False,
+        "estimates_sizes": False,
     }
     return _nano_variant("nano-published", config, {"mask_resize": "bilinear", "depth_encoding": "minmax"}, **options)
 
@@ -147,9 +147,9 @@ def nano_blind(**options: Any) -> Run:
         "region_tokens": [],
         "region_fusion": "tokens",
         "pair_geometry": False,
-        "geometry_loss_weight": 0.0,
-        "distance_loss_weight": 0.0,
-        "size_loss_weight": 0.0,
+        "predicts_geometry": False,
+        "estimates_distance": False,
+        "estimates_sizes": False,
     }
     return _nano_variant("nano-blind", config, {"num_image_tokens": 0}, **options)
 

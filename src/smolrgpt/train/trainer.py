@@ -6,12 +6,13 @@ import importlib.util
 import json
 import logging
 import os
+import pkgutil
 import random
 import re
 import shutil
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from itertools import chain, islice, takewhile
@@ -39,15 +40,16 @@ from smolrgpt.data.sources.warehouse import read_warehouse
 from smolrgpt.evaluation.predict import predict
 from smolrgpt.evaluation.score import score
 from smolrgpt.inference.predictor import Predictor, bundled_checkpoints
-from smolrgpt.model import SmolRGPTConfig, SmolRGPTForConditionalGeneration, SmolRGPTProcessor
+from smolrgpt.model import SmolRGPTForConditionalGeneration, SmolRGPTProcessor
 from smolrgpt.model.processing_smolrgpt import extend_vocabulary
 from smolrgpt.precision import best_dtype
 from smolrgpt.schema import DataError, Sample
 from smolrgpt.train.allocator import keep_freed_memory, memory_gb
 from smolrgpt.train.answers import restyle
-from smolrgpt.train.config import FolderData, ModelSpec, Run, Stage, SyntheticData
+from smolrgpt.train.config import FolderData, LossWeights, ModelSpec, Run, Stage, SyntheticData
 from smolrgpt.train.feature_cache import FeatureCache
 from smolrgpt.train.lora import add_adapters, merge
+from smolrgpt.train.losses import total_loss
 from smolrgpt.train.optim import apply_rates, build_optimizer
 from smolrgpt.train.signatures import SignatureWatch
 from smolrgpt.train.tokenizer import train_tokenizer
@@ -72,11 +74,12 @@ SKIPS = "skips"
 _PATIENCE = timedelta(hours=6)
 
 
-def run(config: Run, resume: bool = True) -> Path:
+def run(config: Run, resume: bool = True, transform: Callable[[Sequence[Sample]], Sequence[Sample]] | None = None) -> Path:
     """Train every stage in order and return the folder of the finished model (``config.out/final``).
 
     With ``resume`` a finished stage is skipped and an interrupted one goes on from its last checkpoint, same order, rates and seeds.
     Under ``torchrun`` or ``accelerate launch`` the processes share every step, and the first one writes.
+    ``transform`` changes the samples of every source, for experiments.
     Raises ValueError when ``config.out`` holds a run of another configuration.
     """
     state = PartialState(cpu=not torch.accelerator.is_available(), timeout=_PATIENCE)
@@ -86,6 +89,8 @@ def run(config: Run, resume: bool = True) -> Path:
     if not torch.accelerator.is_available():
         keep_freed_memory()
     sources = load_sources(config)
+    if transform is not None:
+        sources = {name: transform(samples) for name, samples in sources.items()}
     set_seed(config.seed)
     folders = [config.out / f"{index + 1}-{stage.name}" for index, stage in enumerate(config.stages)]
     finished = sum(1 for _ in takewhile(lambda folder: (folder / "final" / "config.json").exists(), folders))
@@ -100,9 +105,7 @@ def run(config: Run, resume: bool = True) -> Path:
     skips = SkipLog()
     for stage, folder in list(zip(config.stages, folders, strict=True))[finished:]:
         _train_stage(config, stage, folder, model, processor, sources, collator, skips)
-        model = SmolRGPTForConditionalGeneration.from_pretrained(
-            folder / "final", dtype=torch.float32, attn_implementation=_attention(config)
-        )
+        model = model_class(config.model).from_pretrained(folder / "final", dtype=torch.float32, attn_implementation=_attention(config))
     if skips.total:
         logger.warning("skipped while training: %s", skips.summary())
     final = config.out / "final"
@@ -223,6 +226,12 @@ def _attention(config: Run) -> str:
     return config.attention or ("sdpa" if torch.accelerator.is_available() else "eager")
 
 
+def model_class(spec: ModelSpec) -> type[SmolRGPTForConditionalGeneration]:
+    """The class that a specification names."""
+    found: type[SmolRGPTForConditionalGeneration] = pkgutil.resolve_name(spec.model_class)
+    return found
+
+
 def build_model(
     spec: ModelSpec, attention: str | None, samples: Iterable[Sample]
 ) -> tuple[SmolRGPTForConditionalGeneration, SmolRGPTProcessor]:
@@ -230,16 +239,16 @@ def build_model(
     if spec.path is not None and spec.keep is not None:
         return _partly_new(spec.path, spec.keep, spec, attention)
     if spec.path is not None:
-        model = SmolRGPTForConditionalGeneration.from_pretrained(spec.path, dtype=torch.float32, attn_implementation=attention)
+        model = model_class(spec).from_pretrained(spec.path, dtype=torch.float32, attn_implementation=attention)
         return model, SmolRGPTProcessor.from_pretrained(spec.path)
     if spec.backbones is not None:
         bundled = bundled_checkpoints()
         vision, text = (str(bundled.get(name, name)) for name in spec.backbones)
-        model = SmolRGPTForConditionalGeneration.from_backbones(vision, text, attn_implementation=attention, **spec.config)
+        model = model_class(spec).from_backbones(vision, text, attn_implementation=attention, **spec.config)
         return model, SmolRGPTProcessor.from_backbones(vision, text, model.config, **spec.processor)
     tokenizer = train_tokenizer((text for s in samples for text in (s.question, s.answer or "")), spec.vocab_size)
-    config = SmolRGPTConfig(**extend_vocabulary(tokenizer, spec.config))
-    model = SmolRGPTForConditionalGeneration._from_config(config, dtype=torch.float32, attn_implementation=attention)
+    config = model_class(spec).config_class(**extend_vocabulary(tokenizer, spec.config))
+    model = model_class(spec)._from_config(config, dtype=torch.float32, attn_implementation=attention)
     return model, SmolRGPTProcessor.for_model(config, tokenizer, **spec.processor)
 
 
@@ -248,8 +257,8 @@ def _partly_new(
 ) -> tuple[SmolRGPTForConditionalGeneration, SmolRGPTProcessor]:
     """Raises ValueError naming a kept parameter for which the changed configuration has no place."""
     saved = SmolRGPTForConditionalGeneration.from_pretrained(path, dtype=torch.float32)
-    config = SmolRGPTConfig.from_dict({**saved.config.to_dict(), **spec.config})
-    model = SmolRGPTForConditionalGeneration._from_config(config, dtype=torch.float32, attn_implementation=attention)
+    config = model_class(spec).config_class.from_dict({**saved.config.to_dict(), **spec.config})
+    model = model_class(spec)._from_config(config, dtype=torch.float32, attn_implementation=attention)
     target = model.state_dict()
     kept = {name: value for name, value in saved.state_dict().items() if re.search(keep, name)}
     misfits = [name for name, value in kept.items() if name not in target or target[name].shape != value.shape]
@@ -303,6 +312,7 @@ def _train_stage(
         processor=processor,
         validation=sources["validation"],
         curve=curve,
+        loss_weights=config.loss_weights,
         features=features,
     )
     if features is not None and trainer.is_fsdp_enabled:
@@ -493,10 +503,12 @@ class StageTrainer(Trainer):
         processor: SmolRGPTProcessor,
         validation: Sequence[Sample],
         curve: Curve,
+        loss_weights: LossWeights,
         features: FeatureCache | None = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs, eval_dataset=[])
+        self._loss_weights = loss_weights
         self.skips, self._features = SkipLog(), features
         self._stage, self._processor, self._validation, self._curve = stage, processor, validation, curve
         self.add_callback(_Clock(curve))
@@ -531,6 +543,16 @@ class StageTrainer(Trainer):
             with self._autocast():
                 batches = [self._features(batch) for batch in batches]
         return batches, num_items
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """The library's, of a model whose loss is the sum of its answers' loss and the weighted auxiliary losses."""
+
+        def forward(**inputs: Any) -> Any:
+            outputs = model(**inputs)
+            outputs["loss"] = total_loss(outputs, inputs["labels"], self._loss_weights, inputs.get("num_items_in_batch"))
+            return outputs
+
+        return super().compute_loss(forward, inputs, *args, **kwargs)  # type: ignore[arg-type]
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.args.bf16)

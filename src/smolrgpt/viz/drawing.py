@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from smolrgpt.schema import REGION_PLACEHOLDER, DepthMap, Region
+from smolrgpt.schema import DepthMap, Region
+from smolrgpt.tasks.region_text import REGION_TAG, write_mentions
 
 #: Difference of hue (0 to 1) between consecutive regions: the golden angle, with which any run of hues is well separated.
 _HUE_STEP = 0.381966
@@ -205,18 +206,9 @@ def _caption_texts(answer: str | Sequence[Mapping[str, Any]], size: int) -> list
     for number, row in enumerate(answer, 1):
         verdict, colour = ("", _INK) if row.get("right") is None else ("correct: ", _RIGHT) if row["right"] else ("wrong: ", _WRONG)
         truth = f"   (truth: {row['truth']})" if row.get("truth") is not None else ""
-        question = number_regions(row["question"], row.get("regions"))
+        question = write_mentions(row["question"], row.get("regions"), REGION_TAG)
         texts += [(f"{number}. {question}", _INK, 0), (f"{verdict}{row['answer']}{truth}", colour, 2 * size)]
     return texts
-
-
-def number_regions(question: str, labels: Sequence[str | int] | None = None) -> str:
-    """Return the question with each ``<mask>`` as "[Region i]", the label that is drawn in the image."""
-    first, *rest = question.replace("<image>", "").strip().split(REGION_PLACEHOLDER)
-    names = list(labels if labels is not None else range(len(rest)))
-    if len(names) != len(rest):
-        raise ValueError(f"{len(names)} labels for {len(rest)} {REGION_PLACEHOLDER} in {question!r}; expected one label each")
-    return first + "".join(f"[Region {name}]{text}" for name, text in zip(names, rest, strict=True))
 
 
 def _wrap(text: str, font: _Font, width: float) -> list[str]:

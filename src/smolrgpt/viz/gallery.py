@@ -17,7 +17,8 @@ from PIL import Image
 from smolrgpt.data.io import atomic_path
 from smolrgpt.data.loading import SkipLog, load_image, load_sample_depth
 from smolrgpt.schema import DataError, Region, Sample, TarMember
-from smolrgpt.viz.drawing import draw_regions, ink_on, number_regions, region_colour
+from smolrgpt.tasks.region_text import REGION_TAG, write_mentions
+from smolrgpt.viz.drawing import draw_regions, ink_on, region_colour
 
 #: Images are shrunk to this long side before regions are drawn, so that outlines stay visible.
 PAGE_IMAGE_SIDE = 800
@@ -153,7 +154,9 @@ def _captioned(card: Card) -> Image.Image:
         canvas.paste(panel, (index * card.image.width, 0))
     short = "" if sample.normalized_answer is None else f"   [{sample.normalized_answer}]"
     answer = f"{sample.answer or 'no answer'}{short}"
-    return draw_regions(canvas, [], answer=f"{sample.category or 'no category'}, {sample.id}\n{number_regions(sample.question)}\n{answer}")
+    return draw_regions(
+        canvas, [], answer=f"{sample.category or 'no category'}, {sample.id}\n{write_mentions(sample.question, form=REGION_TAG)}\n{answer}"
+    )
 
 
 # -------------------------------------------------------------------------------------------------------------------------- page
@@ -204,7 +207,7 @@ def _article(card: Card) -> str:
     about = f"<b>{html.escape(sample.category or 'no category')}</b> {name} <code>{html.escape(sample.id)}</code>"
     return (
         f'<article><div class="images">{images}</div><div class="text"><p class="about">{about}</p>'
-        f"<p>{html_with_region_chips(number_regions(sample.question))}</p>{answer}</div></article>"
+        f"<p>{html_with_region_chips(write_mentions(sample.question, form=REGION_TAG))}</p>{answer}</div></article>"
     )
 
 

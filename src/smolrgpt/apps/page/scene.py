@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from smolrgpt.apps.tour import number_regions
 from smolrgpt.data.geometry import same_aspect
 from smolrgpt.data.loading import load_image, load_sample_depth
 from smolrgpt.inference.predictor import Answer
 from smolrgpt.schema import Camera, DataError, DepthKind, DepthMap, Region, Sample
 from smolrgpt.schema.image_file import read_image, to_rgb
+from smolrgpt.tasks.region_text import write_mentions
 
 #: Scenes of the synthetic warehouse that the page draws; nothing from this seed on was ever trained on.
 HELD_OUT_SEED = 20_000_000
@@ -104,7 +104,7 @@ def scene_of(samples: Sequence[Sample], name: str) -> Scene:
         first.camera,
         regions=table[:MAX_REGIONS],
         examples=[
-            number_regions(sample, table).replace("<image>", "").strip()
+            write_mentions(sample.question, [table.index(region) for region in sample.regions])
             for sample in samples[:24]
             if set(sample.regions) <= set(table[:MAX_REGIONS])
         ],

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import html
 import io
-import re
 from typing import Any
 
 import numpy as np
@@ -16,14 +15,13 @@ from smolrgpt.data.geometry import backproject
 from smolrgpt.inference.predictor import Answer
 from smolrgpt.model.floor import Floor, find_floor, floor_rectangle
 from smolrgpt.schema import Region
-from smolrgpt.tasks.extract import SIZES
+from smolrgpt.tasks import task_named
+from smolrgpt.tasks.region_text import TAG, find_regions
 from smolrgpt.viz.drawing import depth_image, ink_on, mask_anchor, mask_border, region_colour, scaled_mask
 from smolrgpt.viz.gallery import html_with_region_chips
 
 SHOWN_SIDE = 1280  #: longest side of a picture sent to the browser
 CLOUD_POINTS = 12_000
-_NAMED = re.compile(r"\[Region (\d+)\]")
-_METRES = ("distance", *SIZES)
 
 
 # --------------------------------------------------------------------------------------------------------------------- pictures
@@ -78,17 +76,12 @@ def _mark(region: Region, number: int, size: tuple[int, int]) -> dict[str, Any]:
 # ----------------------------------------------------------------------------------------------------------------------- answer
 def named(text: str) -> list[int]:
     """Numbers of the regions a text names."""
-    return sorted({int(number) for number in _NAMED.findall(text)})
+    return sorted(set(find_regions(text, TAG)))
 
 
 def short(answer: Answer) -> str:
     """The normalised answer as a person says it, in HTML."""
-    value = answer.normalized_answer
-    if value is None:
-        return "no short answer"
-    if answer.category == "mcq":
-        return html_with_region_chips(f"[Region {value}]")
-    return html.escape(f"{value} m" if answer.category in _METRES else str(value))
+    return html_with_region_chips(task_named(answer.category).show(answer.normalized_answer))
 
 
 def growing(question: str, text: str) -> str:

@@ -29,6 +29,7 @@ from smolrgpt.data.sources.folders import ImageSet, Pictures
 from smolrgpt.data.sources.rows import Missing, field, frame, iter_samples, optional, scalar
 from smolrgpt.schema import DataError, Region, Sample
 from smolrgpt.schema.image_file import read_image, to_rgb
+from smolrgpt.tasks.side import LEFT_RIGHT
 
 #: Of the picture's width; centroids nearer than that have no side a person would agree on.
 _MIN_SIDE_GAP = 0.02
@@ -215,5 +216,5 @@ def _pairs(path: Path, table: dict[str, _Image], pictures: ImageSet, skips: Skip
             side = "left" if columns[first] < columns[second] else "right"
             sample = _sample(image, (first, second), "Is <mask> to the left or to the right of <mask>?", pictures)
             sample.answer, sample.normalized_answer = f"[Region 0] is to the {side} of [Region 1].", side
-            sample.category = "left_right"
+            sample.category = LEFT_RIGHT.name
             yield sample

@@ -7,12 +7,12 @@ import re
 from typing import Any
 
 from smolrgpt.schema import REGION_PLACEHOLDER, DataError, Region
+from smolrgpt.tasks.region_text import MARKED_REGION, region_tag, replace_regions
 
 _IMAGE_TOKEN = re.compile(r"\A\s*<image>\s*|\s*<image>\s*\Z")
 #: How data sets write the one place of a region's features: for colour, then for depth. Spaces between the two belong to the spelling.
 _REGION_PAIR = re.compile(r"<mask>\s*<depth>|<mask_rgb>\s*<mask_depth>")
 _HALF_PAIR = re.compile(r"<depth>|<mask_rgb>|<mask_depth>")
-_REGION_NAME = re.compile(r"\bRegion \[(\d+)\]")
 
 
 def first_question(conversations: Any) -> tuple[str, str | None]:
@@ -70,4 +70,4 @@ def with_region_names(text: str) -> str:
     The processor and the warehouse write ``[Region 0]``, and where a model's regions are fused with their names that is the very token that
     carries the features. Two spellings of one thing would split what is learned about it between the curriculum's stages.
     """
-    return _REGION_NAME.sub(r"[Region \1]", text)
+    return replace_regions(text, region_tag, MARKED_REGION)

@@ -24,8 +24,8 @@ from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.sources.folders import ImageSet
 from smolrgpt.data.sources.rows import Missing, field, frame, iter_samples, split_files
 from smolrgpt.schema import REGION_PLACEHOLDER, DataError, Region, Sample
+from smolrgpt.tasks.region_text import MARKED_REGION, find_regions, region_tag, replace_regions
 
-_MENTION = re.compile(r"<region\s*(\d+)>|\[region\s*(\d+)\]|\bregion\s*\[(\d+)\]", re.IGNORECASE)
 _UPLOAD_NUMBER = re.compile(r"\A[0-9a-f]{8}-")
 _ELLIPSE_POINTS = 64  # a polygon of so many corners misses less than 0.2 % of the ellipse's area
 
@@ -197,7 +197,7 @@ def _texts(results: list[dict[str, Any]], name: str) -> list[str]:
 
 def _mentions(question: str, answer: str | None, num_regions: int) -> tuple[str, str | None, list[int]]:
     """(question with ``<mask>``, answer with the question's own numbers, region number of each ``<mask>``). Raises DataError."""
-    numbers = [_number(found) for found in _MENTION.finditer(question)]
+    numbers = find_regions(question, MARKED_REGION)
     if not numbers:
         numbers = list(range(num_regions)) if REGION_PLACEHOLDER in question else []
         return question, _renumbered(answer, numbers), numbers
@@ -205,20 +205,16 @@ def _mentions(question: str, answer: str | None, num_regions: int) -> tuple[str,
         raise DataError(f"the question mixes <region k> and <mask>; use one of the two: {question[:80]!r}")
     if max(numbers) >= num_regions:
         raise DataError(f"the question mentions region {max(numbers)}; the task has {num_regions}, numbered from 0")
-    return _MENTION.sub(REGION_PLACEHOLDER, question), _renumbered(answer, numbers), numbers
+    return MARKED_REGION.sub(REGION_PLACEHOLDER, question), _renumbered(answer, numbers), numbers
 
 
 def _renumbered(answer: str | None, numbers: list[int]) -> str | None:
-    def place(found: re.Match[str]) -> str:
-        if _number(found) not in numbers:
-            raise DataError(f"the answer names region {_number(found)}, which the question does not mention: {answer!r}")
-        return f"[Region {numbers.index(_number(found))}]"
+    def place(index: int) -> str:
+        if index not in numbers:
+            raise DataError(f"the answer names region {index}, which the question does not mention: {answer!r}")
+        return region_tag(numbers.index(index))
 
-    return None if answer is None else _MENTION.sub(place, answer)
-
-
-def _number(found: re.Match[str]) -> int:
-    return int(next(group for group in found.groups() if group is not None))
+    return None if answer is None else replace_regions(answer, place, MARKED_REGION)
 
 
 def _picture(source: str, pictures: ImageSet) -> str:

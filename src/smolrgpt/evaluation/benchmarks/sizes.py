@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from smolrgpt.evaluation.benchmarks import spatial_bench
-from smolrgpt.evaluation.score import parse_answer
 from smolrgpt.schema import DataError, Sample
+from smolrgpt.tasks.distance import DISTANCE
+from smolrgpt.tasks.size import HEIGHT, VERTICAL, WIDTH
 
 #: Category of the extra questions of a synthetic set -> the benchmark's.
-CATEGORIES = {"width": "width_data", "height": "height_data", "vertical": "vertical_distance_data"}
+CATEGORIES = {WIDTH.name: "width_data", HEIGHT.name: "height_data", VERTICAL.name: "vertical_distance_data"}
 
 
 def is_size(sample: Sample) -> bool:
@@ -32,5 +33,5 @@ def summarise(samples: Sequence[Sample], predictions: Sequence[Mapping[str, Any]
 
 
 def _in_metres(row: Mapping[str, Any]) -> dict[str, Any]:
-    metres = parse_answer("distance", row.get("normalized_answer"))
+    metres = DISTANCE.parse_or_none(row.get("normalized_answer"))
     return {**row, "answer": None if metres is None else f"{metres} meters"}

@@ -12,22 +12,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from smolrgpt.tasks.extract import REGION
+from smolrgpt.tasks.region_text import LENGTH_UNITS, replace_regions, words_to_digits
 
 T = TypeVar("T")
 
-#: Metres of a unit and the spellings it has in answers. "in" alone is mostly a preposition: it needs an end or a dimension behind it.
-UNITS: tuple[tuple[float, str], ...] = (
-    (0.001, r"mm|milli(?:meter|metre)s?"),
-    (0.01, r"cms?|centi(?:meter|metre)s?"),
-    (1000.0, r"km|kilo(?:meter|metre)s?"),
-    (1.0, r"m|(?:meter|metre)s?|mtrs?"),
-    (0.0254, r"inch(?:es)?|ins?\b\.?(?=\s*(?:[.,;)]|$|tall|wide|high|long|apart|away))|\"|''"),
-    (0.3048, r"ft|foot|feet|'(?!s)"),
-    (0.9144, r"yds?|yards?"),
-)
 #: Unit -> the smaller one that may follow it and count on: 5 feet 3 inches, 1 m 20 cm.
-_SUBUNIT = {0.3048: 0.0254, 1.0: 0.01, 0.9144: 0.3048}
+_SUBUNIT = {LENGTH_UNITS[unit][0]: LENGTH_UNITS[part][0] for unit, part in (("ft", "in"), ("m", "cm"), ("yd", "ft"))}
 
 #: What a statement says when it compares in a category's direction. Adjectives only compared: "a tall vase" says nothing of its neighbour.
 RELATIONS: dict[str, str] = {
@@ -47,11 +37,7 @@ RELATIONS: dict[str, str] = {
 OPPOSITES = {"above": "below", "left": "right", "big": "small", "tall": "short", "wide": "thin", "behind": "front"}
 OPPOSITES |= {second: first for first, second in OPPOSITES.items()}
 
-_ONES = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
-_WORDS = {word: number for number, word in enumerate(_ONES.split())} | {word: 10 * n for n, word in enumerate(_TENS.split(), 2)}
-_NUMBER_WORD = re.compile(rf"\b(?:({'|'.join(_TENS.split())})[- ])?({'|'.join(_WORDS)})\b")
-_UNIT = "|".join(f"(?P<u{index}>{spellings})" for index, (_, spellings) in enumerate(UNITS))
+_UNIT = "|".join(f"(?P<{unit}>{spellings})" for unit, (_, spellings) in LENGTH_UNITS.items())
 _NUMBER = r"(?:\d{1,3}(?:,\d{3})+|\d{1,9})(?:\.\d{1,9})?|\.\d{1,9}"
 _TO = r"\s*(?:-|~|to|or)\s*"
 _LENGTH = re.compile(
@@ -110,12 +96,12 @@ def parse_choice(answer: str, asked: str) -> int | None:
 def _plain(answer: str) -> str:
     """Lower case without mark-up, typographic signs as ASCII, regions as ``<n>``."""
     text = answer.lower().translate(str.maketrans("’‘′“”″–—−≈\u00a0", "'''\"\"\"---~ ", "*`#"))
-    return REGION.sub(lambda found: f"<{int(found.group(1))}>", text)
+    return replace_regions(text, "<{}>".format)
 
 
 def _digits(text: str) -> str:
     """Number words as digits: "twenty-five" 25, "half a meter" 0.5 meter, "one and a half" 1.5, "a foot" 1 foot."""
-    text = _NUMBER_WORD.sub(lambda found: str(_WORDS.get(found.group(1), 0) + _WORDS[found.group(2)]), text)
+    text = words_to_digits(text)
     text = re.sub(r"\b(\d+) and a half\b", r"\1.5", text)
     text = re.sub(r"\ban? (\w+) and a half\b", r"1.5 \1", text)
     text = re.sub(r"\bhalf (?:of )?(?:an? )?(?=[mfiyc])", "0.5 ", text)
@@ -201,7 +187,7 @@ def _range(first: _Quantity, second: _Quantity, gap: str) -> _Quantity | None:
 
 
 def _quantity(match: re.Match[str], text: str) -> _Quantity:
-    metres = next(factor for index, (factor, _) in enumerate(UNITS) if match[f"u{index}"] is not None)
+    metres = next(factor for unit, (factor, _) in LENGTH_UNITS.items() if match[unit] is not None)
     low, start = _value(match["low"]), match.start()
     high = low if match["high"] is None else _value(match["high"])
     if match["and"] and not re.search(r"between\s*$", text[:start]):  # "pillar 2 and 3 meters"

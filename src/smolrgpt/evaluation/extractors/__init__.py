@@ -12,7 +12,8 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from smolrgpt.tasks.extract import Answer, extract
+from smolrgpt.tasks import NormalizedAnswer as Answer
+from smolrgpt.tasks import Task, read_answer, task_named
 
 Row = Mapping[str, Any]
 
@@ -34,13 +35,19 @@ def by_itself(rows: Sequence[Row]) -> list[Answer]:
 
 def by_rules(rows: Sequence[Row]) -> list[Answer]:
     """``extract`` on every text; the question tells the category where the row does not."""
-    return [extract(text_of(row, "question"), text_of(row, "answer"), text_of(row, "category") or None) for row in rows]
+    return [read_answer(text_of(row, "question"), text_of(row, "answer"), task_of(row)) for row in rows]
 
 
 def text_of(row: Row, name: str) -> str:
     """A text of the row; "" where there is none. Half a surrogate pair, which JSON can hold and tokenizers refuse, becomes "?"."""
     value = row.get(name)
     return value.encode("utf-8", errors="replace").decode("utf-8") if isinstance(value, str) else ""
+
+
+def task_of(row: Row) -> Task | None:
+    """Return the kind of question that the row's category names, None where it gives none."""
+    name = text_of(row, "category")
+    return task_named(name) if name else None
 
 
 def _short_answer(value: Any) -> Answer:

@@ -24,7 +24,13 @@ import torch
 from tqdm import tqdm
 
 from smolrgpt.evaluation.extractors import Row, text_of
-from smolrgpt.tasks.extract import REGION, Answer, extract
+from smolrgpt.tasks import NormalizedAnswer as Answer
+from smolrgpt.tasks import task_named
+from smolrgpt.tasks.choice import MCQ
+from smolrgpt.tasks.count import COUNT
+from smolrgpt.tasks.distance import DISTANCE
+from smolrgpt.tasks.region_text import find_regions, region_tag, replace_regions
+from smolrgpt.tasks.side import LEFT_RIGHT, OPPOSITE, is_mirrored
 
 logger = logging.getLogger(__name__)
 
@@ -33,15 +39,14 @@ HEADS = ("question", "answer")
 UNREADABLE = "unreadable"
 #: Longer texts are cut to their end, where the conclusion is, before they are tokenized.
 MAX_CHARS = 20_000
-OPPOSITE = {"left": "right", "right": "left"}
 #: What the released program answers where its routers disagree or the answer is empty.
-PUBLISHED_GUESSES: dict[str, Answer] = {"left_right": "left", "count": 1, "mcq": "1", "distance": 1}
+PUBLISHED_GUESSES: dict[str, Answer] = {LEFT_RIGHT.name: "left", COUNT.name: 1, MCQ.name: "1", DISTANCE.name: 1}
 
 
 def by_mention(text: str) -> tuple[str, list[int]]:
     """The text with its regions renamed ``[Region 0]``, ``[Region 1]``, ... in order of first mention, and their numbers in that order."""
-    numbers = list(dict.fromkeys(int(number) for number in REGION.findall(text)))
-    return REGION.sub(lambda found: f"[Region {numbers.index(int(found[1]))}]", text), numbers
+    numbers = list(dict.fromkeys(find_regions(text)))
+    return replace_regions(text, lambda index: region_tag(numbers.index(index))), numbers
 
 
 def answer_text(answer: str) -> tuple[str, list[int]]:
@@ -49,21 +54,17 @@ def answer_text(answer: str) -> tuple[str, list[int]]:
     return by_mention(answer[-MAX_CHARS:].strip())
 
 
-def is_mirrored(numbers: Sequence[int]) -> bool:
-    """Whether a sentence tells the side of the second region of the question relative to the first, not the other way round."""
-    return len(numbers) == 2 and numbers[0] > numbers[1]
-
-
 def value_of(label: str, question: str, answer: str, numbers: Sequence[int]) -> Answer:
     """The normalised answer a label of the answer router stands for; numbers: the regions mentioned, in order. None where there is none."""
     category, _, value = label.partition(" ")
-    if category == "left_right":
+    task = task_named(category)
+    if task is LEFT_RIGHT:
         return OPPOSITE[value] if is_mirrored(numbers) else value
-    if category == "count":
+    if task is COUNT:
         return int(value)
-    if category == "mcq":
+    if task.names_region:
         return str(numbers[int(value)]) if int(value) < len(numbers) else None
-    return extract(question, answer, category)
+    return task.read(question, answer)
 
 
 class Router:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, create_model
 
 from smolrgpt.data.loading import SkipLog
 from smolrgpt.evaluation.endpoint import Endpoint, Reply
-from smolrgpt.evaluation.extractors import text_of
-from smolrgpt.tasks.extract import Answer, infer_category
+from smolrgpt.evaluation.extractors import task_of, text_of
+from smolrgpt.tasks import NormalizedAnswer as Answer
+from smolrgpt.tasks import Task, recognise
 
 logger = logging.getLogger(__name__)
 
@@ -26,31 +28,14 @@ class _Shape(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
-class Side(_Shape):
-    """On which side the first region is."""
-
-    side: Literal["left", "right"] | None
-
-
-class Count(_Shape):
-    """How many objects were counted."""
-
-    count: int | None
-
-
-class Choice(_Shape):
-    """The number of the region that was chosen, as in [Region 3]."""
-
-    region: int | None
-
-
-class Distance(_Shape):
-    """The distance in metres."""
-
-    metres: float | None
-
-
-SHAPES: dict[str, type[_Shape]] = {"left_right": Side, "count": Count, "mcq": Choice, "distance": Distance}
+@functools.cache
+def reply_model(task: Task) -> type[_Shape] | None:
+    """Return the form in which a language model reports an answer of this kind; None where the kind has no short answer."""
+    schema = task.reply
+    if schema is None:
+        return None
+    fields: dict[str, Any] = {schema.field: (schema.type | None, ...)}
+    return create_model(task.name, __base__=_Shape, __doc__=schema.description, **fields)
 
 
 class LLMExtractor:
@@ -61,11 +46,12 @@ class LLMExtractor:
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> list[Answer]:
         """Rows {question, answer, category} -> short answers; None for a category without one and for an unusable reply."""
-        shapes = [SHAPES.get(text_of(row, "category") or infer_category(text_of(row, "question"))) for row in rows]
+        tasks = [task_of(row) or recognise(text_of(row, "question")) for row in rows]
+        shapes = [reply_model(task) for task in tasks]
         asked = [(shape, (INSTRUCTIONS, _text(row))) for row, shape in zip(rows, shapes, strict=True) if shape is not None]
         replies = iter(self.endpoint.ask_all([prompt for _, prompt in asked], [shape for shape, _ in asked]))
         skips = SkipLog()
-        answers = [None if shape is None else _value(next(replies), row, skips) for row, shape in zip(rows, shapes, strict=True)]
+        answers = [None if task.reply is None else _value(next(replies), row, task, skips) for row, task in zip(rows, tasks, strict=True)]
         if skips.total:
             logger.warning("the language model read nothing from %s", skips.summary())
         return answers
@@ -75,9 +61,9 @@ def _text(row: Mapping[str, Any]) -> str:
     return f"<question>\n{text_of(row, 'question')}\n</question>\n<answer>\n{text_of(row, 'answer')}\n</answer>"
 
 
-def _value(reply: Reply[_Shape], row: Mapping[str, Any], skips: SkipLog) -> Answer:
+def _value(reply: Reply[_Shape], row: Mapping[str, Any], task: Task, skips: SkipLog) -> Answer:
     if reply.value is None:
         skips.add(reply.reason.partition(":")[0], f"{row.get('id')}: {reply.reason}")
         return None
     (value,) = reply.value.model_dump().values()
-    return str(value) if isinstance(reply.value, Choice) and value is not None else value
+    return str(value) if task.names_region and value is not None else value

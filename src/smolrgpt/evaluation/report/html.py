@@ -10,9 +10,11 @@ from typing import Any
 from smolrgpt.data.loading import SkipLog
 from smolrgpt.evaluation.benchmarks import spatial_bench
 from smolrgpt.evaluation.report.markdown import PUBLISHED, PUBLISHED_NOTE
-from smolrgpt.evaluation.score import CATEGORIES, DISTANCE_FACTORS
+from smolrgpt.evaluation.score import CATEGORIES
 from smolrgpt.evaluation.summary import Scored, score_samples, worst
 from smolrgpt.schema import Sample
+from smolrgpt.tasks.distance import DISTANCE
+from smolrgpt.tasks.region_text import REGION_TAG, write_mentions
 
 #: Pictures of the worst answers are shrunk to this long side.
 PICTURE_SIDE = 480
@@ -278,8 +280,8 @@ class _Plot:
 
 
 def _distances(scored: Sequence[Scored]) -> str:
-    found = [one for one in scored if one.sample.category == "distance" and one.value is not None]
-    return _scatter([(one.truth, one.value, one.right, one.sample.id) for one in found], DISTANCE_FACTORS)
+    found = [one for one in scored if one.sample.category == DISTANCE.name and one.value is not None]
+    return _scatter([(one.truth, one.value, one.right, one.sample.id) for one in found], DISTANCE.tolerance)
 
 
 def _scatter(found: Sequence[tuple[float, float, bool, str]], factors: tuple[float, float]) -> str:
@@ -329,7 +331,6 @@ def _calibration(calibration: Mapping[str, Any] | None) -> str:
 # -------------------------------------------------------------------------------------------------------------------------- worst
 def _worst(scored: Sequence[Scored]) -> str:
     """Cards with the picture, the regions drawn; a picture that cannot be read is left out, the answer is not."""
-    from smolrgpt.viz.drawing import number_regions
     from smolrgpt.viz.gallery import draw_cards, html_with_region_chips, image_element
 
     cards = []
@@ -341,7 +342,7 @@ def _worst(scored: Sequence[Scored]) -> str:
         sure = "" if one.confidence is None else f", confidence {one.confidence:.2f}"
         cards.append(
             f"<article><div class=images>{picture}</div><div class=text><p class=about><b>{escape(str(one.sample.category))}</b> "
-            f"<code>{escape(one.sample.id)}</code></p><p>{html_with_region_chips(number_regions(one.sample.question))}</p>"
+            f"<code>{escape(one.sample.id)}</code></p><p>{html_with_region_chips(write_mentions(one.sample.question, form=REGION_TAG))}</p>"
             f"<p>answer <span class='short wrong'>{escape(str(one.value))}</span> truth "
             f"<span class='short answer'>{escape(str(one.sample.normalized_answer))}</span>{sure}</p>"
             f"<p class=said>{html_with_region_chips(one.text)}</p></div></article>"

@@ -1,4 +1,7 @@
-"""Ask the bundled model about a picture, its depth and two boxes; write the picture with the answers. python examples/ask_a_picture.py"""
+"""Ask the bundled model about an image, its depth and two regions, and write the image with the answers.
+
+Run: python examples/ask_about_an_image.py
+"""
 
 from pathlib import Path
 
@@ -7,7 +10,7 @@ from smolrgpt.apps.page.scene import draw_scene  # a synthetic warehouse, in pla
 from smolrgpt.viz.drawing import draw_regions
 
 scene = draw_scene(seed=7)
-regions = scene.regions[:2]  # boxes (x0, y0, x1, y1), masks (H, W), mask pictures or run lengths do as well
+regions = scene.regions[:2]  # boxes (x0, y0, x1, y1), masks (H, W), mask images and run lengths are accepted as well
 
 predictor = Predictor.from_pretrained("nano")
 print(predictor)
@@ -16,9 +19,9 @@ questions = [
     "Is <region 0> to the left or to the right of <region 1>?",
     "How tall is <region 1>?",
 ]
-answers = predictor.ask_many(scene.image, questions, scene.depth, regions, scene.camera)  # the picture is encoded once
+answers = predictor.ask_many(scene.image, questions, scene.depth, regions, scene.camera)  # the image is encoded once
 for question, answer in zip(questions, answers, strict=True):
-    print(f"{question}  {answer.normalized_answer}  ({100 * answer.confidence:.0f} % sure)")
+    print(f"{question}  {answer.normalized_answer}  (confidence {answer.confidence:.2f})")
 
 out = Path("out/example.png")
 out.parent.mkdir(exist_ok=True)

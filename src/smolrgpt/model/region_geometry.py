@@ -1,0 +1,241 @@
+"""Geometry of one region: what its mask, depth and camera say about its place and size. numpy only.
+
+The model reads the features listed in ``FEATURES``, in this order and in these units; each declares which measurements it needs.
+
+Legend: F geometry features, H W size of a mask, h w size of a depth map, N points.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from .floor import MAX_POINTS, Floor, find_floor, floor_rectangle, quantiles
+
+#: (fx, fy, cx, cy, width, height): a pinhole camera in pixels of an image of (height, width).
+CameraTuple = tuple[float, float, float, float, int, int]
+#: Metres per unit of a metric feature: scenes of tens of metres stay near [-1, 1]. Chosen; saved models depend on it.
+METRES_PER_UNIT = 10.0
+#: Metric depth is compressed as log(1 + z) / log(1 + FAR_M): 1 at 50 m, the far end of the largest warehouse halls. Chosen.
+FAR_M = 50.0
+#: Depth is background when it lies outside the quartiles by more than this many interquartile ranges and this share of the median. Chosen
+#: on synthetic masks that overlap their borders (test_background_at_the_border_does_not_move_the_middle).
+FENCE_QUARTILES, FENCE_SHARE = 2.0, 0.1
+#: Most pixels sampled per region for depth statistics; with more, quantiles do not change in the third digit.
+MAX_REGION_PIXELS = 8192
+
+#: Flag features (0 or 1): which measurements an image has.
+FLAGS: tuple[str, ...] = ("has_depth", "is_metric", "has_camera", "has_floor")
+_DEPTH = ("has_depth",)
+_METRIC = ("has_depth", "is_metric", "has_camera")
+_FLOOR = (*_METRIC, "has_floor")
+
+
+class Feature(NamedTuple):
+    """One column of ``region_geometry``.
+
+    Attributes:
+        name: name of the column; metric ones end in "_m".
+        needs: flags that must all be 1 for the value to be known; where one is 0, the value is 0 and means nothing.
+    """
+
+    name: str
+    needs: tuple[str, ...] = ()
+
+
+#: The columns of ``region_geometry`` (N, F), in order; ``measure_region`` documents units and ranges.
+FEATURES: tuple[Feature, ...] = (
+    *(Feature(name) for name in ("box_cx", "box_cy", "box_w", "box_h", "centroid_x", "centroid_y", "sqrt_area")),
+    *(Feature(name, _DEPTH) for name in ("depth_q05", "depth_q25", "depth_q50", "depth_q75", "depth_q95", "depth_spread")),
+    *(Feature(name, _METRIC) for name in ("x_m", "y_m", "z_m", "extent_x_m", "extent_y_m", "extent_z_m", "range_m")),
+    *(Feature(name, _FLOOR) for name in ("floor_low_m", "floor_high_m", "floor_long_m", "floor_short_m")),
+    *(Feature(name) for name in FLAGS),
+)
+#: Names of ``FEATURES``, in order.
+REGION_GEOMETRY_FEATURES: tuple[str, ...] = tuple(feature.name for feature in FEATURES)
+
+Array = npt.NDArray[Any]
+
+
+# ----------------------------------------------------------------------------------------------------------------------- masks
+class MaskPatch(NamedTuple):
+    """A mask cropped to the rows and columns it occupies, so that later steps do not scan a whole image of zeros.
+
+    Attributes:
+        pixels: bool (h, w); empty for an empty mask.
+        top: row of ``pixels[0, 0]`` in the whole mask.
+        left: column of ``pixels[0, 0]`` in the whole mask.
+        height: H of the whole mask.
+        width: W of the whole mask.
+    """
+
+    pixels: Array
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+def check_mask(mask: Any) -> MaskPatch:
+    """Checks a mask and crops it.
+
+    Args:
+        mask: bool or integer (H, W), set where not 0; or the five fields of a ``MaskPatch``.
+
+    Raises:
+        ValueError: for another type or shape.
+    """
+    if isinstance(mask, tuple) and len(mask) == len(MaskPatch._fields):
+        return MaskPatch(*mask)
+    mask = np.asarray(mask)
+    if mask.ndim != 2 or mask.size == 0 or not (mask.dtype == np.bool_ or np.issubdtype(mask.dtype, np.integer)):
+        raise ValueError(f"a region mask is {mask.dtype} {mask.shape}; expected bool (height, width)")
+    return _crop(mask if mask.dtype == np.bool_ else mask != 0)
+
+
+def _crop(mask: Array) -> MaskPatch:
+    rows = np.flatnonzero(mask.any(axis=1))
+    band = mask[rows[0] : rows[-1] + 1] if rows.size else mask[:0]
+    columns = np.flatnonzero(band.any(axis=0))
+    if not columns.size:
+        return MaskPatch(mask[:0, :0], 0, 0, *mask.shape)
+    return MaskPatch(band[:, columns[0] : columns[-1] + 1], int(rows[0]), int(columns[0]), *mask.shape)
+
+
+# -------------------------------------------------------------------------------------------------------------------- geometry
+def log_depth(depth_m: Array) -> Array:
+    """Metres -> [0, 1], logarithmic; 1 from ``FAR_M`` on."""
+    return np.clip(np.log1p(depth_m) / math.log1p(FAR_M), 0.0, 1.0)
+
+
+def find_image_floor(depth: Array | None, kind: str | None, camera: CameraTuple | None) -> Floor | None:
+    """The floor of an image; None without metric depth or camera, or where no floor is visible. Arguments: see ``measure_region``."""
+    if depth is None or kind != "metric" or camera is None:
+        return None
+    step = max(1, math.isqrt(depth.size // MAX_POINTS))
+    rows, columns = np.nonzero(~np.isnan(depth[::step, ::step]))
+    rows, columns = rows * step, columns * step
+    return find_floor(_back_project(depth.shape, rows, columns, depth[rows, columns], camera))
+
+
+def measure_region(
+    mask: Array | MaskPatch,
+    depth: Array | None = None,
+    kind: str | None = None,
+    camera: CameraTuple | None = None,
+    floor: Floor | None = None,
+) -> Array:
+    """Measures one region: float32 (F,), in the order of ``FEATURES``.
+
+    * box (centre, size), centroid, square root of the area: fractions of the image mapped from [0, 1] to [-1, 1]
+    * depth quantiles: relative [0, 1] or log(1 + m) / log(51), mapped to [-1, 1]; spread q95 - q05: relative, or metres / 10
+    * x right, y down, z forward of the middle of the visible surface's box, the box's sides (q99.5 - q0.5) and distance: metres / 10
+    * floor_low, floor_high: least and greatest height above the floor; floor_long, floor_short: sides of the smallest rectangle around it
+      on the floor (both q99.5 and q0.5): metres / 10
+    * has_depth, is_metric, has_camera, has_floor: 1 where the features that need them are known; unknown features are 0
+
+    The middle of the box is used, not the mean of the points: nearer parts have more pixels, and occluders remove some. Points far outside
+    the quartiles of the region's depth are left out, because mask borders include background.
+
+    Args:
+        mask: see ``check_mask``. An empty mask gives zeros.
+        depth: float32 (h, w) of the same image at any size, NaN where not measured.
+        kind: "metric" (metres) or "relative" ([0, 1]); needed with ``depth``.
+        camera: intrinsics, for any size of the same image.
+        floor: see ``find_image_floor``.
+    """
+    values = dict.fromkeys(REGION_GEOMETRY_FEATURES, 0.0)
+    patch = check_mask(mask)
+    if patch.pixels.size:
+        rows, columns = _sample_pixels(patch)
+        values |= _outline_features(patch, rows, columns)
+        if depth is not None:
+            values |= _depth_features((patch.height, patch.width), rows, columns, depth, kind, camera, floor)
+    return np.array([values[name] for name in REGION_GEOMETRY_FEATURES], dtype=np.float32)
+
+
+def _sample_pixels(mask: MaskPatch) -> tuple[Array, Array]:
+    """Rows and columns, of the whole mask, of the set pixels on a regular grid over the patch, at most ``MAX_REGION_PIXELS``."""
+    step = max(1, math.ceil(math.sqrt(mask.pixels.size / MAX_REGION_PIXELS)))
+    while True:
+        start = step // 2
+        rows, columns = np.nonzero(mask.pixels[start::step, start::step])
+        if rows.size or step == 1:
+            return rows * step + (mask.top + start), columns * step + (mask.left + start)
+        step //= 2  # a thin shape may fall between the grid's points
+
+
+def _outline_features(mask: MaskPatch, rows: Array, columns: Array) -> dict[str, float]:
+    box_height, box_width = mask.pixels.shape
+    fractions = {
+        "box_cx": (mask.left + box_width / 2) / mask.width,
+        "box_cy": (mask.top + box_height / 2) / mask.height,
+        "box_w": box_width / mask.width,
+        "box_h": box_height / mask.height,
+        "centroid_x": (columns.mean() + 0.5) / mask.width,
+        "centroid_y": (rows.mean() + 0.5) / mask.height,
+        "sqrt_area": math.sqrt(np.count_nonzero(mask.pixels) / (mask.height * mask.width)),
+    }
+    return {name: 2.0 * float(value) - 1.0 for name, value in fractions.items()}
+
+
+def _depth_features(
+    size: tuple[int, ...],
+    rows: Array,
+    columns: Array,
+    depth: Array,
+    kind: str | None,
+    camera: CameraTuple | None,
+    floor: Floor | None,
+) -> dict[str, float]:
+    height, width = size
+    z = depth[(2 * rows + 1) * depth.shape[0] // (2 * height), (2 * columns + 1) * depth.shape[1] // (2 * width)]
+    valid = ~np.isnan(z)
+    if not valid.any():
+        return {}
+    if not valid.all():
+        rows, columns, z = rows[valid], columns[valid], z[valid]
+    at = quantiles(z, (0.05, 0.25, 0.5, 0.75, 0.95))
+    metric = kind == "metric"
+    scaled = 2.0 * (log_depth(at) if metric else at) - 1.0
+    features = dict(zip(("depth_q05", "depth_q25", "depth_q50", "depth_q75", "depth_q95"), scaled.tolist(), strict=True))
+    features["depth_spread"] = float(at[-1] - at[0]) / (METRES_PER_UNIT if metric else 1.0)
+    features |= {"has_depth": 1.0, "is_metric": float(metric)}
+    if metric and camera is not None:
+        slack = max(FENCE_QUARTILES * (at[3] - at[1]), FENCE_SHARE * at[2])
+        keep = (z >= at[1] - slack) & (z <= at[3] + slack)
+        points = _back_project(size, rows[keep], columns[keep], z[keep], camera)
+        features |= _metric_features(points)
+        if floor is not None:
+            features |= _floor_features(points, floor)
+    return features
+
+
+def _back_project(size: tuple[int, ...], rows: Array, columns: Array, depth_m: Array, camera: CameraTuple) -> Array:
+    """Pixels of a (H, W) mask -> points (3, N) in metres, through the camera's own pixels (centres at whole numbers)."""
+    fx, fy, cx, cy, camera_width, camera_height = camera
+    u = (columns + 0.5) * (camera_width / size[1]) - 0.5
+    v = (rows + 0.5) * (camera_height / size[0]) - 0.5
+    return np.stack([(u - cx) / fx * depth_m, (v - cy) / fy * depth_m, depth_m])
+
+
+def _metric_features(points: Array) -> dict[str, float]:
+    """Points (3, N) in metres -> middle, sides and range of their box in metres / 10."""
+    low, high = quantiles(points, (0.005, 0.995)) / METRES_PER_UNIT
+    middle = (low + high) / 2
+    names = ("x_m", "y_m", "z_m", "extent_x_m", "extent_y_m", "extent_z_m")
+    features = dict(zip(names, [*middle.tolist(), *(high - low).tolist()], strict=True))
+    return features | {"range_m": float(np.linalg.norm(middle)), "has_camera": 1.0}
+
+
+def _floor_features(points: Array, floor: Floor) -> dict[str, float]:
+    """Points (3, N) in metres -> heights above the floor and sides of the rectangle on it, in metres / 10."""
+    values = (*quantiles(floor.above(points), (0.005, 0.995)).tolist(), *floor_rectangle(floor.along(points)))
+    names = ("floor_low_m", "floor_high_m", "floor_long_m", "floor_short_m")
+    return {name: value / METRES_PER_UNIT for name, value in zip(names, values, strict=True)} | {"has_floor": 1.0}
+
+
+__all__ = ["FEATURES", "FLAGS", "METRES_PER_UNIT", "REGION_GEOMETRY_FEATURES", "Feature", "MaskPatch", "check_mask", "measure_region"]
