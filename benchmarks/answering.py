@@ -37,7 +37,7 @@ from torch.utils.flop_counter import flop_registry
 
 from benchmarks.output import make_parser, report
 from smolrgpt.data.collate import encode_question, prepare_image
-from smolrgpt.data.worlds.questions import scene_samples
+from smolrgpt.data.worlds.rows import scene_samples
 from smolrgpt.data.worlds.scene import generate_scene, random_generator
 from smolrgpt.evaluation.report.markdown import table
 from smolrgpt.inference.exported import FORMATS, ExportedSmolRGPT, export

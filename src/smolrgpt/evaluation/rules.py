@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from smolrgpt.data.worlds.oracle import Known, answer, true_geometry, visible_geometry
+from smolrgpt.data.worlds.oracle import ObjectFacts, answer, true_geometry, visible_geometry
 from smolrgpt.data.worlds.scene import Scene
 from smolrgpt.data.worlds.writer import SETTINGS_FILE, draw_scene
 from smolrgpt.schema import DataError, Region, Sample
 
 #: Name -> what the rules are told of a scene. "visible": middles of the objects from mask, depth and intrinsics.
-FACTS: dict[str, Callable[[Scene], Mapping[Region, Known]]] = {"rules-truth": true_geometry, "rules-visible": visible_geometry}
+FACTS: dict[str, Callable[[Scene], Mapping[Region, ObjectFacts]]] = {"rules-truth": true_geometry, "rules-visible": visible_geometry}
 
 
 @dataclass(frozen=True)
@@ -49,5 +49,5 @@ class RulesPredictor:
         return answers
 
 
-def _facts(name: str, settings: Path, index: int) -> Mapping[Region, Known]:
+def _facts(name: str, settings: Path, index: int) -> Mapping[Region, ObjectFacts]:
     return FACTS[name](draw_scene(json.loads(settings.read_text(encoding="utf-8")), index)[0])

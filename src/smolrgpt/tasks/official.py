@@ -12,9 +12,13 @@ import functools
 import itertools
 import json
 import re
-from collections.abc import Mapping
+import string
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from smolrgpt.schema import SceneObject
+from smolrgpt.tasks.question import capitalized, masks
 
 #: Slots of a frame that hold an object with its noun, a list of masks, and a single mask.
 OBJECT_SLOTS = ("a", "b", "c")
@@ -38,6 +42,11 @@ class OfficialForm:
     relation: str
     frame: str
     sides: Mapping[str, str]
+
+    def extreme(self, slot: str = "side") -> str:
+        """Return which object the words of a side mean: "leftmost", "rightmost" or "middle"."""
+        word = re.split(r"\W", self.sides[slot])[0].removesuffix("most")
+        return word if word == "middle" else word + "most"
 
     @property
     def template(self) -> str:
@@ -67,3 +76,17 @@ def _with_sides(frame: str, sides: Mapping[str, str]) -> str:
     for slot, words in sides.items():
         frame = frame.replace(f"{{{slot}}}", words)
     return frame
+
+
+def fill_form(form: OfficialForm, **slots: SceneObject | Sequence[SceneObject]) -> tuple[str, list[SceneObject]]:
+    """Return the question that a form asks about these objects, and the objects in the order in which it marks them."""
+    text, objects = "", []
+    for literal, name, _, _ in string.Formatter().parse(form.frame):
+        text += literal
+        if name is None:
+            continue
+        content = slots[name]
+        items = [content] if isinstance(content, SceneObject) else list(content)
+        objects += items
+        text += f"the {items[0].name} {masks(1)}" if name in OBJECT_SLOTS else masks(len(items))
+    return capitalized(text), objects

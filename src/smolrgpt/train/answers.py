@@ -17,9 +17,9 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from smolrgpt.data.worlds.questions import brief_metres
 from smolrgpt.model.processing_smolrgpt import SIZE_WORDS
 from smolrgpt.schema import Sample
+from smolrgpt.tasks.question import brief_metres
 
 _REGION = re.compile(r"\[Region \d+\]")
 

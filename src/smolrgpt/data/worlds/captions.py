@@ -1,4 +1,4 @@
-"""One-paragraph descriptions of a scene, for aligning pictures with words."""
+"""One-paragraph descriptions of a scene, for aligning images with words."""
 
 from __future__ import annotations
 
@@ -6,50 +6,53 @@ from typing import Any
 
 import numpy as np
 
-from smolrgpt.data.worlds.questions import NAMES, WORDS, in_buffer
-from smolrgpt.data.worlds.scene import Scene, SceneObject
+from smolrgpt.data.worlds.rows import hash_id
+from smolrgpt.data.worlds.scene import NOUNS
+from smolrgpt.schema import SceneGraph, SceneObject
+from smolrgpt.tasks.region_text import number_word
+from smolrgpt.tasks.relations import stands_in
 
 _REQUESTS = ("Describe the image.", "What does the image show?", "Give a short description of this scene.", "Summarize the visual content.")
 
 _ORDINALS = ("second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth")
 
 
-def caption(scene: Scene) -> str:
-    """What is in sight, how many pallets each buffer holds from left to right, and where the transporters are."""
-    counts = {kind: len(scene.of_kind(kind)) for kind in ("buffer", "pallet", "transporter", "shelf")}
-    parts = [_amount(count, NAMES[kind]) for kind, count in counts.items() if count]
+def caption(graph: SceneGraph) -> str:
+    """Return what is visible, how many pallets each buffer holds from left to right, and where the transporters are."""
+    counts = {kind: len(graph.of_kind(kind)) for kind in ("buffer", "pallet", "transporter", "shelf")}
+    parts = [_amount(count, NOUNS[kind]) for kind, count in counts.items() if count]
     sentences = [f"A warehouse with {_listed(parts)}." if parts else "A warehouse."]
-    buffers = sorted(scene.of_kind("buffer"), key=lambda thing: thing.image_xy[0])
+    buffers = sorted(graph.of_kind("buffer"), key=lambda item: item.image_xy[0])
     for name, buffer in zip(_order_names(len(buffers)), buffers, strict=True):
-        held = sum(in_buffer(pallet, buffer) for pallet in scene.of_kind("pallet"))
+        held = sum(stands_in(pallet, buffer) for pallet in graph.of_kind("pallet"))
         sentences.append(f"The {name} holds {_amount(held, 'pallet') if held else 'no pallets'}.")
-    for carrier in sorted(scene.of_kind("transporter"), key=lambda thing: thing.image_xy[0]):
+    for carrier in sorted(graph.of_kind("transporter"), key=lambda item: item.image_xy[0]):
         state = "A loaded" if carrier.loaded else "An empty"
-        sentences.append(f"{state} transporter is {_place(carrier, scene)}.")
-    for shelf in scene.of_kind("shelf"):
-        sentences.append(f"A shelf is {_place(shelf, scene)}.")
+        sentences.append(f"{state} transporter is {_place(carrier, graph)}.")
+    for shelf in graph.of_kind("shelf"):
+        sentences.append(f"A shelf is {_place(shelf, graph)}.")
     return " ".join(sentences)
 
 
-def caption_row(scene: Scene, image: str, identifier: str, rng: np.random.Generator) -> dict[str, Any]:
-    """A record in the official form, without regions."""
-    request, text = _REQUESTS[int(rng.integers(len(_REQUESTS)))], caption(scene)
+def caption_row(graph: SceneGraph, image: str, layout: str, key: str, rng: np.random.Generator) -> dict[str, Any]:
+    """Return a record in the official form, without regions; the id is a hash of ``key``."""
+    request, text = _REQUESTS[int(rng.integers(len(_REQUESTS)))], caption(graph)
     turn = f"<image>\n{request}" if rng.random() < 0.5 else f"{request}\n<image>"
     return {
-        "id": identifier,
+        "id": hash_id(key.encode()),
         "image": image,
         "conversations": [{"from": "human", "value": turn}, {"from": "gpt", "value": text}],
         "rle": [],
         "category": "caption",
         "normalized_answer": text,
         "freeform_answer": text,
-        "layout": scene.layout,
+        "layout": layout,
     }
 
 
 def _amount(count: int, name: str) -> str:
     plural = {"shelf": "shelves"}.get(name, name + "s")
-    return f"{WORDS[count] if count < len(WORDS) else count} {name if count == 1 else plural}"
+    return f"{number_word(count)} {name if count == 1 else plural}"
 
 
 def _listed(parts: list[str]) -> str:
@@ -64,7 +67,7 @@ def _order_names(count: int) -> list[str]:
     return ["leftmost buffer region", *middle, "rightmost buffer region"]
 
 
-def _place(thing: SceneObject, scene: Scene) -> str:
-    across = ("on the left", "in the middle", "on the right")[min(int(3 * thing.image_xy[0] / scene.camera.width), 2)]
-    depth = ("in the back", "halfway back", "in the front")[min(int(3 * thing.image_xy[1] / scene.camera.height), 2)]
-    return f"{across}, {depth}"
+def _place(item: SceneObject, graph: SceneGraph) -> str:
+    column = ("on the left", "in the middle", "on the right")[min(int(3 * item.image_xy[0] / graph.camera.width), 2)]
+    row = ("in the back", "halfway back", "in the front")[min(int(3 * item.image_xy[1] / graph.camera.height), 2)]
+    return f"{column}, {row}"

@@ -11,8 +11,8 @@ import math
 import numpy as np
 
 from smolrgpt.data.worlds.layouts import Rect
-from smolrgpt.data.worlds.render import CARTONS, PLAIN, PLANKS, SLATS, Box, Colour, Pose
-from smolrgpt.schema import Camera
+from smolrgpt.data.worlds.render import CARTONS, PLAIN, PLANKS, SLATS, Box, Colour
+from smolrgpt.schema import Camera, CameraPose
 
 _WOOD, _BLUE, _BLACK = (0.72, 0.56, 0.38), (0.1, 0.25, 0.62), (0.11, 0.1, 0.1)
 _PALLETS: tuple[Colour, ...] = (_WOOD, _WOOD, _BLUE, _BLUE, _BLACK, _BLACK, (0.75, 0.38, 0.1), (0.06, 0.42, 0.42), (0.5, 0.1, 0.1))
@@ -100,7 +100,7 @@ def add_clutter(boxes: list[Box], rect: Rect, rng: np.random.Generator) -> None:
             boxes.append(_on(rect, u, v, 0, long, wide, tall, _carton(rng), 0, style=CARTONS, turn=turn, seed=rng.random()))
 
 
-def add_overhead(boxes: list[Box], camera: Camera, pose: Pose, rng: np.random.Generator) -> None:
+def add_overhead(boxes: list[Box], camera: Camera, pose: CameraPose, rng: np.random.Generator) -> None:
     """Roof beams and the odd lamp or duct close to the camera, at the rim of the picture; they occlude."""
     for _ in range(int(rng.choice([0, 1, 2, 3], p=[0.35, 0.3, 0.25, 0.1]))):
         depth, angle = rng.uniform(1.3, 3.5), rng.uniform(0, 2 * math.pi)

@@ -1,8 +1,8 @@
-"""Answers official questions from the words and the true geometry, by rules of its own: the check that every question has one right answer.
+"""Answers official questions from their words and the true geometry, by rules of its own.
 
-It reads the question as a person would (which kinds of objects are listed, which words say what is wanted) and shares no code with the
-question writer, so a wrong index, a swapped pair or an ambiguous wording shows up as a disagreement.
-``visible_geometry`` gives the same rules what a camera really sees: centres from masks and depth instead of true boxes.
+The check that every question has one right answer: the oracle reads the question as a person would (which kinds of objects are listed,
+which words say what is wanted) and shares no code with the question makers, so that a wrong index, a swapped pair or an ambiguous wording
+shows up as a disagreement. ``visible_geometry`` gives the same rules what a camera sees: middles from masks and depth instead of boxes.
 """
 
 from __future__ import annotations
@@ -14,17 +14,29 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from smolrgpt.data.geometry import backproject, visible_centroid
-from smolrgpt.data.worlds.scene import Scene, SceneObject
-from smolrgpt.schema import Region
+from smolrgpt.data.measure import MarkedObject, measure_graph
+from smolrgpt.data.worlds.scene import PlacedObject, Scene
+from smolrgpt.schema import DepthMap, Region
 
-_END = re.compile(r"\b(left|right|middle)(?:most)? (pallet|buffer)")
-_SIDES = re.compile(r"\b(left|right|middle)(?:most)?\b", re.IGNORECASE)
+_SIDE = r"(left|right|middle)(?: ?most)?"
+_END = re.compile(rf"\b{_SIDE} (pallet|buffer)")
+_SIDES = re.compile(rf"\b{_SIDE}\b")
+_SHELF_SIDE = re.compile(r"shel(?:f|ves) on the (left|right)")
+#: A misprint of the data set: the buffer that is meant stands before "the", and the sentence ends in another one's name.
+_MISPRINT = re.compile(rf"^from {_SIDE}the given")
 
 
 @dataclass(frozen=True)
-class Known:
-    """What the rules need of an object: kind, column in the image, centre in metres, load; inside: itself and the buffer it is in."""
+class ObjectFacts:
+    """What the rules need of an object.
+
+    Attributes:
+        kind: pallet, transporter, shelf or buffer.
+        x: column of its centroid in the image.
+        center_m: its middle in metres.
+        loaded: whether it carries a load.
+        inside: the numbers of itself and of the buffer it stands in.
+    """
 
     kind: str
     x: float
@@ -33,113 +45,117 @@ class Known:
     inside: frozenset[int]
 
 
-def true_geometry(scene: Scene) -> dict[Region, Known]:
-    """Region -> facts from the scene's own description."""
-    return {thing.region: _known(thing, thing.center_m, scene) for thing in scene.regions}
+def true_geometry(scene: Scene) -> dict[Region, ObjectFacts]:
+    """Return the facts of every region from the scene's own description."""
+    return {item.region: _facts(item, item.center_m, scene) for item in scene.regions}
 
 
-def visible_geometry(scene: Scene) -> dict[Region, Known]:
-    """The same with centres in camera coordinates from mask, depth and intrinsics: what occlusion leaves of the truth."""
-    facts = {}
-    for thing in scene.regions:
-        points = backproject(scene.depth_m, scene.camera, thing.mask)
-        facts[thing.region] = _known(thing, visible_centroid(points), scene)
-    return facts
+def visible_geometry(scene: Scene) -> dict[Region, ObjectFacts]:
+    """Return the same with measured middles: what occlusion leaves of the truth."""
+    marked = [MarkedObject(item.kind, item.kind, item.region) for item in scene.regions]
+    measured = measure_graph(marked, DepthMap(scene.depth_m, "metric"), scene.camera)
+    centers = {item.region: item.center_m for item in measured.objects}
+    return {item.region: _facts(item, centers[item.region], scene) for item in scene.regions}
 
 
-def answer(question: str, regions: Sequence[Region], facts: Mapping[Region, Known]) -> str | int | float:
-    """The normalised answer to an official question. Raises ValueError for a question it cannot read, KeyError for an unknown region."""
-    things = [facts[region] for region in regions]
+def answer(question: str, regions: Sequence[Region], facts: Mapping[Region, ObjectFacts]) -> str | int | float:
+    """Return the normalised answer to an official question.
+
+    Raises:
+        ValueError: for a question that no rule reads.
+        KeyError: for an unknown region.
+    """
+    objects = [facts[region] for region in regions]
     text = question.lower()
     if re.search(r"how many|number of|count of", text):
-        return _count(text, things)
-    if re.search(r"distan|how far|how close", text):
-        return _distance(text, things)
+        return _count(text, objects)
     if re.search(r"\bwhich\b", text):
-        return str(_choice(text, things))
-    if len(things) == 2 and re.search(r"left|right", text):
-        return "left" if things[0].x < things[1].x else "right"
+        return str(_choice(text, objects))
+    if re.search(r"distan|how far|how close", text):
+        return _distance(text, objects)
+    if len(objects) == 2 and re.search(r"left|right", text):
+        return "left" if objects[0].x < objects[1].x else "right"
     raise ValueError(f"no rule reads the question {question!r}")
 
 
-def _known(thing: SceneObject, center: np.ndarray, scene: Scene) -> Known:
+def _facts(item: PlacedObject, center: np.ndarray, scene: Scene) -> ObjectFacts:
     x, y, z = (float(value) for value in center)
     inside = frozenset(
-        number for number, other in enumerate(scene.objects) if other is thing or (other.kind == "buffer" and _over(thing, other))
+        number for number, other in enumerate(scene.objects) if other is item or (other.kind == "buffer" and _is_over(item, other))
     )
-    return Known(thing.kind, thing.image_xy[0], (x, y, z), thing.loaded, inside)
+    return ObjectFacts(item.kind, item.image_xy[0], (x, y, z), item.loaded, inside)
 
 
-def _over(thing: SceneObject, buffer: SceneObject) -> bool:
-    """Whether the middle of a pallet or transporter is inside a buffer's four corners (cross products, not the layout's own test)."""
-    if thing.kind not in ("pallet", "transporter"):
+def _is_over(item: PlacedObject, buffer: PlacedObject) -> bool:
+    """Return whether the middle of a pallet or transporter is inside a buffer's four corners, by cross products."""
+    if item.kind not in ("pallet", "transporter"):
         return False
     corners = buffer.footprint.corners()
-    to_next, to_thing = np.roll(corners, -1, axis=0) - corners, thing.center_m[:2] - corners
-    cross = to_next[:, 0] * to_thing[:, 1] - to_next[:, 1] * to_thing[:, 0]
+    to_next, to_item = np.roll(corners, -1, axis=0) - corners, item.center_m[:2] - corners
+    cross = to_next[:, 0] * to_item[:, 1] - to_next[:, 1] * to_item[:, 0]
     return bool((cross >= 0).all() or (cross <= 0).all())
 
 
-def _of(things: Sequence[Known], kind: str) -> list[int]:
-    return [number for number, thing in enumerate(things) if thing.kind == kind]
+def _of(objects: Sequence[ObjectFacts], kind: str) -> list[int]:
+    return [number for number, item in enumerate(objects) if item.kind == kind]
 
 
-def _side_of(things: Sequence[Known], numbers: Sequence[int], side: str) -> int:
-    ordered = sorted(numbers, key=lambda number: things[number].x)
+def _on_side(objects: Sequence[ObjectFacts], numbers: Sequence[int], side: str) -> int:
+    ordered = sorted(numbers, key=lambda number: objects[number].x)
     return ordered[{"left": 0, "right": -1, "middle": len(ordered) // 2}[side]]
 
 
-def _apart(one: Known, two: Known) -> float:
-    return math.dist(one.center_m, two.center_m)
+def _nearest(objects: Sequence[ObjectFacts], number: int, others: Sequence[int]) -> int:
+    return min(others, key=lambda other: math.dist(objects[number].center_m, objects[other].center_m))
 
 
-def _nearest(things: Sequence[Known], number: int, others: Sequence[int]) -> int:
-    return min(others, key=lambda other: _apart(things[number], things[other]))
+def _holds(buffer: ObjectFacts, item: ObjectFacts) -> bool:
+    """Return whether the buffer's number is in both: its own, and that of what stands in it."""
+    return buffer.kind == "buffer" and item.kind != "buffer" and bool(buffer.inside & item.inside)
 
 
-def _holds(buffer: Known, thing: Known) -> bool:
-    """Whether the buffer's number is in both: its own, and that of what stands in it."""
-    return buffer.kind == "buffer" and thing.kind != "buffer" and bool(buffer.inside & thing.inside)
-
-
-def _wanted_buffer(text: str, things: Sequence[Known]) -> int:
-    """The buffer a count is about: by side, or by the shelf on a side."""
-    buffers = _of(things, "buffer")
-    if found := re.search(r"shel(?:f|ves) on the (left|right)", text):
-        return _nearest(things, _side_of(things, _of(things, "shelf"), found.group(1)), buffers)
-    sides = _SIDES.findall(text)
+def _wanted_buffer(text: str, objects: Sequence[ObjectFacts]) -> int:
+    """Return the buffer that is asked about: by the shelf that is marked or on a side, or by its own side."""
+    buffers, shelves = _of(objects, "buffer"), _of(objects, "shelf")
+    if found := _SHELF_SIDE.search(text):
+        return _nearest(objects, _on_side(objects, shelves, found[1]), buffers)
+    if len(shelves) == 1 and re.search(r"closest|nearest|shortest|smallest", text):
+        return _nearest(objects, shelves[0], buffers)
+    misprint = _MISPRINT.search(text)
+    sides = [misprint[1]] if misprint else _SIDES.findall(text)
     if len(sides) != 1:
         raise ValueError(f"expected one side in {text!r}, found {sides}")
-    return _side_of(things, buffers, sides[0])
+    return _on_side(objects, buffers, sides[0])
 
 
-def _count(text: str, things: Sequence[Known]) -> int:
-    buffer = things[_wanted_buffer(text, things)]
-    return sum(thing.kind == "pallet" and _holds(buffer, thing) for thing in things)
+def _count(text: str, objects: Sequence[ObjectFacts]) -> int:
+    buffer = objects[_wanted_buffer(text, objects)]
+    return sum(item.kind == "pallet" and _holds(buffer, item) for item in objects)
 
 
-def _choice(text: str, things: Sequence[Known]) -> int:
-    carriers, pallets = _of(things, "transporter"), _of(things, "pallet")
-    if "pallet" in text and re.search(r"collect|optimal|retriev|pick|assigned", text):
-        free = [number for number in carriers if not things[number].loaded] if len(carriers) > 1 else carriers
+def _choice(text: str, objects: Sequence[ObjectFacts]) -> int:
+    carriers, pallets = _of(objects, "transporter"), _of(objects, "pallet")
+    if "pallet" in text and re.search(r"collect|optimal|retriev|pick|assigned|access", text):
+        free = [number for number in carriers if not objects[number].loaded] if len(carriers) > 1 else carriers
         if len(free) != 1:
             raise ValueError(f"expected one free transporter, found {len(free)}")
-        return _nearest(things, free[0], pallets)
-    if "shel" in text and "buffer" in text and len(things) > 3:
-        return _wanted_buffer(text, things)
-    return _side_of(things, range(len(things)), _SIDES.findall(text)[0])
+        return _nearest(objects, free[0], pallets)
+    sides = _SIDES.findall(text)
+    if _SHELF_SIDE.search(text) or not sides:
+        return _wanted_buffer(text, objects)
+    return _on_side(objects, range(len(objects)), sides[0])
 
 
-def _distance(text: str, things: Sequence[Known]) -> int | float:
-    """Both ends: 'the <side>most <kind>' picks among that kind, everything named singly stands for itself."""
-    ends = [_side_of(things, _of(things, kind), side) for side, kind in _END.findall(text)]
-    if not ends:
-        ends = list(range(len(things)))
+def _distance(text: str, objects: Sequence[ObjectFacts]) -> int | float:
+    """Return the distance of both ends: 'the <side>most <kind>' picks among that kind, an object that is named alone stands for itself."""
+    ends = [_on_side(objects, _of(objects, kind), side) for side, kind in _END.findall(text)]
+    if found := _SHELF_SIDE.search(text):
+        ends.append(_on_side(objects, _of(objects, "shelf"), found[1]))
+    elif not ends:
+        ends = list(range(len(objects)))
     elif len(ends) == 1:
-        ends += [number for kind in ("transporter", "shelf") for number in _of(things, kind)]
+        ends += [number for kind in ("transporter", "shelf") for number in _of(objects, kind)]
     if len(ends) != 2:
         raise ValueError(f"expected two ends of a distance in {text!r}, found {len(ends)}")
-    one, two = things[ends[0]], things[ends[1]]
-    if _holds(one, two) or _holds(two, one):
-        return 0
-    return round(_apart(one, two), 2)
+    one, two = objects[ends[0]], objects[ends[1]]
+    return 0 if _holds(one, two) or _holds(two, one) else round(math.dist(one.center_m, two.center_m), 2)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from smolrgpt.data.worlds.layouts import Rect
-from smolrgpt.schema import Camera
+from smolrgpt.schema import Camera, CameraPose
 
 PLAIN, CARTONS, SLATS, STRIPES, PLANKS = range(5)
 Colour = tuple[float, float, float]
@@ -35,18 +35,6 @@ class Box:
     cells: tuple[int, int, int] = (1, 1, 1)
     accent: Colour = (0.9, 0.9, 0.9)
     seed: float = 0.0
-
-
-@dataclass(frozen=True)
-class Pose:
-    """Camera position (3,) and axes (3, 3): rows are the camera's x (right), y (down), z (forward) in floor coordinates."""
-
-    position: np.ndarray
-    axes: np.ndarray
-
-    def to_camera(self, points: np.ndarray) -> np.ndarray:
-        """(..., 3) floor coordinates to camera coordinates."""
-        return (np.asarray(points) - self.position) @ self.axes.T
 
 
 @dataclass(frozen=True)
@@ -103,7 +91,7 @@ def render(
     outlines: list[Rect],
     shadows: list[tuple[Rect, float]],
     camera: Camera,
-    pose: Pose,
+    pose: CameraPose,
     look: Look,
     num_owners: int,
     rng: np.random.Generator,
@@ -128,14 +116,14 @@ def render(
     return Picture(_develop(colour, look, rng), depth, owner_of[index], full, floor_xy, on_floor, bare_floor)
 
 
-def project(points: np.ndarray, camera: Camera, pose: Pose) -> np.ndarray:
+def project(points: np.ndarray, camera: Camera, pose: CameraPose) -> np.ndarray:
     """(..., 3) floor coordinates to (..., 3): pixel column, row, and depth in metres (negative behind the camera)."""
     seen = pose.to_camera(points)
     z = np.where(np.abs(seen[..., 2]) < 1e-6, 1e-6, seen[..., 2])
     return np.stack([seen[..., 0] / z * camera.fx + camera.cx, seen[..., 1] / z * camera.fy + camera.cy, seen[..., 2]], axis=-1)
 
 
-def _rays(camera: Camera, pose: Pose) -> np.ndarray:
+def _rays(camera: Camera, pose: CameraPose) -> np.ndarray:
     x = (np.arange(camera.width) - camera.cx) / camera.fx
     y = (np.arange(camera.height) - camera.cy) / camera.fy
     right, down, forward = pose.axes
@@ -143,7 +131,7 @@ def _rays(camera: Camera, pose: Pose) -> np.ndarray:
     return rays.astype(np.float32)
 
 
-def _room_depth(rays: np.ndarray, inverse_z: np.ndarray, room: Room, pose: Pose) -> tuple[np.ndarray, np.ndarray]:
+def _room_depth(rays: np.ndarray, inverse_z: np.ndarray, room: Room, pose: CameraPose) -> tuple[np.ndarray, np.ndarray]:
     """Depth of the bare room and which surface it is: 0 floor, 1 wall across x, 2 wall across y, 3 ceiling."""
     x, y, z = (float(v) for v in pose.position)
     tz = np.where(rays[2] < 0, -z * inverse_z, (room.height - z) * inverse_z)
@@ -155,7 +143,7 @@ def _room_depth(rays: np.ndarray, inverse_z: np.ndarray, room: Room, pose: Pose)
 
 
 def _rasterise(
-    boxes: list[Box], rays: np.ndarray, inverse_z: np.ndarray, back: np.ndarray, camera: Camera, pose: Pose, num_owners: int
+    boxes: list[Box], rays: np.ndarray, inverse_z: np.ndarray, back: np.ndarray, camera: Camera, pose: CameraPose, num_owners: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     depth, index = back.copy(), np.full(back.shape, -1, np.int16)
     full = np.zeros((num_owners + 1, *back.shape), bool)
@@ -181,7 +169,7 @@ def _rasterise(
     return depth, index, full
 
 
-def _windows(boxes: list[Box], camera: Camera, pose: Pose) -> np.ndarray:
+def _windows(boxes: list[Box], camera: Camera, pose: CameraPose) -> np.ndarray:
     """(N, 4) int: u0, u1, v0, v1 of each box's projection, clipped; the whole frame for boxes that reach behind the camera."""
     center = np.array([box.center for box in boxes])
     half = np.array([box.half for box in boxes])
@@ -229,7 +217,7 @@ def _ground(
     outlines: list[Rect],
     shadows: list[tuple[Rect, float]],
     camera: Camera,
-    pose: Pose,
+    pose: CameraPose,
     look: Look,
 ) -> np.ndarray:
     """(H, W, 3) colour of the floor: concrete, joints, yellow outlines, contact shadows."""
@@ -253,13 +241,13 @@ def _ground(
     return ground
 
 
-def _floor_window(rect: Rect, inflate: float, camera: Camera, pose: Pose) -> tuple[slice, slice]:
+def _floor_window(rect: Rect, inflate: float, camera: Camera, pose: CameraPose) -> tuple[slice, slice]:
     corners = np.concatenate([rect.corners(inflate), np.zeros((4, 1))], axis=1)
     u0, u1, v0, v1 = _window(project(corners, camera, pose), camera, margin=2).tolist()
     return slice(v0, v1), slice(u0, u1)
 
 
-def _add_shadow(shade: np.ndarray, floor_xy: np.ndarray, rect: Rect, height: float, camera: Camera, pose: Pose, look: Look) -> None:
+def _add_shadow(shade: np.ndarray, floor_xy: np.ndarray, rect: Rect, height: float, camera: Camera, pose: CameraPose, look: Look) -> None:
     """Darkens round a footprint: a narrow contact shadow and a wide soft one, moved away from the light."""
     reach = 0.15 + 0.25 * height
     window = _floor_window(rect, 0.1 + 2.2 * reach, camera, pose)  # beyond, the shadow is below one grey level
@@ -273,7 +261,7 @@ def _add_shadow(shade: np.ndarray, floor_xy: np.ndarray, rect: Rect, height: flo
 
 
 def _add_outline(
-    paint: np.ndarray, floor_xy: np.ndarray, footprint: np.ndarray, rect: Rect, camera: Camera, pose: Pose, look: Look
+    paint: np.ndarray, floor_xy: np.ndarray, footprint: np.ndarray, rect: Rect, camera: Camera, pose: CameraPose, look: Look
 ) -> None:
     window = _floor_window(rect, 0.3, camera, pose)
     x, y = floor_xy[0][window], floor_xy[1][window]
@@ -285,7 +273,7 @@ def _add_outline(
 
 
 def _paint_walls(
-    colour: np.ndarray, shown: np.ndarray, surface: np.ndarray, depth: np.ndarray, rays: np.ndarray, pose: Pose, look: Look
+    colour: np.ndarray, shown: np.ndarray, surface: np.ndarray, depth: np.ndarray, rays: np.ndarray, pose: CameraPose, look: Look
 ) -> None:
     """White plinth, a coloured stripe, ribbed sheet above."""
     if not shown.any():
@@ -302,7 +290,14 @@ def _paint_walls(
 
 
 def _paint_boxes(
-    colour: np.ndarray, index: np.ndarray, depth: np.ndarray, rays: np.ndarray, boxes: list[Box], camera: Camera, pose: Pose, look: Look
+    colour: np.ndarray,
+    index: np.ndarray,
+    depth: np.ndarray,
+    rays: np.ndarray,
+    boxes: list[Box],
+    camera: Camera,
+    pose: CameraPose,
+    look: Look,
 ) -> None:
     shown = index >= 0
     if not shown.any():

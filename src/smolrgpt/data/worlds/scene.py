@@ -5,6 +5,7 @@ World: metres, floor z = 0, z up. Camera coordinates: x right, y down, z forward
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -19,8 +20,8 @@ from smolrgpt.data.worlds.furniture import (
     add_transporter,
 )
 from smolrgpt.data.worlds.layouts import CLEARANCE_M, KNOWN_LAYOUTS, Plan, Rect, make_plan
-from smolrgpt.data.worlds.render import STRIPES, Box, Look, Picture, Pose, Room, project, render
-from smolrgpt.schema import Camera, Region
+from smolrgpt.data.worlds.render import STRIPES, Box, Look, Picture, Room, project, render
+from smolrgpt.schema import Camera, CameraPose, Region, SceneGraph, SceneObject
 
 #: An object becomes a region when at least this many pixels show at 384x216, and this share of all it has.
 MIN_PIXELS = 60
@@ -80,13 +81,25 @@ SURROUNDINGS: dict[str, Surroundings] = {
 }
 
 
-@dataclass(eq=False)
-class SceneObject:
-    """A pallet with its cartons, a transporter with its load, a shelf (rack) or a buffer region (height 0).
+#: Kind -> the noun of the official questions.
+NOUNS = {"pallet": "pallet", "buffer": "buffer region", "transporter": "transporter", "shelf": "shelf"}
 
-    center_m (3,), camera_center_m (3,): middle of the 3-D box in floor and camera coordinates; size_m: length, width, height.
-    mask bool (H, W): what is visible of it; a buffer's is the floor inside its outline. image_xy: the mask's centroid in pixels.
-    buffer: place in ``Scene.objects`` of the buffer it stands in. loaded: transporters only.
+
+@dataclass(eq=False)
+class PlacedObject:
+    """A pallet with its cartons, a transporter with its load, a shelf (rack) or a buffer region (height 0), as it was drawn.
+
+    Attributes:
+        kind: a key of ``NOUNS``.
+        footprint: where it stands on the floor.
+        center_m: (3,) middle of the 3-D box in scene coordinates.
+        size_m: length, width and height of the 3-D box.
+        loaded: whether a transporter carries a load; None for other kinds.
+        buffer: index in ``Scene.objects`` of the buffer it stands in; None where it stands in none.
+        mask: bool (H, W), the visible part; a buffer's is the floor inside its outline.
+        image_xy: the mask's centroid in pixels (column, row).
+        visible_fraction: share of the object that the image shows.
+        is_region: whether enough of it is visible to ask about it.
     """
 
     kind: str
@@ -96,38 +109,65 @@ class SceneObject:
     loaded: bool | None = None
     buffer: int | None = None
     mask: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), bool))
-    camera_center_m: np.ndarray = field(default_factory=lambda: np.zeros(3))
     image_xy: tuple[float, float] = (0.0, 0.0)
     visible_fraction: float = 0.0
     is_region: bool = False
-    _region: Region | None = None
 
-    @property
+    @functools.cached_property
     def region(self) -> Region:
-        if self._region is None:
-            self._region = Region.from_mask(self.mask)
-        return self._region
+        """The mask as run lengths."""
+        return Region.from_mask(self.mask)
+
+    def to_scene_object(self) -> SceneObject:
+        """Return the object as questions see it."""
+        return SceneObject(
+            kind=self.kind,
+            name=NOUNS[self.kind],
+            region=self.region,
+            image_xy=self.image_xy,
+            center_m=self.center_m,
+            size_m=self.size_m,
+            yaw_rad=self.footprint.yaw,
+            visible_fraction=self.visible_fraction,
+            loaded=self.loaded,
+        )
 
 
 @dataclass(eq=False)
 class Scene:
-    """rgb uint8 (H, W, 3); depth_m float32 (H, W); instances int16 (H, W): 1 + place in ``objects``, 0 elsewhere (buffers: see masks)."""
+    """One drawn scene.
+
+    Attributes:
+        rgb: uint8 (H, W, 3).
+        depth_m: float32 (H, W), planar depth in metres.
+        instances: int16 (H, W), 1 + index in ``objects``, 0 elsewhere (for buffers, see their masks).
+        objects: everything that was placed.
+        camera: intrinsics of the image.
+        pose: where the camera is.
+        layout: the layout family.
+    """
 
     rgb: np.ndarray
     depth_m: np.ndarray
     instances: np.ndarray
-    objects: list[SceneObject]
+    objects: list[PlacedObject]
     camera: Camera
-    pose: Pose
+    pose: CameraPose
     layout: str
 
     @property
-    def regions(self) -> list[SceneObject]:
+    def regions(self) -> list[PlacedObject]:
         """The objects visible enough to be asked about."""
-        return [thing for thing in self.objects if thing.is_region]
+        return [item for item in self.objects if item.is_region]
 
-    def of_kind(self, kind: str) -> list[SceneObject]:
-        return [thing for thing in self.regions if thing.kind == kind]
+    def of_kind(self, kind: str) -> list[PlacedObject]:
+        """Return the visible objects of a kind."""
+        return [item for item in self.regions if item.kind == kind]
+
+    @functools.cached_property
+    def graph(self) -> SceneGraph:
+        """The visible objects, the camera and the floor, as questions see them."""
+        return SceneGraph(tuple(item.to_scene_object() for item in self.regions), self.camera, self.pose)
 
 
 def random_generator(*seed: int) -> np.random.Generator:
@@ -214,7 +254,7 @@ def _relit(look: Look, surroundings: Surroundings, rng: np.random.Generator) -> 
     return replace(look, **light, floor=floor, wall=wall, tint=look.tint * rng.uniform(0.6, 1.2, 3))
 
 
-def _furnish(plan: Plan, boxes: list[Box], rng: np.random.Generator) -> list[SceneObject]:
+def _furnish(plan: Plan, boxes: list[Box], rng: np.random.Generator) -> list[PlacedObject]:
     """Buffers first, so that ``SceneObject.buffer`` is the plan's buffer number."""
     objects = [_object("buffer", rect, 0.0) for rect in plan.buffers]
     for rect, buffer in zip(plan.pallets, plan.pallet_buffers, strict=True):
@@ -232,17 +272,17 @@ def _furnish(plan: Plan, boxes: list[Box], rng: np.random.Generator) -> list[Sce
     return objects
 
 
-def _object(kind: str, rect: Rect, height: float, loaded: bool | None = None, buffer: int | None = None) -> SceneObject:
+def _object(kind: str, rect: Rect, height: float, loaded: bool | None = None, buffer: int | None = None) -> PlacedObject:
     center = np.array([rect.x, rect.y, height / 2])
-    return SceneObject(kind, rect, center, (rect.length, rect.width, height), loaded=loaded, buffer=buffer)
+    return PlacedObject(kind, rect, center, (rect.length, rect.width, height), loaded=loaded, buffer=buffer)
 
 
-def _camera(plan: Plan, size: tuple[int, int], view: View, rng: np.random.Generator) -> tuple[Camera, Pose]:
+def _camera(plan: Plan, size: tuple[int, int], view: View, rng: np.random.Generator) -> tuple[Camera, CameraPose]:
     """The best of a few random cameras of the view: with most of what matters in the frame."""
     width, height = size
     points = np.array([(rect.x, rect.y, 0.4) for rect in (*plan.pallets, *plan.transporters, *plan.buffers, *plan.shelves)])
     weights = np.repeat([1.0, 2.0, 2.0, 1.0], [len(plan.pallets), len(plan.transporters), len(plan.buffers), len(plan.shelves)])
-    best: tuple[float, Camera, Pose] | None = None
+    best: tuple[float, Camera, CameraPose] | None = None
     for _ in range(_CAMERA_TRIES):
         pose, distance = _pose(points, view, rng)
         radius = 2.0 + np.linalg.norm(points[:, :2] - points[:, :2].mean(0), axis=1).mean()
@@ -262,7 +302,7 @@ def _camera(plan: Plan, size: tuple[int, int], view: View, rng: np.random.Genera
     return best[1], best[2]
 
 
-def _pose(points: np.ndarray, view: View, rng: np.random.Generator) -> tuple[Pose, float]:
+def _pose(points: np.ndarray, view: View, rng: np.random.Generator) -> tuple[CameraPose, float]:
     """A pose of the view, roll small; also the distance to what it looks at."""
     while True:
         pitch, distance = math.radians(rng.uniform(*view.pitch_deg)), rng.uniform(*view.distance_m)
@@ -275,10 +315,10 @@ def _pose(points: np.ndarray, view: View, rng: np.random.Generator) -> tuple[Pos
     right = math.cos(roll) * level + math.sin(roll) * down
     axes = np.stack([right, np.cross(forward, right), forward])
     target = np.append(points[:, :2].mean(0) + rng.normal(0, 0.6, 2), 0.3)
-    return Pose(target - distance * forward, axes), distance
+    return CameraPose(target - distance * forward, axes), distance
 
 
-def _room(plan: Plan, pose: Pose, rng: np.random.Generator) -> Room:
+def _room(plan: Plan, pose: CameraPose, rng: np.random.Generator) -> Room:
     """Walls close behind the goods on some sides, far on others; the camera is always inside."""
     solids = [rect.corners() for rect in (*plan.solids(), *plan.buffers)]
     low, high = np.concatenate(solids).min(0), np.concatenate(solids).max(0)
@@ -305,7 +345,7 @@ def _lanes(plan: Plan, room: Room, rng: np.random.Generator) -> list[Rect]:
     return [] if any(lane.overlaps(buffer, 0.2) for buffer in plan.buffers) else [lane]
 
 
-def _add_pillars(boxes: list[Box], plan: Plan, room: Room, pose: Pose, look: Look, rng: np.random.Generator) -> None:
+def _add_pillars(boxes: list[Box], plan: Plan, room: Room, pose: CameraPose, look: Look, rng: np.random.Generator) -> None:
     """White pillars with warning stripes at the foot, along the walls."""
     for x in (room.x0 + 0.25, room.x1 - 0.25):
         for y in np.arange(room.y0 + rng.uniform(0.5, 3), room.y1, rng.uniform(3.5, 6)):
@@ -337,7 +377,7 @@ def _look(rng: np.random.Generator) -> Look:
     )
 
 
-def _measure(objects: list[SceneObject], picture: Picture, camera: Camera, pose: Pose, min_visible: float) -> None:
+def _measure(objects: list[PlacedObject], picture: Picture, camera: Camera, pose: CameraPose, min_visible: float) -> None:
     """Fills in masks, visible shares, image and camera positions; drops what straddles the frame too much."""
     threshold = MIN_PIXELS * camera.width * camera.height / _REFERENCE_PIXELS
     for number, thing in enumerate(objects):
@@ -347,7 +387,6 @@ def _measure(objects: list[SceneObject], picture: Picture, camera: Camera, pose:
             thing.mask, whole = inside & picture.on_floor, int(np.count_nonzero(inside))
         else:
             thing.mask, whole = picture.owners == number + 1, int(np.count_nonzero(picture.full[number + 1]))
-        thing.camera_center_m = pose.to_camera(thing.center_m)
         columns, rows = np.count_nonzero(thing.mask, axis=0), np.count_nonzero(thing.mask, axis=1)
         pixels = int(rows.sum())
         if pixels == 0:
@@ -359,7 +398,7 @@ def _measure(objects: list[SceneObject], picture: Picture, camera: Camera, pose:
         thing.is_region = in_frame and pixels >= threshold and thing.visible_fraction >= min_visible
 
 
-def _share_in_frame(thing: SceneObject, camera: Camera, pose: Pose) -> float:
+def _share_in_frame(thing: PlacedObject, camera: Camera, pose: CameraPose) -> float:
     """Share of a grid of points through the object's box that the frame holds."""
     steps = np.linspace(-0.45, 0.45, 5)
     length, width, height = thing.size_m

@@ -4,6 +4,7 @@
     <root>/<split>_warmup.json     what and where single regions are, pairs
     <root>/<split>_extra.json      width, height, vertical, behind, above
     <root>/<split>_plain.json      the official four and lengths in people's own words; row["wording"]: known or reserved
+    <root>/<split>_templates.json  every official question form; row["template"]: which one
     <root>/<split>_captions.json   one description a scene
     <root>/<split>/                images, depths, depths_metric, cameras.json, settings.json
 
@@ -13,7 +14,6 @@ While it is being made it is ``<root>/.<split>.partial`` with one record a scene
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import multiprocessing
 import os
@@ -32,16 +32,17 @@ from tqdm import tqdm
 from smolrgpt.data.io import atomic_path, write_rows
 from smolrgpt.data.worlds.captions import caption_row
 from smolrgpt.data.worlds.layouts import resolve_layouts
-from smolrgpt.data.worlds.plain import WORDINGS, plain_questions
-from smolrgpt.data.worlds.questions import extra_questions, scene_questions, to_row, warmup_questions
+from smolrgpt.data.worlds.rows import to_row
 from smolrgpt.data.worlds.scene import SURROUNDINGS, VIEWS, Scene, generate_scene, random_generator
 from smolrgpt.schema import DataError
+from smolrgpt.tasks.question_sets import extra_questions, plain_questions, scene_questions, template_questions, warmup_questions
+from smolrgpt.tasks.wording import WORDINGS
 
 #: Rises whenever the same seed gives other pictures or rows, so that an old set is never mistaken for a new one.
-GENERATOR_VERSION = 7
+GENERATOR_VERSION = 8
 SETTINGS_FILE = "settings.json"
-_WARMUP_SHARE, _EXTRA_SHARE, _PLAIN_SHARE = 0.75, 0.25, 0.5
-_NAMES = ("", "_warmup", "_extra", "_plain", "_captions")
+_WARMUP_SHARE, _EXTRA_SHARE, _PLAIN_SHARE, _TEMPLATES_SHARE = 0.75, 0.25, 0.5, 2.0
+_NAMES = ("", "_warmup", "_extra", "_plain", "_templates", "_captions")
 
 
 def write_dataset(
@@ -137,19 +138,21 @@ def draw_scene(settings: dict[str, Any], index: int) -> tuple[Scene, np.random.G
 
 
 def _write_scene(index: int, partial: Path, settings: dict[str, Any]) -> int:
-    """Pictures first, the record last: where there is a record, the scene is complete."""
+    """Write the images first and the record last: where there is a record, the scene is complete."""
     scene, rng = draw_scene(settings, index)
     stem = f"{index:06d}"
-    _write_pictures(scene, partial, stem)
-    rows = _rows(scene, f"{stem}.png", f"{settings['seed']}/{index}", settings["questions_per_scene"], rng)
+    _write_images(scene, partial, stem)
+    key = f"{settings['seed']}/{index}"
+    rows = _rows(scene, f"{stem}.png", key, settings["questions_per_scene"], rng)
     rows["_plain"] = _plain_rows(scene, f"{stem}.png", settings, index)
+    rows["_templates"] = _template_rows(scene, f"{stem}.png", settings, index)
     record = {"image": f"{stem}.png", "camera": _camera(scene), "rows": rows}
     with atomic_path(_record(partial, index)) as temporary:
         temporary.write_text(json.dumps(record), encoding="utf-8")
     return index
 
 
-def _write_pictures(scene: Scene, folder: Path, stem: str) -> None:
+def _write_images(scene: Scene, folder: Path, stem: str) -> None:
     Image.fromarray(scene.rgb).save(folder / "images" / f"{stem}.png", compress_level=1)
     depth = scene.depth_m
     low, high = float(depth.min()), float(depth.max())
@@ -162,27 +165,36 @@ def _write_pictures(scene: Scene, folder: Path, stem: str) -> None:
 def _rows(scene: Scene, image: str, key: str, count: int, rng: np.random.Generator) -> dict[str, list[dict[str, Any]]]:
     warmup, extra = max(1, round(_WARMUP_SHARE * count)), max(1, round(_EXTRA_SHARE * count))
     asked = {
-        "": scene_questions(scene, rng, count),
-        "_warmup": warmup_questions(scene, rng, warmup),
-        "_extra": extra_questions(scene, rng, extra),
+        "": scene_questions(scene.graph, rng, count),
+        "_warmup": warmup_questions(scene.graph, rng, warmup),
+        "_extra": extra_questions(scene.graph, rng, extra),
     }
     rows = {
         name: [to_row(question, image, scene.layout, f"{key}/{name}/{k}", rng) for k, question in enumerate(questions)]
         for name, questions in asked.items()
     }
-    identifier = hashlib.md5(f"{key}/caption".encode(), usedforsecurity=False).hexdigest()
-    return {**rows, "_captions": [caption_row(scene, image, identifier, rng)]}
+    return {**rows, "_captions": [caption_row(scene.graph, image, scene.layout, f"{key}/caption", rng)]}
 
 
 def _plain_rows(scene: Scene, image: str, settings: dict[str, Any], index: int) -> list[dict[str, Any]]:
-    """Both wordings, from a stream of their own, so that other questions stay what they were before there were plain ones."""
+    """Both wordings, from a random stream of their own, so that other questions stay what they were before there were plain ones."""
     rng, count = random_generator(settings["seed"], index, 2), max(1, round(_PLAIN_SHARE * settings["questions_per_scene"]))
     rows = []
     for wording in WORDINGS:
-        for k, question in enumerate(plain_questions(scene, rng, count, wording)):
+        for k, question in enumerate(plain_questions(scene.graph, rng, count, wording)):
             row = to_row(question, image, scene.layout, f"{settings['seed']}/{index}/_plain/{wording}/{k}", rng)
             rows.append({**row, "wording": wording})
     return rows
+
+
+def _template_rows(scene: Scene, image: str, settings: dict[str, Any], index: int) -> list[dict[str, Any]]:
+    """Official forms, from a random stream of their own; ``row["template"]`` is the form."""
+    rng, count = random_generator(settings["seed"], index, 3), max(1, round(_TEMPLATES_SHARE * settings["questions_per_scene"]))
+    questions = template_questions(scene.graph, rng, count)
+    return [
+        {**to_row(question, image, scene.layout, f"{settings['seed']}/{index}/_templates/{k}", rng), "template": question.template}
+        for k, question in enumerate(questions)
+    ]
 
 
 def _camera(scene: Scene) -> dict[str, float]:

@@ -1,0 +1,108 @@
+"""Relations of objects that questions ask about: sides in the image, distances, containment, and the steps that find an object by them.
+
+Whatever the image does not show clearly is None: the leftmost by a hair, two objects that are equally near.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+
+from smolrgpt.schema import SceneGraph, SceneObject
+from smolrgpt.tasks.question import tags
+
+#: Two objects are left and right of one another when their centroids differ by this share of the image's width.
+SIDE_MARGIN = 0.02
+#: The nearest of several must be this much nearer than the second.
+NEAREST_MARGIN = 0.08
+#: Vertical distances below this, in metres, are not asked for: a quarter of it is a centimetre.
+MIN_VERTICAL_M = 0.05
+
+
+def side_of(item: SceneObject, anchor: SceneObject) -> str:
+    """Return "left" or "right": the side of the anchor on which the image shows the object."""
+    return "left" if item.image_xy[0] < anchor.image_xy[0] else "right"
+
+
+def is_side_clear(graph: SceneGraph, objects: Sequence[SceneObject]) -> bool:
+    """Return whether the order of the objects from left to right is clear: no two neighbours are close to one another."""
+    x = sorted(item.image_xy[0] for item in objects)
+    return all(b - a >= SIDE_MARGIN * graph.camera.width for a, b in itertools.pairwise(x))
+
+
+def find_extreme(graph: SceneGraph, objects: Sequence[SceneObject], side: str) -> SceneObject | None:
+    """Return the "leftmost", "rightmost" or (of three) "middle" object; None where that is not clear."""
+    if side == "middle":
+        is_clear = len(objects) == 3 and is_side_clear(graph, objects)
+        return sorted(objects, key=lambda item: item.image_xy[0])[1] if is_clear else None
+    ordered = sorted(objects, key=lambda item: item.image_xy[0], reverse=side == "rightmost")
+    if len(ordered) < 2 or abs(ordered[0].image_xy[0] - ordered[1].image_xy[0]) < SIDE_MARGIN * graph.camera.width:
+        return None
+    return ordered[0]
+
+
+def find_nearest(anchor: SceneObject, others: Sequence[SceneObject]) -> SceneObject | None:
+    """Return the nearest of several objects by their middles; None where the second is nearly as near."""
+    if len(others) < 2:
+        return None
+    distances = np.array([_between_middles(anchor, other) for other in others])
+    order = np.argsort(distances)
+    return others[int(order[0])] if distances[order[1]] >= (1 + NEAREST_MARGIN) * distances[order[0]] else None
+
+
+def find_shelf_and_buffer(
+    graph: SceneGraph, shelves: Sequence[SceneObject], side: str, buffers: Sequence[SceneObject]
+) -> tuple[SceneObject | None, SceneObject | None]:
+    """Return the "left" or "right" one of two shelves and the buffer nearest to it; None for what is not clear."""
+    shelf = find_extreme(graph, shelves, side + "most") if len(shelves) == 2 else None
+    return shelf, None if shelf is None else find_nearest(shelf, buffers)
+
+
+def distance_m(a: SceneObject, b: SceneObject) -> float:
+    """Return the metres between the middles of two objects, to the centimetre; 0 where one stands in the other."""
+    return 0.0 if stands_in(a, b) or stands_in(b, a) else round(_between_middles(a, b), 2)
+
+
+def vertical_distance_m(a: SceneObject, b: SceneObject) -> float:
+    """Return the metres between the heights of the middles of two objects, to the centimetre."""
+    return round(abs(float(a.center_m[2] - b.center_m[2])), 2)
+
+
+def stands_in(item: SceneObject, place: SceneObject) -> bool:
+    """Return whether an object that can be moved stands in a buffer region."""
+    return item.kind in ("pallet", "transporter") and place.kind == "buffer" and place.covers(item)
+
+
+def compare_sides(objects: Sequence[SceneObject], among: Sequence[SceneObject], side: str) -> list[str]:
+    """Return the steps to the leftmost, rightmost or (of three) middle of ``among``.
+
+    Each step compares the best so far with the next object and names the better of the two; the last one says which object was found.
+    """
+    steps, found = [], []
+    for end in ("leftmost", "rightmost") if side == "middle" else (side,):
+        best = among[0]
+        for item in among[1:]:
+            word = side_of(best, item)
+            better = best if end.startswith(word) else item
+            steps.append(f"{tags(objects, best, item)} {word}{tags(objects, better)}")
+            best = better
+        found.append(best)
+    chosen = found[0] if side != "middle" else next(item for item in among if item not in found)
+    return [*steps, f"{side} {chosen.kind}{tags(objects, chosen)}"]
+
+
+def compare_distances(objects: Sequence[SceneObject], among: Sequence[SceneObject], anchor: SceneObject) -> list[str]:
+    """Return the steps to the object of ``among`` that is nearest to the anchor, as ``compare_sides`` does."""
+    steps, best = [], among[0]
+    for item in among[1:]:
+        is_nearer = _between_middles(best, anchor) < _between_middles(item, anchor)
+        better = best if is_nearer else item
+        steps.append(f"{tags(objects, anchor, best, anchor, item)} {'nearer' if is_nearer else 'farther'}{tags(objects, better)}")
+        best = better
+    return [*steps, f"nearest {best.kind}{tags(objects, best)}"]
+
+
+def _between_middles(a: SceneObject, b: SceneObject) -> float:
+    return float(np.linalg.norm(a.center_m - b.center_m))
