@@ -23,6 +23,7 @@ def data_url(image: Image.Image) -> str:
 
 
 scene = draw_scene(seed=7)
+assert scene.depth is not None
 millimetres = Image.fromarray((1000 * scene.depth.values).astype(np.uint16))
 camera = {name: getattr(scene.camera, name) for name in ("fx", "fy", "cx", "cy")}
 regions = [{"rle": region.to_rle()} for region in scene.regions[:2]]  # or {"box": [...]}, {"polygon": [...]}, {"mask": data URL}

@@ -143,6 +143,12 @@ def test_links_and_images_lead_somewhere(page: Path) -> None:
     assert not re.search(r"@[A-Z]+@|TODO|XXX", text), "a placeholder was left"
 
 
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name not in ("CHANGELOG.md", "CONTRIBUTING.md")], ids=name_of)
+def test_pages_use_the_words_of_the_glossary(page: Path) -> None:
+    found = re.search(r"\b(?:pictures?|askers?|remembered|so many words|as it does)\b", page.read_text(encoding="utf-8"), re.IGNORECASE)
+    assert not found, f"{page.name}: {found[0]}"
+
+
 @pytest.mark.parametrize("name", ["ask_about_an_image", "see_a_scene_in_space"])
 def test_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     if name == "see_a_scene_in_space":
