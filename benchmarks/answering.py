@@ -1,30 +1,30 @@
-"""How fast a model answers here, beside what this machine could do and beside the released backend it.
+"""How fast a model answers on this machine, compared with the limits of the machine and with the released program.
 
-Every backend runs in a process of its own, so that its peak memory is its own. The questions are the same: our synthetic warehouse's,
-in the official wording, several about each image. ``paper`` is the published model with random weights of its exact shapes: how long it
-takes does not depend on what it says, and answers have a fixed form (below).
+Every backend runs in a process of its own, so that its peak memory is its own. All get the same questions: about synthetic warehouses, in
+the official wording, several about each image. ``paper`` is the published model with random weights of its exact shapes: its speed does
+not depend on the content of the answers, and their form is fixed.
 
-Ways of asking:
-    released   the released program's, written as plainly as it does it: float32, one question at a time, both vision passes for each, masks
-               resized from full resolution, the prompt padded to 768 tokens, logits at every position of it, always 120 new tokens
-               (arXiv 2509.15490, its public code); a copy of the refined map for every region
-    engine     ``Predictor``: number format of the hardware, an image's features and the start of its prompts computed once, questions
-               batched by length, rows that have ended leave
-    FORMAT WEIGHTS     the same with the model exported, such as "openvino int8" (``exported.py``)
-Roofline: the sum over all matrix products of the longer of their FLOPs at the measured rate and their bytes at the measured bandwidth.
+    python -m benchmarks.answering                       # the published shapes: 6 GB of memory, two minutes on two cores
+    python -m benchmarks.answering nano --questions 200 --baseline-questions 5
+    python -m benchmarks.answering --backend engine --backend "openvino int8"
+
+Backends:
+    released   the released program's way, written plainly: float32, one question at a time, both vision passes for each, masks resized from
+               full resolution, the prompt padded to 768 tokens, logits at every position of it, always 120 new tokens (arXiv 2509.15490,
+               its public code); a copy of the refined map for every region
+    engine     ``Predictor``: the number format of the hardware, an image's features and the prefix of its prompts computed once, questions
+               batched by length, finished rows leave the batch
+    FORMAT WEIGHTS     ``Predictor`` on the exported model, such as "openvino int8"
+
+The roofline is the time of all matrix products at the limits of the machine: for each the longer of its FLOPs at the measured rate and its
+bytes at the measured bandwidth. Ratios are within one run; other work on the machine should rest meanwhile.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import platform
-import resource
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,9 +32,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch.nn import functional
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
+from benchmarks.machine import Roofline, about_machine, fresh_process, machine_limits, peak_bytes
 from benchmarks.output import make_parser, report
 from smolrgpt.data.collate import encode_question, prepare_image
 from smolrgpt.data.worlds.rows import scene_samples
@@ -51,17 +50,19 @@ from smolrgpt.schema import DepthMap, Sample
 RELEASED_PROMPT, RELEASED_ANSWER = 768, 120
 #: New tokens of an answer without an explanation: the separator, the field, the end.
 SHORT_ANSWER = MAX_FIELD_TOKENS + 1
-#: Pixels of the pictures, the official set's.
-PICTURE = (1920, 1080)
+#: Width and height of the images of the official data set, in pixels.
+IMAGE_SIZE = (1920, 1080)
 SCENE_SEED = 4
-#: Times that the engine answers all questions; the median counts.
-PASSES = 3
+#: Passes of the engine over all questions; the median counts.
+NUM_PASSES = 3
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What is asked. model: "paper", or whatever ``Predictor.from_pretrained`` takes; threads: 0 = torch's choice; max_new_tokens: of an
-    answer, None = as the model is used.
+    """What to measure.
+
+    model: "paper", or an argument of ``Predictor.from_pretrained``. threads: of the CPU; 0: torch's choice. image_size: width and height
+    in pixels. max_new_tokens: of an answer; None: the model's own limit.
     """
 
     model: str = "paper"
@@ -69,69 +70,23 @@ class Setting:
     num_questions: int = 64
     baseline_questions: int = 2
     threads: int = 0
-    picture: tuple[int, int] = PICTURE
+    image_size: tuple[int, int] = IMAGE_SIZE
     max_new_tokens: int | None = None
 
 
-# --------------------------------------------------------------------------------------------------------------------- the machine
-def machine_limits(dtype: torch.dtype, seconds: float = 0.5) -> dict[str, float]:
-    """FLOP/s of 1,536 x 1,536 matrix products and bytes/s of summing 512 MiB: the best of what was tried in ``seconds`` each."""
-    one, other = (torch.randn(1536, 1536).to(dtype) for _ in range(2))
-    long = torch.ones(2**27)
-    return {
-        "flops": _best_rate(lambda: one @ other, 2 * 1536**3, seconds),
-        "bytes": _best_rate(lambda: long.sum(), long.nbytes, seconds),
-    }
-
-
-def _best_rate(work: Callable[[], Any], amount: float, seconds: float) -> float:
-    work()
-    best, end = 0.0, time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        began = time.perf_counter()
-        work()
-        best = max(best, amount / (time.perf_counter() - began))
-    return best
-
-
-class Roofline(TorchDispatchMode):
-    """Counts the matrix products run under it. seconds: what they take at the machine's limits."""
-
-    def __init__(self, limits: Mapping[str, float]):
-        super().__init__()
-        self.limits, self.flops, self.bytes, self.seconds = limits, 0.0, 0.0, 0.0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        count = flop_registry.get(func._overloadpacket)
-        if count is None and func is not torch.ops.prim.device.default:
-            with self:  # inference mode hands on some operations whole, such as linear
-                parts = func.decompose(*args, **kwargs)
-            if parts is not NotImplemented:
-                return parts
-        out = func(*args, **kwargs)
-        if count is not None:
-            flops = count(*args, **kwargs, out_val=out)
-            moved = sum(tensor.nbytes for tensor in (*args, out) if isinstance(tensor, torch.Tensor))
-            self.flops, self.bytes = self.flops + flops, self.bytes + moved
-            self.seconds += max(flops / self.limits["flops"], moved / self.limits["bytes"])
-        return out
-
-
-# ------------------------------------------------------------------------------------------------------------------- what is asked
-def questions(num_images: int, num_questions: int, picture: tuple[int, int] = PICTURE) -> list[Sample]:
-    """So many questions about so many pictures of this width and height, image by image, of 2 to 13 regions."""
+def draw_questions(num_images: int, num_questions: int, image_size: tuple[int, int] = IMAGE_SIZE) -> list[Sample]:
+    """Draw questions of 2 to 13 regions about synthetic images, ordered by image; each image gets an equal share."""
     found: list[Sample] = []
     for number in range(num_images):
-        scene = generate_scene((SCENE_SEED, number), size=picture)
+        scene = generate_scene((SCENE_SEED, number), size=image_size)
         each = num_questions // num_images + (number < num_questions % num_images)
-        asked = [one for one in scene_samples(scene, 4 * each, random_generator(number)) if 2 <= len(one.regions) <= 13]
+        asked = [s for s in scene_samples(scene, 4 * each, random_generator(number)) if 2 <= len(s.regions) <= 13]
         found += asked[:each]
     return found
 
 
 def build(setting: Setting, dtype: torch.dtype | None) -> Predictor:
-    """The model as a Predictor whose answers are fields alone, so that random weights, too, end them."""
+    """A predictor of the model; with random weights, one whose answers are the short answer alone, so that they end."""
     if setting.model == "paper":
         return Predictor(*load_model("paper", dtype or best_dtype("cpu")), max_new_tokens=SHORT_ANSWER)
     predictor = Predictor.from_pretrained(setting.model, dtype=dtype)
@@ -148,7 +103,7 @@ def load_model(name: str, dtype: torch.dtype) -> tuple[Any, Any]:
 
 
 def _random_paper(dtype: torch.dtype) -> tuple[Any, Any]:
-    """The published shapes with random weights; the words are the bundled tokenizer's, which cuts these questions about as finely."""
+    """The published shapes with random weights, and the bundled tokenizer, which splits these questions into about as many tokens."""
     from smolrgpt.inference.predictor import bundled_checkpoint
     from smolrgpt.model import SmolRGPTConfig, SmolRGPTForConditionalGeneration, SmolRGPTProcessor
     from smolrgpt.model.processing_smolrgpt import extend_vocabulary
@@ -162,15 +117,15 @@ def _random_paper(dtype: torch.dtype) -> tuple[Any, Any]:
     return model, SmolRGPTProcessor.for_model(config, tokenizer, answer_field=True)
 
 
-# ------------------------------------------------------------------------------------------------------------------- ways of asking
+# ----------------------------------------------------------------------------------------------------------------------- backends
 def released(setting: Setting, asked: Sequence[Sample]) -> dict[str, Any]:
-    """The first ``baseline_questions`` the released way."""
+    """The first ``baseline_questions``, answered as the released program does."""
     predictor, asked = build(setting, torch.float32), asked[: setting.baseline_questions]
     predictor.model.set_attn_implementation("sdpa")
-    began = time.perf_counter()
+    started = time.perf_counter()
     for sample in asked:
         _ask_as_released(predictor, sample)
-    return _measured(len(asked), time.perf_counter() - began)
+    return _measured(len(asked), time.perf_counter() - started)
 
 
 @torch.inference_mode()
@@ -212,19 +167,19 @@ def _ask_as_released(predictor: Predictor, sample: Sample) -> None:
 
 
 def engine(setting: Setting, asked: Sequence[Sample]) -> dict[str, Any]:
-    """All questions at once; then single ones: the first about a new image, and the next ones about it."""
+    """All questions at once; then single questions: the first about a new image, and the next ones about it."""
     predictor = build(setting, None)
     predictor.predict_samples(asked[:2])
     seconds = []
-    for _ in range(PASSES):
-        began = time.perf_counter()
-        predictor.predict_samples(asked)  # which remembers nothing of them
-        seconds.append(time.perf_counter() - began)
+    for _ in range(NUM_PASSES):
+        started = time.perf_counter()
+        predictor.predict_samples(asked)  # which caches nothing
+        seconds.append(time.perf_counter() - started)
     measured = {**_measured(len(asked), float(np.median(seconds))), "first_pass_seconds": seconds[0]}
     first, further = _latencies(predictor, asked)
     measured |= {"first_question_seconds": float(np.median(first)), "further_question_seconds": float(np.median(further))}
     if isinstance(predictor.model, ExportedSmolRGPT):
-        return measured  # its products are out of sight
+        return measured  # its matrix products do not run in torch
     limits = machine_limits(predictor.model.dtype)
     with Roofline(limits) as roofline:
         predictor.predict_samples(asked)
@@ -251,9 +206,9 @@ def _latencies(predictor: Predictor, asked: Sequence[Sample]) -> tuple[list[floa
             for region in sample.regions:
                 text = text.replace("<mask>", f"<region {row[region]}>", 1)
             depth = sample.depth if isinstance(sample.depth, DepthMap) else None
-            began = time.perf_counter()
-            predictor.ask(sample.image, text, depth, table, sample.camera)  # type: ignore[arg-type]
-            (further if number else first).append(time.perf_counter() - began)
+            started = time.perf_counter()
+            predictor.ask(sample.image, text, depth, table, sample.camera)
+            (further if number else first).append(time.perf_counter() - started)
     return first, further
 
 
@@ -261,52 +216,37 @@ def _measured(count: int, seconds: float) -> dict[str, Any]:
     return {"questions": count, "seconds": seconds, "questions_per_second": count / seconds, "peak_bytes": peak_bytes()}
 
 
-def peak_bytes() -> int:
-    """The most memory that this process has held."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def about_machine() -> dict[str, Any]:
-    """What the figures were taken on."""
-    return {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count(), "torch": torch.__version__}
-
-
-def fresh_process() -> ProcessPoolExecutor:
-    """A process that nothing has run in."""
-    return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
-
-
 def _export(setting: Setting, folder: Path, format: str, weights: str) -> int:
-    """The model, exported; returns bytes on disk."""
+    """Export the model into the folder; returns bytes on disk."""
     model, processor = load_model(setting.model, torch.float32)
     export(model, processor, folder, format, weights)
     return sum(path.stat().st_size for path in folder.iterdir())
 
 
 def exported(name: str, setting: Setting, asked: Sequence[Sample]) -> dict[str, Any]:
-    """``engine`` on the model exported as ``name`` says, which another process does first."""
+    """``engine`` on the exported model; another process exports it first. name: a key of ``EXPORTED``."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "model"
         with fresh_process() as pool:
             size = pool.submit(_export, setting, out, *EXPORTED[name]).result()
         most = SHORT_ANSWER if setting.model == "paper" else setting.max_new_tokens
-        return {**_alone("engine", replace(setting, model=str(out), max_new_tokens=most), asked), "disk_bytes": size}
+        return {**_in_new_process("engine", replace(setting, model=str(out), max_new_tokens=most), asked), "disk_bytes": size}
 
 
-#: Ways that run in a process of their own; what is timed when nothing is named.
+#: Name -> function that answers the questions and measures; the default backends.
 BACKENDS: dict[str, Callable[[Setting, Sequence[Sample]], dict[str, Any]]] = {"released": released, "engine": engine}
-#: Name of a way -> format and weights of the export it runs on.
+#: Name of an exported backend -> format and weights of the export.
 EXPORTED = {f"{name} {weights}": (name, weights) for name, known in FORMATS.items() for weights in known.weights}
 
 
 # --------------------------------------------------------------------------------------------------------------------------- report
 def bench(setting: Setting, backends: Sequence[str] = tuple(BACKENDS)) -> dict[str, Any]:
-    """Every backend, each in a process of its own; ratios are to the released way. Raises ValueError for an unknown way."""
+    """Measure every backend in a process of its own; ratios are to the released program. Raises ValueError for an unknown backend."""
     unknown = [name for name in backends if name not in (*BACKENDS, *EXPORTED)]
     if unknown:
         raise ValueError(f"there is no backend {unknown[0]!r}; expected some of {', '.join([*BACKENDS, *EXPORTED])}")
-    asked = questions(setting.num_images, setting.num_questions, setting.picture)  # drawn here, so that no way's memory holds the drawing
-    results = {name: _alone(name, setting, asked) if name in BACKENDS else exported(name, setting, asked) for name in backends}
+    asked = draw_questions(setting.num_images, setting.num_questions, setting.image_size)  # outside of the measured processes
+    results = {name: _in_new_process(name, setting, asked) if name in BACKENDS else exported(name, setting, asked) for name in backends}
     base = results.get("released")
     for result in results.values():
         if base is not None:
@@ -316,12 +256,12 @@ def bench(setting: Setting, backends: Sequence[str] = tuple(BACKENDS)) -> dict[s
     return {"setting": asdict(setting), "about": about_machine(), "backends": results}
 
 
-def _alone(name: str, setting: Setting, asked: Sequence[Sample]) -> dict[str, Any]:
+def _in_new_process(name: str, setting: Setting, asked: Sequence[Sample]) -> dict[str, Any]:
     with fresh_process() as pool:
-        return pool.submit(_in_process, name, setting, asked).result()
+        return pool.submit(_answer, name, setting, asked).result()
 
 
-def _in_process(name: str, setting: Setting, asked: Sequence[Sample]) -> dict[str, Any]:
+def _answer(name: str, setting: Setting, asked: Sequence[Sample]) -> dict[str, Any]:
     if setting.threads:
         torch.set_num_threads(setting.threads)
     return BACKENDS[name](setting, asked)
@@ -329,22 +269,22 @@ def _in_process(name: str, setting: Setting, asked: Sequence[Sample]) -> dict[st
 
 def render(result: Mapping[str, Any]) -> str:
     """The result as a Markdown table and a few lines."""
-    header = ["", "questions", "answers/s", "ratio", "peak memory", "first question", "further one", "of the roofline", "on disk"]
+    header = ["", "questions", "answers/s", "ratio", "peak memory", "first question", "further question", "of the roofline", "on disk"]
     rows = [
         [
             name,
-            str(one["questions"]),
-            f"{one['questions_per_second']:.3g}",
-            f"{one['ratio']:.1f}x" if "ratio" in one else "",
-            f"{one['peak_bytes'] / 1e9:.2f} GB",
-            f"{one['first_question_seconds']:.2f} s" if "first_question_seconds" in one else "",
-            f"{one['further_question_seconds']:.2f} s" if "further_question_seconds" in one else "",
-            f"{one['share_of_roofline']:.0%}" if "share_of_roofline" in one else "",
-            f"{one['disk_bytes'] / 1e6:.0f} MB" if "disk_bytes" in one else "",
+            str(found["questions"]),
+            f"{found['questions_per_second']:.3g}",
+            f"{found['ratio']:.1f}x" if "ratio" in found else "",
+            f"{found['peak_bytes'] / 1e9:.2f} GB",
+            f"{found['first_question_seconds']:.2f} s" if "first_question_seconds" in found else "",
+            f"{found['further_question_seconds']:.2f} s" if "further_question_seconds" in found else "",
+            f"{found['share_of_roofline']:.0%}" if "share_of_roofline" in found else "",
+            f"{found['disk_bytes'] / 1e6:.0f} MB" if "disk_bytes" in found else "",
         ]
-        for name, one in result["backends"].items()
+        for name, found in result["backends"].items()
     ]
-    lines = [_work(name, one) for name, one in result["backends"].items() if "machine" in one]
+    lines = [_describe_work(name, found) for name, found in result["backends"].items() if "machine" in found]
     setting = result["setting"]
     return "\n".join(
         [
@@ -357,10 +297,11 @@ def render(result: Mapping[str, Any]) -> str:
     )
 
 
-def _work(name: str, one: Mapping[str, Any]) -> str:
-    flops, moved, machine = one["flops"] / one["questions"], one["moved_bytes"] / one["questions"], one["machine"]
+def _describe_work(name: str, found: Mapping[str, Any]) -> str:
+    """FLOPs and bytes of a question, and the limits of the machine, as a line."""
+    flops, moved, machine = found["flops"] / found["questions"], found["moved_bytes"] / found["questions"], found["machine"]
     return (
-        f"{name}: {one['dtype']}, {flops / 1e9:.2g} GFLOP and {moved / 1e9:.2g} GB moved a question; "
+        f"{name}: {found['dtype']}, {flops / 1e9:.2g} GFLOP and {moved / 1e9:.2g} GB moved a question; "
         f"this machine {machine['flops'] / 1e9:.0f} GFLOP/s, {machine['bytes'] / 1e9:.0f} GB/s"
     )
 

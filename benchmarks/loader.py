@@ -1,22 +1,21 @@
-"""How fast questions become batches: the released program's way against ours, on full-size pictures, in one run.
+"""How fast questions become batches, compared with the released program, on full-size images in one run.
 
-    python benchmarks/loader.py                     # draws its own data once (about a minute), then measures
-    python benchmarks/loader.py --json --images 4
+    python -m benchmarks.loader                     # draws its own data once (about a minute), then measures
+    python -m benchmarks.loader --json --images 4
 
-The released way prepares every question by itself: decode picture and depth at full size, decode every mask at full size, resize the
-masks by point samples. Ours is ``data.collate.Collator``. Both tokenise and collate with the same code. The ways take turns image by image,
-so that other load on the machine falls on both; the ratio is of CPU seconds of this process. Files are read once before the clock starts.
+The released program prepares every question by itself: it decodes image and depth at full size, decodes every mask at full size, and
+resizes the masks by point samples. Ours is ``data.collate.Collator``. Both tokenise and collate with the same code. The backends take turns
+image by image, so that other load on the machine affects both; the ratio is of CPU seconds of this process. All files are read once before
+the clock starts.
 """
 
 from __future__ import annotations
 
-import argparse
 import cProfile
-import json
+import inspect
 import os
 import platform
 import pstats
-import random
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,32 +28,35 @@ import torch
 from PIL import Image
 from pycocotools import mask as coco
 
+from benchmarks.output import make_parser, report
 from smolrgpt.data.collate import Collator, encode_question
-from smolrgpt.data.io import atomic_path
-from smolrgpt.data.mixture import Group, group_by_image
+from smolrgpt.data.loading import load_image, load_sample_depth
+from smolrgpt.data.mixture import Group
 from smolrgpt.data.sources.warehouse import read_warehouse
 from smolrgpt.data.worlds import write_dataset
 from smolrgpt.inference.predictor import bundled_checkpoint
 from smolrgpt.model import SmolRGPTImageProcessor, SmolRGPTProcessor
-from smolrgpt.schema import Sample
+from smolrgpt.model.image_processing_smolrgpt import check_depth
+from smolrgpt.model.region_geometry import check_mask, measure_region
+from smolrgpt.schema import Region, Sample
 
-FRAME = (1920, 1080)  # width, height of the warehouse data set
+FRAME = (1920, 1080)  # width, height of the warehouse data set's images
 SIZE, GRID = 256, 64  # the published model's input side and region grid
 QUESTIONS_PER_IMAGE = 6  # of the warehouse's train split: 499,083 questions, 78,209 images
 
-#: Row of the profile -> functions (file name, function) whose own and called time it is.
-STEPS: dict[str, tuple[str, str]] = {
-    "picture: decode": ("loading.py", "load_image"),
-    "picture: resize, normalise": ("image_processing_smolrgpt.py", "encode_image"),
-    "depth: decode, to float": ("loading.py", "load_sample_depth"),
-    "depth: check": ("image_processing_smolrgpt.py", "check_depth"),
-    "depth: resize, encode": ("image_processing_smolrgpt.py", "encode_depth"),
-    "regions: run lengths to pixels": ("regions.py", "to_patch"),
-    "regions: check": ("region_geometry.py", "check_mask"),
-    "regions: coverage": ("image_processing_smolrgpt.py", "resize_mask"),
-    "regions: geometry": ("region_geometry.py", "measure_region"),
-    "questions: tokens": ("collate.py", "encode_question"),
-    "batch": ("processing_smolrgpt.py", "collate"),
+#: Step of the profile -> the function whose time, with that of the functions it calls, it is.
+STEPS: dict[str, Callable[..., Any]] = {
+    "image: decode": load_image,
+    "image: resize, normalise": SmolRGPTImageProcessor.encode_image,
+    "depth: decode, to float": load_sample_depth,
+    "depth: check": check_depth,
+    "depth: resize, encode": SmolRGPTImageProcessor.encode_depth,
+    "regions: run lengths to pixels": Region.to_patch,
+    "regions: check": check_mask,
+    "regions: coverage": SmolRGPTImageProcessor.resize_mask,
+    "regions: geometry": measure_region,
+    "questions: tokens": encode_question,
+    "batch": SmolRGPTProcessor.collate,
 }
 
 
@@ -66,10 +68,11 @@ def released(processor: SmolRGPTProcessor, group: Group) -> dict[str, Any]:
 
 
 def _released_question(sample: Sample) -> dict[str, np.ndarray]:
-    with Image.open(sample.image) as picture:
-        pixels = np.asarray(picture.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BILINEAR), dtype=np.float32)
-    with Image.open(sample.depth) as picture:
-        depth = np.asarray(picture.convert("RGB").resize((SIZE, SIZE), Image.Resampling.NEAREST), dtype=np.float32)
+    assert isinstance(sample.image, Path) and isinstance(sample.depth, Path)
+    with Image.open(sample.image) as image:
+        pixels = np.asarray(image.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BILINEAR), dtype=np.float32)
+    with Image.open(sample.depth) as image:
+        depth = np.asarray(image.convert("RGB").resize((SIZE, SIZE), Image.Resampling.NEAREST), dtype=np.float32)
     masks = torch.from_numpy(np.stack([coco.decode(region.to_rle()) for region in sample.regions])).float()
     maps = torch.nn.functional.interpolate(masks[:, None], size=(GRID, GRID), mode="bilinear", align_corners=False)[:, 0]
     return {
@@ -80,7 +83,15 @@ def _released_question(sample: Sample) -> dict[str, np.ndarray]:
     }
 
 
-def ways(processor: SmolRGPTProcessor) -> dict[str, Callable[[Group], Any]]:
+def group_by_image(samples: Sequence[Sample]) -> list[Group]:
+    """The samples of each image together, in order."""
+    groups: dict[str, Group] = {}
+    for sample in samples:
+        groups.setdefault(sample.image_key, []).append(sample)
+    return list(groups.values())
+
+
+def make_backends(processor: SmolRGPTProcessor) -> dict[str, Callable[[Group], Any]]:
     """Name -> function that makes the batches of one image's questions."""
     collator = Collator(processor)
     return {
@@ -91,8 +102,8 @@ def ways(processor: SmolRGPTProcessor) -> dict[str, Callable[[Group], Any]]:
 
 
 def measure(processor: SmolRGPTProcessor, groups: Sequence[Group], repeats: int) -> dict[str, Any]:
-    """CPU and wall seconds a question, each way, and how many times faster than the released way."""
-    makers = ways(processor)
+    """CPU and wall milliseconds a question with every backend, and how many times faster than the released program it is."""
+    makers = make_backends(processor)
     cpu, wall = dict.fromkeys(makers, 0.0), dict.fromkeys(makers, 0.0)
     for group in groups[:1]:  # files, caches of weights, imports
         for make in makers.values():
@@ -100,10 +111,10 @@ def measure(processor: SmolRGPTProcessor, groups: Sequence[Group], repeats: int)
     for _ in range(repeats):
         for group in groups:
             for name, make in makers.items():
-                began, clock = time.process_time(), time.perf_counter()
+                cpu_start, wall_start = time.process_time(), time.perf_counter()
                 make(group)
-                cpu[name] += time.process_time() - began
-                wall[name] += time.perf_counter() - clock
+                cpu[name] += time.process_time() - cpu_start
+                wall[name] += time.perf_counter() - wall_start
     count = repeats * sum(map(len, groups))
     return {
         name: {
@@ -116,71 +127,70 @@ def measure(processor: SmolRGPTProcessor, groups: Sequence[Group], repeats: int)
 
 
 def profile(processor: SmolRGPTProcessor, groups: Sequence[Group]) -> dict[str, float]:
-    """Step of ours, questions together -> milliseconds an image. What no step names is "other"."""
+    """Step of ours, questions together -> milliseconds an image; "other" is what no step covers."""
     collator, profiler = Collator(processor), cProfile.Profile(time.process_time)
     for group in groups:
         profiler.runcall(collator, [group])
-    stats = pstats.Stats(profiler)
-    spent = {(Path(file).name, function): values[3] for (file, _, function), values in stats.stats.items()}  # type: ignore[attr-defined]
-    steps = {label: 1000 * spent.get(key, 0.0) / len(groups) for label, key in STEPS.items()}
-    return {**steps, "other": 1000 * stats.total_tt / len(groups) - sum(steps.values())}  # type: ignore[attr-defined]
+    stats: Any = pstats.Stats(profiler)  # the type stubs lack its attributes
+    spent = {(file, function): values[3] for (file, _, function), values in stats.stats.items()}
+    codes = {label: inspect.unwrap(function).__code__ for label, function in STEPS.items()}
+    steps = {label: 1000 * spent.get((code.co_filename, code.co_name), 0.0) / len(groups) for label, code in codes.items()}
+    return {**steps, "other": 1000 * stats.total_tt / len(groups) - sum(steps.values())}
 
 
-def run(data: Path, num_images: int, seed: int, repeats: int) -> dict[str, Any]:
-    write_dataset(data, "train", num_images, seed, "known", FRAME, QUESTIONS_PER_IMAGE)
+def run(data: Path, num_images: int, seed: int, repeats: int, frame: tuple[int, int] = FRAME) -> dict[str, Any]:
+    """Draw a data set in ``data`` unless it exists, and measure both kinds of depth maps. frame: width and height of its images."""
+    write_dataset(data, "train", num_images, seed, "known", frame, QUESTIONS_PER_IMAGE)
     image_processor = SmolRGPTImageProcessor(size=SIZE, grid_size=GRID, depth_encoding="minmax_log")
     nano = SmolRGPTProcessor.from_pretrained(bundled_checkpoint("nano"))
     processor = SmolRGPTProcessor(image_processor, nano.tokenizer, nano.region_tokens, region_fusion=nano.region_fusion)
     result: dict[str, Any] = {
         "machine": f"{platform.machine()}, 1 thread",
-        "frame": list(FRAME),
+        "frame": list(frame),
         "seed": seed,
         "repeats": repeats,
         "depth": {},
     }
     for kind in ("relative", "metric"):  # 8-bit and 16-bit PNG
         samples = read_warehouse(data, "train", depth=kind)
-        groups = group_by_image(samples, QUESTIONS_PER_IMAGE, random.Random(seed))
+        groups = group_by_image(samples)
         counts = [len(sample.regions) for sample in samples]
         result |= {
             "images": len(groups),
             "questions": len(samples),
             "regions_per_question": [min(counts), float(np.mean(counts)), max(counts)],
         }
-        result["depth"][kind] = {"ways": measure(processor, groups, repeats), "profile_ms_per_image": profile(processor, groups)}
+        result["depth"][kind] = {"backends": measure(processor, groups, repeats), "profile_ms_per_image": profile(processor, groups)}
     return result
 
 
-def table(result: dict[str, Any]) -> str:
+def render(result: dict[str, Any]) -> str:
+    """Format the result as tables of plain text."""
     low, mean, high = result["regions_per_question"]
-    lines = [
-        f"{result['images']} images of {FRAME[0]}x{FRAME[1]}, {result['questions']} questions of {low} to {high} regions (mean {mean:.1f})"
-    ]
+    width, height = result["frame"]
+    regions = f"{low} to {high} regions (mean {mean:.1f})"
+    lines = [f"{result['images']} images of {width}x{height}, {result['questions']} questions of {regions}"]
     for kind, found in result["depth"].items():
         lines += ["", f"{kind + ' depth':<34}{'CPU ms':>10}{'wall ms':>10}{'faster':>10}   a question"]
         lines += [
-            f"  {name:<32}{way['cpu_ms_per_question']:>10.1f}{way['wall_ms_per_question']:>10.1f}{way['times_released']:>9.1f}x"
-            for name, way in found["ways"].items()
+            f"  {name:<32}{times['cpu_ms_per_question']:>10.1f}{times['wall_ms_per_question']:>10.1f}{times['times_released']:>9.1f}x"
+            for name, times in found["backends"].items()
         ]
-        lines += [f"  {'where ours, together, spends it':<32}{'CPU ms':>10}   an image"]
+        lines += [f"  {'time of ours, together, by step':<32}{'CPU ms':>10}   an image"]
         lines += [f"    {step:<30}{ms:>10.2f}" for step, ms in found["profile_ms_per_image"].items()]
     return "\n".join(lines)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Run the command line."""
+    parser = make_parser("loader", __doc__)
     parser.add_argument("--data", type=Path, default=Path("runs/benchmarks/loader"), help="where the drawn data set lies")
-    parser.add_argument("--images", type=int, default=8)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "loader.json")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON instead of a table")
-    arguments = parser.parse_args()
+    parser.add_argument("--images", type=int, default=8, help="number of images (default: 8)")
+    parser.add_argument("--repeats", type=int, default=3, help="how often all questions are prepared (default: 3)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the data set")
+    given = parser.parse_args()
     torch.set_num_threads(1)
-    result = run(arguments.data, arguments.images, arguments.seed, arguments.repeats)
-    with atomic_path(arguments.out) as temporary:
-        temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(result) if arguments.json else table(result))
+    report(run(given.data, given.images, given.seed, given.repeats), given, render)
 
 
 if __name__ == "__main__":

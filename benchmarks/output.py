@@ -21,14 +21,9 @@ def make_parser(name: str, description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` to ``path``; readers see the old file or the whole new one."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-
-
-def report(result: dict[str, Any], arguments: argparse.Namespace, render: Callable[[dict[str, Any]], str]) -> None:
+def report(result: Any, arguments: argparse.Namespace, render: Callable[[Any], str]) -> None:
     """Write and print a result as ``--out`` and ``--json`` of ``make_parser`` ask for it; ``render`` makes the tables."""
     if arguments.out is not None:
-        write_json(arguments.out, result)
+        with atomic_path(arguments.out) as path:
+            path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(result) if arguments.json else render(result))

@@ -1,20 +1,16 @@
 """One optimisation step of each of the paper's stages at full size (475.7 M parameters), on this machine, with random weights.
 
-    python benchmarks/paper_step.py                 # 8 to 10 GB of memory; refuses to start below 12 GB
-    python benchmarks/paper_step.py --small         # the same program on a model of under 1 M parameters
+    python -m benchmarks.paper_step                 # 8 to 10 GB of memory; refuses to start below 12 GB
+    python -m benchmarks.paper_step --small         # the same program on a model of under 1 M parameters
 
-Every stage runs in a fresh process, so that its peak is its own (``ru_maxrss``; what the process held before the model was made stands
-beside it). The batch has the shape of the stage's mean question as ``smolrgpt train paper --dry-run`` foresees it, and what it foresees of
-the memory stands beside what was measured. Seconds are of the second step; AdamW's states exist from the first on.
+Every stage runs in a fresh process, so that its peak memory is its own; the memory of the process before the model was made is shown next
+to it. The batch has the shape of the stage's mean question as ``smolrgpt train paper --dry-run`` predicts it, and the predicted memory is
+shown next to the measured one. Seconds are of the second step; AdamW's states exist from the first on.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import resource
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -25,7 +21,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from smolrgpt.data.io import atomic_path
+from benchmarks.machine import fresh_process, peak_bytes
+from benchmarks.output import make_parser, report
 from smolrgpt.model import REGION_GEOMETRY_FEATURES, SmolRGPTConfig, SmolRGPTForConditionalGeneration
 from smolrgpt.precision import best_dtype
 from smolrgpt.train import plan as planning
@@ -51,16 +48,18 @@ SMALL: dict[str, Any] = {
 
 
 def config_of(small: bool) -> SmolRGPTConfig:
+    """The published configuration, or that of the small model."""
     return SmolRGPTConfig(**SMALL) if small else planning.model_config(paper().model)
 
 
 def random_batch(config: SmolRGPTConfig, shape: planning.StepShape) -> dict[str, torch.Tensor]:
-    """What ``SmolRGPTProcessor.collate`` gives, filled with noise: one question an image, all as long as the mean one."""
+    """A batch as ``SmolRGPTProcessor.collate`` makes it, filled with noise: one question an image, all of the mean length."""
     regions = shape.images * shape.regions
-    region_ids = [config.region_token_ids[kind] for _ in range(shape.regions) for kind in config.region_tokens]
-    words = torch.randint(3, 800, (shape.images, planning.TURN_TOKENS + shape.question_tokens + shape.answer_tokens))
+    tokens_of = config.region_token_ids or {}
+    region_ids = [tokens_of[kind] for _ in range(shape.regions) for kind in config.region_tokens]
+    text = torch.randint(3, 800, (shape.images, planning.TURN_TOKENS + shape.question_tokens + shape.answer_tokens))
     head = torch.tensor([config.image_token_id] * config.num_image_tokens + region_ids)
-    ids = torch.cat([head.expand(shape.images, -1), words], dim=1)
+    ids = torch.cat([head.expand(shape.images, -1), text], dim=1)
     labels = torch.full_like(ids, -100)
     labels[:, -(shape.answer_tokens + 2) :] = ids[:, -(shape.answer_tokens + 2) :]
     side = config.vision_config.image_size
@@ -88,19 +87,19 @@ def step(stage_name: str, small: bool, images: int, seed: int) -> dict[str, Any]
         fake = planning.fake_model(config)
         apply_rates(fake, stage.rates)
         flops, activations = planning.measure_step(fake, shape, blind=False, bf16=bf16)
-    before = _peak_bytes()
+    before = peak_bytes()
     model = SmolRGPTForConditionalGeneration._from_config(config, dtype=torch.float32, attn_implementation="sdpa").train()
     optimizer = build_optimizer(model, stage.rates, stage.weight_decay)
     seconds, losses = [], []
     for _ in range(2):
-        batch, began = random_batch(config, shape), time.perf_counter()
+        batch, started = random_batch(config, shape), time.perf_counter()
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             loss = model(**batch).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), stage.gradient_clip)
         optimizer.step()
         optimizer.zero_grad()
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.perf_counter() - started)
         losses.append(float(loss.detach()))
     total = sum(p.numel() for p in model.parameters())
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -116,13 +115,9 @@ def step(stage_name: str, small: bool, images: int, seed: int) -> dict[str, Any]
         "losses": losses,
         "flops": flops,
         "before_bytes": before,
-        "peak_bytes": _peak_bytes(),
+        "peak_bytes": peak_bytes(),
         "planned_bytes": planning.memory(total, trainable, activations, 1)["ddp"],
     }
-
-
-def _peak_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def available_gb() -> float:
@@ -132,7 +127,8 @@ def available_gb() -> float:
     return next((int(line.split()[1]) / 1e6 for line in lines if line.startswith("MemAvailable")), float("inf"))
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def render(rows: list[dict[str, Any]]) -> str:
+    """Format the rows of all stages as a table of plain text."""
     heads = (
         ("trained M", 10),
         ("images", 8),
@@ -154,29 +150,19 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--small", action="store_true", help="a model of under 1 M parameters; writes no result file unless --out is given")
-    parser.add_argument("--images", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--stage", choices=list(STAGES), help="this stage, in this process, as JSON")
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    arguments = parser.parse_args()
-    if not arguments.small and available_gb() < NEEDED_GB:
-        sys.exit(f"{available_gb():.1f} GB of memory are free; the full size wants {NEEDED_GB}. --small runs anywhere")
-    if arguments.stage:
-        print(json.dumps(step(arguments.stage, arguments.small, arguments.images, arguments.seed)))
-        return
+    """Run the command line."""
+    parser = make_parser("paper_step", __doc__)
+    parser.add_argument("--small", action="store_true", help="a model of under 1 M parameters")
+    parser.add_argument("--images", type=int, default=2, help="images in a step (default: 2)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the weights and the batch")
+    given = parser.parse_args()
+    if not given.small and available_gb() < NEEDED_GB:
+        sys.exit(f"{available_gb():.1f} GB of memory are free; the full size needs {NEEDED_GB}. --small runs anywhere")
     rows = []
     for name in STAGES:
-        command = [sys.executable, __file__, "--stage", name, "--images", str(arguments.images), "--seed", str(arguments.seed)]
-        done = subprocess.run([*command, *(["--small"] if arguments.small else [])], stdout=subprocess.PIPE, text=True, check=True)
-        rows.append(json.loads(done.stdout.splitlines()[-1]))
-    out = arguments.out or (None if arguments.small else Path(__file__).parent / "results" / "paper_step.json")
-    if out is not None:
-        with atomic_path(out) as temporary:
-            temporary.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(rows) if arguments.json else table(rows))
+        with fresh_process() as pool:
+            rows.append(pool.submit(step, name, given.small, given.images, given.seed).result())
+    report(rows, given, render)
 
 
 if __name__ == "__main__":

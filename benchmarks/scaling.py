@@ -1,7 +1,10 @@
-"""What the cost of answering grows with: one factor at a time, all else as in ``BASE``, on one model in this process.
+"""How the cost of answers grows with one factor at a time, all others as in ``BASE``, for one model in this process.
 
-Questions are of one wording, so that only what is varied changes: "Which of these is the leftmost: the pallet <mask>, ...?" about regions
-of a synthetic scene, answered by as many tokens as are asked for, whatever they say.
+All questions have one wording, so that only the varied factor changes: "Which of these is the leftmost: the pallet <mask>, ...?" about
+regions of a synthetic scene. Answers have exactly the requested number of tokens, whatever these are. With --out FILE.json, FILE.png shows
+the curves.
+
+    python -m benchmarks.scaling nano --out build/scaling.json
 """
 
 from __future__ import annotations
@@ -16,7 +19,8 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from benchmarks.answering import PICTURE, SCENE_SEED, about_machine, load_model, peak_bytes
+from benchmarks.answering import IMAGE_SIZE, SCENE_SEED, load_model
+from benchmarks.machine import about_machine, peak_bytes
 from benchmarks.output import make_parser, report
 from smolrgpt.data.worlds.scene import Scene, generate_scene
 from smolrgpt.evaluation.report.markdown import table
@@ -29,8 +33,10 @@ MOST_REGIONS = 13  # of a question of the official set that is not an outlier
 
 @dataclass(frozen=True)
 class Load:
-    """What is answered in one call: images, questions about each, regions in a question, words before it, questions answered at once, and
-    tokens of an answer.
+    """What one call answers.
+
+    questions_per_image: about each of the images. regions: in a question. words: before a question. batch_size: questions answered at
+    once. answer_tokens: tokens of an answer.
     """
 
     images: int = 4
@@ -42,7 +48,7 @@ class Load:
 
 
 BASE = Load()
-#: Factor -> its values, and what it is called on a plot.
+#: Factor -> its values, and its label in a figure.
 FACTORS: dict[str, tuple[tuple[int, ...], str]] = {
     "batch_size": ((1, 2, 4, 8, 16, 32), "questions answered at once"),
     "images": ((1, 2, 4, 8, 16), "images, four questions each"),
@@ -53,20 +59,20 @@ FACTORS: dict[str, tuple[tuple[int, ...], str]] = {
 }
 
 
-def samples_of(load: Load, scenes: Sequence[Scene]) -> list[Sample]:
-    """``load.images`` times ``load.questions_per_image`` questions; no two are the same."""
+def make_samples(load: Load, scenes: Sequence[Scene]) -> list[Sample]:
+    """Make ``load.images`` times ``load.questions_per_image`` different questions."""
     found = []
     for number, scene in enumerate(scenes[: load.images]):
-        regions = [thing.region for thing in scene.regions] * MOST_REGIONS
+        regions = [item.region for item in scene.regions] * MOST_REGIONS
         for turn in range(load.questions_per_image):
-            shown: list[Region] = regions[turn : turn + load.regions]
+            chosen: list[Region] = regions[turn : turn + load.regions]
             text = "please " * load.words + "Which of these is the leftmost: " + ", ".join(["the pallet <mask>"] * load.regions) + "?"
             found.append(
                 Sample(
                     id=f"{number}/{turn}",
                     image=Image.fromarray(scene.rgb),
                     question=text,
-                    regions=shown,
+                    regions=chosen,
                     depth=DepthMap(scene.depth_m, "metric"),
                     camera=scene.camera,
                     category="mcq",
@@ -77,7 +83,7 @@ def samples_of(load: Load, scenes: Sequence[Scene]) -> list[Sample]:
 
 
 def scaling(
-    model: str, repeats: int = 2, factors: Sequence[str] = tuple(FACTORS), picture: tuple[int, int] = PICTURE, threads: int = 0
+    model: str, repeats: int = 2, factors: Sequence[str] = tuple(FACTORS), image_size: tuple[int, int] = IMAGE_SIZE, threads: int = 0
 ) -> dict[str, Any]:
     """Seconds of a call at every value of every factor: the best of ``repeats``. Raises ValueError for an unknown factor."""
     unknown = [name for name in factors if name not in FACTORS]
@@ -86,24 +92,24 @@ def scaling(
     if threads:
         torch.set_num_threads(threads)
     most = max(*FACTORS["images"][0], BASE.images)
-    scenes = [generate_scene((SCENE_SEED, number), size=picture) for number in range(most)]
+    scenes = [generate_scene((SCENE_SEED, number), size=image_size) for number in range(most)]
     predictor = _unconstrained(model)
     curves: dict[str, list[dict[str, Any]]] = {name: [] for name in factors}
     points = [(factor, value) for factor in factors for value in FACTORS[factor][0]]
     for name, value in tqdm(points, unit="value", disable=None):
         load = replace(BASE, **{name: value})
-        samples, seconds = samples_of(load, scenes), []
+        samples, seconds = make_samples(load, scenes), []
         predictor.max_new_tokens = load.answer_tokens
-        for _ in range(repeats + 1):  # the first one makes buffers
-            began = time.perf_counter()
+        for _ in range(repeats + 1):  # the first allocates buffers and is not timed
+            started = time.perf_counter()
             predictor.predict_samples(samples, load.batch_size)
-            seconds.append(time.perf_counter() - began)
+            seconds.append(time.perf_counter() - started)
         curves[name].append({"value": value, "questions": len(samples), "seconds": min(seconds[1:])})
     return {"model": model, "base": asdict(BASE), "about": about_machine(), "curves": curves, "peak_bytes": peak_bytes()}
 
 
 def _unconstrained(model: str) -> Predictor:
-    """Answers of exactly as many tokens as are asked for: no field, no end."""
+    """A predictor whose answers have exactly ``max_new_tokens`` tokens: no short answer and no end token."""
     if model == "paper":
         loaded, processor = load_model(model, best_dtype("cpu"))
     else:
@@ -111,13 +117,13 @@ def _unconstrained(model: str) -> Predictor:
         loaded, processor = predictor.model, predictor.processor
     processor.answer_field = False
     found = Predictor(loaded, processor)
-    found._end = loaded.config.image_token_id  # which no answer may hold
+    found._end = loaded.config.image_token_id  # a token that no answer can contain
     return found
 
 
 def render(result: Mapping[str, Any]) -> str:
-    """A Markdown table a factor."""
-    parts = [f"# {result['model']}: what the cost grows with"]
+    """Format the result as Markdown, one table for each factor."""
+    parts = [f"# {result['model']}: how the cost grows"]
     for name, curve in result["curves"].items():
         header = [FACTORS[name][1], *(str(point["value"]) for point in curve)]
         seconds = ["seconds of a call", *(f"{point['seconds']:.3f}" for point in curve)]
@@ -127,7 +133,7 @@ def render(result: Mapping[str, Any]) -> str:
 
 
 def draw(result: Mapping[str, Any], path: Path) -> Path:
-    """Questions a second against every factor. Raises ImportError when matplotlib is missing."""
+    """Draw questions a second against every factor. Raises ImportError if matplotlib is missing."""
     from smolrgpt.viz.plots import plot_scaling
 
     points = {
@@ -138,7 +144,7 @@ def draw(result: Mapping[str, Any], path: Path) -> Path:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; ``arguments`` defaults to ``sys.argv``."""
-    parser = make_parser("scaling", f"{__doc__}\nWith --out FILE.json, FILE.png shows the curves.")
+    parser = make_parser("scaling", __doc__)
     parser.add_argument("model", nargs="?", default="paper", help="'paper', 'nano', a folder or a hub id (default: paper)")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: all cores")
     given = parser.parse_args(arguments)

@@ -1,15 +1,14 @@
-"""A load on the service, good requests and hostile ones mixed: are answers lost, crossed or late, and what if an engine is killed?
+"""A load on the service, valid and hostile requests mixed: are answers lost, swapped or late, and what happens if an engine is killed?
 
-    python benchmarks/service_load.py                  # starts 'smolrgpt serve nano' on this machine, asks 2,000 times, stops it
-    python benchmarks/service_load.py --requests 400 --clients 8 --no-kill --json
+    python -m benchmarks.service_load                  # starts 'smolrgpt serve nano' on this machine, asks 2,000 times, stops it
+    python -m benchmarks.service_load --requests 400 --clients 8 --no-kill --json
 
-What every good request must get is asked of a Predictor in this process first, so that an answer to somebody else's question shows. Every
-eighth request is hostile and must get the status that fits. Half way, the engine is killed with SIGKILL.
+The expected answers of valid requests come from a predictor in this process, so that an answer to another request is noticed. Every eighth
+request is hostile and must get the matching status. Half way, the engine is killed with SIGKILL.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import base64
 import io
@@ -22,21 +21,25 @@ import sys
 import time
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
+from PIL import Image
 
+from benchmarks.output import make_parser, report
 from smolrgpt.apps.tour import held_out_questions, with_table_indices
 from smolrgpt.inference.loading import load_predictor
+from smolrgpt.schema import DepthMap
 
-CATEGORIES_TO_CHECK = ("left_right", "count", "mcq")  # of a length the last digit may differ between batches in bf16
+CATEGORIES_TO_CHECK = ("left_right", "count", "mcq")  # the last digit of a length may differ between batches in bf16
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is sent, the status it must get, and the short answers it must get where they are checked."""
+    """A request, the status it must get, and the short answers it must get (None where they are not checked)."""
 
     path: str
     body: bytes
@@ -44,56 +47,48 @@ class Request:
     truth: tuple[Any, ...] = ()
 
 
-def data_url(picture: Any) -> str:
+def data_url(image: Image.Image) -> str:
+    """The image as a data URL of a PNG file."""
     buffer = io.BytesIO()
-    picture.save(buffer, format="PNG")
+    image.save(buffer, format="PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def good_requests(model: str, num_scenes: int, seed: int) -> list[Request]:
-    """Chats and plain asks about synthetic scenes, one to three questions each."""
-    from PIL import Image
-
+    """Chat completions and plain requests about synthetic scenes, one or two questions each."""
     predictor = load_predictor(model)
     requests = []
     for number in range(num_scenes):
         samples = held_out_questions(seed, number, 8)
         table = list(dict.fromkeys(region for sample in samples for region in sample.regions))
         first = samples[0]
+        assert isinstance(first.depth, DepthMap) and isinstance(first.image, Image.Image)
         depth = Image.fromarray(np.nan_to_num(first.depth.values * 1000).astype(np.uint16))
         questions = [with_table_indices(sample, table)[0] for sample in samples]
-        metres = depth_of(depth)
+        metres = DepthMap.from_image(depth)
         camera = {name: getattr(first.camera, name) for name in ("fx", "fy", "cx", "cy")}
         answers = predictor.ask_many(first.image, questions, metres, table, camera)
         truths = [a.normalized_answer if a.category in CATEGORIES_TO_CHECK and a.confidence > 0.9 else None for a in answers]
         spatial = {"depth": data_url(depth), "regions": [{"rle": region.to_rle()} for region in table], "camera": camera}
-        picture = data_url(first.image)
+        image_url = data_url(first.image)
         for start in range(0, len(questions), 2):
             asked = questions[start : start + 2]
-            body = {"image": picture, "questions": asked, **spatial}
+            body = {"image": image_url, "questions": asked, **spatial}
             requests.append(Request("/v1/spatial/ask", json.dumps(body).encode(), 200, tuple(truths[start : start + 2])))
-            content = [{"type": "image_url", "image_url": {"url": picture}}, {"type": "text", "text": asked[0]}]
+            content = [{"type": "image_url", "image_url": {"url": image_url}}, {"type": "text", "text": asked[0]}]
             chat = {"model": "nano", "messages": [{"role": "user", "content": content}], "spatial": spatial}
             requests.append(Request("/v1/chat/completions", json.dumps(chat).encode(), 200, (truths[start],)))
     return requests
 
 
-def depth_of(picture: Any) -> Any:
-    from smolrgpt.schema import DepthMap
-
-    return DepthMap.from_image(picture)
-
-
 def hostile_requests(good: Request) -> list[Request]:
-    """One of each kind of trouble."""
+    """One request of each kind of fault."""
     body = json.loads(good.body)
 
     def changed(status: int, **changes: Any) -> Request:
         return Request("/v1/spatial/ask", json.dumps({**body, **changes}).encode(), status)
 
     bomb = io.BytesIO()
-    from PIL import Image
-
     Image.new("L", (12_000, 12_000)).save(bomb, format="PNG")
     return [
         Request("/v1/spatial/ask", b"{", 400),
@@ -112,7 +107,7 @@ def hostile_requests(good: Request) -> list[Request]:
 
 
 async def load(url: str, requests: list[Request], clients: int, kill_at: int | None) -> dict[str, Any]:
-    """Send everything; returns statuses, wrong answers and seconds."""
+    """Send all requests; returns statuses, wrong answers and seconds. kill_at: number of requests after which the engine is killed."""
     queue = list(reversed(requests))
     seconds: list[float] = []
     bad_seconds: list[float] = []
@@ -128,14 +123,14 @@ async def load(url: str, requests: list[Request], clients: int, kill_at: int | N
                     killed_s = time.perf_counter() - started
                     subprocess.run(["pkill", "-9", "-f", "ServeReplica:smolrgpt:Engine"], check=True)
                 request = queue.pop()
-                begun = time.perf_counter()
+                request_start = time.perf_counter()
                 try:
                     response = await http.post(request.path, content=request.body, headers={"content-type": "application/json"})
                 except httpx.HTTPError as error:
                     lost += 1
                     unexpected.append(repr(error))
                     continue
-                took = time.perf_counter() - begun
+                took = time.perf_counter() - request_start
                 (seconds if request.status == 200 else bad_seconds).append(took)
                 statuses[f"{request.status} expected, {response.status_code} found"] += 1
                 if response.status_code != request.status:
@@ -170,13 +165,15 @@ async def load(url: str, requests: list[Request], clients: int, kill_at: int | N
 
 
 def short_answers(found: dict[str, Any]) -> list[Any]:
+    """The short answers in a reply of either kind."""
     if "answers" in found:
         return [answer["normalized_answer"] for answer in found["answers"]]
     return [choice["message"]["spatial"]["normalized_answer"] for choice in found["choices"]]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Run the command line."""
+    parser = make_parser("service_load", __doc__)
     parser.add_argument("--model", default="nano")
     parser.add_argument("--requests", type=int, default=2000)
     parser.add_argument("--clients", type=int, default=16)
@@ -185,7 +182,6 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=5)
     parser.add_argument("--port", type=int, default=8765)
     parser.add_argument("--no-kill", action="store_true")
-    parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     good = good_requests(given.model, given.scenes, given.seed)
     hostile = hostile_requests(good[0])
@@ -207,7 +203,7 @@ def main() -> None:
             process.send_signal(signal.SIGTERM)
             process.communicate(timeout=90)
     result["exit_code"] = process.returncode
-    print(json.dumps(result, indent=None if given.json else 1))
+    report(result, given, partial(json.dumps, indent=1))
 
 
 if __name__ == "__main__":

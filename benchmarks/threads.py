@@ -1,8 +1,8 @@
-"""Answers a second with one CPU thread and with as many as there are cores, alone and beside a process that keeps one core busy.
+"""Answers a second with one CPU thread and with one for each core, with and without another process that keeps one core busy.
 
-    python benchmarks/threads.py [MODEL]
+    python -m benchmarks.threads [MODEL]
 
-Each figure is measured in a process of its own, since a thread's way of waiting is settled when torch loads.
+Each figure is measured in a process of its own, since the wait policy of threads is fixed when torch loads.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ def measure(model: str) -> None:
 
 
 def main() -> None:
+    """Run the command line."""
     model = sys.argv[1] if len(sys.argv) > 1 else "nano"
     print("threads  waiting  other process   one by one   16 together   (answers a second)")
     for busy in (False, True):

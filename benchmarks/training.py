@@ -1,15 +1,17 @@
-"""How fast a model learns here, and in how much memory, beside the released way of training it.
+"""How fast a model trains on this machine, and in how much memory, compared with the released program.
 
-Steps of the third stage (all but the vision tower learns), each on questions and images that no step before had, with random weights of
-the published shapes by default. Every way runs in a process of its own, so that its peak memory is its own. A step is everything from the
-pictures in memory to the optimiser's step; the first one, in which buffers are made, is not timed.
+Steps of the third stage (all but the vision tower is trained), each on new questions about new images, by default with random weights of
+the published shapes. Every backend runs in a process of its own, so that its peak memory is its own. A step is everything from the images
+in memory to the optimiser's step; the first one, which allocates buffers, is not timed.
 
-Ways of training:
-    released, float32   the released program's: every question by itself, the vision tower run for it on RGB and depth, the refined map
+    python -m benchmarks.training                        # the published shapes: 17 GB of memory, five minutes
+
+Backends:
+    released, float32   the released program's way: every question by itself, the vision tower run for it on RGB and depth, the refined map
                         copied for every region, the text padded to 512 tokens, logits at every position (arXiv 2509.15490, its code)
     released            the same under bf16 autocast, as it was published, where the hardware multiplies bf16
-    ours                the trainer's: an image's questions together, its features computed and pooled once, rows without padding, logits
-                        where there is something to learn, no graph for the frozen tower, the faster attention; bf16 as above
+    ours                the trainer: an image's questions together, its features computed and pooled once, rows without padding, logits only
+                        where a token is a target, no graph for the frozen tower, the faster attention; bf16 as above
     ours, in parts      the same with gradient checkpointing: less memory for more time
     ours, from disk     as ours with a feature_cache, from the second epoch on: the tower's features are read, not computed
 """
@@ -26,7 +28,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from benchmarks.answering import PICTURE, about_machine, fresh_process, load_model, peak_bytes, questions
+from benchmarks.answering import IMAGE_SIZE, draw_questions, load_model
+from benchmarks.machine import about_machine, fresh_process, peak_bytes
 from benchmarks.output import make_parser, report
 from smolrgpt.data.collate import Collator, encode_question, prepare_image
 from smolrgpt.evaluation.report.markdown import table
@@ -46,19 +49,23 @@ RELEASED_LENGTH = 512
 
 @dataclass(frozen=True)
 class Setting:
-    """What is learned from. model: "paper", or a checkpoint; steps: with the first one, which is not timed; threads: 0 = torch's choice."""
+    """What to measure. model: "paper", or a checkpoint; steps: including the first, which is not timed; threads: 0: torch's choice."""
 
     model: str = "paper"
     images_per_step: int = 1
     questions_per_image: int = 4
     steps: int = 4
     threads: int = 0
-    picture: tuple[int, int] = PICTURE
+    image_size: tuple[int, int] = IMAGE_SIZE
 
 
 @dataclass(frozen=True)
-class Way:
-    """loss: of a model, a processor and a step's samples; bf16: autocast, where hardware has it; from_disk: with a FeatureCache, too."""
+class Backend:
+    """How to train.
+
+    loss: function of a model, a processor and the samples of a step; with ``from_disk`` also of a ``FeatureCache``. bf16: autocast, where
+    the hardware multiplies bf16.
+    """
 
     loss: Callable[..., torch.Tensor]
     bf16: bool
@@ -70,7 +77,7 @@ class Way:
 def released_loss(model: Any, processor: Any, samples: Sequence[Sample]) -> torch.Tensor:
     """The language loss of the samples, computed as the released program does; equal to ``our_loss`` where masks are bilinear."""
     images = [prepare_image(processor, s.image, s.depth, s.camera, list(s.regions)) for s in samples]  # type: ignore[arg-type]
-    pixels, depths = (torch.from_numpy(np.stack([one[name] for one in images])) for name in ("pixel_values", "depth_values"))
+    pixels, depths = (torch.from_numpy(np.stack([image[name] for image in images])) for name in ("pixel_values", "depth_values"))
     features = model.encode_images(pixels, depths)
     counts = [len(sample.regions) for sample in samples]
     image_of = torch.arange(len(samples)).repeat_interleave(torch.tensor(counts))
@@ -91,13 +98,13 @@ def released_loss(model: Any, processor: Any, samples: Sequence[Sample]) -> torc
     rows = [torch.arange(start, start + count) for start, count in zip(starts, counts, strict=True)]
     index = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1)
     inner = model.model
-    words = inner.merge(ids, features.image_embeds, embeds, torch.arange(len(samples)), index)
-    logits = model.lm_head(inner.language_model(inputs_embeds=words, attention_mask=mask, use_cache=False).last_hidden_state)
+    token_embeds = inner.merge(ids, features.image_embeds, embeds, torch.arange(len(samples)), index)
+    logits = model.lm_head(inner.language_model(inputs_embeds=token_embeds, attention_mask=mask, use_cache=False).last_hidden_state)
     return functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten())
 
 
 def our_loss(model: Any, processor: Any, samples: Sequence[Sample], features: FeatureCache | None = None) -> torch.Tensor:
-    """What the trainer computes."""
+    """The loss that the trainer computes."""
     batch = _batch(processor, samples)
     outputs = model(**(batch if features is None else features(batch)))
     return total_loss(outputs, batch["labels"], LossWeights())
@@ -110,64 +117,64 @@ def _batch(processor: Any, samples: Sequence[Sample]) -> dict[str, Any]:
     return Collator(processor)(list(groups.values()))
 
 
-BACKENDS: dict[str, Way] = {
-    "released, float32": Way(released_loss, bf16=False, attention="sdpa"),
-    "released": Way(released_loss, bf16=True, attention="sdpa"),
-    "ours": Way(our_loss, bf16=True, attention="eager"),
-    "ours, in parts": Way(our_loss, bf16=True, attention="eager", checkpointing=True),
-    "ours, from disk": Way(our_loss, bf16=True, attention="eager", from_disk=True),
+BACKENDS: dict[str, Backend] = {
+    "released, float32": Backend(released_loss, bf16=False, attention="sdpa"),
+    "released": Backend(released_loss, bf16=True, attention="sdpa"),
+    "ours": Backend(our_loss, bf16=True, attention="eager"),
+    "ours, in parts": Backend(our_loss, bf16=True, attention="eager", checkpointing=True),
+    "ours, from disk": Backend(our_loss, bf16=True, attention="eager", from_disk=True),
 }
 
 
-def learn(model: Any, processor: Any, steps: Sequence[Sequence[Sample]], way: Way) -> tuple[list[float], list[float]]:
-    """Optimise on each step's samples in turn; returns losses and seconds of the steps."""
+def train_steps(model: Any, processor: Any, steps: Sequence[Sequence[Sample]], backend: Backend) -> tuple[list[float], list[float]]:
+    """Take one optimisation step on the samples of each step; returns their losses and seconds."""
     stage = paper(stage="fine-tune").stages[0]
-    if way.checkpointing:
+    if backend.checkpointing:
         model.gradient_checkpointing_enable()
     model.train()
     optimizer = build_optimizer(model, stage.rates, stage.weight_decay)
-    dtype = torch.bfloat16 if way.bf16 and best_dtype("cpu") == torch.bfloat16 else torch.float32
+    dtype = torch.bfloat16 if backend.bf16 and best_dtype("cpu") == torch.bfloat16 else torch.float32
     autocast = torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16)
     losses, seconds = [], []
     with tempfile.TemporaryDirectory() as folder:
-        known = {"features": FeatureCache(folder, model, dtype)} if way.from_disk else {}
-        for samples in steps if known else ():  # the epoch before
+        cached = {"features": FeatureCache(folder, model, dtype)} if backend.from_disk else {}
+        for samples in steps if cached else ():  # as an earlier epoch does
             with autocast:
-                known["features"](_batch(processor, samples))
+                cached["features"](_batch(processor, samples))
         for samples in steps:
-            began = time.perf_counter()
+            started = time.perf_counter()
             with autocast:
-                loss = way.loss(model, processor, samples, **known)
+                loss = backend.loss(model, processor, samples, **cached)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), stage.gradient_clip)
             optimizer.step()
             optimizer.zero_grad()
             losses.append(float(loss.detach()))
-            seconds.append(time.perf_counter() - began)
+            seconds.append(time.perf_counter() - started)
     return losses, seconds
 
 
-def steps_of(setting: Setting) -> list[list[Sample]]:
-    """The samples of every step, no image twice."""
+def draw_steps(setting: Setting) -> list[list[Sample]]:
+    """Draw the samples of every step; no image occurs in two steps."""
     count = setting.images_per_step * setting.steps
-    asked = questions(count, count * setting.questions_per_image, setting.picture)
+    asked = draw_questions(count, count * setting.questions_per_image, setting.image_size)
     keys = list(dict.fromkeys(sample.image_key for sample in asked))
-    shown = [keys[start : start + setting.images_per_step] for start in range(0, len(keys), setting.images_per_step)]
-    return [[sample for sample in asked if sample.image_key in images] for images in shown]
+    by_step = [keys[start : start + setting.images_per_step] for start in range(0, len(keys), setting.images_per_step)]
+    return [[sample for sample in asked if sample.image_key in images] for images in by_step]
 
 
 def bench_training(setting: Setting, backends: Sequence[str] = tuple(BACKENDS)) -> dict[str, Any]:
-    """Every way of training, each in a process of its own; ratios are to the first way. Raises ValueError for an unknown way."""
+    """Measure every backend in a process of its own; ratios are to the first one. Raises ValueError for an unknown backend."""
     unknown = [name for name in backends if name not in BACKENDS]
     if unknown:
-        raise ValueError(f"there is no way of training {unknown[0]!r}; expected some of {', '.join(BACKENDS)}")
+        raise ValueError(f"there is no backend {unknown[0]!r}; expected some of {', '.join(BACKENDS)}")
     if setting.steps < 2:
         raise ValueError(f"steps is {setting.steps}; expected at least 2, since the first one is not timed")
-    steps = steps_of(setting)
+    steps = draw_steps(setting)
     results: dict[str, dict[str, Any]] = {}
     for name in backends:
         with fresh_process() as pool:
-            results[name] = pool.submit(_in_process, name, setting, steps).result()
+            results[name] = pool.submit(_measure, name, setting, steps).result()
     first = results[backends[0]]
     for result in results.values():
         result["ratio"] = result["questions_per_second"] / first["questions_per_second"]
@@ -175,13 +182,13 @@ def bench_training(setting: Setting, backends: Sequence[str] = tuple(BACKENDS)) 
     return {"setting": asdict(setting), "about": about_machine(), "backends": results}
 
 
-def _in_process(name: str, setting: Setting, steps: Sequence[Sequence[Sample]]) -> dict[str, Any]:
+def _measure(name: str, setting: Setting, steps: Sequence[Sequence[Sample]]) -> dict[str, Any]:
     if setting.threads:
         torch.set_num_threads(setting.threads)
     keep_freed_memory()
     model, processor = load_model(setting.model, torch.float32)
     model.set_attn_implementation(BACKENDS[name].attention)
-    losses, seconds = learn(model, processor, steps, BACKENDS[name])
+    losses, seconds = train_steps(model, processor, steps, BACKENDS[name])
     timed = sum(len(samples) for samples in steps[1:])
     return {
         "questions": timed,
@@ -198,14 +205,14 @@ def render(result: Mapping[str, Any]) -> str:
     rows = [
         [
             name,
-            f"{one['questions_per_second']:.3g}",
-            f"{one['ratio']:.1f}x",
-            f"{one['peak_bytes'] / 1e9:.1f} GB",
-            f"{one['memory_share']:.0%}",
-            f"{one['losses'][0]:.4f}",
-            f"{one['losses'][-1]:.4f}",
+            f"{found['questions_per_second']:.3g}",
+            f"{found['ratio']:.1f}x",
+            f"{found['peak_bytes'] / 1e9:.1f} GB",
+            f"{found['memory_share']:.0%}",
+            f"{found['losses'][0]:.4f}",
+            f"{found['losses'][-1]:.4f}",
         ]
-        for name, one in result["backends"].items()
+        for name, found in result["backends"].items()
     ]
     setting = result["setting"]
     each = setting["images_per_step"] * setting["questions_per_image"]

@@ -9,34 +9,36 @@ import pytest
 import torch
 
 from benchmarks import answering
+from benchmarks.machine import Roofline
 
-SMALL = answering.Setting(model="nano", num_images=2, num_questions=5, baseline_questions=1, picture=(192, 108))
+SMALL = answering.Setting(model="nano", num_images=2, num_questions=5, baseline_questions=1, image_size=(192, 108))
 
 
 def test_a_roofline_counts_matrix_products_and_what_they_move() -> None:
-    one, other = torch.ones(30, 20), torch.ones(20, 50)
-    with answering.Roofline({"flops": 1e6, "bytes": 1e9}) as roofline:
-        torch.nn.functional.gelu(one @ other)
+    left, right = torch.ones(30, 20), torch.ones(20, 50)
+    with Roofline({"flops": 1e6, "bytes": 1e9}) as roofline:
+        torch.nn.functional.gelu(left @ right)
     assert roofline.flops == 2 * 30 * 20 * 50 and roofline.bytes == 4 * (600 + 1000 + 1500)
     assert roofline.seconds == pytest.approx(0.06)  # the products take longer than the moving
-    with answering.Roofline({"flops": 1e12, "bytes": 1e3}) as slow:
-        one @ other
+    with Roofline({"flops": 1e12, "bytes": 1e3}) as slow:
+        left @ right
     assert slow.seconds == pytest.approx(12.4)
     layer = torch.nn.Linear(20, 50)
-    with torch.inference_mode(), answering.Roofline({"flops": 1e6, "bytes": 1e9}) as inferred:
-        layer(one)
+    with torch.inference_mode(), Roofline({"flops": 1e6, "bytes": 1e9}) as inferred:
+        layer(left)
     assert inferred.flops == roofline.flops
 
 
 def test_questions_are_about_as_many_images_as_was_said() -> None:
-    asked = answering.questions(2, 5, SMALL.picture)
+    asked = answering.draw_questions(2, 5, SMALL.image_size)
     assert len(asked) == 5 and len({sample.image_key for sample in asked}) == 2
     assert all(2 <= len(sample.regions) <= 13 for sample in asked)
-    assert [sample.question for sample in asked] == [sample.question for sample in answering.questions(2, 5, SMALL.picture)]
+    assert [sample.question for sample in asked] == [sample.question for sample in answering.draw_questions(2, 5, SMALL.image_size)]
 
 
+@pytest.mark.slow
 def test_every_backend_is_measured(monkeypatch) -> None:
-    monkeypatch.setattr(answering, "_alone", answering._in_process)
+    monkeypatch.setattr(answering, "_in_new_process", answering._answer)
     monkeypatch.setattr(answering, "RELEASED_ANSWER", 3)
     monkeypatch.setattr(answering, "machine_limits", lambda dtype: {"flops": 1e11, "bytes": 1e10})
     result = answering.bench(SMALL)
@@ -61,8 +63,9 @@ def test_the_published_shapes_are_what_is_timed(monkeypatch) -> None:
 
 def test_the_command(monkeypatch, capsys, tmp_path) -> None:
     monkeypatch.setattr(
-        answering, "_alone", lambda name, setting, asked: {**answering._measured(3, 1.5), "setting": dataclasses.asdict(setting)}
+        answering, "_in_new_process", lambda name, setting, asked: {**answering._measured(3, 1.5), "setting": dataclasses.asdict(setting)}
     )
+    monkeypatch.setattr(answering, "draw_questions", lambda *_: [])
     out = tmp_path / "a" / "bench.json"
     answering.main(["nano", "--questions", "3", "--backend", "engine", "--json", "--out", str(out)])
     shown = json.loads(capsys.readouterr().out)

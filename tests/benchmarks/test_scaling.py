@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import pytest
 
 from benchmarks import scaling as bench_scaling
-from benchmarks.scaling import BASE, FACTORS, Load, samples_of, scaling
+from benchmarks.scaling import BASE, FACTORS, Load, make_samples, scaling
 from smolrgpt.data.worlds.scene import generate_scene
 
 SMALL = {"batch_size": ((1, 4), "at once"), "images": ((1, 2), "images"), "answer_tokens": ((1, 3), "tokens")}
@@ -15,14 +16,15 @@ SMALL = {"batch_size": ((1, 4), "at once"), "images": ((1, 2), "images"), "answe
 
 def test_only_what_is_named_varies() -> None:
     scenes = [generate_scene((4, number), size=(192, 108)) for number in range(2)]
-    asked = samples_of(Load(images=2, questions_per_image=3, regions=5, words=7), scenes)
+    asked = make_samples(Load(images=2, questions_per_image=3, regions=5, words=7), scenes)
     assert len(asked) == 6 and len({sample.image_key for sample in asked}) == 2
     assert all(len(sample.regions) == 5 and sample.question.count("please") == 7 for sample in asked)
     assert len({(sample.image_key, tuple(sample.regions)) for sample in asked}) == 6
-    assert all(hasattr(BASE, name) and all(one < other for one, other in zip(values, values[1:], strict=False))
+    assert all(hasattr(BASE, name) and all(smaller < larger for smaller, larger in itertools.pairwise(values))
                for name, (values, _) in FACTORS.items())  # fmt: skip
 
 
+@pytest.mark.slow
 def test_every_value_is_timed_with_answers_of_as_many_tokens(monkeypatch) -> None:
     monkeypatch.setattr(bench_scaling, "FACTORS", SMALL)
     lengths = []
@@ -30,7 +32,7 @@ def test_every_value_is_timed_with_answers_of_as_many_tokens(monkeypatch) -> Non
     read = found.processor.post_process
     monkeypatch.setattr(found.processor, "post_process", lambda ids: lengths.append(len(ids)) or read(ids))
     monkeypatch.setattr(bench_scaling, "_unconstrained", lambda model: found)
-    result = scaling("nano", repeats=1, factors=("answer_tokens", "images"), picture=(192, 108))
+    result = scaling("nano", repeats=1, factors=("answer_tokens", "images"), image_size=(192, 108))
     curve = result["curves"]["answer_tokens"]
     assert [point["value"] for point in curve] == [1, 3] and {point["questions"] for point in curve} == {16}
     assert set(lengths[:32]) == {1} and set(lengths[32:64]) == {3}

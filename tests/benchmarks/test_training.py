@@ -8,13 +8,13 @@ import json
 import pytest
 import torch
 
-from benchmarks import training as bench_training
-from benchmarks.training import Setting, Way, learn, our_loss, released_loss
+from benchmarks import training
+from benchmarks.training import Backend, Setting, our_loss, released_loss, train_steps
 from smolrgpt.inference.predictor import bundled_checkpoint
 from smolrgpt.model import SmolRGPTConfig, SmolRGPTForConditionalGeneration, SmolRGPTProcessor
 from smolrgpt.model.processing_smolrgpt import extend_vocabulary
 
-SMALL = Setting(images_per_step=2, questions_per_image=3, steps=3, picture=(192, 108))
+SMALL = Setting(images_per_step=2, questions_per_image=3, steps=3, image_size=(192, 108))
 NARROW = {"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 2}
 
 
@@ -40,13 +40,13 @@ def tiny_published(mask_resize: str) -> tuple[SmolRGPTForConditionalGeneration, 
     return model, SmolRGPTProcessor.for_model(config, tokenizer, mask_resize=mask_resize)
 
 
-def test_ours_learns_what_the_released_way_learns() -> None:
-    steps = bench_training.steps_of(SMALL)
+def test_ours_learns_what_the_released_program_learns() -> None:
+    steps = training.draw_steps(SMALL)
     model, processor = tiny_published("bilinear")
     other = copy.deepcopy(model)
     other.set_attn_implementation("sdpa")
-    ours, _ = learn(model, processor, steps, Way(our_loss, bf16=False, attention="eager"))
-    theirs, _ = learn(other, processor, steps, Way(released_loss, bf16=False, attention="sdpa"))
+    ours, _ = train_steps(model, processor, steps, Backend(our_loss, bf16=False, attention="eager"))
+    theirs, _ = train_steps(other, processor, steps, Backend(released_loss, bf16=False, attention="sdpa"))
     assert ours == pytest.approx(theirs, abs=2e-5)
     assert len(set(ours)) == len(steps)  # other questions, other losses
     for (name, one), two in zip(model.named_parameters(), other.parameters(), strict=True):
@@ -57,21 +57,22 @@ def test_ours_learns_what_the_released_way_learns() -> None:
 
 
 def test_features_from_disk_change_no_loss() -> None:
-    steps = bench_training.steps_of(SMALL)
+    steps = training.draw_steps(SMALL)
     model, processor = tiny_published("area")
     other = copy.deepcopy(model)
-    plain, _ = learn(model, processor, steps, Way(our_loss, bf16=False, attention="eager"))
-    read, _ = learn(other, processor, steps, Way(our_loss, bf16=False, attention="eager", from_disk=True))
+    plain, _ = train_steps(model, processor, steps, Backend(our_loss, bf16=False, attention="eager"))
+    read, _ = train_steps(other, processor, steps, Backend(our_loss, bf16=False, attention="eager", from_disk=True))
     assert read == pytest.approx(plain, abs=1e-5)
 
 
 def test_checkpointing_changes_no_loss() -> None:
-    steps = bench_training.steps_of(SMALL)[:2]
-    losses = [learn(*tiny_published("area"), steps, Way(our_loss, False, "eager", parts))[0] for parts in (False, True)]
+    steps = training.draw_steps(SMALL)[:2]
+    losses = [train_steps(*tiny_published("area"), steps, Backend(our_loss, False, "eager", parts))[0] for parts in (False, True)]
     assert losses[0] == pytest.approx(losses[1], abs=1e-6)
 
 
-def test_every_way_is_measured(monkeypatch) -> None:
+@pytest.mark.slow
+def test_every_backend_is_measured(monkeypatch) -> None:
     class Here:
         """Runs at once, in this process."""
 
@@ -88,28 +89,28 @@ def test_every_way_is_measured(monkeypatch) -> None:
         def result(self):
             return self.value
 
-    monkeypatch.setattr(bench_training, "fresh_process", Here)
-    monkeypatch.setattr(bench_training, "load_model", lambda name, dtype: tiny_published("area"))
-    monkeypatch.setattr(bench_training, "keep_freed_memory", lambda: True)
-    result = bench_training.bench_training(SMALL)
+    monkeypatch.setattr(training, "fresh_process", Here)
+    monkeypatch.setattr(training, "load_model", lambda name, dtype: tiny_published("area"))
+    monkeypatch.setattr(training, "keep_freed_memory", lambda: True)
+    result = training.bench_training(SMALL)
     first, ours = result["backends"]["released, float32"], result["backends"]["ours"]
     assert first["ratio"] == 1 and first["memory_share"] == 1 and len(ours["losses"]) == SMALL.steps
     assert ours["questions"] == 12 and ours["questions_per_second"] == pytest.approx(12 / ours["seconds"])
     assert ours["ratio"] == pytest.approx(ours["questions_per_second"] / first["questions_per_second"])
-    assert all(name in bench_training.render(result) for name in bench_training.BACKENDS)
+    assert all(name in training.render(result) for name in training.BACKENDS)
     json.dumps(result)
 
 
 def test_what_cannot_be_measured_is_refused() -> None:
-    with pytest.raises(ValueError, match="no way of training 'theirs'"):
-        bench_training.bench_training(SMALL, ["theirs"])
+    with pytest.raises(ValueError, match="no backend 'theirs'"):
+        training.bench_training(SMALL, ["theirs"])
     with pytest.raises(ValueError, match="at least 2"):
-        bench_training.bench_training(Setting(steps=1))
+        training.bench_training(Setting(steps=1))
 
 
 def test_the_command(monkeypatch, capsys) -> None:
     seen = []
-    monkeypatch.setattr(bench_training, "bench_training", lambda setting, ways: seen.append((setting, ways)) or {"backends": {}})
-    bench_training.main(["nano", "--images", "3", "--questions", "12", "--backend", "ours", "--json"])
+    monkeypatch.setattr(training, "bench_training", lambda setting, ways: seen.append((setting, ways)) or {"backends": {}})
+    training.main(["nano", "--images", "3", "--questions", "12", "--backend", "ours", "--json"])
     assert json.loads(capsys.readouterr().out) == {"backends": {}}
     assert seen == [(Setting("nano", images_per_step=3, questions_per_image=4), ["ours"])]

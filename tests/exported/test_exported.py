@@ -49,7 +49,7 @@ def folders(nano, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def asked():
-    return answering.questions(3, 9, (192, 108))
+    return answering.draw_questions(3, 9, (192, 108))
 
 
 @pytest.mark.parametrize("format", EXACT)
