@@ -17,7 +17,7 @@ from PIL import Image
 from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.sources import iter_source, read_source
 from smolrgpt.data.worlds import write_dataset
-from smolrgpt.evaluation.predict import write_submission
+from smolrgpt.evaluation.submission import write_submission
 from smolrgpt.schema import DataError, Sample
 
 

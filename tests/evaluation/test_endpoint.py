@@ -18,13 +18,13 @@ pytest.importorskip("openai")
 from smolrgpt.evaluation.benchmarks.spatial_bench import score
 from smolrgpt.evaluation.endpoint import Endpoint
 from smolrgpt.evaluation.extractors import make_extractors
-from smolrgpt.evaluation.extractors.llm import LLMExtractor, reply_model
+from smolrgpt.evaluation.extractors.llm import LLMExtractor, reply_form
 from smolrgpt.evaluation.judge import Judge
 from smolrgpt.tasks.count import COUNT
 
 Answer = Callable[[str, int], Any]
 
-Count = reply_model(COUNT)
+Count = reply_form(COUNT)
 
 
 class Stub:

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smolrgpt.data.io import read_rows, write_rows
-from smolrgpt.evaluation.extractors import EXTRACTORS, make_extractors, read
+from smolrgpt.evaluation.extractors import EXTRACTORS, extract_rows, make_extractors
 from smolrgpt.evaluation.score import CATEGORIES, score
 from smolrgpt.tasks import read_answer, task_named
 from smolrgpt.tasks.base import MAX_ANSWER_CHARS
@@ -108,9 +108,9 @@ def test_what_is_no_short_answer_is_a_miss_by_itself(value: object) -> None:
 # ------------------------------------------------------------------------------------------------------------------ names, options
 def test_the_first_extractor_decides_and_all_are_kept() -> None:
     row = {"id": "a", "question": "How many pallets?", "answer": "There are two pallets.", "normalized_answer": 7}
-    (both,) = read(make_extractors(["rules", "self"]), [row])
+    (both,) = extract_rows(make_extractors(["rules", "self"]), [row])
     assert (both["normalized_answer"], both["extracted"]) == (2, {"rules": 2, "self": 7})
-    (other,) = read(make_extractors(["self", "rules"]), [row])
+    (other,) = extract_rows(make_extractors(["self", "rules"]), [row])
     assert other["normalized_answer"] == 7
     assert row["normalized_answer"] == 7
 
@@ -128,7 +128,7 @@ def test_options_reach_the_back_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "smolrgpt.evaluation.extractors.llm", types.SimpleNamespace(LLMExtractor=Reader))
     make_extractors(["llm:model=qwen2.5:14b-instruct,retries=3"], {"llm": {"url": "http://localhost/v1", "model": "other"}})
     assert given_options == {"url": "http://localhost/v1", "model": "qwen2.5:14b-instruct", "retries": 3}
-    with pytest.raises(ValueError, match="llm.*colour"):
+    with pytest.raises(ValueError, match=r"llm.*colour"):
         make_extractors(["llm:url=x,colour=red"])
 
 

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from smolrgpt.data.io import read_rows
+from smolrgpt.evaluation.evaluate import EvaluationOptions, evaluate
 from smolrgpt.evaluation.predict import predict
 from smolrgpt.evaluation.replay import ReplayPredictor
-from smolrgpt.evaluation.report import evaluate
-from smolrgpt.evaluation.report.markdown import render_report
+from smolrgpt.evaluation.report.markdown import to_markdown
+from smolrgpt.evaluation.report.warehouse import warehouse_report
 from smolrgpt.evaluation.score import score
-from smolrgpt.schema import DataError, Region, Sample
+from smolrgpt.schema import Answer, DataError, Region, Sample
 
 REGION = Region((4, 4), "`0P1")
+QUIET = EvaluationOptions(progress=False)
+
+
+def _markdown(result: dict[str, Any]) -> str:
+    return to_markdown(warehouse_report(result))
 
 
 class Parrot:
@@ -26,16 +32,13 @@ class Parrot:
         self.calls: list[list[str]] = []
         self.die_after = die_after
 
-    def predict_samples(self, samples: list[Sample], batch_size: int) -> list[SimpleNamespace]:
+    def predict_samples(self, samples: list[Sample], batch_size: int) -> list[Answer]:
         if self.die_after is not None and len(self.calls) >= self.die_after:
             raise KeyboardInterrupt
         self.calls.append([sample.id for sample in samples])
         if bad := [sample for sample in samples if sample.image == Path("bad.png")]:
             raise DataError(f"{bad[0].image}: truncated")
-        return [
-            SimpleNamespace(answer=s.answer, normalized_answer=s.normalized_answer, category=s.category, seconds=0.01, confidence=0.5)
-            for s in samples
-        ]
+        return [Answer(str(s.answer), s.normalized_answer, str(s.category), seconds=0.01, confidence=0.5) for s in samples]
 
 
 def _samples(num_images: int = 3, bad: int | None = None) -> list[Sample]:
@@ -70,7 +73,7 @@ def test_an_image_that_cannot_be_loaded_costs_only_its_own_questions(caplog: pyt
     rows = predict(Parrot(), samples, batch_size=64, progress=False)
     assert [row["id"] for row in rows if "error" in row] == [sample.id for sample in samples if sample.image == Path("bad.png")]
     assert "4 x cannot be loaded" in caplog.text
-    result = evaluate(Parrot(), samples, progress=False)
+    result = evaluate(Parrot(), samples, options=QUIET)
     assert (result["num_correct"], result["problem_counts"]) == (8, {"unparsable": 4})
     assert "truncated" in result["problems"][0]["reason"]
 
@@ -101,7 +104,7 @@ def test_another_run_is_never_continued(tmp_path: Path, resume: bool, run_id: st
 
 
 def test_evaluate_writes_the_result_and_the_page(tmp_path: Path) -> None:
-    result = evaluate(Parrot(), _samples(), tmp_path / "new" / "folder", progress=False, name="parrot")
+    result = evaluate(Parrot(), _samples(), tmp_path / "new" / "folder", EvaluationOptions(name="parrot", progress=False))
     assert (result["S1"], result["num_questions"]) == (100.0, 12)
     assert result["by_layout"]["open"] == {"S1": 100.0, "accuracy": dict.fromkeys(result["accuracy"], 100.0), "num_questions": 8}
     assert {name: group["num_questions"] for name, group in result["by_num_regions"].items()} == {"2": 6, "3 to 5": 6}
@@ -116,7 +119,7 @@ def test_evaluate_writes_the_result_and_the_page(tmp_path: Path) -> None:
 
 def test_the_page_also_shows_a_plain_score() -> None:
     truth = [{"id": "a", "category": "distance", "normalized_answer": 0}]
-    page = render_report(score(truth, [{"id": "a", "normalized_answer": 1}, {"id": "b|c", "normalized_answer": 1}]))
+    page = _markdown(score(truth, [{"id": "a", "normalized_answer": 1}, {"id": "b|c", "normalized_answer": 1}]))
     assert "meaningless" in page
     assert "b\\|c" in page
     assert "By layout" not in page
@@ -124,11 +127,11 @@ def test_the_page_also_shows_a_plain_score() -> None:
 
 def test_limit_draws_the_same_questions_every_time() -> None:
     first, second = (Parrot(), Parrot())
-    assert evaluate(first, _samples(), limit=5, progress=False)["num_questions"] == 5
-    evaluate(second, _samples(), limit=5, progress=False)
+    assert evaluate(first, _samples(), options=EvaluationOptions(limit=5, progress=False))["num_questions"] == 5
+    evaluate(second, _samples(), options=EvaluationOptions(limit=5, progress=False))
     assert first.calls == second.calls
     with pytest.raises(ValueError, match="limit is 0"):
-        evaluate(Parrot(), _samples(), limit=0, progress=False)
+        evaluate(Parrot(), _samples(), options=EvaluationOptions(limit=0, progress=False))
 
 
 def test_data_without_answers_cannot_be_evaluated() -> None:
@@ -136,53 +139,53 @@ def test_data_without_answers_cannot_be_evaluated() -> None:
     for sample in samples:
         sample.normalized_answer = None
     with pytest.raises(DataError, match="no sample has an answer"):
-        evaluate(Parrot(), samples, progress=False)
+        evaluate(Parrot(), samples, options=QUIET)
 
 
 def test_answers_of_a_file_are_reported_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     samples = _samples()
-    first = evaluate(Parrot(), samples, tmp_path / "first", progress=False)
-    again = evaluate(ReplayPredictor(tmp_path / "first" / "predictions.json"), samples, tmp_path / "again", progress=False)
+    first = evaluate(Parrot(), samples, tmp_path / "first", QUIET)
+    again = evaluate(ReplayPredictor(tmp_path / "first" / "predictions.json"), samples, tmp_path / "again", QUIET)
     changing = ("environment", "seconds_per_question")
     assert {k: v for k, v in first.items() if k not in changing} == {k: v for k, v in again.items() if k not in changing}
     rows = [{"id": sample.id, "answer": "to the left"} for sample in samples[1:] if sample.category == "left_right"]
     (tmp_path / "other.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    result = evaluate(ReplayPredictor(tmp_path / "other.jsonl"), samples, progress=False)
+    result = evaluate(ReplayPredictor(tmp_path / "other.jsonl"), samples, options=QUIET)
     assert result["accuracy"]["left_right"] == pytest.approx(200 / 3) and result["calibration"] is None
     assert "no prediction for the question '0-left_right'" in caplog.text
 
 
-def test_what_stands_beside_is_marked_on_the_same_questions(tmp_path: Path) -> None:
+def test_other_predictions_are_scored_on_the_same_questions(tmp_path: Path) -> None:
     samples = _samples(12)
-    evaluate(Parrot(), samples, tmp_path / "right", progress=False)
+    evaluate(Parrot(), samples, tmp_path / "right", QUIET)
     wrong = [{"id": s.id, "answer": "", "normalized_answer": None} for s in samples if s.category == "count"]
     (tmp_path / "worse.jsonl").write_text("\n".join(map(json.dumps, read_rows(tmp_path / "right" / "predictions.json")[:12] + wrong)))
-    beside = {
+    others = {
         "same": tmp_path / "right" / "predictions.json",
         "worse": tmp_path / "worse.jsonl",
         "file": tmp_path / "right" / "results.json",
     }
-    result = evaluate(Parrot(), samples, tmp_path / "out", progress=False, beside=beside)
-    assert result["beside"]["same"] == {"S1": 100.0, "accuracy": result["accuracy"], "difference": [0.0, 0.0]}
-    assert result["beside"]["worse"]["S1"] == 25.0 and result["beside"]["worse"]["difference"] == [-75.0, -75.0]
-    assert result["beside"]["file"] == {"S1": 100.0, "accuracy": result["accuracy"]}
+    result = evaluate(Parrot(), samples, tmp_path / "out", EvaluationOptions(compare_with=others, progress=False))
+    assert result["compared"]["same"] == {"S1": 100.0, "accuracy": result["accuracy"], "difference": [0.0, 0.0]}
+    assert result["compared"]["worse"]["S1"] == 25.0 and result["compared"]["worse"]["difference"] == [-75.0, -75.0]
+    assert result["compared"]["file"] == {"S1": 100.0, "accuracy": result["accuracy"]}
     for page in ("report.md", "report.html"):
         assert "worse" in (tmp_path / "out" / page).read_text()
-    with pytest.raises(DataError, match="nothing to show"):
-        evaluate(Parrot(), samples, progress=False, beside={"none": tmp_path / "none.json"})
+    with pytest.raises(DataError, match="nothing to compare with"):
+        evaluate(Parrot(), samples, options=EvaluationOptions(compare_with={"none": tmp_path / "none.json"}, progress=False))
 
 
 def test_the_page_needs_nothing_from_outside_and_escapes_what_it_shows(tmp_path: Path) -> None:
     samples = _samples(bad=1)
     samples[0].question = "<script>alert(1)</script> <mask> <mask>"
-    evaluate(Parrot(), samples, tmp_path, progress=False, name="<b>parrot</b>")
+    evaluate(Parrot(), samples, tmp_path, EvaluationOptions(name="<b>parrot</b>", progress=False))
     page = (tmp_path / "report.html").read_text()
     assert "<script" not in page and "<b>parrot" not in page and "http" not in page.split("</head>")[1]
     for text in (
         "95 % interval",
-        "Counts and choices",
+        "Confusions",
         "Expected calibration error",
-        "The picture cannot be drawn",
+        "The image cannot be drawn",
         "prefers-color-scheme",
     ):
         assert text in page
@@ -192,5 +195,5 @@ def test_absurd_distances_are_wrong_and_the_result_stays_json() -> None:
     truth = [{"id": "a", "category": "distance", "normalized_answer": 1.0}]
     for value in (1e200, "1e308", 1e-320):
         result = score(truth, [{"id": "a", "normalized_answer": value}])
-        assert result["num_correct"] == 0 and render_report(result)
+        assert result["num_correct"] == 0 and _markdown(result)
         json.dumps(result, allow_nan=False)

@@ -11,7 +11,7 @@ from PIL import Image
 from test_report import Parrot
 
 from smolrgpt.data.perturb import FACTORS
-from smolrgpt.evaluation.robustness import robustness
+from smolrgpt.evaluation.robustness import measure_robustness
 from smolrgpt.schema import DepthMap, Region, Sample
 
 
@@ -28,7 +28,7 @@ def _samples(folder: Path) -> list[Sample]:
 
 def test_every_level_is_scored_once(tmp_path: Path) -> None:
     parrot, out = Parrot(), tmp_path / "out"
-    result = robustness(parrot, _samples(tmp_path), out, run_id="a", progress=False)
+    result = measure_robustness(parrot, _samples(tmp_path), out, run_id="a", progress=False)
     assert {name: [point["level"] for point in curve] for name, curve in result["curves"].items()} == {
         name: list(factor.levels) for name, factor in FACTORS.items()
     }
@@ -36,19 +36,19 @@ def test_every_level_is_scored_once(tmp_path: Path) -> None:
     assert len(parrot.calls) == 1 + sum(len(factor.levels) - 1 for factor in FACTORS.values()), "what is unchanged is asked once"
     assert {path.name for path in out.iterdir()} == {"predictions", "results.json", "report.md", "report.png"}
     before = len(parrot.calls)
-    again = robustness(parrot, _samples(tmp_path), out, run_id="a", progress=False)
+    again = measure_robustness(parrot, _samples(tmp_path), out, run_id="a", progress=False)
     assert again == result == json.loads((out / "results.json").read_text())
     assert len(parrot.calls) == before
-    robustness(parrot, _samples(tmp_path), out, factors=["blur"], run_id="b", progress=False)
+    measure_robustness(parrot, _samples(tmp_path), out, factors=["blur"], run_id="b", progress=False)
     assert len(parrot.calls) == before + len(FACTORS["blur"].levels), "another model's predictions are not taken for this one's"
 
 
 def test_a_level_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
     samples = _samples(tmp_path)
     (tmp_path / "a.png").write_bytes(b"no picture")
-    result = robustness(Parrot(), samples, tmp_path / "out", factors=["blur", "depth scale"], progress=False)
+    result = measure_robustness(Parrot(), samples, tmp_path / "out", factors=["blur", "depth scale"], progress=False)
     assert [one["level"] for one in result["problems"]] == list(FACTORS["blur"].levels[1:])
     assert "a.png" in result["problems"][0]["reason"] and "left out" in (tmp_path / "out" / "report.md").read_text()
     assert len(result["curves"]["depth scale"]) == len(FACTORS["depth scale"].levels)
     with pytest.raises(ValueError, match="'fog'"):
-        robustness(Parrot(), samples, tmp_path, factors=["fog"])
+        measure_robustness(Parrot(), samples, tmp_path, factors=["fog"])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from smolrgpt.data.io import read_rows
-from smolrgpt.evaluation.score import MAX_PROBLEMS, score, score_files, score_row
+from smolrgpt.evaluation.score import MAX_PROBLEMS, score, score_answer, score_files
 from smolrgpt.schema import DataError
 
 SCORER = Path(__file__).parents[2] / "../shared/samples/warehouse/scorer"
@@ -64,12 +64,12 @@ def test_golden_scores(name: str, correct: dict[str, int], expected: float) -> N
     ],
 )
 def test_row_rules(category: str, truth: object, pred: object, right: bool) -> None:
-    assert score_row(category, truth, pred) is right
+    assert score_answer(category, truth, pred).is_correct is right
 
 
 def test_an_unknown_category_is_an_error() -> None:
     with pytest.raises(ValueError, match="'width'"):
-        score_row("width", 1, 1)
+        score_answer("width", 1, 1)
 
 
 def test_s1_is_the_mean_over_the_categories_present() -> None:

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from matplotlib.path import Path as Path2D
 
-from smolrgpt.evaluation.benchmarks.sizes import CATEGORIES, summarise
-from smolrgpt.evaluation.report.html import spatial_page
+from smolrgpt.evaluation.benchmarks.sizes import CATEGORIES, SizesBenchmark
+from smolrgpt.evaluation.report.html import to_html
 from smolrgpt.schema import DataError, Sample
 from smolrgpt.tasks import task_named
 from smolrgpt.tasks.distance import DISTANCE
+
+SIZES = SizesBenchmark()
 
 
 def _sample(row_id: str, category: str, truth: float | str) -> Sample:
@@ -23,7 +25,7 @@ def _sample(row_id: str, category: str, truth: float | str) -> Sample:
 def test_a_quarter_off_is_right_and_more_is_wrong() -> None:
     samples = [_sample(f"{c}-{v}", c, 2.0) for c in CATEGORIES for v in (1.5, 2.5, 1.49, 2.51, None)] + [_sample("b", "behind", "behind")]
     rows = [{"id": s.id, "normalized_answer": None if s.id.endswith("None") else s.id.rpartition("-")[2]} for s in samples]
-    result = summarise(samples, rows)
+    result = SIZES.score(samples, rows)
     assert result["accuracy"] == {"vertical distance": 40.0, "width": 40.0, "height": 40.0}
     assert result["problem_counts"] == {"unparsable": 3}
     assert result["abs_rel"]["width"] == pytest.approx((0.25 + 0.25 + 0.255 + 0.255) / 4, abs=1e-3)
@@ -31,7 +33,7 @@ def test_a_quarter_off_is_right_and_more_is_wrong() -> None:
 
 def test_without_such_questions_it_says_where_they_are() -> None:
     with pytest.raises(DataError, match="_extra"):
-        summarise([_sample("a", "distance", 2.0)], [])
+        SIZES.score([_sample("a", "distance", 2.0)], [])
 
 
 def test_sizes_are_read_and_written_like_distances() -> None:
@@ -49,8 +51,8 @@ def test_the_page_draws_right_answers_inside_the_band_and_wrong_ones_outside() -
     answers = answers[(answers > truths.min()) & (answers < truths.max())]  # all on the axes, none moved to their edge
     samples = [_sample(str(i), "width", round(truth, 3)) for i, truth in enumerate(truths[: len(answers)])]
     rows = [{"id": str(i), "normalized_answer": round(answer, 3)} for i, answer in enumerate(answers)]
-    result = {"model": "<m>", "data": "d", "environment": {"torch": "2"}, **summarise(samples, rows)}
-    page = spatial_page(result, samples, rows)
+    result = {"model": "<m>", "data": "d", "environment": {"torch": "2"}, **SIZES.score(samples, rows)}
+    page = to_html(SIZES.report(result, samples, rows))
     assert "&lt;m&gt;" in page and "<m>" not in page and "Width" in page and "Height" not in page and "<script" not in page
     band = Path2D(_numbers(re.search('class="band" points="([^"]*)"', page)[1]))
     drawn = re.findall('<circle class="(right|wrong)" cx="([^"]*)" cy="([^"]*)"', page)

@@ -12,6 +12,7 @@ import pytest
 from smolrgpt.evaluation.score import score
 from smolrgpt.evaluation.summary import INTERVAL, calibration, chance, confusion, intervals, score_samples, summarise, truth_row, worst
 from smolrgpt.schema import Region, Sample
+from smolrgpt.tasks import TASKS
 from smolrgpt.tasks.distance import OFFICIAL_TOLERANCE
 
 REGION = Region.from_box([1, 1, 3, 3], 4, 4)
@@ -61,8 +62,8 @@ def test_parts_add_up_to_the_score() -> None:
         assert sum(group["num_questions"] for group in groups.values()) == len(samples)
     assert sum(group["num_questions"] for group in result["by_distance"].values()) == plain["by_category"]["distance"]["num_questions"]
     assert sum(row["num_questions"] for row in result["by_template"]) == len(samples)
-    for category in ("count", "mcq"):
-        cells = confusion(score_samples(samples, rows), category)
+    for category in ("left_right", "count", "mcq"):
+        cells = confusion(score_samples(samples, rows), TASKS[category])
         assert sum(cell["number"] for cell in cells if cell["truth"] == cell["answer"]) == plain["by_category"][category]["num_correct"]
     assert result["by_distance"]["0 m"]["num_questions"] == sum(sample.normalized_answer == 0 for sample in samples)
 
@@ -106,8 +107,8 @@ def test_questions_of_one_image_that_fail_together_widen_the_interval() -> None:
 def test_chance_is_the_best_constant() -> None:
     scored = score_samples(samples := _samples(200), _answers(samples))
     found = chance(scored)["accuracy"]
-    counts = [one.truth for one in scored if one.sample.category == "count"]
-    metres = np.array([one.truth for one in scored if one.sample.category == "distance"])
+    counts = [one.score.truth for one in scored if one.sample.category == "count"]
+    metres = np.array([one.score.truth for one in scored if one.sample.category == "distance"])
     low, high = OFFICIAL_TOLERANCE
     tried = [((low * metres <= guess) & (guess <= high * metres)).mean() for guess in np.arange(0, 15, 0.001)]
     assert found["left_right"] == 50 and found["mcq"] == 25
@@ -134,7 +135,7 @@ def test_calibration_sees_who_knows_what_it_knows() -> None:
 def test_the_worst_are_wrong_and_ordered() -> None:
     samples = _samples()
     found = worst(score_samples(samples, _answers(samples)))
-    assert len(found) == 20 and not any(one.right for one in found)
+    assert len(found) == 20 and not any(one.score.is_correct for one in found)
     assert [one.confidence for one in found] == sorted((one.confidence for one in found), reverse=True)  # all as wrong as can be
 
 

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from smolrgpt.data.worlds import generate_scene, random_generator, scene_samples
-from smolrgpt.evaluation.score import score_row
+from smolrgpt.evaluation.score import score_answer
 from smolrgpt.tasks import read_answer, task_named
 from smolrgpt.train.answers import brief_answer, restyle, stepwise_answer
 
@@ -23,7 +23,7 @@ def test_short_and_full_answers_are_read_alike(samples, write):
     assert len({s.category for s in samples}) == 4
     for sample in samples:
         read = read_answer(sample.question, write(sample), task_named(sample.category))
-        assert score_row(sample.category, sample.normalized_answer, read), (sample.answer, write(sample), read)
+        assert score_answer(sample.category, sample.normalized_answer, read).is_correct, (sample.answer, write(sample), read)
 
 
 def test_without_steps_the_brief_answer_is_given(samples):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from smolrgpt.data.loading import load_image, load_sample_depth
-from smolrgpt.evaluation.score import CATEGORIES, score_row
+from smolrgpt.evaluation.score import CATEGORIES, score_answer
 from smolrgpt.schema import Region, Sample
 from smolrgpt.tasks import NormalizedAnswer, task_named
 from smolrgpt.tasks.region_text import write_mentions
@@ -46,8 +46,8 @@ class Row:
 
 def run(seed: int | None = None, out: Path = Path("out/demo.png"), model: str = "nano") -> None:
     """Show everything, print it on stdout, and write the overlay picture to ``out``."""
-    from smolrgpt.evaluation.report import evaluate
-    from smolrgpt.evaluation.score import format_result
+    from smolrgpt.evaluation.evaluate import EvaluationOptions, evaluate
+    from smolrgpt.evaluation.report.text import format_result
     from smolrgpt.inference.loading import load_predictor
 
     seed = random.randrange(1_000_000) if seed is None else seed
@@ -62,7 +62,7 @@ def run(seed: int | None = None, out: Path = Path("out/demo.png"), model: str = 
     )
     print(f"Score on {NUM_SCORED} questions about other fresh scenes:", flush=True)
     started = time.perf_counter()
-    result = evaluate(predictor, fresh_samples(seed, NUM_SCORED), name=model)
+    result = evaluate(predictor, fresh_samples(seed, NUM_SCORED), options=EvaluationOptions(name=model))
     print(format_result(result))
     print(f"  in {time.perf_counter() - started:.0f} s\n\n{NEXT}")
 
@@ -116,7 +116,7 @@ def answer_scene(predictor: Predictor, samples: Sequence[Sample], out: Path) -> 
     seconds = time.perf_counter() - started
     rows = []
     for sample, question, truth, answer in zip(samples, questions, truths, answers, strict=True):
-        right = score_row(str(sample.category), truth, answer.normalized_answer)
+        right = score_answer(str(sample.category), truth, answer.normalized_answer).is_correct
         rows.append(Row(re.sub(r"<region (\d+)>", r"[\1]", question), str(answer.normalized_answer), str(truth), right))
     captions = [{"question": row.question, "answer": row.answer, "truth": row.truth, "right": row.right} for row in rows]
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -147,8 +147,9 @@ def predict(  # noqa: PLR0913 (the options of a command)
     smolrgpt predict nano data/warehouse --out predictions.json --ray 4 --gpus 1 --address auto
     """
     from smolrgpt.evaluation.predict import predict as predict_all
-    from smolrgpt.evaluation.predict import write_submission
+    from smolrgpt.evaluation.predict import predict_distributed
     from smolrgpt.evaluation.samples import read_samples
+    from smolrgpt.evaluation.submission import write_submission
 
     samples = read_samples(data, source, split, depth.value)
     run_id = f"{model}|{data}|{source}|{split}|{depth.value}"
@@ -161,8 +162,8 @@ def predict(  # noqa: PLR0913 (the options of a command)
         from smolrgpt.evaluation.spread import over_actors
         from smolrgpt.inference.predictor import checkpoint_anywhere
 
-        spread = over_actors(checkpoint_anywhere(model), actors, gpus, batch_size, address)
-        rows = predict_all(None, samples, out, batch_size, run_id=run_id, spread=spread)
+        distribute = over_actors(checkpoint_anywhere(model), actors, gpus, batch_size, address)
+        rows = predict_distributed(distribute, samples, out, batch_size, run_id=run_id)
     print(f"wrote {len(rows)} answers to {out}", file=sys.stderr)
     if submission is not None:
         guessed = write_submission(submission, samples, rows)

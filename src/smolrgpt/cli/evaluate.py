@@ -41,7 +41,7 @@ Extractors = Annotated[
 CompareWith = Annotated[
     list[str] | None,
     typer.Option(
-        "--beside",
+        "--compare-with",
         metavar="NAME=FILE",
         help="Show next to this: predictions about the same questions, a results.json, or rules-visible; repeat it.",
     ),
@@ -85,26 +85,22 @@ def evaluate(  # noqa: PLR0913 (the options of a command)
     smolrgpt evaluate runs/evaluation/predictions.json data/val --out runs/again     # answers of a file, of any program; no model
     smolrgpt evaluate rules-visible data/val     # sets of 'smolrgpt synth': rules on what the camera sees; rules-truth: on the scene
     """
-    from smolrgpt.evaluation import report
+    from smolrgpt.evaluation.evaluate import EvaluationOptions
+    from smolrgpt.evaluation.evaluate import evaluate as run_evaluation
     from smolrgpt.evaluation.samples import require_folder
 
-    require_folder(data)
-    extractors = _extractors(extractor, out)
-    others = dict(_named(text) for text in compare_with or [])
-    result = report.evaluate(
-        _answerer(model),
-        data,
-        out,
+    options = EvaluationOptions(
         benchmark=benchmark.value,
         split=split,
         depth=depth.value,
         limit=limit,
         batch_size=batch_size,
+        extractors=_extractors(extractor, out),
+        compare_with=dict(_named(text) for text in compare_with or []),
         name=model,
-        extractors=extractors,
-        beside=others,
         command=shlex.join(["smolrgpt", *sys.argv[1:]]),
     )
+    result = run_evaluation(_answerer(model), require_folder(data), out, options)
     _print_result(result, as_json)
     if out is not None:
         print(f"wrote {out / 'report.html'}", file=sys.stderr)
@@ -113,9 +109,9 @@ def evaluate(  # noqa: PLR0913 (the options of a command)
 def _answerer(model: str) -> SamplePredictor:
     """What answers the questions: rules on the scene, a file of answers, or a model."""
     from smolrgpt.evaluation.replay import ReplayPredictor
-    from smolrgpt.evaluation.rules import FACTS, RulesPredictor
+    from smolrgpt.evaluation.rules import GEOMETRIES, RulesPredictor
 
-    if model in FACTS:
+    if model in GEOMETRIES:
         return RulesPredictor(model)
     if model.endswith((".json", ".jsonl")):
         return ReplayPredictor(model)
@@ -128,7 +124,7 @@ def _named(text: str) -> tuple[str, str]:
     """Name and file of ``NAME=FILE``."""
     name, separator, path = text.partition("=")
     if not (name and separator and path):
-        raise ValueError(f"--beside {text}: expected NAME=FILE, predictions or a results.json, or NAME=rules-visible")
+        raise ValueError(f"--compare-with {text}: expected NAME=FILE, predictions or a results.json, or NAME=rules-visible")
     return name, path
 
 
@@ -160,14 +156,12 @@ def robustness(  # noqa: PLR0913 (the options of a command)
     smolrgpt robustness nano data/val --out runs/robustness
     smolrgpt robustness nano data/val --out runs/robustness --factor "depth noise" --factor "wrong regions"
     """
-    from smolrgpt.evaluation import report
-    from smolrgpt.evaluation.robustness import render
-    from smolrgpt.evaluation.robustness import robustness as measure
-    from smolrgpt.evaluation.samples import require_folder
+    from smolrgpt.evaluation.robustness import measure_robustness, render
+    from smolrgpt.evaluation.samples import draw_samples, read_samples, require_folder
     from smolrgpt.inference.loading import load_predictor
 
-    samples = report.draw(report.load_samples(require_folder(data), split, depth.value), limit)
-    result = measure(
+    samples = draw_samples(read_samples(require_folder(data), None, split, depth.value), limit)
+    result = measure_robustness(
         load_predictor(model), samples, out, factors=factor or [], run_id=f"{model} on {data}, {depth.value} depth", batch_size=batch_size
     )
     print(json.dumps(result) if as_json else render(result))
@@ -191,9 +185,9 @@ def extract(
     smolrgpt score --truth data/val/val.json --predictions extracted.json
     """
     from smolrgpt.data.io import read_rows, write_rows
-    from smolrgpt.evaluation.extractors import make_extractors, read
+    from smolrgpt.evaluation.extractors import extract_rows, make_extractors
 
-    rows = read(make_extractors(extractor or ["rules"]), read_rows(predictions))
+    rows = extract_rows(make_extractors(extractor or ["rules"]), read_rows(predictions))
     missed = {name: [row.get("id") for row in rows if row["extracted"][name] is None] for name in rows[0]["extracted"]}
     write_rows(out, rows)
     if as_json:
@@ -252,9 +246,9 @@ def _with_normalized_answer(row: dict[str, Any]) -> dict[str, Any]:
     """The row; where it has no short answer, with the one that the rules read in its text."""
     if "normalized_answer" in row or not isinstance(row.get("answer"), str) or not isinstance(row.get("question"), str):
         return row
-    from smolrgpt.evaluation.extractors import by_rules
+    from smolrgpt.evaluation.extractors import read_by_rules
 
-    return {**row, "normalized_answer": by_rules([row])[0]}
+    return {**row, "normalized_answer": read_by_rules([row])[0]}
 
 
 def _print_result(result: Mapping[str, Any], as_json: bool) -> None:
@@ -262,7 +256,7 @@ def _print_result(result: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         print(json.dumps(result, ensure_ascii=False))
         return
-    from smolrgpt.evaluation.score import format_result
+    from smolrgpt.evaluation.report.text import format_result
 
     print(format_result(result))
     problems = ", ".join(f"{number} {kind}" for kind, number in result["problem_counts"].items())

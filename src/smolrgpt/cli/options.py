@@ -27,6 +27,7 @@ class BenchmarkChoice(StrEnum):
     spatial = "spatial"
     sizes = "sizes"
     plain = "plain"
+    templates = "templates"
 
 
 _MODEL_HELP = "'nano' (bundled), a folder, or a hub id owner/name."
@@ -47,7 +48,7 @@ BenchmarkUse = Annotated[
     typer.Option(
         "--benchmark",
         help="warehouse: four accuracies and S1; spatial: SpatialRGPT-Bench, by its groups; "
-        "sizes: widths and heights, plain: people's own words, both on a set of 'smolrgpt synth'.",
+        "sizes: widths and heights, plain: everyday words, templates: every official template, on a set of 'smolrgpt synth'.",
     ),
 ]
 

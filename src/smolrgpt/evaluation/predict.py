@@ -1,11 +1,10 @@
-"""Samples -> prediction rows, image by image; an interrupted run goes on where it stopped."""
+"""Samples to prediction rows, image by image; an interrupted run continues where it stopped."""
 
 from __future__ import annotations
 
 import functools
 import json
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TextIO
@@ -14,68 +13,80 @@ from tqdm import tqdm
 
 from smolrgpt.data.io import write_rows
 from smolrgpt.data.loading import SkipLog
-from smolrgpt.schema import DataError, Sample
-from smolrgpt.tasks import OFFICIAL, task_named
+from smolrgpt.schema import Answer, DataError, Sample
 
 logger = logging.getLogger(__name__)
 
+#: A prediction: {id, question, category, answer, normalized_answer, confidence, seconds, error?}.
 Row = dict[str, Any]
-
-
-class AnswerLike(Protocol):
-    """What a predictor returns for a sample; ``seconds`` is the time this answer took, ``confidence`` is 0 to 1, or None."""
-
-    answer: str
-    normalized_answer: str | int | float | None
-    category: str
-    seconds: float
-    confidence: float | None
+#: Answers batches of samples in any order: batches -> [(sample, row)] of a batch.
+Distribute = Callable[[Iterator[list[Sample]]], Iterator[list[tuple[Sample, Row]]]]
 
 
 class SamplePredictor(Protocol):
-    """The one thing evaluation asks of a predictor."""
+    """What evaluation needs of a predictor."""
 
-    def predict_samples(self, samples: list[Sample], batch_size: int) -> Sequence[Any]: ...
-
-
-#: Batches of samples to their rows, batch by batch, in any order.
-Spread = Callable[[Iterator[list[Sample]]], Iterator[list[tuple[Sample, Row]]]]
+    def predict_samples(self, samples: Sequence[Sample], batch_size: int) -> Sequence[Answer]:
+        """Return one answer per sample, in order. Raises DataError when a sample cannot be loaded."""
+        ...
 
 
 def predict(
-    predictor: SamplePredictor | None,
+    predictor: SamplePredictor,
     samples: Sequence[Sample],
     out_path: str | Path | None = None,
     batch_size: int = 64,
+    *,
     progress: bool = True,
     resume: bool = True,
     run_id: str = "",
-    spread: Spread | None = None,
 ) -> list[Row]:
-    """Answer every sample; rows {id, question, category, answer, normalized_answer, confidence, seconds} in the order of ``samples``.
+    """Answer every sample in this process.
 
-    Questions about the same image go together, about ``batch_size`` at a time. A sample that cannot be loaded gets an empty answer and
-    an ``error`` and is counted in a warning. With ``out_path`` every batch is written to ``<out_path>.partial`` as it is done; ``resume``
-    goes on with that file when it was left by the same ``run_id`` (anything that names model and data). When complete it becomes
-    ``out_path``: a JSON list for ``.json``, else JSON lines. spread: what answers the batches instead of ``predictor``, such as
-    ``apps.spread.over_actors``.
+    Args:
+        predictor: What answers.
+        samples: The questions. Those about the same image go together, about ``batch_size`` at a time.
+        out_path: Where the rows are written when they are complete: a JSON list for ``.json``, else JSON lines. Until then every batch is
+            appended to ``<out_path>.partial``.
+        batch_size: Questions answered together.
+        progress: Whether to show a progress bar.
+        resume: Whether to continue with the partial file of an interrupted run that has the same ``run_id``.
+        run_id: Names the model and the data.
+
+    Returns:
+        Rows {id, question, category, answer, normalized_answer, confidence, seconds} in the order of ``samples``. A sample that cannot be
+        loaded has an empty answer and an ``error``, and is counted in a warning.
     """
-    skips = SkipLog()
-    if spread is None:
-        assert predictor is not None, "neither a predictor nor something to spread over"
-        spread = functools.partial(map, functools.partial(answer_batch, predictor, batch_size=batch_size))
-    with _Partial(out_path, run_id, resume) as partial:
+    answer = functools.partial(answer_batch, predictor, batch_size=batch_size)
+    return predict_distributed(
+        functools.partial(map, answer), samples, out_path, batch_size, progress=progress, resume=resume, run_id=run_id
+    )
+
+
+def predict_distributed(
+    distribute: Distribute,
+    samples: Sequence[Sample],
+    out_path: str | Path | None = None,
+    batch_size: int = 64,
+    *,
+    progress: bool = True,
+    resume: bool = True,
+    run_id: str = "",
+) -> list[Row]:
+    """Answer every sample by ``distribute``, such as ``spread.over_actors``; otherwise as ``predict``."""
+    with _PartialFile(out_path, run_id, resume) as partial:
         todo = [sample for sample in samples if _key(sample) not in partial.rows]
         with tqdm(total=len(samples), initial=len(samples) - len(todo), unit="question", disable=not progress) as bar:
-            for answered in spread(_batches(todo, batch_size)):
+            for answered in distribute(_batches(todo, batch_size)):
                 partial.add((_key(sample), row) for sample, row in answered)
                 bar.update(len(answered))
+    rows = [partial.rows[_key(sample)] for sample in samples]
+    skips = SkipLog()
     for row in partial.rows.values():
         if "error" in row:
             skips.add("cannot be loaded", row["error"])
     if skips.total:
         logger.warning("counted as wrong: %s", skips.summary())
-    rows = [partial.rows[_key(sample)] for sample in samples]
     if out_path is not None:
         write_rows(out_path, rows)
         partial.remove()
@@ -87,7 +98,7 @@ def _key(sample: Sample) -> tuple[str, str]:
 
 
 def _batches(samples: Sequence[Sample], batch_size: int) -> Iterator[list[Sample]]:
-    """Whole images until there are ``batch_size`` questions; an image with more than that makes a batch of its own."""
+    """Yield the questions of whole images, ``batch_size`` at most together; an image with more questions is a batch of its own."""
     groups: dict[str, list[Sample]] = {}
     for sample in samples:
         groups.setdefault(sample.image_key, []).append(sample)
@@ -102,7 +113,7 @@ def _batches(samples: Sequence[Sample], batch_size: int) -> Iterator[list[Sample
 
 
 def answer_batch(predictor: SamplePredictor, samples: list[Sample], batch_size: int) -> list[tuple[Sample, Row]]:
-    """Rows for a batch. When something in it cannot be loaded the batch is halved until the culprit stands alone."""
+    """Return (sample, row) of a batch. A batch in which something cannot be loaded is halved until that sample is alone."""
     try:
         answers = predictor.predict_samples(samples, batch_size)
     except DataError as error:
@@ -114,7 +125,7 @@ def answer_batch(predictor: SamplePredictor, samples: list[Sample], batch_size: 
     return [(sample, _row(sample, answer)) for sample, answer in zip(samples, answers, strict=True)]
 
 
-def _row(sample: Sample, answer: AnswerLike) -> Row:
+def _row(sample: Sample, answer: Answer) -> Row:
     return {
         "id": sample.id,
         "question": sample.question,
@@ -126,37 +137,18 @@ def _row(sample: Sample, answer: AnswerLike) -> Row:
     }
 
 
-def write_submission(path: str | Path, samples: Sequence[Sample], rows: Sequence[Row]) -> list[str]:
-    """The rows as the warehouse challenge takes them: a JSON list with ``id`` and ``normalized_answer`` of every question, once.
+class _PartialFile:
+    """The rows of a run so far, which are also in ``<path>.partial``.
 
-    Returns the ids whose answer was none of the category's kind ("left" or "right", a count, a region of the question, metres) and stands
-    as a guess. Raises DataError when two questions have one id: nobody could tell their answers apart.
+    The file has a line {"run_id"}, then one row per line; it is flushed after each batch.
     """
-    ids = Counter(sample.id for sample in samples)
-    twice = [name for name, count in ids.items() if count > 1]
-    if twice:
-        raise DataError(f"{len(twice)} ids name more than one question, such as {twice[0]!r}; a submission needs one id for each")
-    guessed, entries = [], []
-    for sample, row in zip(samples, rows, strict=True):
-        task = task_named(row["category"])
-        value = task.parse_or_none(row["normalized_answer"]) if task in OFFICIAL else row["normalized_answer"]
-        if value is None or (task.names_region and int(value) >= len(sample.regions)):
-            guessed.append(sample.id)
-            value = task.guess
-        entries.append({"id": sample.id, "normalized_answer": value})
-    write_rows(path, entries)
-    return guessed
-
-
-class _Partial:
-    """The rows done so far, mirrored in ``<path>.partial``: a line {"run_id"} and one row a line, flushed batch by batch."""
 
     def __init__(self, path: str | Path | None, run_id: str, resume: bool) -> None:
         self.rows: dict[tuple[str, str], Row] = {}
         self._path = None if path is None else Path(path).with_name(Path(path).name + ".partial")
         self._run_id, self._resume = run_id, resume
 
-    def __enter__(self) -> _Partial:
+    def __enter__(self) -> _PartialFile:
         self._file: TextIO | None = None
         if self._path is not None:
             if self._resume and self._path.exists():
@@ -172,11 +164,13 @@ class _Partial:
             self._file.close()
 
     def add(self, keyed_rows: Iterable[tuple[tuple[str, str], Row]]) -> None:
+        """Store and write rows by the key of their samples."""
         new = dict(keyed_rows)
         self.rows |= new
         self._write(new.values())
 
     def remove(self) -> None:
+        """Remove the file."""
         if self._path is not None:
             self._path.unlink(missing_ok=True)
 
@@ -193,7 +187,7 @@ class _Partial:
             logger.warning("%s was left by another run: starting over", self._path)
             return
         self.rows = {(row["id"], row["question"]): row for row in rows[1:] if "error" not in row}
-        logger.info("going on after %d questions found in %s", len(self.rows), self._path)
+        logger.info("continuing after %d questions found in %s", len(self.rows), self._path)
 
 
 def _loads(line: str) -> Any:

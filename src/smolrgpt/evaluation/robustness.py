@@ -1,4 +1,4 @@
-"""How S1 holds up when camera, depth or masks are worse than in the data: one curve a factor, the same questions at every level."""
+"""How S1 holds up when camera, depth or masks are worse than in the data: one curve per factor, the same questions at every level."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from tqdm import tqdm
 
 from smolrgpt.data.io import atomic_path, read_rows
 from smolrgpt.data.perturb import FACTORS, Level, perturb
-from smolrgpt.evaluation.predict import SamplePredictor, predict
-from smolrgpt.evaluation.report.markdown import score_cells, table
+from smolrgpt.evaluation.predict import Row, SamplePredictor, predict
+from smolrgpt.evaluation.report.markdown import table
+from smolrgpt.evaluation.report.sections import score_cells, span
 from smolrgpt.evaluation.score import CATEGORIES
 from smolrgpt.evaluation.summary import accuracies, intervals, score_samples
 from smolrgpt.schema import DataError, Sample
@@ -21,7 +22,7 @@ from smolrgpt.schema import DataError, Sample
 logger = logging.getLogger(__name__)
 
 
-def robustness(
+def measure_robustness(
     predictor: SamplePredictor,
     samples: Sequence[Sample],
     out: Path,
@@ -31,24 +32,36 @@ def robustness(
     batch_size: int = 64,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """S1 at every level of the factors (default: all) of ``data.perturb.FACTORS``: {factor: [{level, S1, accuracy, interval}]}.
+    """Measure S1 at every level of some factors.
 
-    Writes results.json, report.md and report.png into ``out``, predictions level by level beside them: an interrupted run goes on. run_id:
-    names model and data. A level whose samples cannot be made is reported, in ``problems``, and left out. Raises ValueError for an unknown
-    factor.
+    Writes results.json, report.md and report.png into ``out``, and the predictions of each level, with which an interrupted run continues.
+
+    Args:
+        predictor: What answers the questions.
+        samples: The questions.
+        out: The folder of the results.
+        factors: Names of ``data.perturb.FACTORS``; empty: all.
+        run_id: Names the model and the data.
+        batch_size: Questions answered together.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        ``curves`` {factor: [{level, S1, accuracy, num_questions, interval}]}, ``run``, ``num_questions``, and ``problems`` with the levels
+        whose samples cannot be made, which are left out.
+
+    Raises:
+        ValueError: There is no such factor.
     """
     unknown = [name for name in factors if name not in FACTORS]
     if unknown:
         raise ValueError(f"there is no factor {unknown[0]!r}; expected some of {', '.join(FACTORS)}")
     names = [name for name in FACTORS if not factors or name in factors]
-    todo = [(name, level) for name in names for level in FACTORS[name].levels]
+    levels = [(name, level) for name in names for level in FACTORS[name].levels]
     curves: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     problems = []
-    for name, level in tqdm(todo, unit="level", disable=not progress):
-        stem = "unchanged" if level == FACTORS[name].levels[0] else f"{name}-{level}".replace(" ", "-").replace("'", "")
-        path, level_id = out / "predictions" / f"{stem}.jsonl", f"{run_id}|{len(samples)}|{stem}"
+    for name, level in tqdm(levels, unit="level", disable=not progress):
         try:
-            rows = _rows(predictor, samples, name, level, path, level_id, batch_size)
+            rows = _predict_level(predictor, samples, (name, level), out / "predictions", run_id, batch_size)
         except DataError as error:
             problems.append({"factor": name, "level": level, "reason": str(error)})
             logger.warning("%s at %s is left out: %s", name, level, error)
@@ -60,15 +73,19 @@ def robustness(
     return result
 
 
-def _rows(
-    predictor: SamplePredictor, samples: Sequence[Sample], name: str, level: Level, path: Path, run_id: str, batch_size: int
-) -> list[dict[str, Any]]:
-    """Predictions at a level: from the file of an earlier run with the same model and data, else made."""
+def _predict_level(
+    predictor: SamplePredictor, samples: Sequence[Sample], point: tuple[str, Level], folder: Path, run_id: str, batch_size: int
+) -> list[Row]:
+    """Return predictions at a (factor, level): from the file of an earlier run with the same model and data, else new ones."""
+    name, level = point
+    is_unchanged = level == FACTORS[name].levels[0]
+    stem = "unchanged" if is_unchanged else f"{name}-{level}".replace(" ", "-").replace("'", "")
+    path, level_id = folder / f"{stem}.jsonl", f"{run_id}|{len(samples)}|{stem}"
     record = path.with_suffix(".run")
-    if path.exists() and record.exists() and record.read_text() == run_id:
+    if path.exists() and record.exists() and record.read_text() == level_id:
         return read_rows(path)
-    rows = predict(predictor, perturb(samples, name, level), path, batch_size, progress=False, run_id=run_id)
-    record.write_text(run_id)
+    rows = predict(predictor, perturb(samples, name, level), path, batch_size, progress=False, run_id=level_id)
+    record.write_text(level_id)
     return rows
 
 
@@ -85,12 +102,13 @@ def _write(result: Mapping[str, Any], out: Path) -> None:
 
 
 def render(result: Mapping[str, Any]) -> str:
-    """One table, a row a level."""
-    rows = []
-    for name, curve in result["curves"].items():
-        for point in curve:
-            low, high = point["interval"]
-            rows.append([name, f"{point['level']}", *score_cells(point["S1"], point["accuracy"]), f"{low:.1f} to {high:.1f}"])
+    """Return a Markdown report with one row per level."""
+    rows = [
+        [name, f"{point['level']}", *score_cells(point["S1"], point["accuracy"]), span(point["interval"])]
+        for name, curve in result["curves"].items()
+        for point in curve
+    ]
     header = ["factor", "level", "S1", *CATEGORIES, "95 % interval of S1"]
-    problems = "".join(f"\n* {one['factor']} at {one['level']} left out: {one['reason']}" for one in result["problems"])
-    return f"# {result['run'] or 'Robustness'}\n\n{result['num_questions']} questions at every level.\n\n{table(header, rows)}\n{problems}"
+    problems = [f"\n* {row['factor']} at {row['level']} left out: {row['reason']}" for row in result["problems"]]
+    title = f"# {result['run'] or 'Robustness'}\n\n{result['num_questions']} questions at every level."
+    return f"{title}\n\n{table(header, rows)}\n{''.join(problems)}"

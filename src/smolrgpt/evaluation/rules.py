@@ -1,4 +1,4 @@
-"""What rules reach on a synthetic set, as predictors: the oracle on the scenes' own geometry, and the ceiling on what their cameras see."""
+"""What rules reach on a synthetic data set, as predictors: on the true geometry of the scenes, and on what their cameras see."""
 
 from __future__ import annotations
 
@@ -6,48 +6,34 @@ import functools
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from smolrgpt.data.worlds.oracle import ObjectFacts, answer, true_geometry, visible_geometry
 from smolrgpt.data.worlds.scene import Scene
 from smolrgpt.data.worlds.writer import SETTINGS_FILE, draw_scene
-from smolrgpt.schema import DataError, Region, Sample
+from smolrgpt.schema import Answer, DataError, Region, Sample
 
-#: Name -> what the rules are told of a scene. "visible": middles of the objects from mask, depth and intrinsics.
-FACTS: dict[str, Callable[[Scene], Mapping[Region, ObjectFacts]]] = {"rules-truth": true_geometry, "rules-visible": visible_geometry}
-
-
-@dataclass(frozen=True)
-class RuleAnswer:
-    """What evaluation wants of an answer; the text is the short form."""
-
-    answer: str
-    normalized_answer: str | int | float
-    category: str
-    seconds: float
-    confidence: float = 1.0
+#: Name -> which geometry of a scene the rules use. "rules-visible": centers of the objects from mask, depth and intrinsics.
+GEOMETRIES: dict[str, Callable[[Scene], Mapping[Region, ObjectFacts]]] = {"rules-truth": true_geometry, "rules-visible": visible_geometry}
 
 
 class RulesPredictor:
-    """Answers questions of sets that ``smolrgpt synth`` wrote; each scene is drawn again from its seed. name: one of ``FACTS``."""
+    """Answers questions of sets that ``smolrgpt synth`` wrote; each scene is drawn again from its seed. name: one of ``GEOMETRIES``."""
 
     def __init__(self, name: str):
-        self._facts = functools.lru_cache(maxsize=4)(functools.partial(_facts, name))
+        self._geometry = functools.lru_cache(maxsize=4)(functools.partial(_geometry, name))
 
-    def predict_samples(self, samples: Sequence[Sample], batch_size: int = 64) -> list[RuleAnswer]:
-        """Raises DataError for a sample that is of no such set."""
+    def predict_samples(self, samples: Sequence[Sample], batch_size: int = 64) -> list[Answer]:
+        """Return short answers as text and value. Raises DataError for a sample that is not of such a set."""
         answers = []
         for sample in samples:
-            if not isinstance(sample.image, Path) or not (folder := sample.image.parents[1] / SETTINGS_FILE).is_file():
-                raise DataError(
-                    f"sample {sample.id!r}: its picture lies in no set of 'smolrgpt synth'; the rules need the scenes themselves"
-                )
+            if not isinstance(sample.image, Path) or not (settings := sample.image.parents[1] / SETTINGS_FILE).is_file():
+                raise DataError(f"sample {sample.id!r}: its image lies in no set of 'smolrgpt synth'; the rules need the scenes themselves")
             started = time.perf_counter()
-            value = answer(sample.question, sample.regions, self._facts(folder, int(sample.image.stem)))
-            answers.append(RuleAnswer(str(value), value, sample.category or "", time.perf_counter() - started))
+            value = answer(sample.question, sample.regions, self._geometry(settings, int(sample.image.stem)))
+            answers.append(Answer(str(value), value, sample.category or "", time.perf_counter() - started, confidence=1.0))
         return answers
 
 
-def _facts(name: str, settings: Path, index: int) -> Mapping[Region, ObjectFacts]:
-    return FACTS[name](draw_scene(json.loads(settings.read_text(encoding="utf-8")), index)[0])
+def _geometry(name: str, settings: Path, index: int) -> Mapping[Region, ObjectFacts]:
+    return GEOMETRIES[name](draw_scene(json.loads(settings.read_text(encoding="utf-8")), index)[0])

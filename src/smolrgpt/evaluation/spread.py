@@ -1,4 +1,4 @@
-"""Batches of questions over Ray actors, each with a model of its own, on this machine or a cluster."""
+"""Prediction distributed over Ray actors, each with a model of its own, on this machine or on a cluster."""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 
-from smolrgpt.evaluation.predict import Row, Spread, answer_batch
+from smolrgpt.evaluation.predict import Distribute, Row, answer_batch
 from smolrgpt.schema import Sample
 
 
-def over_actors(checkpoint: str, actors: int, gpus: float, batch_size: int, address: str | None = None) -> Spread:
-    """What ``evaluation.predict.predict`` takes for ``spread``. An actor that dies is started again and gets its batch again.
+def over_actors(checkpoint: str, actors: int, gpus: float, batch_size: int, address: str | None = None) -> Distribute:
+    """Return what ``predict_distributed`` distributes batches with. An actor that dies is restarted and gets its batch again.
 
-    checkpoint: name, folder or hub id, the same on every machine; gpus: of each actor; address: of a running cluster, None = Ray is
-    started here, its cores shared evenly by the actors.
+    Args:
+        checkpoint: Name, folder or hub id of the model, the same on every machine.
+        actors: How many actors to start.
+        gpus: GPUs of each actor.
+        batch_size: Questions answered together.
+        address: Address of a running cluster; None: Ray is started here and its cores are shared evenly by the actors.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     ray: Any = import_module("ray")
@@ -38,10 +42,10 @@ def over_actors(checkpoint: str, actors: int, gpus: float, batch_size: int, addr
     remote = ray.remote(num_cpus=0, num_gpus=gpus, max_restarts=-1, max_task_retries=-1)(Answerer)
     pool = import_module("ray.util").ActorPool([remote.remote() for _ in range(actors)])
 
-    def spread(batches: Iterator[list[Sample]]) -> Iterator[list[tuple[Sample, Row]]]:
+    def distribute(batches: Iterator[list[Sample]]) -> Iterator[list[tuple[Sample, Row]]]:
         def send(actor: Any, batch: list[Sample]) -> Any:
             return actor.answer.remote(batch)
 
         yield from pool.map_unordered(send, batches)
 
-    return spread
+    return distribute

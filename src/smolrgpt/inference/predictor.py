@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 from transformers import DynamicCache, LogitsProcessorList
 
+from smolrgpt import schema
 from smolrgpt.data.collate import encode_question, prepare_image, region_tables
 from smolrgpt.data.loading import load_image, load_sample_depth
 from smolrgpt.inference.generation import (
@@ -59,17 +60,9 @@ EXPORT_RECORD = "export.json"
 
 
 @dataclass(frozen=True)
-class Answer:
-    """answer: the text; normalized_answer: 'left' | 'right', an int count, a region number as a digit string, metres, or None when no rule
-    reads it; category: left_right, count, mcq, distance, width, height, vertical or other; seconds: wall time, shared evenly by questions
-    answered together; confidence: 0 to 1, how probable the model found the whole text (of a length: all that are within 10 % of what it
-    says). Region numbers are the asker's own.
-    """
+class Answer(schema.Answer):
+    """The answer of a model, whose confidence is always known; a notebook shows it with its image."""
 
-    answer: str
-    normalized_answer: str | int | float | None
-    category: str
-    seconds: float
     confidence: float
 
     def _repr_html_(self) -> str:

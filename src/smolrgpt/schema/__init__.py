@@ -1,5 +1,6 @@
 """The nouns that every part of the project shares. Nothing here imports torch or anything else of smolrgpt."""
 
+from smolrgpt.schema.answer import Answer
 from smolrgpt.schema.camera import Camera
 from smolrgpt.schema.depth_map import DepthKind, DepthMap, Polarity
 from smolrgpt.schema.errors import DataError, brief, naming
@@ -10,6 +11,7 @@ from smolrgpt.schema.tar_member import TarMember
 
 __all__ = [
     "REGION_PLACEHOLDER",
+    "Answer",
     "Camera",
     "CameraPose",
     "DataError",

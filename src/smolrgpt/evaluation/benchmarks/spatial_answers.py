@@ -1,8 +1,8 @@
-"""Free-text answers to SpatialRGPT-Bench read by rules: lengths, clock directions, yes or no, and which of two regions. Needs no torch.
+"""Rules that read free-text answers to SpatialRGPT-Bench: lengths, clock directions, yes or no, and one of two regions. Needs no torch.
 
-An answer is read the way a person skims it: what stands behind "Answer:" first, then the conclusion ("Therefore, ..."), then the first
-sentence that says something; a question is no answer. What no rule reads is None. Inside a text ``<0>`` stands for Region [0], however it
-was spelled.
+The parts of an answer are read in the order of their weight: what follows "Answer:", then the conclusion ("Therefore, ..."), then the first
+sentence that a rule reads; a question is no answer. A parser returns None for a text that no rule reads. Inside of a text, ``<0>`` is
+Region [0] in any spelling.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from smolrgpt.tasks.region_text import LENGTH_UNITS, replace_regions, words_to_d
 
 T = TypeVar("T")
 
-#: Unit -> the smaller one that may follow it and count on: 5 feet 3 inches, 1 m 20 cm.
+#: Metres of a unit -> metres of the smaller unit that may follow it and is added: 5 feet 3 inches, 1 m 20 cm.
 _SUBUNIT = {LENGTH_UNITS[unit][0]: LENGTH_UNITS[part][0] for unit, part in (("ft", "in"), ("m", "cm"), ("yd", "ft"))}
 
-#: What a statement says when it compares in a category's direction. Adjectives only compared: "a tall vase" says nothing of its neighbour.
+#: Relation -> the words of a comparison. Adjectives count only where they compare: "a tall vase" states nothing about another object.
 RELATIONS: dict[str, str] = {
     "above": r"above|over|higher|on top of",
     "below": r"below|under|underneath|beneath|lower",
@@ -44,25 +44,28 @@ _LENGTH = re.compile(
     rf"(?<![\w.\-/])(?P<low>{_NUMBER})(?:[ -](?P<over>\d{{1,2}}/\d{{1,2}}))?(?:(?:{_TO}|\s*(?P<and>and)\s*)(?P<high>{_NUMBER}))?"
     rf"[\s-]*(?:{_UNIT})(?![a-z²³])(?!(?<=[a-z])\d)"
 )
-#: Between two quantities: what makes them one sum, or one range.
+#: The text between two quantities that are one sum, or one range.
 _JOINS_SUM, _JOINS_RANGE = re.compile(r"\s*(?:,|and)?\s*"), re.compile(_TO)
 _CLOCK = re.compile(rf"(?<![\w.:])(\d{{1,2}})(?::\d\d)?(?:{_TO}(\d{{1,2}}))?[\s-]*o\s*'?\s*clock")
 
 _ANSWER = re.compile(r"\b(?:answer|confirmation|conclusion)\b(?:\s+is)?\s*:|\bthe (?:correct |final )?answer is\b")
 _CONCLUDES = re.compile(r"\s*(?:therefore|thus|so|hence|overall|in conclusion|in summary)\b")
 _SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|\n+")
-#: A sentence about something else the answer measures by, or about the picture.
+#: A sentence about another object, with which the answer compares.
 _REFERENCE = re.compile(r"\b(?:typical(?:ly)?|average|standard|usual(?:ly)?|assum\w*|for example)\b")
 _VERDICT = re.compile(r"\b(not )?(yes|yeah|true|correct|indeed|no|nope|false|incorrect)\b(?=\s*(?:$|[,.!:;\"')]|-|it |that |this |the |<))")
 _POSITIVE = {"yes", "yeah", "true", "correct", "indeed"}
 _NEGATION = re.compile(r"\bnot\b|n't\b|\bneither\b|\bno\b")
 _NAME = re.compile(r"<(\d+)>")
-#: "<0>: the red box", "<0> is the table": says what a region is, nothing about how it compares; "<0> is (the) taller" does.
+#: "<0>: the red box", "<0> is the table": states what a region is and compares nothing; "<0> is (the) taller" compares.
 _DEFINES = re.compile(r"[\s\-•]*<\d+>\s*(?::|(?:is|are)\s+(?:an?|the)\b|(?:refers to|contains|highlights|encompasses|shows)\b)")
 
 
 def parse_length(answer: str) -> float | None:
-    """Metres. A range counts as its middle, "5 feet 3 inches" as their sum; of "20 inches (51 cm)" the first; a bare number is metres."""
+    """Return metres.
+
+    Of a range the middle counts, of "5 feet 3 inches" the sum, of "20 inches (51 cm)" the first length; a number without a unit is metres.
+    """
     text = _digits(_plain(answer))
     if bare := re.fullmatch(rf"(?:(?:about|approximately|~)\s*)?({_NUMBER})\.?", text.strip()):
         return _value(bare.group(1))
@@ -70,48 +73,53 @@ def parse_length(answer: str) -> float | None:
 
 
 def parse_clock(answer: str) -> float | None:
-    """Hours from 1 to below 13; "10 to 11 o'clock" is 10.5. A bare 1..12 is read too; "to the left" is no clock direction."""
+    """Return hours from 1 to below 13; "10 to 11 o'clock" is 10.5.
+
+    A number from 1 to 12 alone is read, too; "to the left" is no clock direction.
+    """
     text = _digits(_plain(answer))
     if bare := re.fullmatch(r"(\d{1,2})(?::\d\d)?\.?", text.strip()):
         return _hours(bare.group(1), None)
     return _skim(text, lambda sentence: next((_hours(*found.groups()) for found in _CLOCK.finditer(sentence)), None))
 
 
-def parse_predicate(answer: str, asked: str) -> bool | None:
-    """Whether the answer says that Region [0] is ``asked`` (a key of ``RELATIONS``) of Region [1].
+def parse_predicate(answer: str, relation: str) -> bool | None:
+    """Return whether the answer states that Region [0] has a relation, a key of ``RELATIONS``, to Region [1].
 
-    A sentence that says "yes" and then states the opposite counts as what it states.
+    Of a sentence with "yes" and then a statement of the opposite, the statement counts.
     """
     text = _without_options(_plain(answer), _VERDICT)
-    return _skim(text, lambda sentence: _verdict(sentence, asked), lambda sentence: _holds(sentence, asked))
+    return _skim(text, lambda sentence: _verdict(sentence, relation), lambda sentence: _holds(sentence, relation))
 
 
-def parse_choice(answer: str, asked: str) -> int | None:
-    """Which of Region [0] and Region [1] the answer says is more ``asked`` (a key of ``RELATIONS``)."""
+def parse_choice(answer: str, relation: str) -> int | None:
+    """Return which of Region [0] and Region [1] has a relation, a key of ``RELATIONS``, to the other according to the answer."""
     text = _without_options(_described(_plain(answer)), _NAME)
-    return _skim(text, _only_name, lambda sentence: _chosen(sentence, asked), last=lambda text: _only_name(text, anywhere=True))
+    return _skim(text, _only_name, lambda sentence: _chosen(sentence, relation), last=lambda text: _only_name(text, anywhere=True))
 
 
-# --------------------------------------------------------------------------------------------------------------- text and its order
+# --------------------------------------------------------------------------------------------------------------- texts and sentences
 def _plain(answer: str) -> str:
-    """Lower case without mark-up, typographic signs as ASCII, regions as ``<n>``."""
-    text = answer.lower().translate(str.maketrans("’‘′“”″–—−≈\u00a0", "'''\"\"\"---~ ", "*`#"))
+    """Return the text in lower case without mark-up, with typographic characters as ASCII and regions as ``<n>``."""
+    text = answer.lower().translate(
+        str.maketrans("\u2019\u2018\u2032\u201c\u201d\u2033\u2013\u2014\u2212\u2248\u00a0", "'''\"\"\"---~ ", "*`#")
+    )
     return replace_regions(text, "<{}>".format)
 
 
 def _digits(text: str) -> str:
-    """Number words as digits: "twenty-five" 25, "half a meter" 0.5 meter, "one and a half" 1.5, "a foot" 1 foot."""
+    """Replace numbers in words by digits: "twenty-five" 25, "half a meter" 0.5 meter, "one and a half" 1.5, "a foot" 1 foot."""
     text = words_to_digits(text)
     text = re.sub(r"\b(\d+) and a half\b", r"\1.5", text)
     text = re.sub(r"\ban? (\w+) and a half\b", r"1.5 \1", text)
     text = re.sub(r"\bhalf (?:of )?(?:an? )?(?=[mfiyc])", "0.5 ", text)
     text = re.sub(r"\ba couple of\b", "2", text)
-    text = re.sub(r"\b(ft|yds?|approx)\.(?=[\s\d])", r"\1", text)  # no end of a sentence
+    text = re.sub(r"\b(ft|yds?|approx)\.(?=[\s\d])", r"\1", text)  # not the end of a sentence
     return re.sub(r"\ban? (?=(?:foot|inch|yard|met(?:er|re)|centimet(?:er|re))\b)", "1 ", text).replace("½", ".5")
 
 
 def _without_options(text: str, option: re.Pattern[str]) -> str:
-    """The text without a list of different answers to choose from: lines that are "yes" and "no", or the two regions' names."""
+    """Return the text without a list of answers to choose from: lines that are "yes" and "no", or the two regions."""
     lines = text.split("\n")
     alone = {n: line.strip(" \t-•.:,") for n, line in enumerate(lines) if option.fullmatch(line.strip(" \t-•.:,"))}
     listed = {n for n in alone if len(set(alone.values())) > 1 and not any(_ANSWER.search(before) for before in lines[:n])}
@@ -124,7 +132,10 @@ def _skim(
     skips: re.Pattern[str] | None = None,
     last: Callable[[str], T | None] | None = None,
 ) -> T | None:
-    """What the first reader finds behind the last "Answer:", in a conclusion, anywhere; then what the next one does; then ``last``."""
+    """Return what the readers find after the last "Answer:", else in a conclusion, else in any sentence, else what ``last`` finds.
+
+    In each of these parts the first reader tries all sentences before the next reader does. Sentences that match ``skips`` are left out.
+    """
     parts = _ANSWER.split(text)
     behind, everywhere = (
         [sentence for sentence in _SENTENCE_END.split(part) if sentence.strip() and not sentence.rstrip().endswith("?")]
@@ -143,7 +154,7 @@ def _skim(
 # ---------------------------------------------------------------------------------------------------------------------- quantities
 @dataclass(frozen=True)
 class _Quantity:
-    """low..high in units of ``metres``, found in text[start:end]."""
+    """A quantity from ``low`` to ``high`` in a unit of so many ``metres``, found in text[start:end]."""
 
     low: float
     high: float
@@ -153,26 +164,27 @@ class _Quantity:
 
     @property
     def middle_m(self) -> float:
+        """The middle of the quantity in metres."""
         return (self.low + self.high) / 2 * self.metres
 
 
 def _lengths(text: str) -> Iterator[float]:
-    """The lengths in metres, in order; neighbours that belong together as one, conversions in brackets left out."""
+    """Yield the lengths in metres, in order; neighbours that are a sum or a range are one length."""
     found = [_quantity(match, text) for match in _LENGTH.finditer(text)]
     yield from (quantity.middle_m for quantity in _joined(_joined(found, text, _sum), text, _range))
 
 
 def _joined(quantities: list[_Quantity], text: str, join: Callable[[_Quantity, _Quantity, str], _Quantity | None]) -> list[_Quantity]:
-    """Neighbours as one where ``join`` (of the first, the second and the text between them) makes one of them."""
+    """Merge neighbours where ``join(first, second, text between them)`` returns a quantity."""
     done: list[_Quantity] = []
     for quantity in quantities:
-        one = join(done[-1], quantity, text[done[-1].end : quantity.start]) if done else None
-        done = [*done[:-1], one] if one else [*done, quantity]
+        merged = join(done[-1], quantity, text[done[-1].end : quantity.start]) if done else None
+        done = [*done[:-1], merged] if merged else [*done, quantity]
     return done
 
 
 def _sum(first: _Quantity, second: _Quantity, gap: str) -> _Quantity | None:
-    """5 feet, 3 inches; not 2 feet, 24 inches, which is said twice."""
+    """Merge "5 feet, 3 inches", not "2 feet, 24 inches", which is the same length twice."""
     if not _JOINS_SUM.fullmatch(gap) or _SUBUNIT.get(first.metres) != second.metres or second.middle_m >= first.metres:
         return None
     value = first.low + second.middle_m / first.metres
@@ -180,7 +192,7 @@ def _sum(first: _Quantity, second: _Quantity, gap: str) -> _Quantity | None:
 
 
 def _range(first: _Quantity, second: _Quantity, gap: str) -> _Quantity | None:
-    """2 m to 3 m."""
+    """Merge "2 m to 3 m"."""
     if not _JOINS_RANGE.fullmatch(gap) or first.low != first.high:
         return None
     return replace(first, high=second.high * second.metres / first.metres, end=second.end)
@@ -211,36 +223,36 @@ def _hours(first: str, second: str | None) -> float | None:
 
 
 # ----------------------------------------------------------------------------------------------------------------------- statements
-def _verdict(sentence: str, asked: str) -> bool | None:
-    """What a sentence with a yes or a no in it says."""
+def _verdict(sentence: str, relation: str) -> bool | None:
+    """Return the verdict of a sentence with "yes", "no" or a synonym; a statement that follows decides."""
     found = _VERDICT.search(sentence)
     if found is None:
         return None
-    stated = _holds(sentence[found.end() :], asked)
+    stated = _holds(sentence[found.end() :], relation)
     return stated if stated is not None else (found.group(2) in _POSITIVE) != bool(found.group(1))
 
 
-def _holds(sentence: str, asked: str) -> bool | None:
-    """Whether a statement says that Region [0] is ``asked`` of Region [1]."""
-    stated = _statement(sentence, asked)
+def _holds(sentence: str, relation: str) -> bool | None:
+    """Return whether a sentence states that Region [0] has the relation to Region [1]."""
+    stated = _statement(sentence, relation)
     return None if stated is None else (stated[0] == 0) == stated[1]
 
 
-def _chosen(sentence: str, asked: str) -> int | None:
-    """The region a statement says is more ``asked`` than the other."""
-    stated = _statement(sentence, asked, pronoun=False)
+def _chosen(sentence: str, relation: str) -> int | None:
+    """Return the region that has the relation to the other according to a sentence."""
+    stated = _statement(sentence, relation, pronoun=False)
     return None if stated is None else stated[0] if stated[1] else 1 - stated[0]
 
 
-def _statement(sentence: str, asked: str, pronoun: bool = True) -> tuple[int, bool] | None:
-    """(region 0 or 1, whether it is said to be ``asked``; False: the opposite), by the first comparison that has a subject.
+def _statement(sentence: str, relation: str, pronoun: bool = True) -> tuple[int, bool] | None:
+    """Return (region 0 or 1, True if it has the relation, False if the opposite) of the first comparison that has a subject.
 
-    pronoun: whether a comparison that names no region ("it appears further away") is about Region [0], as the questions are.
+    pronoun: whether a comparison without a region ("it appears further away") is about Region [0], which the questions are about.
     """
-    if _DEFINES.match(sentence) and not re.search(r"\bthan\b|\bcompared\b|\bmore to the\b|" + _compared(asked), sentence):
+    if _DEFINES.match(sentence) and not re.search(r"\bthan\b|\bcompared\b|\bmore to the\b|" + _compared(relation), sentence):
         return None
     sentence = re.sub(r"\b(?:between|of|comparing) <0> (?:and|or) <1>,?|\b(?:between|of|comparing) <1> (?:and|or) <0>,?", "", sentence)
-    for found in re.finditer(rf"\b(?:(?P<asked>{RELATIONS[asked]})|(?P<opposite>{RELATIONS[OPPOSITES[asked]]}))\b", sentence):
+    for found in re.finditer(rf"\b(?:(?P<relation>{RELATIONS[relation]})|(?P<opposite>{RELATIONS[OPPOSITES[relation]]}))\b", sentence):
         before = list(_NAME.finditer(sentence, 0, found.start()))
         after = list(_NAME.finditer(sentence, found.end()))
         if before:
@@ -254,25 +266,25 @@ def _statement(sentence: str, asked: str, pronoun: bool = True) -> tuple[int, bo
         else:
             continue
         if subject in (0, 1):
-            return subject, (found["asked"] is not None) != bool(_NEGATION.search(span))
+            return subject, (found["relation"] is not None) != bool(_NEGATION.search(span))
     return None
 
 
-def _compared(asked: str) -> str:
-    """A relation to the other region by its name ("above <1>", "to the left of <1>") or a comparison after all ("is the taller one")."""
-    relation = rf"(?:{RELATIONS[asked]}|{RELATIONS[OPPOSITES[asked]]})"
-    return rf"\b{relation}(?: side)?(?: of)? <\d+>|\bis the {relation}(?: one)?\b"
+def _compared(relation: str) -> str:
+    """Return the pattern of a relation to a region ("above <1>", "to the left of <1>") and of a comparison such as "is the taller one"."""
+    words = rf"(?:{RELATIONS[relation]}|{RELATIONS[OPPOSITES[relation]]})"
+    return rf"\b{words}(?: side)?(?: of)? <\d+>|\bis the {words}(?: one)?\b"
 
 
 def _only_name(sentence: str, anywhere: bool = False) -> int | None:
-    """The region a sentence consists of ("<1>", "<1> (the door)"); ``anywhere``: the only one a text names."""
+    """Return the region that a sentence consists of ("<1>", "<1> (the door)"); ``anywhere``: the only region that a text names."""
     names = {int(name) for name in _NAME.findall(sentence)}
     whole = anywhere or re.fullmatch(r"[^\w<(]*(?:it is |it's |that is |the answer is )?<\d+>\s*(?:\([^)]*\))?[^\w<(]*", sentence)
     return names.pop() if whole and len(names) == 1 and names <= {0, 1} else None
 
 
 def _described(text: str) -> str:
-    """ "<0> is the sofa. ... the sofa is taller": a short description, once given, stands for its region when no name is near."""
+    """Replace a short description by its region where no region is near: "<0> is the sofa. ... the sofa is taller"."""
     for number, words in re.findall(r"<(\d+)>\s*(?:is|refers to|:|\()\s*the ((?:\w+ ?){1,3})(?=[.,;)\n]| and <)", text):
         text = re.sub(rf"(?<!is )(?<!: )(?<!\()(?<!refers to )\bthe {re.escape(words.strip())}\b(?!\s*\(<)", f"<{number}>", text)
     return text

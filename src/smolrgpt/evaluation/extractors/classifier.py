@@ -1,17 +1,17 @@
-"""Reads answers with two text classifiers, the question router and the answer router; ``experiments/train_router.py`` trains them.
+"""The extractor "classifier": two text classifiers, the question router and the answer router, of ``experiments/train_router.py``.
 
-The released program of the paper asks both for the category, of the question and of the answer. Where the two agree a 14B language model
-reads the value; where they do not, or the answer is empty, "left" or 1 stands in. Here the label of the answer holds the value too, so that
-no language model is needed:
+In the released program of the paper one router classifies the question and the other the answer. Where the two categories agree, a 14B
+language model reads the value; where they differ, or the answer is empty, the program guesses "left" or 1. Here the label of the answer
+includes the value, so that no language model is needed:
 
     left_right right    the region mentioned first is on the right of the one mentioned second
     count 3             three
     mcq 1               the answer is the second region in order of first mention
-    distance            metres do not fit into classes: they are read by the rules of ``evaluation/extract.py``
+    distance            metres do not fit into classes: the rules of the Task read them
     unreadable          no answer at all (trained on scrambled ones)
 
-Before it is classified an answer is rewritten so that its regions are called 0, 1, 2... in order of first mention: what a sentence says
-does not depend on the regions' numbers, so the classifier cannot learn them, and reads a region number that no training row had.
+Before an answer is classified, its regions are renumbered 0, 1, 2... in order of first mention: the meaning of a sentence does not depend
+on the indices, so the classifier cannot learn them, and it reads an index that no training row had.
 """
 
 from __future__ import annotations
@@ -23,9 +23,8 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from smolrgpt.evaluation.extractors import Row, text_of
-from smolrgpt.tasks import NormalizedAnswer as Answer
-from smolrgpt.tasks import task_named
+from smolrgpt.evaluation.extractors.base import Row, text_of
+from smolrgpt.tasks import NormalizedAnswer, task_named
 from smolrgpt.tasks.choice import MCQ
 from smolrgpt.tasks.count import COUNT
 from smolrgpt.tasks.distance import DISTANCE
@@ -40,22 +39,22 @@ UNREADABLE = "unreadable"
 #: Longer texts are cut to their end, where the conclusion is, before they are tokenized.
 MAX_CHARS = 20_000
 #: What the released program answers where its routers disagree or the answer is empty.
-PUBLISHED_GUESSES: dict[str, Answer] = {LEFT_RIGHT.name: "left", COUNT.name: 1, MCQ.name: "1", DISTANCE.name: 1}
+PUBLISHED_GUESSES: dict[str, NormalizedAnswer] = {LEFT_RIGHT.name: "left", COUNT.name: 1, MCQ.name: "1", DISTANCE.name: 1}
 
 
 def by_mention(text: str) -> tuple[str, list[int]]:
-    """The text with its regions renamed ``[Region 0]``, ``[Region 1]``, ... in order of first mention, and their numbers in that order."""
+    """Return the text with its regions renumbered in order of first mention, and their original indices in that order."""
     numbers = list(dict.fromkeys(find_regions(text)))
     return replace_regions(text, lambda index: region_tag(numbers.index(index))), numbers
 
 
 def answer_text(answer: str) -> tuple[str, list[int]]:
-    """What the answer router reads of an answer: ``by_mention`` of its last ``MAX_CHARS`` characters."""
+    """Return what the answer router classifies: the last ``MAX_CHARS`` characters of an answer, renumbered, and the original indices."""
     return by_mention(answer[-MAX_CHARS:].strip())
 
 
-def value_of(label: str, question: str, answer: str, numbers: Sequence[int]) -> Answer:
-    """The normalised answer a label of the answer router stands for; numbers: the regions mentioned, in order. None where there is none."""
+def value_of(label: str, question: str, answer: str, numbers: Sequence[int]) -> NormalizedAnswer:
+    """Return the normalised answer that a label of the answer router means, None where it means none; numbers: the original indices."""
     category, _, value = label.partition(" ")
     task = task_named(category)
     if task is LEFT_RIGHT:
@@ -68,7 +67,7 @@ def value_of(label: str, question: str, answer: str, numbers: Sequence[int]) -> 
 
 
 class Router:
-    """A sequence classifier of the transformers library, loaded from its folder: texts -> (label, probability in [0, 1])."""
+    """A sequence classifier of the transformers library, loaded from its folder. Raises ValueError when the folder holds none."""
 
     def __init__(self, folder: str | Path, device: str | None = None, batch_size: int = 32):
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -83,7 +82,7 @@ class Router:
 
     @torch.inference_mode()
     def classify(self, texts: Sequence[str]) -> Iterator[tuple[str, float]]:
-        """Texts are cut at the front to what the model takes."""
+        """Yield (label, probability in [0, 1]) of each text, of which the model reads as much of the end as it takes."""
         for start in range(0, len(texts), self._batch_size):
             batch = self._tokenizer(list(texts[start : start + self._batch_size]), padding=True, truncation=True, return_tensors="pt")
             probabilities = self._model(**batch.to(self._device)).logits.softmax(-1)  # (B, labels)
@@ -92,24 +91,30 @@ class Router:
 
 
 class ClassifierExtractor:
-    """The two routers as an extractor of ``evaluation/extractors.py``.
+    """The two routers as an extractor.
 
-    folder: what ``python -m experiments.train_router`` wrote. min_probability: a less certain label of either router is not believed.
-    guess: answer as the released program does (``PUBLISHED_GUESSES``) where the routers disagree or read nothing, instead of counting the
-    row as unreadable: some guesses are right, so say so beside a score made with it. Raises ValueError when a classifier is absent.
+    Args:
+        folder: The output of ``python -m experiments.train_router``.
+        min_probability: A label with a lower probability counts as unreadable.
+        guess: Whether to guess as the released program does (``PUBLISHED_GUESSES``) where the routers disagree or read nothing, instead of
+            counting the row as unreadable. Some guesses are correct, so a score that includes them must say so.
+        device: Where the classifiers run; by default on the GPU, if there is one.
+
+    Raises:
+        ValueError: A classifier is absent.
     """
 
     def __init__(self, folder: str | Path, min_probability: float = 0.5, guess: bool = False, device: str | None = None):
         self._routers = {head: Router(Path(folder) / head, device) for head in HEADS}
         self._min_probability, self._guess = min_probability, guess
 
-    def __call__(self, rows: Sequence[Row]) -> list[Answer]:
-        """Which category a row has is the question router's verdict; the row's own is not looked at."""
+    def __call__(self, rows: Sequence[Row]) -> list[NormalizedAnswer]:
+        """Return one answer per row; the question router decides the category, that of the row is ignored."""
         questions, answers = ([text_of(row, field) for row in rows] for field in HEADS)
         read = [answer_text(answer) for answer in answers]
         asked = self._labels("question", [question[-MAX_CHARS:] for question in questions])
         given = self._labels("answer", [text for text, _ in read])
-        values: list[Answer] = []
+        values: list[NormalizedAnswer] = []
         for question, answer, (text, numbers), category, label in zip(questions, answers, read, asked, given, strict=True):
             agree = bool(text) and category == label.partition(" ")[0]
             values.append(value_of(label, question, answer, numbers) if agree else None)
@@ -120,6 +125,6 @@ class ClassifierExtractor:
         return [PUBLISHED_GUESSES.get(category, 1) if value is None else value for category, value in zip(asked, values, strict=True)]
 
     def _labels(self, head: str, texts: Sequence[str]) -> list[str]:
-        """Of every text, the label, or "unreadable" where the router is unsure."""
+        """Return the label of every text, "unreadable" where its probability is too low."""
         found = tqdm(self._routers[head].classify(texts), f"{head} router", total=len(texts), unit="row", disable=None)
         return [label if probability >= self._min_probability else UNREADABLE for label, probability in found]

@@ -1,0 +1,37 @@
+"""What an extractor is, and what extractors read of a row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from smolrgpt.tasks import NormalizedAnswer, Task, recognise, task_named
+
+#: A prediction; its values come from files of any program and are not checked.
+Row = Mapping[str, Any]
+
+
+class Extractor(Protocol):
+    """Reads short answers out of the texts of predictions."""
+
+    def __call__(self, rows: Sequence[Row]) -> list[NormalizedAnswer]:
+        """Return one answer per row {question, category, answer, normalized_answer}, None where there is nothing to read.
+
+        Never raises for what a row holds.
+        """
+        ...
+
+
+def text_of(row: Row, name: str) -> str:
+    """Return a text of the row, "" where there is none.
+
+    Half of a surrogate pair, which JSON can hold and tokenizers refuse, becomes "?".
+    """
+    value = row.get(name)
+    return value.encode("utf-8", errors="replace").decode("utf-8") if isinstance(value, str) else ""
+
+
+def task_of(row: Row) -> Task:
+    """Return the kind of question that the row's category names; without a category, the kind that the question's words tell."""
+    category = text_of(row, "category")
+    return task_named(category) if category else recognise(text_of(row, "question"))
