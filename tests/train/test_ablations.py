@@ -16,9 +16,9 @@ from smolrgpt.schema import Region, Sample
 from smolrgpt.train import ablations
 from smolrgpt.train.ablation_models import PatchPooling, SharedConnector, SharedDepth, SharedRefiner
 from smolrgpt.train.ablations import ABLATIONS, BACKBONES, ablate, mean_interval, variant_run, write_boxes
+from smolrgpt.train.build import build_model
 from smolrgpt.train.config import ModelSpec
 from smolrgpt.train.tokenizer import train_tokenizer
-from smolrgpt.train.trainer import build_model
 
 VARIANTS = [(name, variant) for name, ablation in ABLATIONS.items() for variant in ablation.variants]
 
@@ -47,10 +47,10 @@ def test_variants_of_an_ablation_differ(tmp_path: Path) -> None:
 def test_what_cannot_be_kept_is_an_error(tmp_path: Path) -> None:
     path = variant_run(ABLATIONS["depth"], "no depth anywhere", tmp_path, 200, 0).model.path
     with pytest.raises(ValueError, match="matches no parameter"):
-        build_model(ModelSpec(path=path, keep="nothing_like_it"), None, [])
+        build_model(ModelSpec(path=path, keep_pattern="nothing_like_it"), None, [])
     shared = variant_run(ABLATIONS["depth"], "connector shared, own refiner", tmp_path, 200, 0).model
     with pytest.raises(ValueError, match=r"depth_connector.*no place"):
-        build_model(dataclasses.replace(shared, keep="depth_connector"), None, [])
+        build_model(dataclasses.replace(shared, keep_pattern="depth_connector"), None, [])
 
 
 def test_boxes_may_be_written_after_each_region() -> None:

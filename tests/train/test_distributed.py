@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from smolrgpt.train import trainer
+from smolrgpt.train.callbacks import CURVE_FILE, read_curve
 
 #: Two processes and one that accumulates twice add the same two gradients; only the order of sums inside gloo could differ.
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-6}
@@ -48,15 +49,9 @@ def _torchrun(folder: Path, *runs: dict, **environment: str) -> subprocess.Compl
 CAPTIONS = {"mixture": {"captions": 2.0, "train": 0.5}, "images_per_step": 1, "questions_per_image": 8}
 
 
-def _losses(out: Path) -> list[tuple[int, float]]:
-    """(step, loss) of every step, as the last checkpoint remembers them."""
-    last = max((out / "1-fine-tune").glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
-    return [(row["step"], row["loss"]) for row in json.loads((last / "trainer_state.json").read_text())["log_history"] if "loss" in row]
-
-
 def _assert_same_losses(one: Path, other: Path, tolerance: float = TOLERANCE["rtol"]) -> None:
-    steps, losses = zip(*_losses(one), strict=True)
-    other_steps, other_losses = zip(*_losses(other), strict=True)
+    steps, losses = zip(*tiny_run.losses(one), strict=True)
+    other_steps, other_losses = zip(*tiny_run.losses(other), strict=True)
     assert steps == other_steps == (1, 2, 3, 4, 5, 6, 7)
     assert other_losses == pytest.approx(losses, rel=tolerance)
 
@@ -87,11 +82,8 @@ def launched(folder) -> subprocess.CompletedProcess:
 
 
 @pytest.fixture
-def single(monkeypatch):
+def single(fast_training, perfect_answers):
     """This process trains as the launched ones do, on the data they drew."""
-    monkeypatch.setattr("smolrgpt.data.worlds.write_dataset", lambda *args, **kwargs: None)
-    monkeypatch.setattr(trainer, "best_dtype", lambda device: torch.float32)
-    monkeypatch.setattr(trainer, "predict", tiny_run.answer_truly)
     return trainer.run
 
 
@@ -116,7 +108,7 @@ def test_two_processes_train_as_one_that_accumulates_twice(straight, launched, f
     assert (folder / "two/final/model.safetensors").exists(), launched.stderr[-3000:]
     _assert_same_training(straight, folder / "two")
     for out in (straight, folder / "two"):
-        rows = trainer.read_curve(out / trainer.CURVE_FILE)
+        rows = read_curve(out / CURVE_FILE)
         assert [(row["step"], row["S1"]) for row in rows if "S1" in row] == [(2, 100.0), (4, 100.0), (6, 100.0), (7, 100.0)]
         assert [row["event"] for row in rows if "event" in row] == ["checkpoint"] * 4 + ["stage ends"]
 
@@ -133,14 +125,8 @@ def test_a_killed_run_goes_on_in_one_process_from_its_last_whole_checkpoint(stra
 
 
 def test_a_run_of_one_process_goes_on_in_two(straight, captions, folder, single, monkeypatch):
-    out, training_step = folder / "widened", trainer.StageTrainer.training_step
-
-    def interrupted(self, *args, **kwargs):
-        if self.state.global_step == 5:
-            raise KeyboardInterrupt
-        return training_step(self, *args, **kwargs)
-
-    monkeypatch.setattr(trainer.StageTrainer, "training_step", interrupted)
+    out = folder / "widened"
+    monkeypatch.setattr(trainer.StageTrainer, "training_step", tiny_run.interrupt_after(5))
     with pytest.raises(KeyboardInterrupt):
         single(tiny_run.tiny_run(folder / "data", out))
     mixed = {"root": folder / "data", "out": folder / "captions-two", "stage": CAPTIONS, "feature_cache": str(folder / "features")}

@@ -11,15 +11,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_run import SMALL, TINY
+from tiny_run import FROZEN_TOWER, tiny_run, tiny_stage
 
-from smolrgpt.data.worlds import write_dataset
 from smolrgpt.model import SmolRGPTForConditionalGeneration
 from smolrgpt.schema import Sample
 from smolrgpt.train import feature_cache, trainer
-from smolrgpt.train.config import ModelSpec, Run, Stage, SyntheticData
 from smolrgpt.train.feature_cache import FeatureCache, feature_bytes, tower_digest
-from smolrgpt.train.recipes import ALL, VISION
+from smolrgpt.train.recipes import ALL
 
 
 @pytest.fixture
@@ -121,38 +119,21 @@ def test_the_size_is_said_first_and_must_fit(model, tmp_path, caplog, monkeypatc
     written = sum(file.stat().st_size for file in cache.folder.glob("*/*"))
     assert one <= written < one + 2 * 200, "a header a picture"
     with caplog.at_level(logging.INFO, logger="smolrgpt"):
-        cache.require_room([samples, samples])
+        cache.require_disk_space([samples, samples])
     assert "of 2 images" in caplog.text and f"{2 * one / 1e9:.2f} GB" in caplog.text
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
     with pytest.raises(ValueError, match=r"of 2 images.*are free; choose another feature_cache"):
-        cache.require_room([samples])
+        cache.require_disk_space([samples])
 
 
-def test_a_run_with_it_ends_at_the_same_weights(tiny_data, tmp_path):
-    stage = {"images_per_step": 2, "questions_per_image": 3}
-    frozen = ((VISION, None), (ALL, 1e-3))
-    plain = Run(
-        name="tiny",
-        out=tmp_path / "plain",
-        model=ModelSpec(config=TINY, processor={"region_labels": True}, vocab_size=400),
-        data=SyntheticData(root=tiny_data, num_scenes=3, num_val_scenes=1, seed=5),
-        stages=(
-            Stage("align", frozen, {"captions": 1.0}, max_steps=2, **stage),
-            Stage("whole", ((ALL, 1e-3),), {"warmup": 1.0}, max_steps=2, **stage),
-            Stage("fine-tune", frozen, {"train": 1.0}, max_steps=3, eval_every=3, save_every=3, **stage),
-        ),
-        validation_questions=4,
+def test_a_run_with_it_ends_at_the_same_weights(warehouse, fast_training, tmp_path):
+    stages = (
+        tiny_stage("align", FROZEN_TOWER, {"captions": 1.0}, max_steps=2),
+        tiny_stage("whole", ((ALL, 1e-3),), {"warmup": 1.0}, max_steps=2),
+        tiny_stage("fine-tune", FROZEN_TOWER, {"train": 1.0}, max_steps=3, eval_every=3, save_every=3),
     )
+    plain = tiny_run(warehouse, tmp_path / "plain", stages=stages, validation_questions=4)
     cached = dataclasses.replace(plain, out=tmp_path / "cached", feature_cache=tmp_path / "features")
     expected, found = (load_file(trainer.run(run) / "model.safetensors") for run in (plain, cached))
     assert all(torch.allclose(found[name], value, atol=1e-5) for name, value in expected.items())
     assert len(list((tmp_path / "features").iterdir())) == 2, "the tower before and after the stage in which it learned"
-
-
-@pytest.fixture
-def tiny_data(tmp_path, monkeypatch) -> Path:
-    for split, scenes, seed in (("train", 3, 5), ("val", 1, 1_000_005)):
-        write_dataset(tmp_path / "data", split, scenes, seed, "known", questions_per_scene=8, **SMALL)
-    monkeypatch.setattr("smolrgpt.data.worlds.write_dataset", lambda *args, **kwargs: None)
-    monkeypatch.setattr(trainer, "best_dtype", lambda device: torch.float32)
-    return tmp_path / "data"

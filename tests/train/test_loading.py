@@ -1,44 +1,30 @@
-"""In workers, after a resume, past unreadable images: training sees what the plan says, and what it cannot see is counted."""
+"""In workers, after a resume, past unreadable images: every question is shown as often as planned, and what is left out is counted."""
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 
 import pytest
 import tiny_run
-import torch
 
 from smolrgpt.data import collate
 from smolrgpt.data.collate import Collator
 from smolrgpt.data.prepared import Prepared
 from smolrgpt.data.sources.warehouse import read_warehouse
-from smolrgpt.data.worlds import write_dataset
 from smolrgpt.schema import DataError
-from smolrgpt.train import trainer
+from smolrgpt.train import sources, trainer
 from smolrgpt.train.config import FolderData
 
 
-@pytest.fixture(scope="module")
-def drawn(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("data")
-    for split, seed in (("train", 5), ("val", 1_000_005)):
-        write_dataset(root, split, 3, seed, "known", questions_per_scene=8, **tiny_run.SMALL)
-    return root
-
-
 @pytest.fixture
-def run(drawn, tmp_path, monkeypatch):
+def run(warehouse, tmp_path, fast_training, perfect_answers):
     """Trains with changed fields of the stage and the run; the losses of all steps."""
-    monkeypatch.setattr("smolrgpt.data.worlds.write_dataset", lambda *args, **kwargs: None)
-    monkeypatch.setattr(trainer, "best_dtype", lambda device: torch.float32)
-    monkeypatch.setattr(trainer, "predict", tiny_run.answer_truly)
 
     def train(name: str = "run", stage: dict | None = None, **fields) -> list[float]:
-        trainer.run(tiny_run.tiny_run(drawn, tmp_path / name, stage, signatures=False, **fields))  # they load samples of their own
-        last = max((tmp_path / name / "1-fine-tune").glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
-        return [row["loss"] for row in json.loads((last / "trainer_state.json").read_text())["log_history"] if "loss" in row]
+        # health measurements would load samples of their own
+        trainer.run(tiny_run.tiny_run(warehouse, tmp_path / name, stage, monitor_health=False, **fields))
+        return [loss for _, loss in tiny_run.losses(tmp_path / name)]
 
     return train
 
@@ -77,38 +63,33 @@ def test_what_workers_leave_out_is_counted_here(run, monkeypatch, caplog, worker
     assert "skipped 8: 8 x unreadable image" in caplog.text and "damaged" in caplog.text
 
 
-def test_prepared_sources_train_as_lists_do(run, drawn, tmp_path):
+def test_prepared_sources_train_as_lists_do(run, warehouse, tmp_path):
     """The first run prepares them, the next one opens what it finds."""
-    sources = {"train": ("warehouse", drawn, "train"), "val": ("warehouse", drawn, "val")}
+    folders = {"train": ("warehouse", warehouse, "train"), "val": ("warehouse", warehouse, "val")}
     losses = [
-        run(name, data=FolderData(sources, validation="val", prepared=folder))
+        run(name, data=FolderData(folders, validation="val", prepared=folder))
         for name, folder in {"read": None, "prepared": tmp_path / "prepared", "found": tmp_path / "prepared"}.items()
     ]
     assert losses[0] == losses[1] == losses[2]
-    assert len(Prepared(tmp_path / "prepared" / drawn.name / "train")) == len(read_warehouse(drawn, "train"))
+    assert len(Prepared(tmp_path / "prepared" / warehouse.name / "train")) == len(read_warehouse(warehouse, "train"))
 
 
 def test_nothing_readable_at_all_is_an_error_that_names_a_file(run, monkeypatch):
     _unreadable(monkeypatch, 999)
-    with pytest.raises(DataError, match="no image of the first 1000 questions can be read.*damaged"):
+    with pytest.raises(DataError, match=r"no image of the first 1000 questions can be read.*damaged"):
         run()
 
 
 def test_a_resumed_epoch_prepares_no_batch_twice(run, monkeypatch):
     """Interrupted after five of seven steps, with a checkpoint of the fourth: only the other three, of two batches each, are loaded."""
-    straight, training_step, call, seen = run("straight"), trainer.StageTrainer.training_step, Collator.__call__, []
-
-    def interrupted(self, *args, **kwargs):
-        if self.state.global_step == 5:
-            raise KeyboardInterrupt
-        return training_step(self, *args, **kwargs)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(trainer.StageTrainer, "training_step", interrupted)
-        run("resumed")
-    monkeypatch.setattr(Collator, "__call__", lambda self, groups: seen.append(groups) or call(self, groups))
+    straight, call, loaded = run("straight"), Collator.__call__, []
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer.StageTrainer, "training_step", tiny_run.interrupt_after(5))
+        with pytest.raises(KeyboardInterrupt):
+            run("resumed")
+    monkeypatch.setattr(Collator, "__call__", lambda self, groups: loaded.append(groups) or call(self, groups))
     assert run("resumed") == straight
-    assert len(seen) == 6 + 1, "and one batch that the loader has ready when the run ends"
+    assert len(loaded) == 6 + 1, "and one batch that the loader has ready when the run ends"
 
 
 def test_a_stage_balances_what_its_batches_show(run, monkeypatch):
@@ -116,7 +97,7 @@ def test_a_stage_balances_what_its_batches_show(run, monkeypatch):
     monkeypatch.setattr(
         Collator, "__call__", lambda self, groups: shown.extend(s.category for g in groups for s in g) or call(self, groups)
     )
-    monkeypatch.setattr(trainer, "restyle", lambda samples, style: [s for i, s in enumerate(samples) if s.category != "count" or i < 8])
+    monkeypatch.setattr(sources, "restyle", lambda samples, style: [s for i, s in enumerate(samples) if s.category != "count" or i < 8])
 
     def spread(name: str, **stage) -> int:
         shown.clear()

@@ -21,7 +21,7 @@ def test_first_match_wins_and_none_freezes():
 
 
 def test_an_unmatched_parameter_is_an_error():
-    with pytest.raises(ValueError, match="norm.weight"):
+    with pytest.raises(ValueError, match=r"norm\.weight"):
         apply_rates(_model(), (("tower", None), ("connector", 1e-3)))
 
 

@@ -14,7 +14,7 @@ from transformers import Dinov2Config, LlamaConfig, LlamaForCausalLM, SiglipConf
 from smolrgpt.model import REGION_GEOMETRY_FEATURES, SmolRGPTConfig, SmolRGPTForConditionalGeneration
 from smolrgpt.model.processing_smolrgpt import NUM_REGION_NAMES
 from smolrgpt.train import plan as planning
-from smolrgpt.train import recipes, trainer
+from smolrgpt.train import build, recipes
 from smolrgpt.train.config import ModelSpec
 from smolrgpt.train.optim import apply_rates
 from smolrgpt.train.tokenizer import SPECIAL_TOKENS, train_tokenizer
@@ -117,7 +117,7 @@ def test_parameters_are_those_of_the_model_that_is_built(tmp_path) -> None:
     plain = len(words) - len(fresh)  # SmolLM2's vocabulary has none of these
     LlamaForCausalLM(LlamaConfig(vocab_size=plain, num_key_value_heads=1, **small)).save_pretrained(tmp_path / "text")
     words.save_pretrained(tmp_path / "text")
-    model, _ = trainer.build_model(spec, "eager", [])
+    model, _ = build.build_model(spec, "eager", [])
     with FakeTensorMode():
         planned = planning.fake_model(planning.model_config(spec))
     for stage in run.stages:

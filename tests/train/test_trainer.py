@@ -10,48 +10,33 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_run import SMALL, TINY
+from tiny_run import FROZEN_TOWER, TINY, tiny_run, tiny_stage
 from transformers import LlamaConfig, LlamaForCausalLM, SiglipConfig, SiglipModel
 
 from smolrgpt.data.collate import Collator
 from smolrgpt.data.mixture import Mixture
 from smolrgpt.data.sources.warehouse import read_warehouse
-from smolrgpt.data.worlds import write_dataset
 from smolrgpt.inference.predictor import Predictor
 from smolrgpt.model import SmolRGPTImageProcessor
 from smolrgpt.train import recipes, trainer
-from smolrgpt.train.config import ModelSpec, Run, Stage, SyntheticData
+from smolrgpt.train.build import build_model
+from smolrgpt.train.callbacks import CURVE_FILE, read_curve
+from smolrgpt.train.config import Run, SyntheticData
 from smolrgpt.train.lora import ADAPTERS
-from smolrgpt.train.recipes import ALL, LANGUAGE, VISION, nano_blind
+from smolrgpt.train.recipes import ALL, LANGUAGE, nano_blind
+from smolrgpt.train.sources import SyntheticSource, read_synthetic
 from smolrgpt.train.tokenizer import train_tokenizer
 from tools.bundle import bundle
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("data")
-    for split, scenes, seed in (("train", 3, 5), ("val", 1, 1_000_005)):
-        write_dataset(root, split, scenes, seed, "known", questions_per_scene=8, **SMALL)
-    return root
-
-
 @pytest.fixture
-def config(data, tmp_path, monkeypatch) -> Run:
-    # small pictures are drawn above; the run must find them rather than draw its own
-    monkeypatch.setattr("smolrgpt.data.worlds.write_dataset", lambda *args, **kwargs: None)
-    monkeypatch.setattr(trainer, "best_dtype", lambda device: torch.float32)
-    stage = {"images_per_step": 2, "questions_per_image": 3, "save_every": 2}
-    return Run(
-        name="tiny",
-        out=tmp_path / "run",
-        model=ModelSpec(config=TINY, processor={"region_labels": True}, vocab_size=400),
-        data=SyntheticData(root=data, num_scenes=3, num_val_scenes=1, seed=5),
-        stages=(
-            Stage("align", ((ALL, 1e-3),), {"captions": 1.0, "warmup": 1.0}, max_steps=2, **stage),
-            Stage("fine-tune", ((VISION, None), (ALL, 1e-3)), {"train": 1.0}, max_steps=4, eval_every=2, **stage),
-        ),
-        validation_questions=4,
+def config(warehouse, tmp_path, fast_training) -> Run:
+    """A run of two stages: everything learns; the vision tower is frozen, and validations follow S1."""
+    stages = (
+        tiny_stage("align", ((ALL, 1e-3),), {"captions": 1.0, "warmup": 1.0}, max_steps=2, save_every=2),
+        tiny_stage("fine-tune", FROZEN_TOWER, {"train": 1.0}, max_steps=4, eval_every=2, save_every=2),
     )
+    return tiny_run(warehouse, tmp_path / "run", stages=stages, validation_questions=4, log_every=50)
 
 
 def _groups(samples, questions_per_image):
@@ -71,11 +56,11 @@ def _weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors")
 
 
-def test_depth_is_withheld_from_shares_of_the_images(data):
+def test_depth_is_withheld_from_shares_of_the_images(warehouse):
     """An image shows the same depth to every source, but for the source whose images have no metric depth."""
 
     def shown(split: str, fraction: float | None, **shares: float) -> dict[str, tuple[str | None, bool]]:
-        samples = trainer._withhold_depth(SyntheticData(root=data, num_scenes=3, seed=5, **shares), split, fraction)
+        samples = read_synthetic(SyntheticData(root=warehouse, **shares), SyntheticSource(split, fraction))
         depths = {s.image_key: None if s.depth is None else Path(s.depth).parent.name for s in samples}
         return {s.image_key: (depths[s.image_key], s.camera is None) for s in samples}
 
@@ -88,21 +73,21 @@ def test_depth_is_withheld_from_shares_of_the_images(data):
     assert shown("train", None, **half) == shown("train_warmup", None, **half)
 
 
-def test_stages_hand_over_freeze_score_and_save(config, data, tmp_path):
+def test_stages_hand_over_freeze_score_and_save(config, warehouse, tmp_path):
     final = trainer.run(config)
     before, after = _weights(config.out / "1-align" / "final"), _weights(final)
     changed = {name for name in after if not torch.equal(before[name], after[name])}
     assert changed and not any("vision_tower" in name for name in changed)
-    curve = trainer.read_curve(config.out / trainer.CURVE_FILE)
+    curve = read_curve(config.out / CURVE_FILE)
     assert [row["step"] for row in curve if "S1" in row] == [2, 4]
-    answer = Predictor.from_pretrained(final).predict_samples(read_warehouse(data, "val")[:1])[0]
+    answer = Predictor.from_pretrained(final).predict_samples(read_warehouse(warehouse, "val")[:1])[0]
     assert isinstance(answer.answer, str)
     assert (final / "run.json").read_text() == config.to_json() and (config.out / "curve.png").exists()
     assert trainer.run(config) == final, "a finished run is left as it is"
     bundled = tmp_path / "bundled"
     assert bundle(final, bundled) == sum(path.stat().st_size for path in bundled.iterdir())
     assert not list(bundled.glob("*.py")) and "auto_map" not in (bundled / "config.json").read_text()
-    Predictor.from_pretrained(bundled).predict_samples(read_warehouse(data, "val")[:1])
+    Predictor.from_pretrained(bundled).predict_samples(read_warehouse(warehouse, "val")[:1])
 
 
 @pytest.mark.parametrize("adapted", [False, True])
@@ -129,7 +114,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(adapted, config, tmp_path
 def test_watching_for_failures_changes_no_weight(config, tmp_path):
     stages = tuple(dataclasses.replace(stage, eval_every=None) for stage in config.stages)
     watched, plain = (
-        trainer.run(dataclasses.replace(config, out=tmp_path / str(on), stages=stages, signatures=on)) for on in (True, False)
+        trainer.run(dataclasses.replace(config, out=tmp_path / str(on), stages=stages, monitor_health=on)) for on in (True, False)
     )
     one, two = _weights(watched), _weights(plain)
     assert all(torch.equal(one[name], two[name]) for name in one)
@@ -137,11 +122,11 @@ def test_watching_for_failures_changes_no_weight(config, tmp_path):
         json.loads((final.parent / "2-fine-tune/checkpoint-4/trainer_state.json").read_text())["log_history"] for final in (watched, plain)
     ]
     assert [row["train_loss"] for row in logs[0] if "train_loss" in row] == [row["train_loss"] for row in logs[1] if "train_loss" in row]
-    rows = trainer.read_curve(watched.parent / trainer.CURVE_FILE)
-    measured = {(row["stage"], row["step"]): row["signatures"] for row in rows if "signatures" in row}
+    rows = read_curve(watched.parent / CURVE_FILE)
+    measured = {(row["stage"], row["step"]): row["health"] for row in rows if "health" in row}
     assert list(measured) == [("align", 0), ("align", 2), ("fine-tune", 0), ("fine-tune", 4)]
     assert {"validation_rise", "text_loss"} <= measured["fine-tune", 4].keys()
-    assert not any("signatures" in row for row in trainer.read_curve(plain.parent / trainer.CURVE_FILE))
+    assert not any("health" in row for row in read_curve(plain.parent / CURVE_FILE))
 
 
 def test_another_configuration_in_the_same_folder_is_refused(config):
@@ -151,11 +136,11 @@ def test_another_configuration_in_the_same_folder_is_refused(config):
         trainer.run(config)
 
 
-def test_eight_steps_of_one_image_are_one_step_of_eight(config, data):
+def test_eight_steps_of_one_image_are_one_step_of_eight(config, warehouse):
     """The loss of an accumulated step is that of the whole batch: same sum over the same labelled tokens."""
-    samples = read_warehouse(data, "train")
+    samples = read_warehouse(warehouse, "train")
     spec = dataclasses.replace(config.model, config={**TINY, "predicts_geometry": False})
-    model, processor = trainer.build_model(spec, "eager", samples)
+    model, processor = build_model(spec, "eager", samples)
     collator, groups = Collator(processor), _groups(samples, 2)[:8]
     whole = collator(groups)
     parts = [collator([group]) for group in groups]
@@ -171,9 +156,9 @@ def test_eight_steps_of_one_image_are_one_step_of_eight(config, data):
             torch.testing.assert_close(p.grad, expected[name], rtol=1e-3, atol=1e-6)
 
 
-def test_a_corrupt_image_is_counted_and_left_out(config, data, tmp_path):
-    samples = read_warehouse(data, "train")
-    _, processor = trainer.build_model(config.model, "eager", samples)
+def test_a_corrupt_image_is_counted_and_left_out(config, warehouse, tmp_path):
+    samples = read_warehouse(warehouse, "train")
+    _, processor = build_model(config.model, "eager", samples)
     groups = _groups(samples, 4)
     bad = tmp_path / "broken.png"
     bad.write_bytes(Path(samples[0].image).read_bytes()[:100])
@@ -184,10 +169,10 @@ def test_a_corrupt_image_is_counted_and_left_out(config, data, tmp_path):
     assert "broken.png" in collator.skips.summary()
 
 
-def test_a_question_with_too_many_regions_is_counted_and_left_out(config, data):
-    samples = read_warehouse(data, "train")
+def test_a_question_with_too_many_regions_is_counted_and_left_out(config, warehouse):
+    samples = read_warehouse(warehouse, "train")
     model = dataclasses.replace(config.model, config={**TINY, "region_fusion": "name", "pair_geometry": True})
-    _, processor = trainer.build_model(model, "eager", samples)
+    _, processor = build_model(model, "eager", samples)
     processor.num_region_names = 2
     collator = Collator(processor)
     batch = collator([samples])
@@ -196,9 +181,9 @@ def test_a_question_with_too_many_regions_is_counted_and_left_out(config, data):
     assert "names for 2" in collator.skips.summary()
 
 
-def test_the_cache_changes_nothing(config, data):
-    samples = read_warehouse(data, "train")
-    _, processor = trainer.build_model(config.model, "eager", samples)
+def test_the_cache_changes_nothing(config, warehouse):
+    samples = read_warehouse(warehouse, "train")
+    _, processor = build_model(config.model, "eager", samples)
     cached, plain = Collator(processor, cache_gb=1.0), Collator(processor)
     cached.register(samples)
     for _ in range(2):
@@ -231,7 +216,7 @@ def test_pretrained_backbones_are_loaded_whole(tmp_path):
     spec = dataclasses.replace(
         found, backbones=(str(tmp_path / "vision"), str(tmp_path / "text")), config={**found.config, "refiner_stages": 1}
     )
-    model, processor = trainer.build_model(spec, "eager", [])
+    model, processor = build_model(spec, "eager", [])
     for name, value in siglip.vision_model.state_dict().items():
         if "head" not in name:
             assert torch.equal(model.model.vision_tower.state_dict()[name], value), name
@@ -243,5 +228,5 @@ def test_pretrained_backbones_are_loaded_whole(tmp_path):
     np.testing.assert_allclose(pixels[:, 3, 3], (colour / 255 - [0.4, 0.5, 0.6]) / 0.25, atol=1e-5)
     (tmp_path / "vision" / "preprocessor_config.json").unlink()
     with pytest.raises(ValueError, match=r"vision.*normalised"):
-        trainer.build_model(spec, "eager", [])
+        build_model(spec, "eager", [])
     assert processor.tokenizer.convert_ids_to_tokens(model.config.region_name_token_ids[:2]) == ["[Region 0]", "[Region 1]"]

@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,8 @@ from accelerate.utils import DistributedType
 from smolrgpt.data import worlds as synthetic
 from smolrgpt.data.worlds import writer
 from smolrgpt.schema import Sample
-from smolrgpt.train import trainer
-from smolrgpt.train.config import ModelSpec, Run, Stage, SyntheticData
+from smolrgpt.train import build, trainer
+from smolrgpt.train.config import ModelSpec, Rates, Run, Stage, SyntheticData
 
 TINY = {
     "vision_config": {
@@ -52,22 +53,21 @@ TINY = {
 SMALL = {"size": (96, 54), "workers": 1, "progress": False}
 
 
+#: The vision tower is frozen, all else learns.
+FROZEN_TOWER = ((r"vision_tower\.", None), (".", 1e-3))
+
+
+def tiny_stage(name: str, rates: Rates, mixture: dict[str, float], max_steps: int, **fields: Any) -> Stage:
+    """A stage that shows two images at once, with three questions about each."""
+    return Stage(name, rates, mixture, max_steps=max_steps, **{"images_per_step": 2, "questions_per_image": 3, **fields})
+
+
 def tiny_run(root: Path, out: Path, stage: dict[str, Any] | None = None, **fields: Any) -> Run:
     """Seven steps of four groups, three steps an epoch: no step is full, batches differ in size, and the run ends within an epoch.
 
-    stage, fields: what is to be different in its stage and in the run.
+    stage, fields: changes to its only stage and to the run.
     """
-    only_stage = Stage(
-        "fine-tune",
-        ((r"vision_tower\.", None), (".", 1e-3)),
-        {"train": 1.0},
-        max_steps=7,
-        images_per_step=2,
-        accumulation_steps=2,
-        questions_per_image=3,
-        eval_every=2,
-        save_every=2,
-    )
+    only_stage = tiny_stage("fine-tune", FROZEN_TOWER, {"train": 1.0}, max_steps=7, accumulation_steps=2, eval_every=2, save_every=2)
     run = Run(
         name="tiny",
         out=out,
@@ -80,15 +80,33 @@ def tiny_run(root: Path, out: Path, stage: dict[str, Any] | None = None, **field
     return dataclasses.replace(run, **fields)
 
 
+def losses(out: Path, stage: str = "1-fine-tune") -> list[tuple[int, float]]:
+    """(step, loss) of every step of a stage, from its last checkpoint."""
+    last = max((out / stage).glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    return [(row["step"], row["loss"]) for row in json.loads((last / "trainer_state.json").read_text())["log_history"] if "loss" in row]
+
+
+def interrupt_after(steps: int) -> Callable[..., Any]:
+    """A ``training_step`` that raises KeyboardInterrupt when this many steps are done."""
+    training_step = trainer.StageTrainer.training_step
+
+    def interrupted(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.state.global_step == steps:
+            raise KeyboardInterrupt
+        return training_step(self, *args, **kwargs)
+
+    return interrupted
+
+
 def answer_truly(predictor: Any, samples: list[Sample], **options: Any) -> list[dict[str, Any]]:
-    """Stands for a perfect model: S1 is 100 when, and only when, every validation question was asked and its answer came home."""
+    """The answers of a perfect model: S1 is 100 if and only if every validation question was asked and its answer was gathered."""
     return [{"id": s.id, "normalized_answer": s.normalized_answer} for s in samples]
 
 
 def _prepare_process() -> None:
-    """Small pictures, float32, perfect answers: what the fixtures of the tests do to their own process."""
+    """Small images, float32, perfect answers, as the fixtures in conftest.py do for the process of the tests."""
     synthetic.write_dataset = functools.partial(writer.write_dataset, **SMALL)
-    trainer.best_dtype = lambda device: torch.float32
+    build.best_dtype = lambda device: torch.float32
     trainer.predict = answer_truly
 
 

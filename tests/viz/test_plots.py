@@ -26,7 +26,7 @@ def _size(path: Path) -> tuple[int, int]:
 
 def test_a_curve_with_ratios_has_one_panel_more(tmp_path: Path) -> None:
     plain = _size(plot_curve(ROWS, tmp_path / "curve.png"))
-    with_ratios = [*ROWS, {"minutes": 3.0, "signatures": {"depth_permuted": 1.3, "text_loss": 4.0}}]
+    with_ratios = [*ROWS, {"minutes": 3.0, "health": {"depth_permuted": 1.3, "text_loss": 4.0}}]
     taller = _size(plot_curve(with_ratios, tmp_path / "ratios.png"))
     assert min(plain) > 300 and taller[1] > plain[1] and taller[0] == plain[0]
     assert {path.name for path in tmp_path.iterdir()} == {"curve.png", "ratios.png"}

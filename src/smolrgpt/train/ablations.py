@@ -33,9 +33,9 @@ from smolrgpt.model import SmolRGPTProcessor
 from smolrgpt.model.processing_smolrgpt import REGION_PLACEHOLDER
 from smolrgpt.precision import best_dtype
 from smolrgpt.schema import Sample
+from smolrgpt.train.build import model_class
 from smolrgpt.train.config import ModelSpec, Run, Stage, SyntheticData, override
 from smolrgpt.train.recipes import ALL, LANGUAGE, VISION, nano
-from smolrgpt.train.trainer import model_class
 from smolrgpt.train.trainer import run as train_run
 
 logger = logging.getLogger(__name__)
@@ -199,13 +199,13 @@ def base_run(out: Path, steps: int, seed: int) -> Run:
         shared,
         name="ablation",
         out=out,
-        model=ModelSpec(path=bundled_checkpoint("nano"), keep=BACKBONES),
+        model=ModelSpec(path=bundled_checkpoint("nano"), keep_pattern=BACKBONES),
         stages=(
             stage("align", frozen, {"captions": 1.0}, 0.05),
             stage("warm-up", learning, {"warmup": 1.0}, 0.15),
             stage("fine-tune", learning, {"train": 1.0}, 0.8),
         ),
-        signatures=False,
+        monitor_health=False,
         cache_gb=4.0,
     )
 

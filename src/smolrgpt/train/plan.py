@@ -76,8 +76,8 @@ SYNTHETIC: dict[str, tuple[float, float, float, float]] = {
     "extra": (0.25, 15.8, 4.6, 1.6),
     "plain": (0.5, 18.2, 13.3, 3.3),
 }
-SYNTHETIC["train_relative"] = SYNTHETIC["train_rough"] = SYNTHETIC["train"]
-SYNTHETIC["plain_rough"] = SYNTHETIC["plain"]
+SYNTHETIC["train_relative"] = SYNTHETIC["train_mask_jitter"] = SYNTHETIC["train"]
+SYNTHETIC["plain_mask_jitter"] = SYNTHETIC["plain"]
 
 
 def source_facts(run: Run) -> dict[str, SourceFacts]:
@@ -144,7 +144,7 @@ def _groups(facts: SourceFacts, questions_per_image: int) -> int:
 
 # ----------------------------------------------------------------------------------------------------------------------- model
 def model_config(spec: ModelSpec) -> SmolRGPTConfig:
-    """The configuration ``trainer.build_model`` arrives at, without a tokenizer: exact for the published backbones, an upper bound on the
+    """The configuration ``build.build_model`` arrives at, without a tokenizer: exact for the published backbones, an upper bound on the
     vocabulary where a tokenizer is still to be learned. Raises ValueError when other backbones' configurations cannot be had.
     """
     if spec.path is not None:

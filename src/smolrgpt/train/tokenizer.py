@@ -1,28 +1,29 @@
-"""A small byte-level tokenizer learned from the training questions, for models that start from nothing."""
+"""A small byte-level tokenizer learned from the training questions, for models without pretrained parts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from smolrgpt.model.processing_smolrgpt import IMAGE_TOKEN, REGION_TOKENS, TURN_END, TURN_START, add_region_names
 
-#: The first three ids are SmolLM2's; the rest are the project's placeholders.
+#: The first three ids are SmolLM2's; the others are the model's placeholders.
 SPECIAL_TOKENS = ("<|endoftext|>", TURN_START, TURN_END, IMAGE_TOKEN, *REGION_TOKENS.values())
 
-# Digits are units of their own, and so is the comma between two steps: numbers are what answers are made of.
+# Every digit is a token of its own, and so is the comma between two steps, so that numbers are written digit by digit.
 _PIECES = Regex(r", | ?\d| ?[^\s\d,]+|\s+|.")
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
     """Byte-level BPE over ``texts``: any string can be written, frequent words and region names are one token, digits stay single."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(  # type: ignore[assignment]
+    tokenizer: Any = Tokenizer(models.BPE())  # Any: the stubs know no setter for its parts
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Split(_PIECES, "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
     )
-    tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         special_tokens=list(SPECIAL_TOKENS),

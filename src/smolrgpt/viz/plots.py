@@ -35,7 +35,7 @@ def plot_curve(rows: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
 
     Args:
         rows: {minutes, S1, accuracy {category: %}?} in order of time, as training writes them. A row with an ``event`` and no S1, such as
-            the end of a stage, becomes a dashed line. Of a row with ``signatures`` {name: ratio}, those of ``RATIOS`` are drawn.
+            the end of a stage, becomes a dashed line. Of a row with ``health`` {name: ratio}, those of ``RATIOS`` are drawn.
         path: The file to write.
 
     Raises:
@@ -44,7 +44,7 @@ def plot_curve(rows: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
     measured = [row for row in rows if "S1" in row]
     if not measured:
         raise ValueError(f"none of the curve's {len(rows)} rows has an S1; expected at least one {{minutes, S1}}")
-    with_ratios = [row for row in rows if RATIOS.keys() & row.get("signatures", {}).keys()]
+    with_ratios = [row for row in rows if RATIOS.keys() & row.get("health", {}).keys()]
     figure = _new_figure((7, 6.2 if with_ratios else 4.2))
     num_panels = 1 + bool(with_ratios)
     panels = figure.subplots(num_panels, sharex=True, squeeze=False, height_ratios=[2.1, 1][:num_panels])[:, 0]
@@ -77,7 +77,7 @@ def _mark_events(axes: Axes, rows: Iterable[Mapping[str, Any]]) -> None:
 
 def _plot_ratios(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
     for name, label in RATIOS.items():
-        points = [(row["minutes"], row["signatures"][name]) for row in rows if name in row["signatures"]]
+        points = [(row["minutes"], row["health"][name]) for row in rows if name in row["health"]]
         if points:
             axes.plot(*zip(*points, strict=True), linewidth=1.2, marker="o", markersize=3, label=label)
     axes.axhline(1, color="grey", linewidth=0.8)

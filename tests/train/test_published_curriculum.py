@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,9 @@ from transformers import LlamaConfig, LlamaForCausalLM, SiglipConfig, SiglipMode
 from smolrgpt.cli import main as cli
 from smolrgpt.data.sources.warehouse import read_warehouse
 from smolrgpt.data.worlds import write_dataset
-from smolrgpt.model import SmolRGPTImageProcessor
-from smolrgpt.train import trainer
+from smolrgpt.model import SmolRGPTForConditionalGeneration, SmolRGPTImageProcessor
+from smolrgpt.train import build
+from smolrgpt.train.callbacks import CURVE_FILE, read_curve
 from smolrgpt.train.tokenizer import train_tokenizer
 
 SMALL = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -76,7 +78,7 @@ def train(*arguments: object) -> None:
 
 @pytest.mark.parametrize("recipe", ["paper", "full"])
 def test_one_command_prepares_and_runs_all_three_stages(recipe, root, backbones, tmp_path, monkeypatch):
-    monkeypatch.setattr(trainer, "best_dtype", lambda device: torch.float32)
+    monkeypatch.setattr(build, "best_dtype", lambda device: torch.float32)
     short = {"max_steps": 2, "images_per_step": 2, "eval_every": None, "save_every": None, "early_stopping_patience": None}
     settings = {f"stages.{stage}.{name}": value for stage in range(3) for name, value in short.items()}
     settings |= {"stages.2.eval_every": 2, "stages.2.save_every": 2, "model.backbones": backbones, "validation_questions": 8}
@@ -85,14 +87,14 @@ def test_one_command_prepares_and_runs_all_three_stages(recipe, root, backbones,
 
     prepared = sorted(str(path.parent.relative_to(root / "prepared")) for path in root.glob("prepared/*/*/prepared.json"))
     assert prepared == ["llava_cc3m/train", "osd/train", "warehouse/train", "warehouse/val"]
-    models = [trainer.SmolRGPTForConditionalGeneration.from_pretrained(path) for path in sorted((tmp_path / "run").glob("*-*/final"))]
-    changed = [moved(*pair) for pair in zip(models, models[1:], strict=False)]
+    models = [SmolRGPTForConditionalGeneration.from_pretrained(path) for path in sorted((tmp_path / "run").glob("*-*/final"))]
+    changed = [moved(*pair) for pair in pairwise(models)]
     if recipe == "paper":
         assert not {name for name in changed[0] if "refiner" not in name and "connector" not in name}
     assert any("language_model" in name for name in changed[1]) and not any("vision_tower" in name for name in changed[1])
-    rows = trainer.read_curve(tmp_path / "run" / trainer.CURVE_FILE)
+    rows = read_curve(tmp_path / "run" / CURVE_FILE)
     assert [row["stage"] for row in rows if "S1" in row] == ["fine-tune"]
-    assert {row["stage"] for row in rows if "depth_permuted" in row.get("signatures", {})} >= {"warm-up", "fine-tune"}
+    assert {row["stage"] for row in rows if "depth_permuted" in row.get("health", {})} >= {"warm-up", "fine-tune"}
 
 
 def moved(before: torch.nn.Module, after: torch.nn.Module) -> set[str]:

@@ -1,4 +1,4 @@
-"""Each signature is seen where it is there, left out where it cannot be measured, and watching changes nothing."""
+"""Each signature is seen where it is there, left out where it cannot be measured, and monitor changes nothing."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from PIL import Image
 
 from smolrgpt.model import SmolRGPTForConditionalGeneration, SmolRGPTProcessor
 from smolrgpt.schema import Camera, DepthMap, Region, Sample
-from smolrgpt.train import signatures
-from smolrgpt.train.signatures import SignatureWatch, alike, fired, mean_loss, permute_depth, plain_english, text_batch
-from smolrgpt.train.trainer import Curve, read_curve
+from smolrgpt.train import health
+from smolrgpt.train.callbacks import Curve, read_curve
+from smolrgpt.train.health import HealthMonitor, health_warnings, match_categories, mean_loss, permute_depth, plain_english, text_batch
 
 
 def _sample(number: int, image: int = 0, depth: bool = True, category: str = "distance", **changes) -> Sample:
@@ -42,9 +42,9 @@ def tiny(tiny_checkpoint):
 
 
 @pytest.fixture
-def watch(tiny, tmp_path):
+def make_monitor(tiny, tmp_path):
     def build(validation, training=()):
-        return SignatureWatch(tiny[1], validation, [list(training)], Curve(tmp_path / "curve.jsonl", "stage"))
+        return HealthMonitor(tiny[1], validation, [list(training)], Curve(tmp_path / "curve.jsonl", "stage"))
 
     return build
 
@@ -64,7 +64,7 @@ def test_training_questions_are_of_the_same_categories():
     training = [_sample(i, category=c) for i, c in enumerate(["count"] * 5 + ["left_right"] * 3)] + [
         _sample(9, category="mcq", answer=None)
     ]
-    assert [s.category for s in alike(wanted, training)] == ["count", "count"]
+    assert [s.category for s in match_categories(wanted, training)] == ["count", "count"]
 
 
 def test_the_loss_is_the_mean_over_tokens_however_they_are_batched(tiny):
@@ -77,76 +77,76 @@ def test_the_loss_is_the_mean_over_tokens_however_they_are_batched(tiny):
     assert apart == pytest.approx(mean_loss(model, [text_batch(processor.tokenizer, [text[:90] for text in texts])], bf16=False), rel=1e-5)
 
 
-def test_a_model_that_looks_at_depth_shows_it_and_one_that_does_not_is_found_out(tiny, watch):
+def test_a_model_that_looks_at_depth_shows_it_and_one_that_does_not_is_found_out(tiny, make_monitor):
     model, _ = tiny
     samples = [_sample(i, image=i) for i in range(6)]
-    found = watch(samples).measure(model, bf16=False)
+    found = make_monitor(samples).measure(model, bf16=False)
     assert found["permuted_loss"] != found["validation_loss"]
     assert found["depth_permuted"] == found["permuted_loss"] / found["validation_loss"]
     with torch.no_grad():
         model.model.geometry_embedder.norm.weight.zero_()
         model.model.depth_connector.proj.weight.zero_()
-    blind = watch(samples).measure(model, bf16=False)
+    blind = make_monitor(samples).measure(model, bf16=False)
     assert blind["depth_permuted"] == pytest.approx(1.0, abs=1e-6)
-    assert any("depth is ignored" in warning for warning in fired(blind, stage_ends=True))
-    assert not fired(blind, stage_ends=False), "depth is learned late"
-    assert not fired(blind, stage_validates=False, stage_ends=True), "a stage of captions is no failure"
+    assert any("depth is ignored" in warning for warning in health_warnings(blind, stage_ends=True))
+    assert not health_warnings(blind, stage_ends=False), "depth is learned late"
+    assert not health_warnings(blind, stage_validates=False, stage_ends=True), "a stage of captions is no failure"
 
 
-def test_what_cannot_be_measured_is_left_out(tiny, watch):
+def test_what_cannot_be_measured_is_left_out(tiny, make_monitor):
     model, _ = tiny
-    found = watch([_sample(i, image=i, depth=False) for i in range(3)]).measure(model, bf16=False)
+    found = make_monitor([_sample(i, image=i, depth=False) for i in range(3)]).measure(model, bf16=False)
     assert not {"depth_permuted", "validation_rise", "perplexity"} & found.keys(), (
         "no depth, no training questions, random weights do not read"
     )
-    assert found["text_loss"] > signatures.READS_BELOW * math.log(model.config.text_config.vocab_size)
+    assert found["text_loss"] > health.READS_BELOW * math.log(model.config.text_config.vocab_size)
 
 
-def test_forgetting_is_measured_from_the_first_perplexity_of_the_run(tiny, watch, monkeypatch):
+def test_forgetting_is_measured_from_the_first_perplexity_of_the_run(tiny, make_monitor, monkeypatch):
     model, _ = tiny
-    monkeypatch.setattr(signatures, "READS_BELOW", math.inf)  # as if these random weights could read
-    watching = watch([_sample(0)])
-    before = watching.measure(model, bf16=False)
+    monkeypatch.setattr(health, "READS_BELOW", math.inf)  # as if these random weights could read
+    monitor = make_monitor([_sample(0)])
+    before = monitor.measure(model, bf16=False)
     assert before["perplexity"] == 1.0
-    watching.curve.add(step=0, signatures={"text_loss": before["text_loss"] - math.log(3)})
-    after = watching.measure(model, bf16=False)
-    assert after["perplexity"] == pytest.approx(3.0) and "forgotten" in fired(after)[0]
+    monitor.curve.add(step=0, health={"text_loss": before["text_loss"] - math.log(3)})
+    after = monitor.measure(model, bf16=False)
+    assert after["perplexity"] == pytest.approx(3.0) and "forgotten" in health_warnings(after)[0]
 
 
-def test_learning_by_heart_is_seen(tiny, watch):
-    model, processor = tiny
+def test_learning_by_heart_is_seen(tiny, make_monitor):
+    model, _ = tiny
     training = [_sample(i, image=i, answer=f"It is {i}{i} meters.") for i in range(4)]
     validation = [_sample(i, image=i + 4, answer=f"{i}{i} meters it is.") for i in range(4)]
-    watching = watch(validation, training)
+    monitor = make_monitor(validation, training)
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
     rises = []
     for step in range(4):
-        found = watching.measure(model, bf16=False)
-        watching.curve.add(step=step, signatures=found)
+        found = monitor.measure(model, bf16=False)
+        monitor.curve.add(step=step, health=found)
         rises.append(found["validation_rise"])
-        batch = watching._prepared("training" if step else "validation")[0]  # learns what is asked, then something else by heart
+        batch = monitor.batches("training" if step else "validation")[0]  # learns what is asked, then something else by heart
         for _ in range(30):
             model(**batch).loss.backward()
             optimizer.step()
             optimizer.zero_grad()
-    assert rises[:2] == [1.0, 1.0] and rises[-1] > signatures.OVERFITTING_ABOVE
-    assert "overfitting" in fired(found)[0] and not fired(found, stage_validates=False)
+    assert rises[:2] == [1.0, 1.0] and rises[-1] > health.OVERFITTING_ABOVE
+    assert "overfitting" in health_warnings(found)[0] and not health_warnings(found, stage_validates=False)
 
 
-def test_an_unreadable_picture_is_left_out_not_fatal(tiny, watch, tmp_path, caplog):
+def test_an_unreadable_picture_is_left_out_not_fatal(tiny, make_monitor, tmp_path, caplog):
     (tmp_path / "broken.png").write_bytes(b"no picture")
-    found = watch([dataclasses.replace(_sample(0), image=tmp_path / "broken.png")]).measure(tiny[0], bf16=False)
+    found = make_monitor([dataclasses.replace(_sample(0), image=tmp_path / "broken.png")]).measure(tiny[0], bf16=False)
     assert "validation_loss" not in found
     assert "broken.png" in caplog.text
 
 
-def test_rows_of_the_curve_are_plain_numbers(tiny, watch):
-    watching = watch([_sample(i, image=i) for i in range(3)])
-    watching._measure(_Arguments, _State, tiny[0])
-    watching._measure(_Arguments, _State, tiny[0], stage_ends=True)
-    rows = read_curve(watching.curve.path)
+def test_rows_of_the_curve_are_plain_numbers(tiny, make_monitor):
+    monitor = make_monitor([_sample(i, image=i) for i in range(3)])
+    monitor._record(_Arguments, _State, tiny[0])
+    monitor._record(_Arguments, _State, tiny[0], stage_ends=True)
+    rows = read_curve(monitor.curve.path)
     assert len(rows) == 1, "the same step is measured once"
-    assert json.dumps(rows[0]["signatures"]) and rows[0]["step"] == 7 and "S1" not in rows[0] and "event" not in rows[0]
+    assert json.dumps(rows[0]["health"]) and rows[0]["step"] == 7 and "S1" not in rows[0] and "event" not in rows[0]
 
 
 class _Arguments:

@@ -1,0 +1,139 @@
+"""Where a run's samples come from: sources of the synthetic warehouse, or folders of real data sets."""
+
+from __future__ import annotations
+
+import logging
+import random
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import starmap
+from pathlib import Path
+
+from accelerate import PartialState
+
+from smolrgpt.data.loading import SkipLog
+from smolrgpt.data.perturb import rough
+from smolrgpt.data.prepared import Prepared, prepare
+from smolrgpt.data.sources import iter_source, read_source
+from smolrgpt.data.sources.warehouse import read_warehouse
+from smolrgpt.schema import Sample
+from smolrgpt.train.answers import restyle
+from smolrgpt.train.config import FolderData, Run, SyntheticData
+
+logger = logging.getLogger(__name__)
+
+Sources = dict[str, Sequence[Sample]]
+
+#: The source on which S1 is measured, in the dictionary that ``load_sources`` returns.
+VALIDATION = "validation"
+#: Added to the seed of the training scenes: validation scenes take their own, so that more training scenes never change them.
+VALIDATION_SEED_OFFSET = 1_000_000
+
+
+@dataclass(frozen=True)
+class SyntheticSource:
+    """How the samples of one source are read from the synthetic set."""
+
+    split: str
+    """The split of the synthetic set."""
+    relative_depth_fraction: float | None = None
+    """Share of the images whose metric depth and camera are withheld; None: as ``SyntheticData`` sets."""
+    known_wordings_only: bool = False
+    """Leave out the wordings that are reserved for evaluation."""
+    mask_jitter: bool = False
+    """Replace the exact masks by slightly wrong ones (``data.perturb``)."""
+
+
+SYNTHETIC_SOURCES: dict[str, SyntheticSource] = {
+    "train": SyntheticSource("train"),
+    "warmup": SyntheticSource("train_warmup"),
+    "captions": SyntheticSource("train_captions"),
+    "extra": SyntheticSource("train_extra"),
+    "plain": SyntheticSource("train_plain", known_wordings_only=True),
+    "train_relative": SyntheticSource("train", relative_depth_fraction=1.0),
+    "train_mask_jitter": SyntheticSource("train", mask_jitter=True),
+    "plain_mask_jitter": SyntheticSource("train_plain", known_wordings_only=True, mask_jitter=True),
+}
+
+
+def load_sources(config: Run) -> Sources:
+    """Source name -> samples, in the run's answer style, and a fixed random draw of ``VALIDATION``.
+
+    Synthetic data is drawn first if it is not there yet.
+    """
+    names = {name for stage in config.stages for name in stage.mixture}
+    data = config.data
+    sources = _synthetic_sources(data, names) if isinstance(data, SyntheticData) else _folder_sources(data, names)
+    validation = sources.pop(VALIDATION)
+    drawn = random.Random(0).sample(validation, min(config.validation_questions, len(validation)))  # the same for every seed of a run
+    return {**{name: restyle(samples, config.answer_style) for name, samples in sources.items()}, VALIDATION: drawn}
+
+
+# ----------------------------------------------------------------------------------------------------------------------- folders
+def _folder_sources(data: FolderData, names: set[str]) -> Sources:
+    sources: Sources = {}
+    for name in sorted(names | {data.validation}):  # in the same order in every process
+        reader, root, split = data.sources[name]
+        if data.prepared is None:
+            samples: Sequence[Sample] = read_source(reader, root, split)
+        else:
+            samples = _memory_mapped(Path(data.prepared) / Path(root).name / split, reader, Path(root).resolve(), split)
+        sources[VALIDATION if name == data.validation else name] = samples
+    return sources
+
+
+def _memory_mapped(folder: Path, reader: str, root: Path, split: str) -> Prepared:
+    """The prepared set in ``folder``; the first process prepares it, or completes it, when that is not done yet."""
+    state = PartialState()
+    if state.is_main_process:
+        skips = SkipLog()
+        prepare(iter_source(reader, root, split, skips=skips), folder, root=root, skips=skips)
+        if skips.total:
+            logger.warning("%s: %s", folder, skips.summary())
+    state.wait_for_everyone()
+    return Prepared(folder)
+
+
+# --------------------------------------------------------------------------------------------------------------------- synthetic
+def _synthetic_sources(data: SyntheticData, names: set[str]) -> Sources:
+    from smolrgpt.data.worlds import write_dataset
+
+    splits = ("train", data.num_scenes, data.seed), ("val", data.num_val_scenes, data.seed + VALIDATION_SEED_OFFSET)
+    with PartialState().main_process_first():
+        for split, num_scenes, seed in splits:
+            write_dataset(data.root, split, num_scenes, seed, data.layouts, questions_per_scene=data.questions_per_scene)
+    sources: Sources = {name: read_synthetic(data, source) for name, source in SYNTHETIC_SOURCES.items() if name in names}
+    return {**sources, VALIDATION: read_warehouse(data.root, "val", depth=data.depth)}
+
+
+def read_synthetic(data: SyntheticData, source: SyntheticSource) -> list[Sample]:
+    """The samples of one source of the synthetic set."""
+    fraction = data.relative_depth_fraction if source.relative_depth_fraction is None else source.relative_depth_fraction
+    samples = _withhold_depth(data, source.split, fraction)
+    if source.known_wordings_only:
+        samples = [sample for sample in samples if sample.metadata["wording"] == "known"]
+    return rough(samples) if source.mask_jitter else samples
+
+
+def _withhold_depth(data: SyntheticData, split: str, relative_fraction: float) -> list[Sample]:
+    """Metric depth and camera for most images; without depth, without the camera, or with relative depth alone for shares of them.
+
+    The shares do not overlap; an image belongs to the same one in every source, by a hash of its key, but for ``relative_fraction``.
+    """
+    metric = read_warehouse(data.root, split, depth=data.depth, folder="train")
+    if data.depth == "none":
+        return metric
+    relative = read_warehouse(data.root, split, depth="relative", folder="train") if relative_fraction else metric
+    no_depth_from = 1 - data.no_depth_fraction
+    no_camera_from = no_depth_from - data.no_camera_fraction
+
+    def select(metric_sample: Sample, relative_sample: Sample) -> Sample:
+        position = zlib.crc32(metric_sample.image_key.encode()) % 1000 / 1000  # in [0, 1)
+        if position >= no_depth_from:
+            return replace(metric_sample, depth=None, camera=None)
+        if position >= no_camera_from:
+            return replace(metric_sample, camera=None)
+        return replace(relative_sample, camera=None) if position < relative_fraction else metric_sample
+
+    return list(starmap(select, zip(metric, relative, strict=True)))
