@@ -13,8 +13,8 @@ from transformers import Dinov2Config, LlamaConfig, LlamaForCausalLM, SiglipConf
 
 from smolrgpt.model import REGION_GEOMETRY_FEATURES, SmolRGPTConfig, SmolRGPTForConditionalGeneration
 from smolrgpt.model.processing_smolrgpt import NUM_REGION_NAMES
-from smolrgpt.train import plan as planning
 from smolrgpt.train import build, recipes
+from smolrgpt.train import plan as planning
 from smolrgpt.train.config import ModelSpec
 from smolrgpt.train.optim import apply_rates
 from smolrgpt.train.tokenizer import SPECIAL_TOKENS, train_tokenizer

@@ -29,7 +29,7 @@ def turns(*texts: str) -> list[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
-    """DATA_ROOT as docs/how-to/train-on-real-data.md describes it: 3 scenes of the warehouse, shown again as captions and as OSD conversations."""
+    """DATA_ROOT as docs/how-to/train-on-real-data.md describes it: three scenes, as warehouse, captions and OSD conversations."""
     root = tmp_path_factory.mktemp("data")
     for split, scenes, seed in (("train", 3, 5), ("val", 2, 6)):
         write_dataset(root / "warehouse", split, scenes, seed, "known", questions_per_scene=8, size=(96, 54), workers=1, progress=False)
