@@ -19,13 +19,13 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from benchmarks.machine import fresh_process, peak_bytes
 from benchmarks.output import make_parser, report
-from smolrgpt.model import REGION_GEOMETRY_FEATURES, SmolRGPTConfig, SmolRGPTForConditionalGeneration
+from smolrgpt.model import SmolRGPTConfig, SmolRGPTForConditionalGeneration
 from smolrgpt.precision import best_dtype
 from smolrgpt.train import plan as planning
+from smolrgpt.train.fake_step import fake_model, fake_tensors, measure_step, step_batch
 from smolrgpt.train.optim import apply_rates, build_optimizer
 from smolrgpt.train.recipes import paper
 
@@ -52,47 +52,22 @@ def config_of(small: bool) -> SmolRGPTConfig:
     return SmolRGPTConfig(**SMALL) if small else planning.model_config(paper().model)
 
 
-def random_batch(config: SmolRGPTConfig, shape: planning.StepShape) -> dict[str, torch.Tensor]:
-    """A batch as ``SmolRGPTProcessor.collate`` makes it, filled with noise: one question an image, all of the mean length."""
-    regions = shape.images * shape.regions
-    tokens_of = config.region_token_ids or {}
-    region_ids = [tokens_of[kind] for _ in range(shape.regions) for kind in config.region_tokens]
-    text = torch.randint(3, 800, (shape.images, planning.TURN_TOKENS + shape.question_tokens + shape.answer_tokens))
-    head = torch.tensor([config.image_token_id] * config.num_image_tokens + region_ids)
-    ids = torch.cat([head.expand(shape.images, -1), text], dim=1)
-    labels = torch.full_like(ids, -100)
-    labels[:, -(shape.answer_tokens + 2) :] = ids[:, -(shape.answer_tokens + 2) :]
-    side = config.vision_config.image_size
-    return {
-        "input_ids": ids,
-        "attention_mask": torch.ones_like(ids),
-        "labels": labels,
-        "pixel_values": torch.randn(shape.images, 3, side, side),
-        "depth_values": torch.randn(shape.images, 3, side, side),
-        "region_masks": torch.rand(regions, config.grid_size, config.grid_size),
-        "region_geometry": torch.rand(regions, len(REGION_GEOMETRY_FEATURES)),
-        "region_image_index": torch.arange(shape.images).repeat_interleave(shape.regions),
-        "image_index": torch.arange(shape.images),
-        "region_index": torch.arange(regions).view(shape.images, shape.regions),
-    }
-
-
 def step(stage_name: str, small: bool, images: int, seed: int) -> dict[str, Any]:
     """Two optimisation steps in this process."""
     torch.manual_seed(seed)
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     stage, config, bf16 = STAGES[stage_name], config_of(small), best_dtype("cpu") == torch.bfloat16
     shape = planning.epoch_of(stage, planning.source_facts(paper())).shape(images)
-    with FakeTensorMode():
-        fake = planning.fake_model(config)
+    with fake_tensors():
+        fake = fake_model(config)
         apply_rates(fake, stage.rates)
-        flops, activations = planning.measure_step(fake, shape, blind=False, bf16=bf16)
+        flops, activations = measure_step(fake, shape, blind=False, bf16=bf16)
     before = peak_bytes()
     model = SmolRGPTForConditionalGeneration._from_config(config, dtype=torch.float32, attn_implementation="sdpa").train()
     optimizer = build_optimizer(model, stage.rates, stage.weight_decay)
     seconds, losses = [], []
     for _ in range(2):
-        batch, started = random_batch(config, shape), time.perf_counter()
+        batch, started = step_batch(config, shape), time.perf_counter()
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             loss = model(**batch).loss
         loss.backward()

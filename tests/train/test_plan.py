@@ -7,13 +7,12 @@ import json
 
 import pytest
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import Dinov2Config, LlamaConfig, LlamaForCausalLM, SiglipConfig, SiglipModel
 
 from smolrgpt.model import REGION_GEOMETRY_FEATURES, SmolRGPTConfig, SmolRGPTForConditionalGeneration
 from smolrgpt.model.processing_smolrgpt import NUM_REGION_NAMES
-from smolrgpt.train import build, recipes
+from smolrgpt.train import build, fake_step, recipes
 from smolrgpt.train import plan as planning
 from smolrgpt.train.config import ModelSpec
 from smolrgpt.train.optim import apply_rates
@@ -38,10 +37,10 @@ SMOLLM2_135M = {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layer
     "vocab_size": 49152,
     "tie_word_embeddings": True,
 }
-SHAPE = planning.StepShape(images=6, questions_per_image=2, question_tokens=20, answer_tokens=12, regions=3)
+SHAPE = fake_step.StepShape(images=6, questions_per_image=2, question_tokens=20, answer_tokens=12, regions=3)
 
 
-def real_batch(config: SmolRGPTConfig, shape: planning.StepShape) -> dict[str, torch.Tensor]:
+def real_batch(config: SmolRGPTConfig, shape: fake_step.StepShape) -> dict[str, torch.Tensor]:
     """What the collator would give for a step of this shape: every question as long as the mean one."""
     count, side = shape.images * shape.questions_per_image, config.vision_config.image_size
     regions = shape.images * shape.questions_per_image * shape.regions
@@ -49,7 +48,7 @@ def real_batch(config: SmolRGPTConfig, shape: planning.StepShape) -> dict[str, t
         written = config.region_name_token_ids[: shape.regions]
     else:
         written = [config.region_token_ids[kind] for _ in range(shape.regions) for kind in config.region_tokens]
-    words = [5] * (planning.TURN_TOKENS - 2 + shape.question_tokens)
+    words = [5] * (fake_step.TURN_TOKENS - 2 + shape.question_tokens)
     row = torch.tensor([config.image_token_id] * config.num_image_tokens + written + words + [7] * (shape.answer_tokens + 2))
     labels = torch.full((count, len(row)), -100)
     labels[:, -(shape.answer_tokens + 2) :] = 7
@@ -83,10 +82,10 @@ def peak_bytes(step) -> int:
 def test_flops_and_memory_are_those_of_a_real_step(design: str, stage: int) -> None:
     """Within 3 % and 10 %; gradients are dropped on both sides, they are counted apart."""
     config, rates = SmolRGPTConfig(**{**WIDE, **DESIGNS[design]}), recipes.full().stages[stage].rates
-    with FakeTensorMode():
-        fake = planning.fake_model(config)
+    with fake_step.fake_tensors():
+        fake = fake_step.fake_model(config)
         apply_rates(fake, rates)
-        flops, activations = planning.measure_step(fake, SHAPE, blind=False, bf16=False)
+        flops, activations = fake_step.measure_step(fake, SHAPE, blind=False, bf16=False)
     real = SmolRGPTForConditionalGeneration._from_config(config, dtype=torch.float32, attn_implementation="eager").train()
     apply_rates(real, rates)
     batch = real_batch(config, SHAPE)
@@ -118,8 +117,8 @@ def test_parameters_are_those_of_the_model_that_is_built(tmp_path) -> None:
     LlamaForCausalLM(LlamaConfig(vocab_size=plain, num_key_value_heads=1, **small)).save_pretrained(tmp_path / "text")
     words.save_pretrained(tmp_path / "text")
     model, _ = build.build_model(spec, "eager", [])
-    with FakeTensorMode():
-        planned = planning.fake_model(planning.model_config(spec))
+    with fake_step.fake_tensors():
+        planned = fake_step.fake_model(planning.model_config(spec))
     for stage in run.stages:
         apply_rates(model, stage.rates)
         apply_rates(planned, stage.rates)
@@ -133,8 +132,8 @@ def test_every_recipe_has_a_model_and_an_epoch(name: str, tmp_path, monkeypatch)
     Dinov2Config(**VIT_CONFIG).save_pretrained("weights/vit-s14")  # what make real-weights would bring, without the weights
     LlamaConfig(**SMOLLM2_135M).save_pretrained("weights/smollm2-135m-instruct")
     run = recipes.RECIPES[name]()
-    with FakeTensorMode():
-        total = sum(p.numel() for p in planning.fake_model(planning.model_config(run.model)).parameters())
+    with fake_step.fake_tensors():
+        total = sum(p.numel() for p in fake_step.fake_model(planning.model_config(run.model)).parameters())
     facts = planning.source_facts(run)
     assert all(planning.epoch_of(stage, facts).groups > 0 for stage in run.stages)
     if name == "paper":

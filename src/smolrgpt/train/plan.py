@@ -1,42 +1,32 @@
-"""What a run will cost, before any of it: parameters, tokens, FLOPs, memory, hours and disk, without weights and without data.
+"""The cost of a run before it starts: parameters, tokens, FLOPs, memory, hours and disk, without weights and without data.
 
-One optimisation step of the real modules runs on fake tensors, which have shapes and no storage: torch counts its FLOPs, and the storages
-that would be alive give its memory. Frozen parts count as autograd treats them. The language model reads each question in a row of its own,
-of mean length (training packs short questions into longer rows); attention counts the full square; early stopping is not foreseen.
+One optimisation step of the real model runs on fake tensors (``fake_step``). Frozen parts count as autograd treats them. Every question has
+the mean length; attention counts the full square; early stopping is not foreseen.
 """
 
 from __future__ import annotations
 
 import math
 import re
-import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.nn import functional
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 from tqdm import tqdm
 from transformers import AutoConfig
-from transformers.initialization import no_init_weights
 
-from smolrgpt.model import REGION_GEOMETRY_FEATURES, SmolRGPTConfig, SmolRGPTForConditionalGeneration
+from smolrgpt.model import SmolRGPTConfig, SmolRGPTForConditionalGeneration
 from smolrgpt.model.configuration_smolrgpt import PAIR_SIZES, REGION_SIZES
 from smolrgpt.model.processing_smolrgpt import NUM_REGION_NAMES
 from smolrgpt.train.config import ModelSpec, Run, Stage, SyntheticData
+from smolrgpt.train.fake_step import TURN_TOKENS, StepShape, fake_model, fake_tensors, measure_step
 from smolrgpt.train.feature_cache import feature_bytes
 from smolrgpt.train.optim import apply_rates
 
 #: Sustained FLOP/s of one GPU where none are given: two fifths of the 9.9e14 that an H100 is sold with (bf16, dense).
 FLOPS_PER_SECOND = 4e14
 GPU_COUNTS = (1, 2, 4, 8)
-#: ``<|im_start|>user\n ... <|im_end|>\n<|im_start|>assistant\n ... <|im_end|>\n``
-TURN_TOKENS = 10
 #: Bytes a parameter: float32 weights and gradients, and the two moments of AdamW. Autocast's bf16 copies count as activations.
 WEIGHT_BYTES, GRADIENT_BYTES, STATE_BYTES = 4, 4, 8
 #: ``TrainingArguments.save_total_limit`` of the trainer.
@@ -91,17 +81,6 @@ def source_facts(run: Run) -> dict[str, SourceFacts]:
     if unknown:
         raise ValueError(f"the size of the data set {unknown[0]!r} is not known before it is read; known: {', '.join(PUBLISHED)}")
     return {name: PUBLISHED[reader] for name, reader in readers.items()}
-
-
-@dataclass(frozen=True)
-class StepShape:
-    """A step's sizes: images, questions of each, and of a mean question its words' tokens, answer tokens and regions."""
-
-    images: int
-    questions_per_image: int
-    question_tokens: int
-    answer_tokens: int
-    regions: int
 
 
 @dataclass(frozen=True)
@@ -184,104 +163,6 @@ def _backbone_configs(backbones: tuple[str, str]) -> tuple[dict[str, Any], dict[
     return getattr(vision, "vision_config", vision).to_dict(), text_config.to_dict()
 
 
-def fake_model(config: SmolRGPTConfig) -> SmolRGPTForConditionalGeneration:
-    """The model with shapes and no storage, in training mode. Call it inside ``FakeTensorMode``."""
-    with no_init_weights():  # initial values would be computed from values
-        model = SmolRGPTForConditionalGeneration._from_config(config, dtype=torch.float32, attn_implementation="sdpa")
-    model.tie_weights()
-    return model.train()  # type: ignore[no-any-return]
-
-
-def step_loss(model: SmolRGPTForConditionalGeneration, shape: StepShape, blind: bool = False) -> Tensor:
-    """The training loss of a step of this shape on empty inputs, through the model's own modules, with no look at any value."""
-    config, inner = model.config, model.model
-    count, num_regions = shape.images * shape.questions_per_image, shape.regions if config.region_tokens else 0
-    named = config.region_fusion == "name"
-    words = TURN_TOKENS + shape.question_tokens + shape.answer_tokens + (num_regions if named else 0)
-    embeds = model.get_input_embeddings()(torch.zeros(count, words, dtype=torch.long))  # (Q, T, D)
-    losses = []
-    if not blind:
-        picture = torch.empty(shape.images, 3, config.vision_config.image_size, config.vision_config.image_size)
-        features = inner.encode_images(picture, picture, with_maps=num_regions > 0)
-        prompt = [features.image_embeds.repeat_interleave(shape.questions_per_image, 0)]
-        if num_regions:
-            vectors = _region_vectors(model, features.region_maps, shape)
-            regions = [vector.unflatten(0, (count, num_regions)) for vector in vectors.values()]  # (Q, R, D) each
-            if named:
-                embeds = torch.cat([embeds[:, :num_regions] + sum(regions), embeds[:, num_regions:]], dim=1)
-            else:
-                prompt += regions
-            heads = getattr(model, "geometry_heads", {})
-            losses = [heads[kind](vectors[kind]).float().square().mean() for kind in heads]
-        embeds = torch.cat([*prompt, embeds], dim=1)
-    hidden = inner.language_model(inputs_embeds=embeds, use_cache=False).last_hidden_state
-    logits = model.lm_head(hidden[:, -(shape.answer_tokens + 2) :].flatten(0, 1)).float()  # (labelled, vocabulary)
-    targets = torch.zeros(len(logits), dtype=torch.long)
-    return functional.cross_entropy(logits, targets, reduction="sum") / len(logits) + sum(losses)
-
-
-def _region_vectors(model: SmolRGPTForConditionalGeneration, maps: dict[str, Tensor], shape: StepShape) -> dict[str, Tensor]:
-    """Kind -> (N, D): the pooled and the geometry vectors; pairs go to the geometry, one a region, as names stand side by side."""
-    config, inner, each = model.config, model.model, shape.questions_per_image * shape.regions
-    vectors = {kind: torch.bmm(torch.empty(shape.images, each, grid.shape[1], dtype=grid.dtype), grid) for kind, grid in maps.items()}
-    vectors = {kind: vector.flatten(0, 1) for kind, vector in vectors.items()}
-    if config.region_norm:
-        vectors = {kind: inner.region_norms[kind](vector) for kind, vector in vectors.items()}
-    if "geo" in config.region_tokens:
-        geometry = torch.empty(shape.images * each, len(REGION_GEOMETRY_FEATURES))
-        vectors["geo"] = inner.geometry_embedder(geometry)
-        if config.pair_geometry:
-            vectors["geo"] = vectors["geo"] + inner.pair_embedder(geometry, geometry)
-    return vectors
-
-
-# ------------------------------------------------------------------------------------------------------------------- measuring
-class LiveMemory(TorchDispatchMode):
-    """Bytes of the storages made inside that are alive at once: now, and at most. What ``known`` holds does not count."""
-
-    def __init__(self, known: Iterable[Tensor]):
-        super().__init__()
-        self.now = self.peak = 0
-        self._seen = weakref.WeakSet(tensor.untyped_storage() for tensor in known)
-
-    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
-        result = function(*arguments, **(keywords or {}))
-        for storage in (leaf.untyped_storage() for leaf in tree_leaves(result) if isinstance(leaf, Tensor)):
-            if storage not in self._seen:
-                self._seen.add(storage)
-                self._add(storage.nbytes())
-                weakref.finalize(storage, self._add, -storage.nbytes())
-        return result
-
-    def _add(self, num_bytes: int) -> None:
-        self.now += num_bytes
-        self.peak = max(self.peak, self.now)
-
-
-def measure_step(model: SmolRGPTForConditionalGeneration, shape: StepShape, blind: bool, bf16: bool = True) -> tuple[int, int]:
-    """FLOPs of a step, forward and backward, and the most bytes alive in it besides weights and their gradients."""
-    attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    counted = {
-        attention: lambda query, key, value, *_, out_shape=None, **__: sdpa_flop_count(query, key, value),
-        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: lambda grad, query, key, value, *_, out_shape=None, **__: (
-            sdpa_backward_flop_count(grad, query, key, value)
-        ),
-    }
-    hooks = [p.register_post_accumulate_grad_hook(_drop_gradient) for p in model.parameters() if p.requires_grad]
-    flops, memory = FlopCounterMode(display=False, custom_mapping=counted), LiveMemory([*model.parameters(), *model.buffers()])
-    with flops, memory:  # in this order: the counter takes operations apart, which would hold their pieces alive
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            loss = step_loss(model, shape, blind)
-        loss.backward()
-    for hook in hooks:
-        hook.remove()
-    return flops.get_total_flops(), memory.peak
-
-
-def _drop_gradient(parameter: Tensor) -> None:
-    parameter.grad = None  # counted apart, all of them
-
-
 # ------------------------------------------------------------------------------------------------------------------------ plan
 def plan(run: Run, flops_per_second: float = FLOPS_PER_SECOND, gpus: Sequence[int] = GPU_COUNTS, progress: bool = True) -> dict[str, Any]:
     """The run's cost, per stage, as plain numbers: FLOPs, bytes, hours. ``flops_per_second``: sustained, of one GPU.
@@ -293,7 +174,7 @@ def plan(run: Run, flops_per_second: float = FLOPS_PER_SECOND, gpus: Sequence[in
     facts, config = source_facts(run), model_config(run.model)
     blind = run.model.processor.get("num_image_tokens") == 0
     stages = []
-    with FakeTensorMode():
+    with fake_tensors():
         model = fake_model(config)
         if run.gradient_checkpointing:
             model.gradient_checkpointing_enable()
