@@ -26,7 +26,7 @@ PACKAGE_FILES := pyproject.toml constraints.txt
 setup: $(VENV)/.installed
 
 demo: $(VENV)/.installed
-	@$(BIN)/python -m smolrgpt.apps.tour
+	@$(BIN)/smolrgpt tour $(if $(SEED),--seed $(SEED))
 
 # A process a core; every test keeps to one thread (tests/conftest.py).
 # Exported models in a process of their own: the runtimes they load and the trainer do not live in one (a crash inside of libraries).

@@ -59,7 +59,7 @@ from smolrgpt.train.tokenizer import train_tokenizer
 logger = logging.getLogger(__name__)
 
 LONGFORMER = "allenai/longformer-base-4096"
-#: A small BERT that starts from nothing, with a tokenizer learned from the rows: needs no hub, and a minute of one core.
+#: A small BERT with random weights and a tokenizer learned from the rows: needs no hub, and a minute of one core.
 TINY = "tiny"
 TINY_VOCABULARY = 1024
 TINY_CONFIG: dict[str, Any] = {
@@ -67,19 +67,21 @@ TINY_CONFIG: dict[str, Any] = {
     "intermediate_size": 128,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
-    "initializer_range": 0.1,  # as wide as 64 dimensions want it
+    "initializer_range": 0.1,  # suits 64 dimensions
 }
-#: Scrambled answers added, as a share of the answers.
+#: Number of scrambled answers added, as a share of the answers.
 SCRAMBLED_SHARE = 0.05
-#: Text and label.
+#: A text and its label.
 Example = tuple[str, str]
 SETTINGS_FILE, METRICS_FILE = "router.json", "metrics.json"
 
 
 @dataclass(frozen=True)
 class RouterSettings:
-    """base: a hub id, a folder, or 'tiny'. learning_rate: None means 2e-5, and 3e-3 for 'tiny'. held_out: share of the texts that is
-    never trained on. max_tokens: longer texts lose their front. save_every: steps between checkpoints to resume from.
+    """How to train both classifiers.
+
+    base: a hub id, a folder, or 'tiny'. learning_rate: None means 2e-5, and 3e-3 for 'tiny'. held_out: share of the texts that is never
+    trained on. max_tokens: longer texts are cut at the front. save_every: steps between checkpoints to resume from.
     """
 
     base: str = LONGFORMER
@@ -98,12 +100,15 @@ class RouterSettings:
 
     @property
     def peak_rate(self) -> float:
+        """The learning rate after warm-up."""
         return self.learning_rate or (3e-3 if self.base == TINY else 2e-5)
 
 
 def load_rows(data: str | Path, source: str = "warehouse", split: str = "train", style: str = "official") -> list[Row]:
-    """Rows {id, question, answer, category, normalized_answer} of a split of a data set (``SOURCES``), answers in a style of
-    ``ANSWER_STYLES``; or of a JSON or JSON lines file, where a question may also stand in ``conversations`` as in the official files.
+    """Read rows {id, question, answer, category, normalized_answer}.
+
+    data: folder of a data set, whose answers are rewritten in a style of ``ANSWER_STYLES``; or a JSON or JSON lines file, in which question
+    and answer may also be ``conversations`` as in the official files.
     """
     if Path(data).is_file():
         return [_with_texts(row) for row in read_rows(data)]
@@ -117,7 +122,7 @@ def _with_texts(row: Row) -> Row:
     try:
         return {**row, **dict(zip(("question", "answer"), first_question(row.get("conversations")), strict=True))}
     except DataError:
-        return row  # has nothing to train on and is counted as such
+        return row  # labelled() counts it as a row without a question
 
 
 def answer_label(category: str, value: Any, numbers: Sequence[int]) -> str:
@@ -132,7 +137,7 @@ def answer_label(category: str, value: Any, numbers: Sequence[int]) -> str:
 
 
 def labelled(rows: Iterable[Row], seed: int = 0, skips: SkipLog | None = None) -> dict[str, list[Example]]:
-    """Router name -> its examples. Of the answers, a share comes again with its letters scrambled, as "unreadable".
+    """Router name -> its examples. A share of the answers is added again with scrambled letters, labelled "unreadable".
 
     Rows without question, answer or a value that the answer holds are counted in ``skips`` (logged when it is None).
     """

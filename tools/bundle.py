@@ -1,10 +1,11 @@
-"""Turn a finished run into a checkpoint that ships with the package: ``python -m tools.bundle runs/nano/final OUT``.
+"""Turns a finished run into a checkpoint that ships with the package: ``python -m tools.bundle runs/nano/final OUT``.
 
-bf16 weights, no copy of the code (the package brings it), and the resolved settings of the run.
+The checkpoint has bf16 weights and the resolved settings of the run, and no copy of the code, which the package contains.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 import sys
@@ -16,6 +17,7 @@ import torch
 from smolrgpt.data.io import atomic_path
 from smolrgpt.model import SmolRGPTForConditionalGeneration, SmolRGPTProcessor
 
+#: Largest size of a bundled checkpoint.
 MAX_BYTES = 20_000_000
 
 
@@ -29,6 +31,7 @@ def bundle(final: Path, out: Path) -> int:
 
 
 def _write(final: Path, out: Path, temporary: Path) -> int:
+    """Write the checkpoint into ``temporary``, with the model card of ``out``; returns the bytes written."""
     SmolRGPTForConditionalGeneration.from_pretrained(final, dtype=torch.bfloat16).save_pretrained(temporary)
     SmolRGPTProcessor.from_pretrained(final).save_pretrained(temporary)
     for code in temporary.glob("*.py"):
@@ -51,6 +54,14 @@ def _without_code(node: Any) -> Any:
     return [_without_code(value) for value in node] if isinstance(node, list) else node
 
 
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser("python -m tools.bundle", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("final", type=Path, help="the folder 'final' of a run")
+    parser.add_argument("out", type=Path, help="folder of the checkpoint; one that exists is replaced, but for its README.md")
+    given = parser.parse_args()
+    print(f"wrote {given.out}, {bundle(given.final, given.out) / 1e6:.1f} MB", file=sys.stderr)
+
+
 if __name__ == "__main__":
-    final, out = (Path(argument) for argument in sys.argv[1:3])
-    print(f"wrote {out}, {bundle(final, out) / 1e6:.1f} MB", file=sys.stderr)
+    main()

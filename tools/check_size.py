@@ -1,8 +1,8 @@
 """Fails where code has outgrown the limits of the design: ``python -m tools.check_size``; ``make check`` runs it.
 
-Lists files and functions with too many lines, a package with too many lines in all, and ``type: ignore`` comments beyond the allowed number.
-Those that only say that a signature differs from the one of transformers (``override``) are allowed.
-A function counts from its ``def`` to its last line, with its docstring; decorators do not count.
+Lists files and functions with too many lines, a package with too many lines in all, and ``type: ignore`` comments beyond the allowed
+number. Those that only say that a signature differs from the one of transformers (``override``) are allowed. A function counts from its
+``def`` to its last line, with its docstring; decorators do not count.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "smolrgpt"
-#: Folders whose files and functions are limited. Tests are stories; only their files are limited.
+#: Folders whose files and functions are limited. Of tests, only the files are.
 CODE = (PACKAGE, *(ROOT / name for name in ("benchmarks", "tools", "experiments", "examples")))
 TESTS = ROOT / "tests"
 

