@@ -104,7 +104,7 @@ def load_model(name: str, dtype: torch.dtype) -> tuple[Any, Any]:
 
 def _random_paper(dtype: torch.dtype) -> tuple[Any, Any]:
     """The published shapes with random weights, and the bundled tokenizer, which splits these questions into about as many tokens."""
-    from smolrgpt.inference.predictor import bundled_checkpoint
+    from smolrgpt.inference.checkpoints import bundled_checkpoint
     from smolrgpt.model import SmolRGPTConfig, SmolRGPTForConditionalGeneration, SmolRGPTProcessor
     from smolrgpt.model.processing_smolrgpt import extend_vocabulary
 
@@ -198,7 +198,7 @@ def _latencies(predictor: Predictor, asked: Sequence[Sample]) -> tuple[list[floa
     further: list[float] = []
     for key in dict.fromkeys(sample.image_key for sample in asked):
         about = [sample for sample in asked if sample.image_key == key]
-        predictor._remembered.clear()
+        predictor.image_cache.clear()
         table = list(dict.fromkeys(region for sample in about for region in sample.regions))
         row = {region: number for number, region in enumerate(table)}
         for number, sample in enumerate(about[:3]):

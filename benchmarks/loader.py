@@ -34,7 +34,7 @@ from smolrgpt.data.loading import load_image, load_sample_depth
 from smolrgpt.data.mixture import Group
 from smolrgpt.data.sources.warehouse import read_warehouse
 from smolrgpt.data.worlds import write_dataset
-from smolrgpt.inference.predictor import bundled_checkpoint
+from smolrgpt.inference.checkpoints import bundled_checkpoint
 from smolrgpt.model import SmolRGPTImageProcessor, SmolRGPTProcessor
 from smolrgpt.model.image_processing_smolrgpt import check_depth
 from smolrgpt.model.region_geometry import check_mask, measure_region

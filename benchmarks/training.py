@@ -36,9 +36,9 @@ from smolrgpt.evaluation.report.markdown import table
 from smolrgpt.model import RegionFeatures
 from smolrgpt.precision import best_dtype
 from smolrgpt.schema import Sample
-from smolrgpt.train.host_memory import keep_freed_memory
 from smolrgpt.train.config import LossWeights
 from smolrgpt.train.feature_cache import FeatureCache
+from smolrgpt.train.host_memory import keep_freed_memory
 from smolrgpt.train.losses import total_loss
 from smolrgpt.train.optim import build_optimizer
 from smolrgpt.train.recipes import paper

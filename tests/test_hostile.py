@@ -25,7 +25,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from smolrgpt.inference.predictor import Answer, Predictor
+from smolrgpt.inference.answer import Answer
+from smolrgpt.inference.predictor import Predictor
 from smolrgpt.schema import Camera, DataError, DepthMap, Region
 
 WIDTH, HEIGHT = 64, 48

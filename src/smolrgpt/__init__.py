@@ -9,14 +9,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from smolrgpt.inference.predictor import Answer, Predictor
+    from smolrgpt.inference.answer import Answer
+    from smolrgpt.inference.predictor import Predictor
     from smolrgpt.schema import Camera, DepthMap, Region, Sample
 
 __version__ = "0.1.0"
 __all__ = ["Answer", "Camera", "DepthMap", "Predictor", "Region", "Sample", "__version__"]
 
 _HOME = {
-    "Answer": "smolrgpt.inference.predictor",
+    "Answer": "smolrgpt.inference.answer",
     "Predictor": "smolrgpt.inference.predictor",
     "Camera": "smolrgpt.schema",
     "DepthMap": "smolrgpt.schema",

@@ -22,7 +22,7 @@ from smolrgpt.apps.page import views
 from smolrgpt.apps.page.scene import Scene
 from smolrgpt.data.loading import load_sample_depth
 from smolrgpt.data.sources import read_source
-from smolrgpt.inference.predictor import Answer
+from smolrgpt.inference.answer import Answer
 from smolrgpt.schema import Camera, DataError, DepthMap, Region
 
 WIDTH, HEIGHT = 80, 60

@@ -10,7 +10,7 @@ import torch
 
 from benchmarks import training
 from benchmarks.training import Backend, Setting, our_loss, released_loss, train_steps
-from smolrgpt.inference.predictor import bundled_checkpoint
+from smolrgpt.inference.checkpoints import bundled_checkpoint
 from smolrgpt.model import SmolRGPTConfig, SmolRGPTForConditionalGeneration, SmolRGPTProcessor
 from smolrgpt.model.processing_smolrgpt import extend_vocabulary
 

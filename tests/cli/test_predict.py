@@ -117,7 +117,7 @@ def test_a_submission_has_every_question_once_and_of_its_kind(tmp_path: Path) ->
 
 def test_a_sample_saved_by_the_web_page_can_be_asked_again(tmp_path: Path) -> None:
     from smolrgpt.apps.page import scene as scenes
-    from smolrgpt.inference.predictor import Answer
+    from smolrgpt.inference.answer import Answer
 
     scene = scenes.draw_scene(2)
     scene.history = [(scene.examples[0], Answer("", "left", "left_right", 0.0, 1.0))]

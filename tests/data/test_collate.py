@@ -8,7 +8,7 @@ from PIL import Image
 
 from smolrgpt.data.collate import Collator, known_distances, known_sizes
 from smolrgpt.data.worlds import generate_scene, random_generator, scene_samples
-from smolrgpt.inference.predictor import bundled_checkpoint
+from smolrgpt.inference.checkpoints import bundled_checkpoint
 from smolrgpt.schema import Region, Sample
 
 

@@ -19,8 +19,9 @@ import torch
 
 from benchmarks import answering
 from smolrgpt.cli import main as cli
+from smolrgpt.inference.checkpoints import EXPORT_RECORD
 from smolrgpt.inference.exported import FORMATS, ExportedSmolRGPT, export
-from smolrgpt.inference.predictor import EXPORT_RECORD, Predictor
+from smolrgpt.inference.predictor import Predictor
 
 NEEDED = {"openvino": ("openvino", "nncf"), "onnx": ("onnx", "onnxruntime", "onnxscript")}
 ABSENT = {name: not all(map(importlib.util.find_spec, needed)) for name, needed in NEEDED.items()}

@@ -16,15 +16,13 @@ from transformers import LogitsProcessorList
 
 from smolrgpt.data.worlds import generate_scene, random_generator, scene_samples
 from smolrgpt.inference.generation import (
-    FIELD_SEPARATOR,
     AnswerField,
-    ChosenProbabilities,
     FieldVocabulary,
-    distance_probability,
+    LogprobRecorder,
+    length_probability,
 )
 from smolrgpt.inference.predictor import Predictor
-from smolrgpt.tasks import task_named
-from smolrgpt.tasks.count import COUNT
+from smolrgpt.tasks import FIELD_SEPARATOR, task_named
 
 CATEGORIES = ("left_right", "count", "mcq", "distance")
 
@@ -49,8 +47,8 @@ def _draw(vocabulary: FieldVocabulary, category: str, max_new_tokens: int, seed:
 
 @pytest.mark.parametrize("category", CATEGORIES)
 def test_every_answer_ends_and_can_be_read(bundled: Predictor, category: str) -> None:
-    assert bundled._vocabulary is not None
-    said = [_draw(bundled._vocabulary, category, 24, seed) for seed in range(30)]
+    assert bundled.generator.vocabulary is not None
+    said = [_draw(bundled.generator.vocabulary, category, 24, seed) for seed in range(30)]
     for text in said:
         field = text.rpartition(FIELD_SEPARATOR)[2]
         assert regex.fullmatch(task_named(category).field_pattern(5), field)
@@ -60,19 +58,19 @@ def test_every_answer_ends_and_can_be_read(bundled: Predictor, category: str) ->
 
 
 def test_rows_of_a_batch_do_not_touch_one_another(bundled: Predictor) -> None:
-    vocabulary, size = bundled._vocabulary, len(bundled._vocabulary.words)
+    vocabulary, size = bundled.generator.vocabulary, len(bundled.generator.vocabulary.words)
     ids = torch.tensor([[0, 0, vocabulary.separator], [0, 0, vocabulary.end], [0, 0, vocabulary.separator]])
-    patterns = [COUNT.field_pattern(2), COUNT.field_pattern(2), None]
+    patterns = [task_named("count").field_pattern(2), task_named("count").field_pattern(2), None]
     scores = torch.randn(3, size, generator=torch.Generator().manual_seed(0))
     kept = AnswerField(vocabulary, patterns, 2, 24)(ids, scores)
     assert torch.equal(kept[1:], scores[1:]), "rows that are done, or that nothing is asked of, stay as they are"
-    assert set(kept[0].isfinite().nonzero().flatten().tolist()) == set(vocabulary.allowed(COUNT.field_pattern(2), ""))
+    assert set(kept[0].isfinite().nonzero().flatten().tolist()) == set(vocabulary.allowed(task_named("count").field_pattern(2), ""))
     assert torch.equal(AnswerField(vocabulary, patterns[:1], 1, 24)(ids[:1, 1:], scores[:1]), kept[:1]), "padding changes nothing"
 
 
 def test_a_random_model_answers_readably(tiny_checkpoint: Path) -> None:
     predictor = Predictor.from_pretrained(tiny_checkpoint, dtype=torch.float32, device="cpu")
-    predictor._vocabulary = FieldVocabulary(predictor.processor.tokenizer, predictor._end)
+    predictor.generator.vocabulary = FieldVocabulary(predictor.processor.tokenizer, predictor.generator.end_id)
     predictor.max_new_tokens = 24
     asked = (
         "Is <mask> left of <mask>?",
@@ -103,9 +101,9 @@ def test_a_distances_confidence_is_that_of_all_distances_near_it() -> None:
                 same = same and character == wanted
             numbers["".join(number)] = probability
         near = sum(p for n, p in numbers.items() if 0.9 * float(text) <= float(n) <= 1.1 * float(text))
-        assert distance_probability(text, chosen, digits) == pytest.approx(near, abs=0.06)
+        assert length_probability(text, chosen, digits) == pytest.approx(near, abs=0.06)
         assert sum(numbers.values()) == pytest.approx(1)
-    assert distance_probability("0", [math.log(0.7)], [[0.7, 0.3, *[0.0] * 8]]) == pytest.approx(0.7)
+    assert length_probability("0", [math.log(0.7)], [[0.7, 0.3, *[0.0] * 8]]) == pytest.approx(0.7)
 
 
 def test_confidence_is_the_probability_of_the_text(tiny_checkpoint: Path) -> None:
@@ -125,14 +123,14 @@ def test_the_bundled_models_distances_have_such_a_confidence(bundled: Predictor)
     found = bundled.predict_samples([row])[0]
     ids = bundled.processor.tokenizer(f" {found.normalized_answer}", add_special_tokens=False).input_ids
     assert len(ids) == len(str(found.normalized_answer)), "a character is a token, so its digits can be weighed"
-    assert {bundled._vocabulary.digits[i] for i in ids if i in bundled._vocabulary.digits} == {
+    assert {bundled.generator.vocabulary.digits[i] for i in ids if i in bundled.generator.vocabulary.digits} == {
         int(c) for c in str(found.normalized_answer) if c != "."
     }
 
 
 def test_chosen_probabilities_are_those_of_the_library(tiny_checkpoint: Path) -> None:
     predictor = Predictor.from_pretrained(tiny_checkpoint, dtype=torch.float32, device="cpu")
-    thought, words = ChosenProbabilities(), predictor.processor.tokenizer("left of here", return_tensors="pt")
+    recorder, words = LogprobRecorder(), predictor.processor.tokenizer("left of here", return_tensors="pt")
     found = predictor.model.generate(
         input_ids=words.input_ids,
         attention_mask=words.attention_mask,
@@ -140,11 +138,11 @@ def test_chosen_probabilities_are_those_of_the_library(tiny_checkpoint: Path) ->
         max_new_tokens=5,
         output_scores=True,
         return_dict_in_generate=True,
-        logits_processor=LogitsProcessorList([thought]),
+        logits_processor=LogitsProcessorList([recorder]),
     )
     written = found.sequences[0, words.input_ids.shape[1] :]
     scores = torch.stack(found.scores, 1)[0].log_softmax(-1).gather(1, written[:, None]).flatten()
-    assert [float(step[0]) for step in thought.chosen] == pytest.approx(scores.tolist(), abs=1e-5)
+    assert [float(step[0]) for step in recorder.chosen] == pytest.approx(scores.tolist(), abs=1e-5)
 
 
 @pytest.mark.parametrize("model", ["tiny", "bundled"])
@@ -153,10 +151,10 @@ def test_rows_that_leave_change_no_answer(model: str, tiny_checkpoint: Path, mon
     predictor = Predictor.from_pretrained(tiny_checkpoint if model == "tiny" else "nano", dtype=torch.float32, device="cpu")
     predictor.max_new_tokens = 40
     asked, left = samples() if model == "tiny" else scene_samples(generate_scene(7), 12, random_generator(7)), []
-    keep = ChosenProbabilities.keep
-    monkeypatch.setattr(ChosenProbabilities, "keep", lambda self, rows: left.append(len(rows)) or keep(self, rows))
+    keep = LogprobRecorder.keep
+    monkeypatch.setattr(LogprobRecorder, "keep", lambda self, rows: left.append(len(rows)) or keep(self, rows))
     found = predictor.predict_samples(asked)
-    monkeypatch.setattr("smolrgpt.inference.predictor.greedy", None)
+    monkeypatch.setattr("smolrgpt.inference.generation.greedy", None)
     counted = len(left)
     expected = predictor.predict_samples(asked)
     assert len(left) == counted and (counted or model == "tiny")

@@ -11,21 +11,14 @@ import torch
 from PIL import Image
 
 import smolrgpt
-from smolrgpt.inference.predictor import (
-    USUAL_ANSWER,
-    Answer,
-    Predictor,
-    _Question,
-    _read_answer,
-    _readable_start,
-    _Said,
-    bundled_checkpoint,
-    checkpoint_anywhere,
-    read_mentions,
-    resolve_checkpoint,
-)
+from smolrgpt.inference.answer import Answer, make_answer, readable_prefix
+from smolrgpt.inference.checkpoints import bundled_checkpoint, portable_checkpoint_name, resolve_checkpoint
+from smolrgpt.inference.generation import TYPICAL_ANSWER_TOKENS, AnswerGenerator, Generated
+from smolrgpt.inference.inputs import Question
+from smolrgpt.inference.predictor import Predictor
 from smolrgpt.schema import DataError, DepthMap, Region, Sample
 from smolrgpt.tasks import task_named
+from smolrgpt.tasks.region_text import read_mentions
 
 SIZE = (64, 48)  # width, height
 BOXES = [(2, 3, 20, 30), (30, 5, 60, 40), (5, 31, 50, 47)]
@@ -87,7 +80,7 @@ def test_ask_answers_as_predict_samples(predictor: Predictor) -> None:
 
 def test_an_image_is_encoded_once(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
-    predictor._remembered.clear()
+    predictor.image_cache.clear()
     encode = predictor.model.encode_images
     monkeypatch.setattr(predictor.model, "encode_images", lambda *args, **kwargs: calls.append(1) or encode(*args, **kwargs))
     first = predictor.ask_many(picture(0), ["How far is <region 0>?", "How many in <region 1>?"], depth_map(0), BOXES[:2])
@@ -100,35 +93,35 @@ def test_an_image_is_encoded_once(predictor: Predictor, monkeypatch: pytest.Monk
     assert len(calls) == 3, "and an earlier one is still known"
 
 
-def test_what_is_remembered_stays_within_its_budget(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The images asked about longest ago go first; answers do not depend on what is remembered, and the last image always is."""
-    predictor._remembered.clear()
+def test_cached_images_stay_within_their_budget(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The least recently used images go first; answers do not depend on what is cached, and the last image always is."""
+    predictor.image_cache.clear()
     first = [predictor.ask(picture(i), "How far is <region 0>?", depth_map(i), BOXES[:1]).answer for i in range(3)]
-    one = next(iter(predictor._remembered.values())).nbytes
-    assert len(predictor._remembered) == 3 and one > 3 * SIZE[0] * SIZE[1]
-    monkeypatch.setattr(predictor, "remembered_bytes", 2 * one)
+    one = next(iter(predictor.image_cache)).nbytes
+    assert len(predictor.image_cache) == 3 and one > 3 * SIZE[0] * SIZE[1]
+    monkeypatch.setattr(predictor.image_cache, "max_bytes", 2 * one)
     again = [predictor.ask(picture(i), "How far is <region 0>?", depth_map(i), BOXES[:1]).answer for i in (1, 0, 2)]
-    assert again == [first[1], first[0], first[2]] and len(predictor._remembered) == 2
-    monkeypatch.setattr(predictor, "remembered_bytes", 0)
+    assert again == [first[1], first[0], first[2]] and len(predictor.image_cache) == 2
+    monkeypatch.setattr(predictor.image_cache, "max_bytes", 0)
     assert predictor.ask(picture(0), "How far is <region 0>?", depth_map(0), BOXES[:1]).answer == first[0]
-    assert [len(features.pooled) for features in predictor._remembered.values()] == [1]
+    assert [len(image.region_features) for image in predictor.image_cache] == [1]
 
 
 def test_batches_keep_within_their_memory_and_answer_alike(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
     rows, sizes = samples(), []
-    batches = Predictor._batches
-    monkeypatch.setattr(Predictor, "_batches", lambda *given: (sizes.append(len(rows)) or rows for rows in batches(*given)))
+    batches = AnswerGenerator.batches
+    monkeypatch.setattr(AnswerGenerator, "batches", lambda *given: (sizes.append(len(rows)) or rows for rows in batches(*given)))
     together = predictor.predict_samples(rows)
     assert sizes == [len(rows)]
     text = predictor.model.config.text_config
     token_bytes = 2 * text.num_hidden_layers * text.hidden_size * 4
     longest = max(len(predictor.processor.encode_text(row.question, len(row.regions))["input_ids"]) for row in rows)
-    monkeypatch.setattr("smolrgpt.inference.predictor.CPU_CACHE_BYTES", 4 * token_bytes * (longest + USUAL_ANSWER))
+    monkeypatch.setattr("smolrgpt.inference.generation.CPU_MEMORY_BUDGET", 4 * token_bytes * (longest + TYPICAL_ANSWER_TOKENS))
     sizes.clear()
     apart = predictor.predict_samples(rows)
     assert sizes[0] == 4 and max(sizes) < len(rows) == sum(sizes)
     assert [answer.answer for answer in apart] == [answer.answer for answer in together]
-    monkeypatch.setattr("smolrgpt.inference.predictor.CPU_CACHE_BYTES", 1)
+    monkeypatch.setattr("smolrgpt.inference.generation.CPU_MEMORY_BUDGET", 1)
     sizes.clear()
     predictor.predict_samples(rows)
     assert sizes == [1] * len(rows), "one at a time always goes"
@@ -156,22 +149,29 @@ def test_questions_without_regions(predictor: Predictor) -> None:
     assert predictor.ask_many(picture(0), []) == []
 
 
-# ------------------------------------------------------------------------------------------------------------- asker's numbering
-def _answered(text: str, kind: str, indices: list[int]) -> Answer:
-    return _read_answer(_Question("?", task_named(kind), [], indices), _Said(text, 1.0, None), 0.0)
+# ------------------------------------------------------------------------------------------------------------- region indices of the caller
+def answered(text: str, category: str, indices: list[int], field: str | None = None) -> Answer:
+    """The answer to a question of this kind, for which the model generated ``text``."""
+    return make_answer(Question("?", task_named(category), [], [], indices), Generated(text, 1.0, field), 0.0)
 
 
-def test_answers_use_the_askers_numbers() -> None:
-    question, numbers = read_mentions("Which of <region 4>, <Region 2> and <region 0> is closest?", 5)
-    assert (question, numbers) == ("Which of <mask>, <mask> and <mask> is closest?", [4, 2, 0])
-    found = _answered("The pallet [Region 1] is the closest to the shelf [Region 0].", "mcq", numbers)
+def test_answers_use_the_region_indices_of_the_caller() -> None:
+    question, indices = read_mentions("Which of <region 4>, <Region 2> and <region 0> is closest?", 5)
+    assert (question, indices) == ("Which of <mask>, <mask> and <mask> is closest?", [4, 2, 0])
+    found = answered("The pallet [Region 1] is the closest to the shelf [Region 0].", "mcq", indices)
     assert (found.answer, found.normalized_answer) == ("The pallet [Region 2] is the closest to the shelf [Region 4].", "2")
-    field = _answered("[Region 1][Region 2] right[Region 1]: 1", "mcq", numbers)
+    field = answered("[Region 1][Region 2] right[Region 1]: 1", "mcq", indices, "1")
     assert (field.answer, field.normalized_answer) == ("[Region 2][Region 0] right[Region 2]: 2", "2")
-    alone = _answered("1", "mcq", numbers)
+    alone = answered("1", "mcq", indices)
     assert (alone.answer, alone.normalized_answer) == ("2", "2")
-    count = _answered("2", "count", [4, 3, 1])
-    assert count.normalized_answer == 2, "a count is no region number"
+    count = answered("2", "count", [4, 3, 1])
+    assert (count.answer, count.normalized_answer) == ("2", 2), "a count is no region index"
+
+
+def test_a_number_that_names_a_region_is_the_callers_where_the_kind_is_unknown() -> None:
+    found = answered("[Region 0][Region 1] nearest pallet[Region 1]: 1", "other", [4, 7], "1")
+    assert (found.answer, found.normalized_answer) == ("[Region 4][Region 7] nearest pallet[Region 7]: 7", None)
+    assert answered("[Region 0][Region 1] 4.7 m: 1", "other", [4, 7], "1").answer == "[Region 4][Region 7] 4.7 m: 1", "a length, or a count"
 
 
 @pytest.mark.parametrize(
@@ -241,10 +241,10 @@ def test_names_that_are_no_checkpoint_are_errors(tmp_path: Path) -> None:
 
 def test_other_processes_find_the_same_checkpoint(tiny_checkpoint, monkeypatch):
     monkeypatch.chdir(tiny_checkpoint.parent)
-    assert checkpoint_anywhere(tiny_checkpoint.name) == str(tiny_checkpoint.resolve())
-    assert [checkpoint_anywhere(name) for name in ("nano", "owner/name")] == ["nano", "owner/name"]
+    assert portable_checkpoint_name(tiny_checkpoint.name) == str(tiny_checkpoint.resolve())
+    assert [portable_checkpoint_name(name) for name in ("nano", "owner/name")] == ["nano", "owner/name"]
     with pytest.raises(ValueError, match="giant"):
-        checkpoint_anywhere("giant")
+        portable_checkpoint_name("giant")
 
 
 def test_the_package_exports_lazily() -> None:
@@ -287,11 +287,11 @@ def test_an_answer_grows_to_what_it_ends_as(predictor):
 
 
 def test_half_a_region_name_is_not_shown():
-    def start(text: str, category: str = "distance", numbers: tuple[int, ...] = ()) -> str:
-        return _readable_start(text, _Question("?", task_named(category), [], numbers))
+    def start(text: str, category: str = "distance", indices: tuple[int, ...] = ()) -> str:
+        return readable_prefix(Question("?", task_named(category), [], [], indices), text)
 
-    assert start("It is [Region 0] and [Reg", numbers=(4,)) == "It is [Region 4] and "
-    assert start("It is [Region 0]", numbers=(4,)) == "It is [Region 4]"
+    assert start("It is [Region 0] and [Reg", indices=(4,)) == "It is [Region 4] and "
+    assert start("It is [Region 0]", indices=(4,)) == "It is [Region 4]"
     assert start("2") == "2" and start("[Region 0][Region 1]: 3.") == "[Region 0][Region 1]: 3."
     assert start("right[Region 1]: 1", "mcq", (4, 7)) == "right[Region 7]", "the number may have another digit, and is the model's own"
     assert start("pal\ufffd") == "pal"

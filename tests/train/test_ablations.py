@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from smolrgpt.inference.predictor import bundled_checkpoint
+from smolrgpt.inference.checkpoints import bundled_checkpoint
 from smolrgpt.model import SmolRGPTForConditionalGeneration, SmolRGPTImageProcessor, SmolRGPTProcessor
 from smolrgpt.schema import Region, Sample
 from smolrgpt.train import ablations

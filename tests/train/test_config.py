@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from smolrgpt.inference.predictor import bundled_checkpoint
+from smolrgpt.inference.checkpoints import bundled_checkpoint
 from smolrgpt.train.config import ModelSpec, Run, Stage, SyntheticData, override
 from smolrgpt.train.recipes import RECIPES, nano, nano_blind, nano_published, paper
 

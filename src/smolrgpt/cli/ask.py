@@ -25,7 +25,7 @@ from smolrgpt.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from smolrgpt.inference.predictor import Answer
+    from smolrgpt.inference.answer import Answer
 
 
 class Near(StrEnum):
@@ -160,9 +160,9 @@ def predict(  # noqa: PLR0913 (the options of a command)
     else:
         require_packages(["ray"], "serve", "spreading")
         from smolrgpt.evaluation.spread import over_actors
-        from smolrgpt.inference.predictor import checkpoint_anywhere
+        from smolrgpt.inference.checkpoints import portable_checkpoint_name
 
-        distribute = over_actors(checkpoint_anywhere(model), actors, gpus, batch_size, address)
+        distribute = over_actors(portable_checkpoint_name(model), actors, gpus, batch_size, address)
         rows = predict_distributed(distribute, samples, out, batch_size, run_id=run_id)
     print(f"wrote {len(rows)} answers to {out}", file=sys.stderr)
     if submission is not None:

@@ -28,9 +28,9 @@ def export(
     """
     import torch
 
+    from smolrgpt.inference.checkpoints import EXPORT_RECORD, resolve_checkpoint
     from smolrgpt.inference.exported import export as write
     from smolrgpt.inference.loading import hide_progress_bars
-    from smolrgpt.inference.predictor import EXPORT_RECORD, resolve_checkpoint
     from smolrgpt.model import SmolRGPTForConditionalGeneration, SmolRGPTProcessor
 
     source = resolve_checkpoint(model)

@@ -64,9 +64,9 @@ def serve(  # noqa: PLR0913 (the options of a command)
     from smolrgpt.apps.service.gateway import Settings
     from smolrgpt.apps.service.messages import Limits
     from smolrgpt.apps.service.run import Deployment, run
-    from smolrgpt.inference.predictor import checkpoint_anywhere
+    from smolrgpt.inference.checkpoints import portable_checkpoint_name
 
-    checkpoint = checkpoint_anywhere(model)
+    checkpoint = portable_checkpoint_name(model)
     if address is None:
         _check_port(host, port)
     limits = Limits(max_body_mb, max_megapixels, max_regions, max_questions, max_question_characters, max_queue, timeout)

@@ -35,7 +35,7 @@ from transformers.masking_utils import create_causal_mask
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from smolrgpt.data.io import atomic_path
-from smolrgpt.inference.predictor import EXPORT_RECORD
+from smolrgpt.inference.checkpoints import EXPORT_RECORD
 from smolrgpt.model import SmolRGPTConfig, SmolRGPTForConditionalGeneration, SmolRGPTProcessor
 from smolrgpt.model.modeling_smolrgpt import SmolRGPTFeatures, SmolRGPTModel
 

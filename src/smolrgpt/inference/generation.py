@@ -1,27 +1,172 @@
-"""Greedy decoding: rows that have ended leave the batch, an answer field holds only what its category admits, and how sure the model was.
+"""Greedy decoding of many prompts: ended rows leave the batch, answer fields keep to what their kind of question admits, confidence.
 
-Legend: Q rows of a batch, T generated tokens so far, V vocabulary.
+Legend: Q rows of a batch, R regions of a question, T generated tokens so far, V vocabulary.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import regex
 import torch
-from transformers import Cache, LogitsProcessor, LogitsProcessorList, StoppingCriteriaList
+from transformers import Cache, DynamicCache, LogitsProcessor, LogitsProcessorList, StoppingCriteriaList
 
+from smolrgpt.inference.image_cache import PrefixCache
+from smolrgpt.inference.inputs import Question
+from smolrgpt.model.processing_smolrgpt import TURN_END
 from smolrgpt.tasks import FIELD_SEPARATOR
 from smolrgpt.tasks.distance import OFFICIAL_TOLERANCE
 
 #: Longest answer field in tokens, the end included: " 12.34" of a tokenizer that writes every character by itself.
 MAX_FIELD_TOKENS = 8
-#: Rows leave a batch once this share of it has ended: leaving copies what the others have read.
+#: Rows leave a batch once this share of it has ended: leaving copies the cache of the rows that go on.
 LEAVING_SHARE = 0.2
-#: What ``generate`` hands on that has a row for every row of the batch.
+#: Arguments of ``generate`` with a row for every row of the batch.
 ROW_INPUTS = ("attention_mask", "position_ids", "image_index", "region_index")
+#: Keys and values of the rows answered together on a CPU, in bytes: some fifteen rows of the published model, which two cores answer as
+#: fast as thirty-two; a hundred of nano's.
+CPU_MEMORY_BUDGET = 128_000_000
+#: Length of an answer in tokens that the memory budget counts with.
+TYPICAL_ANSWER_TOKENS = 32
+
+#: Called with a row and its token ids so far.
+OnTokens = Callable[[int, list[int]], None]
+
+
+class Generated(NamedTuple):
+    """A generated answer: its text, the model's probability of it (0 to 1), and its answer field, for a model that writes one."""
+
+    text: str
+    confidence: float
+    field: str | None
+
+
+@dataclass(frozen=True)
+class PromptBatch:
+    """Everything the language model needs of Q questions besides their text.
+
+    Attributes:
+        features: ``image_embeds`` and ``region_features``, as the model takes them; empty for a model without images.
+        prefix: cache of the prompts' common start, of each image.
+        image_index: (Q,) int64 into the images; None for a model without images.
+        region_index: (Q, R) int64 into the regions, -1 = padding; None for a model without images.
+    """
+
+    features: dict[str, Any]
+    prefix: PrefixCache
+    image_index: torch.Tensor | None = None
+    region_index: torch.Tensor | None = None
+
+
+class AnswerGenerator:
+    """Generates greedy answers to questions about encoded images, in batches that fit the memory."""
+
+    def __init__(self, model: Any, processor: Any):
+        self.model, self.processor = model, processor
+        self.end_id = processor.tokenizer.convert_tokens_to_ids(TURN_END)
+        pad = processor.tokenizer.pad_token_id
+        self.pad_id = self.end_id if pad is None else pad
+        self.vocabulary = FieldVocabulary(processor.tokenizer, self.end_id) if processor.answer_field else None
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        questions: Sequence[Question],
+        batch: PromptBatch,
+        max_new_tokens: int,
+        batch_size: int,
+        on_tokens: OnTokens | None = None,
+    ) -> list[Generated]:
+        """Answer every question, at most ``batch_size`` together; every row goes on from the prefix of its image.
+
+        Rows of similar length go together, so that there is little padding, which stands between a row's prefix and the rest of it.
+        on_tokens: called as answers grow.
+        """
+        prefix_length = len(self.processor.prompt_start)
+        lengths = torch.tensor([len(question.input_ids) - prefix_length for question in questions])
+        generated: dict[int, Generated] = {}
+        for rows in self.batches(lengths, batch.prefix, batch_size):
+            numbers = rows.tolist()
+            callback = None if on_tokens is None else lambda row, ids, numbers=numbers: on_tokens(numbers[row], ids)
+            answers = self._generate_batch([questions[row] for row in numbers], rows, batch, max_new_tokens, callback)
+            generated |= zip(numbers, answers, strict=True)
+        return [generated[row] for row in range(len(questions))]
+
+    def _generate_batch(
+        self, questions: list[Question], rows: torch.Tensor, batch: PromptBatch, max_new_tokens: int, on_tokens: OnTokens | None
+    ) -> list[Generated]:
+        """Answer the questions in these ``rows`` of the batch together."""
+        device = self.model.device
+        input_ids, attention_mask = self._pad(questions)
+        length = input_ids.shape[1]
+        images = (torch.zeros_like(rows) if batch.image_index is None else batch.image_index[rows]).to(device)
+        pointers = {"image_index": batch.image_index, "region_index": batch.region_index}
+        recorder = LogprobRecorder(self.vocabulary.digits if self.vocabulary else None)
+        processors: list[LogitsProcessor] = [recorder]
+        if on_tokens is not None:
+            processors.insert(0, StreamingCallback(len(rows), length, on_tokens))
+        if self.vocabulary is not None:
+            patterns = [question.task.field_pattern(len(question.regions)) for question in questions]
+            processors.insert(0, AnswerField(self.vocabulary, patterns, length, max_new_tokens))
+        outputs = self.model.generate(
+            input_ids=input_ids.to(device),
+            attention_mask=attention_mask.to(device),
+            **{name: tensor[rows].to(device) for name, tensor in pointers.items() if tensor is not None},
+            **batch.features,
+            past_key_values=DynamicCache([(keys[images], values[images]) for keys, values in batch.prefix]),
+            custom_generate=greedy,
+            do_sample=False,
+            max_new_tokens=max_new_tokens,
+            eos_token_id=self.end_id,
+            pad_token_id=self.pad_id,
+            logits_processor=LogitsProcessorList(processors),
+        )
+        chosen, digits = (torch.stack(steps, dim=1).tolist() for steps in (recorder.chosen, recorder.digits))  # (Q, T), (Q, T, 10)
+        return [self.decode_row(*row) for row in zip(questions, outputs[:, length:].tolist(), chosen, digits, strict=True)]
+
+    def _pad(self, questions: Sequence[Question]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return input ids and attention mask (Q, T) of prompts, padded between their common start and the rest."""
+        start = self.processor.prompt_start
+        rests = [question.input_ids[len(start) :] for question in questions]
+        width = max(map(len, rests))
+        ids = [[*start, *[self.pad_id] * (width - len(rest)), *rest] for rest in rests]
+        mask = [[*[1] * len(start), *[0] * (width - len(rest)), *[1] * len(rest)] for rest in rests]
+        return torch.tensor(ids), torch.tensor(mask)
+
+    def batches(self, lengths: torch.Tensor, prefix: PrefixCache, batch_size: int) -> Iterator[torch.Tensor]:
+        """Yield rows to answer together, the longest first, at most as many as fit the memory budget.
+
+        lengths: (Q,) of the prompts without their prefix.
+        """
+        prefix_length = prefix[0][0].shape[2]
+        token_bytes = sum(keys[0].nbytes + values[0].nbytes for keys, values in prefix) / prefix_length
+        memory_budget = CPU_MEMORY_BUDGET / token_bytes if self.model.device.type == "cpu" else math.inf  # in tokens
+        most_rows = min(batch_size, getattr(self.model, "most_rows", batch_size))
+        order = lengths.argsort(descending=True, stable=True)
+        while len(order):
+            fitting = memory_budget / (prefix_length + int(lengths[order[0]]) + TYPICAL_ANSWER_TOKENS)
+            count = max(1, int(min(fitting, most_rows)))
+            yield order[:count]
+            order = order[count:]
+
+    def decode_row(self, question: Question, ids: list[int], chosen: list[float], digits: list[list[float]]) -> Generated:
+        """Decode a row's ids (T,); chosen (T,) and digits (T, 10): as ``LogprobRecorder`` recorded them."""
+        text, length = self.processor.post_process(ids), ids.index(self.end_id) if self.end_id in ids else len(ids)
+        if self.vocabulary is None:
+            return Generated(text, _probability(chosen[: length + 1]), None)
+        field = text.rpartition(FIELD_SEPARATOR)[2].strip()
+        start = length - len(field)
+        if not question.task.is_length or self.vocabulary.text(ids[start:length]).strip() != field:
+            return Generated(text, _probability(chosen[: length + 1]), field)
+        probability = length_probability(field, chosen[start:length], digits[start:length])
+        return Generated(text, _probability(chosen[:start]) * probability, field)
+
+
+def _probability(logprobs: Sequence[float]) -> float:
+    return math.exp(min(0.0, sum(logprobs)))
 
 
 def greedy(
@@ -32,15 +177,15 @@ def greedy(
     generation_config: Any,
     **model_kwargs: Any,
 ) -> torch.LongTensor:
-    """``generate(custom_generate=greedy)``: what its own greedy search writes, without computing rows that have ended.
+    """Do the greedy search of ``generate`` (as its ``custom_generate``) without computing rows that have ended.
 
-    Logits processors that have ``keep(rows)`` are told which rows of their last call go on. Returns (Q, longest) int64, prompts included;
-    what follows a row's end is padding.
+    ``keep(rows)`` is called on logits processors that have it, with the rows of their last call that go on. Returns (Q, longest) int64,
+    prompts included; a row's end is followed by padding.
     """
     total, pad = len(input_ids), generation_config._pad_token_tensor
-    rows = torch.arange(total)  # which row of the whole batch each one here is
+    rows = torch.arange(total)  # position in the whole batch of each row that is left
     ended = torch.zeros(total, dtype=torch.bool, device=input_ids.device)
-    said: list[torch.Tensor] = [input_ids[0]] * total
+    finished: list[torch.Tensor] = [input_ids[0]] * total
     outputs = model._prefill(input_ids, generation_config, model_kwargs)
     while True:
         model_kwargs = model._update_model_kwargs_for_generation(outputs, model_kwargs, is_encoder_decoder=False)
@@ -54,7 +199,7 @@ def greedy(
         count = int(ended.sum())
         if count == len(rows) or count >= LEAVING_SHARE * len(rows):
             for row in ended.nonzero().flatten().tolist():
-                said[int(rows[row])] = input_ids[row]
+                finished[int(rows[row])] = input_ids[row]
             going = (~ended).nonzero().flatten()
             if not len(going):
                 break
@@ -70,42 +215,42 @@ def greedy(
         inputs = model.prepare_inputs_for_generation(input_ids, next_sequence_length=1, **model_kwargs)
         outputs = model(**inputs, return_dict=True)
     filler = 0 if pad is None else int(pad)
-    return torch.nn.utils.rnn.pad_sequence(said, batch_first=True, padding_value=filler)  # type: ignore[return-value]
+    return torch.nn.utils.rnn.pad_sequence(finished, batch_first=True, padding_value=filler)  # type: ignore[return-value]
 
 
 class FieldVocabulary:
-    """Which tokens of a tokenizer may go on an answer field; what was asked once is remembered."""
+    """The tokens of a tokenizer that may continue an answer field; computed once for each field."""
 
     def __init__(self, tokenizer: Any, end: int):
-        """end: id of the token that ends an answer. Raises ValueError when no token is the separator alone."""
+        """Take the id of the token that ends an answer. Raises ValueError when no token is the separator alone."""
         self.words = tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
         self.end = end
         if FIELD_SEPARATOR not in self.words:
-            raise ValueError(f"the tokenizer has no token {FIELD_SEPARATOR!r}, so no answer field can be told from what stands before it")
+            raise ValueError(f"the tokenizer has no token {FIELD_SEPARATOR!r}, so an answer field cannot be recognised")
         self.separator = self.words.index(FIELD_SEPARATOR)
         self.digits = {i: int(word) for i, word in enumerate(self.words) if regex.fullmatch(" ?[0-9]", word)}
         self._candidates = {i: word for i, word in enumerate(self.words) if regex.fullmatch("[ a-z0-9.]+", word)}
         self._allowed: dict[tuple[str, str], list[int]] = {}
 
     def text(self, ids: Sequence[int]) -> str:
-        """What ids say, one token after the other."""
+        """Decode ids, one token after the other."""
         return "".join(self.words[i] for i in ids)
 
     def allowed(self, pattern: str, field: str) -> list[int]:
-        """Ids after which ``field`` still begins something the pattern matches; the end, once it does."""
+        """Return the ids after which ``field`` is still the start of a match of the pattern; the end as well, once it is a match."""
         if (pattern, field) not in self._allowed:
-            begun = regex.compile(pattern)
-            ids = [i for i, word in self._candidates.items() if begun.fullmatch(field + word, partial=True)]
-            self._allowed[pattern, field] = ids + [self.end] * bool(begun.fullmatch(field))
+            compiled = regex.compile(pattern)
+            ids = [i for i, word in self._candidates.items() if compiled.fullmatch(field + word, partial=True)]
+            self._allowed[pattern, field] = ids + [self.end] * bool(compiled.fullmatch(field))
         return self._allowed[pattern, field]
 
 
 class AnswerField(LogitsProcessor):
     """Keeps the answer field of every row to its pattern, so that every answer can be read.
 
-    Rows say what they like up to the last separator and cannot end before there is one, unless all they said is a field already. A row near
-    ``max_new_tokens`` is made to write the separator, so that no answer is cut off.
-    patterns: one per row, of ``Task.field_pattern``; None leaves a row alone. prompt_length: columns of the (padded) prompt.
+    Rows are free up to the last separator and cannot end before there is one, unless the whole answer is a field already. A row near
+    ``max_new_tokens`` has to write the separator, so that no answer is cut off.
+    patterns: one per row, as of ``Task.field_pattern``; None leaves a row free. prompt_length: columns of the (padded) prompt.
     """
 
     def __init__(self, vocabulary: FieldVocabulary, patterns: Sequence[str | None], prompt_length: int, max_new_tokens: int):
@@ -113,7 +258,7 @@ class AnswerField(LogitsProcessor):
         self.last_call = max_new_tokens - MAX_FIELD_TOKENS - 1
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
-        """scores: (Q, V), the next token's; what a row may not write becomes -inf."""
+        """Set the scores (Q, V) of tokens that a row may not write to -inf."""
         kept, end = scores.clone(), self.vocabulary.end
         length = input_ids.shape[1] - self.prompt_length
         recent = input_ids[:, self.prompt_length + max(0, length - MAX_FIELD_TOKENS - 1) :].tolist()  # a field is never longer
@@ -133,84 +278,81 @@ class AnswerField(LogitsProcessor):
         return kept  # type: ignore[return-value]
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Only these rows go on."""
+        """Drop all other rows."""
         self.patterns = [self.patterns[row] for row in rows]
 
 
-class Written(LogitsProcessor):
-    """Tells, before every token but the first, what each row has written so far; changes nothing.
+class StreamingCallback(LogitsProcessor):
+    """Calls ``on_tokens`` with each row's ids (T,) before every token but the first; changes nothing."""
 
-    told: called with the row's place in the whole batch and its ids (T,).
-    """
-
-    def __init__(self, num_rows: int, prompt_length: int, told: Callable[[int, list[int]], None]):
-        self.rows, self.prompt_length, self.told = list(range(num_rows)), prompt_length, told
+    def __init__(self, num_rows: int, prompt_length: int, on_tokens: OnTokens):
+        self.rows, self.prompt_length, self.on_tokens = list(range(num_rows)), prompt_length, on_tokens
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
-        """scores: (Q, V), returned as they are."""
+        """Return the scores (Q, V) unchanged."""
         if input_ids.shape[1] > self.prompt_length:
             for row, ids in zip(self.rows, input_ids[:, self.prompt_length :].tolist(), strict=True):
-                self.told(row, ids)
+                self.on_tokens(row, ids)
         return scores
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Only these rows go on."""
+        """Drop all other rows."""
         self.rows = [self.rows[row] for row in rows]
 
 
-class ChosenProbabilities(LogitsProcessor):
-    """Records what greedy decoding thought of its choices. Goes last.
+class LogprobRecorder(LogitsProcessor):
+    """Records the probabilities of what greedy decoding chose; the last of the logits processors.
 
-    chosen: one (Q,) a token, the log-probability of the token it chose; digits: one (Q, 10) a token, the probabilities of 0 to 9; both 0
-    in rows that have left.
-    digit_of: id -> the digit it writes.
+    Attributes:
+        chosen: for each step (Q,), the log-probability of the chosen token; 0 in rows that have left.
+        digits: for each step (Q, 10), the probabilities of the digits 0 to 9; 0 in rows that have left.
     """
 
     def __init__(self, digit_of: Mapping[int, int] | None = None):
+        """Take the digit that each token id writes."""
         self.ids, self.digit_of = list(digit_of or {}), torch.tensor(list((digit_of or {}).values()), dtype=torch.long)
         self.chosen: list[torch.Tensor] = []
         self.digits: list[torch.Tensor] = []
-        self._rows: torch.Tensor | None = None  # the rows that are still there, once some have left
+        self._rows: torch.Tensor | None = None  # the rows that are left, once some have ended
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
-        """scores: (Q, V), returned as they are."""
-        logs = scores.float().log_softmax(-1)
-        written = logs[:, self.ids].exp()
-        self.chosen.append(self._whole(logs.amax(-1)))
-        self.digits.append(self._whole(written.new_zeros(len(logs), 10).index_add(1, self.digit_of.to(logs.device), written)))
+        """Return the scores (Q, V) unchanged."""
+        logprobs = scores.float().log_softmax(-1)
+        digits = logprobs[:, self.ids].exp()
+        self.chosen.append(self._all_rows(logprobs.amax(-1)))
+        self.digits.append(self._all_rows(digits.new_zeros(len(digits), 10).index_add(1, self.digit_of.to(digits.device), digits)))
         return scores
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Only these rows go on."""
+        """Drop all other rows."""
         if self._rows is None:
             self._rows = torch.arange(len(self.chosen[0]), device=self.chosen[0].device)
         self._rows = self._rows[list(rows)]
 
-    def _whole(self, values: torch.Tensor) -> torch.Tensor:
-        """(rows that are there, ...) -> (Q, ...)."""
+    def _all_rows(self, values: torch.Tensor) -> torch.Tensor:
+        """Spread values of the rows that are left over all rows: (Q, ...)."""
         if self._rows is None:
             return values
         return values.new_zeros(len(self.chosen[0]), *values.shape[1:]).index_copy(0, self._rows, values)
 
 
-def distance_probability(text: str, chosen: Sequence[float], digits: Sequence[Sequence[float]]) -> float:
-    """How probable the model found the distances for which ``text``, such as "4.8", would be right: all within 10 % of it.
+def length_probability(text: str, chosen: Sequence[float], digits: Sequence[Sequence[float]]) -> float:
+    """Return the probability (0 to 1) of all lengths for which ``text``, such as "4.8", would be right: those within 10 % of it.
 
-    A number is left at one of its digits for another; where only some of the numbers behind that digit are near enough, their share counts.
-    chosen: log-probabilities of the text's characters; digits: (characters, 10) probabilities of 0 to 9 in their places. Measured with it
-    instead of the text's own probability, on 1,080 questions: expected calibration error 0.037 instead of 0.187.
+    Numbers that differ from ``text`` first at one of its digits are taken together; where only some of them are within 10 %, their share
+    counts. chosen: log-probabilities of the text's characters; digits: (characters, 10) probabilities of 0 to 9 at their positions.
+    Measured on 1,080 questions: expected calibration error 0.037, against 0.187 of the text's own probability.
     """
     low, high = (factor * float(text) for factor in OFFICIAL_TOLERANCE)
-    total = math.exp(min(0.0, sum(chosen)))
-    for place, character in enumerate(text):
+    total = _probability(chosen)
+    for position, character in enumerate(text):
         if not character.isdigit():
             continue
-        so_far = math.exp(min(0.0, sum(chosen[:place])))
-        for digit, probability in enumerate(digits[place]):
-            if str(digit) == character:
-                continue
-            least = text[:place] + str(digit) + regex.sub(r"[0-9]", "0", text[place + 1 :])
-            first, step = float(least), float(regex.sub(r"[0-9]", "0", text[:place]) + "1" + regex.sub(r"[0-9]", "0", text[place + 1 :]))
-            inside = min(high, first + step) - max(low, first)
-            total += so_far * probability * min(1.0, max(0.0, inside / step))
+        zeros = regex.sub(r"[0-9]", "0", text[position + 1 :])
+        step = float(regex.sub(r"[0-9]", "0", text[:position]) + "1" + zeros)
+        for digit, probability in enumerate(digits[position]):
+            if str(digit) != character:
+                least = float(text[:position] + str(digit) + zeros)
+                inside = min(high, least + step) - max(low, least)
+                total += _probability(chosen[:position]) * probability * min(1.0, max(0.0, inside / step))
     return min(1.0, total)

@@ -1,8 +1,9 @@
-"""The inputs people pass to a Predictor: what they may be, and checks that image, depth and regions show the same view."""
+"""Inputs of a Predictor: the forms people pass them in, the checks, and the nouns that the engine answers from."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from PIL import Image
 from smolrgpt.data.geometry import ASPECT_TOLERANCE, same_aspect
 from smolrgpt.schema import Camera, DataError, DepthMap, Region, TarMember
 from smolrgpt.schema.image_file import read_image, to_rgb
+from smolrgpt.tasks import Task
 
 ImageLike = Path | TarMember | str | Image.Image | np.ndarray
 DepthLike = Path | TarMember | str | Image.Image | np.ndarray | DepthMap
@@ -19,6 +21,51 @@ DepthLike = Path | TarMember | str | Image.Image | np.ndarray | DepthMap
 RegionLike = Region | Sequence[float] | np.ndarray | Image.Image | Path | str | Mapping[str, Any]
 #: A Camera or any form that ``Camera.from_any`` takes, such as fx, fy, cx, cy in pixels of the image.
 CameraLike = Camera | Sequence[float] | np.ndarray | Mapping[str, Any] | Path | str
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One view of a scene: an 8-bit RGB image, its depth map and its camera, where known."""
+
+    image: Image.Image
+    depth: DepthMap | None = None
+    camera: Camera | None = None
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question to the model.
+
+    Attributes:
+        text: with one ``<mask>`` per region.
+        task: the kind of question, recognised from its words.
+        input_ids: the prompt's token ids, as of ``SmolRGPTProcessor.encode_text``.
+        regions: of each mention, in order.
+        indices: of each mention, the region index that the caller passed; empty: mentions are numbered from 0.
+    """
+
+    text: str
+    task: Task
+    input_ids: list[int]
+    regions: list[Region]
+    indices: Sequence[int] = ()
+
+
+@dataclass(frozen=True)
+class Inquiry:
+    """One image and the questions about it, checked by ``Predictor.prepare`` and ready for ``Predictor.answer``.
+
+    Attributes:
+        questions: about the image.
+        read_frame: returns the image with its depth and camera; it is called when the model has to encode them.
+        regions: the caller's regions.
+        content_key: equal for equal contents of the frame, whose encoding is then reused; None where it is not kept.
+    """
+
+    questions: list[Question]
+    read_frame: Callable[[], Frame]
+    regions: Sequence[Region] = ()
+    content_key: Hashable = None
 
 
 def as_image(image: ImageLike) -> Image.Image:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from transformers.utils import logging as transformers_logging
 
-from smolrgpt.inference.predictor import Predictor, resolve_checkpoint
+from smolrgpt.inference.checkpoints import resolve_checkpoint
+from smolrgpt.inference.predictor import Predictor
 from smolrgpt.precision import set_threads
 
 

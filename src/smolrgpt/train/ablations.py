@@ -28,7 +28,8 @@ from smolrgpt.evaluation.predict import predict
 from smolrgpt.evaluation.report.markdown import table
 from smolrgpt.evaluation.score import CATEGORIES
 from smolrgpt.evaluation.summary import summarise
-from smolrgpt.inference.predictor import Predictor, bundled_checkpoint
+from smolrgpt.inference.checkpoints import bundled_checkpoint
+from smolrgpt.inference.predictor import Predictor
 from smolrgpt.model import SmolRGPTProcessor
 from smolrgpt.model.processing_smolrgpt import REGION_PLACEHOLDER
 from smolrgpt.precision import best_dtype

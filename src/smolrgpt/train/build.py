@@ -13,7 +13,7 @@ from typing import Any, cast
 import torch
 from transformers import TrainingArguments
 
-from smolrgpt.inference.predictor import bundled_checkpoints
+from smolrgpt.inference.checkpoints import bundled_checkpoints
 from smolrgpt.model import SmolRGPTConfig, SmolRGPTForConditionalGeneration, SmolRGPTProcessor
 from smolrgpt.model.processing_smolrgpt import extend_vocabulary
 from smolrgpt.precision import best_dtype

@@ -165,7 +165,7 @@ def nano_plain(out: Path | None = None, data_root: Path | None = None, seed: int
     """The last stage of ``nano`` alone, from the bundled model or another one (``--set model.path=FOLDER``): questions in people's own
     words, which ``smolrgpt evaluate --benchmark plain`` scores.
     """
-    from smolrgpt.inference.predictor import bundled_checkpoint
+    from smolrgpt.inference.checkpoints import bundled_checkpoint
 
     whole = nano(data_root=data_root, seed=seed)
     model = ModelSpec(path=bundled_checkpoint("nano"))

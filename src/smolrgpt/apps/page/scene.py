@@ -14,7 +14,7 @@ from PIL import Image
 
 from smolrgpt.data.geometry import same_aspect
 from smolrgpt.data.loading import load_image, load_sample_depth
-from smolrgpt.inference.predictor import Answer
+from smolrgpt.inference.answer import Answer
 from smolrgpt.schema import Camera, DataError, DepthKind, DepthMap, Region, Sample
 from smolrgpt.schema.image_file import read_image, to_rgb
 from smolrgpt.tasks.region_text import write_mentions

@@ -12,7 +12,7 @@ from PIL import Image
 
 from smolrgpt.apps.page.scene import Scene
 from smolrgpt.data.geometry import backproject
-from smolrgpt.inference.predictor import Answer
+from smolrgpt.inference.answer import Answer
 from smolrgpt.model.floor import Floor, find_floor, floor_rectangle
 from smolrgpt.schema import Region
 from smolrgpt.tasks import task_named

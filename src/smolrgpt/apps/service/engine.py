@@ -12,7 +12,8 @@ from typing import Any
 from PIL import Image
 
 from smolrgpt.apps.service.messages import IMAGE_FORMATS, Ask, Reply
-from smolrgpt.inference.predictor import Inquiry, Predictor
+from smolrgpt.inference.inputs import Inquiry
+from smolrgpt.inference.predictor import Predictor
 from smolrgpt.schema import DepthMap, Polarity, Region, naming
 from smolrgpt.schema.image_file import image_from_bytes
 

@@ -1,0 +1,54 @@
+"""Answer: what a Predictor returns for a question, read from the text that the model generated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+
+from smolrgpt import schema
+from smolrgpt.inference.generation import Generated
+from smolrgpt.inference.inputs import Question
+from smolrgpt.schema import Region
+from smolrgpt.tasks.region_text import renumber_tags
+
+#: What an unfinished UTF-8 character is decoded to.
+_UNFINISHED_CHARACTER = "\ufffd"
+
+
+@dataclass(frozen=True)
+class Answer(schema.Answer):
+    """The answer of a model, whose confidence is always known; a notebook shows it with its image."""
+
+    confidence: float
+
+    def _repr_html_(self) -> str:
+        """Show the answer in a notebook, below the image with its numbered regions where ``ask`` or ``ask_many`` returned it."""
+        from smolrgpt.viz.gallery import answer_card
+
+        context: tuple[Any, ...] = getattr(self, "_context", (None, None, ()))
+        return answer_card(self, *context)
+
+    def with_context(self, question: str, image: Image.Image, regions: list[Region]) -> Answer:
+        """Attach what ``_repr_html_`` shows. It is not a field: equal answers stay equal, and stored answers stay small."""
+        object.__setattr__(self, "_context", (question, image, regions))
+        return self
+
+
+def make_answer(question: Question, generated: Generated, seconds: float) -> Answer:
+    """Read the normalised answer from a generated text, and give both in the region indices that the caller passed."""
+    task, value = question.task, None
+    if generated.field is not None:
+        value = task.read(question.text, generated.field)
+    if value is None:
+        value = task.read(question.text, generated.text)
+    text = renumber_tags(task.renumber_field(generated.text, question.indices), question.indices)
+    return Answer(text, task.renumber(value, question.indices), task.name, seconds, generated.confidence)
+
+
+def readable_prefix(question: Question, text: str) -> str:
+    """Return an unfinished answer in the caller's region indices, without a region, an index or a character that may be incomplete."""
+    text = question.task.without_unfinished_field(text.rstrip(_UNFINISHED_CHARACTER))
+    bracket = text.rfind("[")
+    return renumber_tags(text if bracket < 0 or "]" in text[bracket:] else text[:bracket], question.indices)
