@@ -57,8 +57,8 @@ def _measure_object(item: MarkedObject, depth_m: np.ndarray, camera: Camera, pos
     points = pose.to_scene(backproject(depth_m, camera, mask))  # (N, 3)
     if len(points) == 0:
         return None
-    yaw = _footprint_yaw(points[:, :2]) if find_sides else 0.0
-    to_sides = _rotation(yaw)
+    yaw = _footprint_yaw(points[:, :2]) if find_sides else None
+    to_sides = _rotation(yaw or 0.0)
     turned = points @ to_sides.T
     center, size = visible_centroid(turned).astype(np.float64), box_extent(turned).astype(np.float64)
     inner = points[(np.abs(turned - center) <= size / 2).all(axis=1)]

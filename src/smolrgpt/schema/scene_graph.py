@@ -76,7 +76,7 @@ class SceneObject:
         image_xy: centroid of the region in pixels (column, row) of the image.
         center_m: (3,) middle of the 3-D box, or of the measured points.
         size_m: length and width along the supporting plane, height above it, in metres.
-        yaw_rad: angle from the scene's x axis to the side that ``size_m`` calls the length.
+        yaw_rad: angle from the scene's x axis to the side that ``size_m`` calls the length; None where no plane, and so no footprint, is known.
         points_m: (N, 3) measured points in scene coordinates; None where a 3-D box is known.
         visible_fraction: share of the object that the image shows, in [0, 1]; None where it is not known.
         loaded: whether a vehicle carries a load; None where that does not apply or is not known.
@@ -88,7 +88,7 @@ class SceneObject:
     image_xy: tuple[float, float]
     center_m: np.ndarray
     size_m: tuple[float, float, float]
-    yaw_rad: float = 0.0
+    yaw_rad: float | None = None
     points_m: np.ndarray | None = None
     visible_fraction: float | None = None
     loaded: bool | None = None
@@ -109,7 +109,9 @@ class SceneObject:
         return None if self.is_flat else round(float(self.size_m[2]), 2)
 
     def covers(self, other: SceneObject) -> bool:
-        """Whether the middle of ``other`` lies above this object's footprint."""
+        """Return whether the middle of ``other`` lies above this object's footprint; False where that is not known."""
+        if self.yaw_rad is None:
+            return False
         x, y = float(other.center_m[0]), float(other.center_m[1])
         if self.points_m is not None:
             return _is_in_hull(self.points_m[:, :2], x, y)
@@ -126,7 +128,7 @@ class SceneGraph:
         objects: the objects that questions may ask about, each with a region.
         camera: intrinsics of the image; ``image_xy`` and regions refer to an image of this size.
         pose: where the camera is in scene coordinates.
-        has_plane: whether z = 0 is a known supporting plane; without one, heights, lengths along the plane and containment are unknown.
+        has_plane: whether z = 0 is a known supporting plane; without one, heights, lengths along the plane and containment are not asked about.
     """
 
     objects: tuple[SceneObject, ...]

@@ -6,14 +6,17 @@ from smolrgpt.tasks.base import FIELD_SEPARATOR, NormalizedAnswer, OtherTask, Ta
 from smolrgpt.tasks.choice import MCQ
 from smolrgpt.tasks.count import COUNT
 from smolrgpt.tasks.distance import DISTANCE
+from smolrgpt.tasks.order import ABOVE, BEHIND
 from smolrgpt.tasks.recognition import Recogniser
 from smolrgpt.tasks.side import LEFT_RIGHT
 from smolrgpt.tasks.size import HEIGHT, VERTICAL, WIDTH
 
-__all__ = ["FIELD_SEPARATOR", "OFFICIAL", "OTHER", "TASKS", "NormalizedAnswer", "Task", "read_answer", "recognise", "task_named"]
+__all__ = ["EXTRA", "FIELD_SEPARATOR", "OFFICIAL", "OTHER", "TASKS", "NormalizedAnswer", "Task", "read_answer", "recognise", "task_named"]
 
 #: The four kinds that the warehouse score averages, in the order of its reports.
 OFFICIAL: tuple[Task, ...] = (LEFT_RIGHT, COUNT, MCQ, DISTANCE)
+#: The kinds of a synthetic set's extra questions. The order of two objects is asked in training only.
+EXTRA: tuple[Task, ...] = (WIDTH, HEIGHT, VERTICAL, BEHIND, ABOVE)
 #: A question of no kind that is known.
 OTHER = OtherTask(name="other", title="other")
 #: Name -> kind, of all kinds.

@@ -12,7 +12,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from smolrgpt.tasks.official import FormMaker
+from smolrgpt.tasks.question import Maker
 from smolrgpt.tasks.region_text import renumber
+from smolrgpt.tasks.wording import PlainMaker
 
 #: A short answer: 'left', a count, a region index as digits, metres; None where there is none.
 NormalizedAnswer = str | int | float | None
@@ -79,6 +82,9 @@ class Task:
         guess: what a submission gives in place of an answer that cannot be read.
         names_region: its normalised answer is a region index.
         is_length: its normalised answer is in metres.
+        makers: what draws its questions from a scene, with weights.
+        plain_makers: the same in plain words of one wording.
+        form_maker: what asks an official form of the kind; None where the official data set has none.
     """
 
     name: str
@@ -86,6 +92,9 @@ class Task:
     cues: tuple[Cue, ...] = ()
     reply: ReplySchema | None = None
     guess: NormalizedAnswer = ""
+    makers: tuple[tuple[float, Maker], ...] = ()
+    plain_makers: tuple[tuple[float, PlainMaker], ...] = ()
+    form_maker: FormMaker | None = None
     names_region: bool = field(default=False, init=False)
     is_length: bool = field(default=False, init=False)
 

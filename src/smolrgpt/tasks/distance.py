@@ -8,8 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
+from smolrgpt.schema import SceneGraph, SceneObject
 from smolrgpt.tasks.base import Cue, NormalizedAnswer, Rank, ReplySchema, Task, best_constant
-from smolrgpt.tasks.region_text import LENGTH_UNITS
+from smolrgpt.tasks.drawing import draw_several, pick, shuffled
+from smolrgpt.tasks.official import OfficialForm, fill_form
+from smolrgpt.tasks.question import MAX_MARKED, Question, brief_metres, capitalized, from_viewpoint, join_steps, list_facts, masks, tags
+from smolrgpt.tasks.region_text import LENGTH_UNITS, region_tag
+from smolrgpt.tasks.relations import compare_sides, distance_m, find_extreme
+from smolrgpt.tasks.wording import Wording, ask_about_pair, load_wordings
 
 #: An official distance is right between these multiples of the truth, both ends included; a truth of 0 needs exactly 0.
 OFFICIAL_TOLERANCE = (0.90, 1.10)
@@ -96,6 +104,226 @@ def _metres(value: float) -> int | float:
     return value or 0
 
 
+# ---------------------------------------------------------------------------------------------------------------------- questions
+_PAIR_QUESTIONS = (
+    "What is the distance between {a} and {b}?",
+    "Can you tell me the distance of {a} from {b}?",
+    "How distant is {a} from {b}?",
+    "How far is {a} from {b}?",
+    "How close is {a} from {b}?",
+    "Can you give me an estimation of the distance between {a} and {b}?",
+    "Could you measure the distance between {a} and {b}?",
+    "How much distance is there between {a} and {b}?",
+    "Measure the distance between {a} and {b}.",
+    "Tell me the distance between {a} and {b}.",
+)
+_PAIR_KINDS = (("pallet", "pallet"), ("pallet", "buffer"), ("pallet", "transporter"), ("transporter", "buffer"), ("pallet", "shelf"),
+               ("buffer", "buffer"))  # fmt: skip
+_PAIR_SHARES = (0.56, 0.16, 0.12, 0.08, 0.04, 0.04)
+#: Of a pallet (or transporter) and the buffer it is in, this share is asked: zeros are about 7 % of the distances.
+_ZERO_SHARE = 0.85
+_DISTANCE_ANSWERS = (
+    "the distance of {a} from {b} is {m} meters.",
+    "{a} is {m} meters from {b}.",
+    "{a} is {m} meters away from {b}.",
+    "{a} and {b} are {m} meters apart.",
+    "the distance from {a} to {b} is {m} meters.",
+)
+_TRANSPORTER_FIRST_QUESTIONS = (
+    "What is the distance between transporter <mask> and the {side} buffer area in {b}?",
+    "How far is transporter <mask> from the {side} buffer region among {b}?",
+    "Can you determine the distance from transporter <mask> to the {side} buffer area in {b}?",
+)
+_BUFFERS_FIRST_QUESTIONS = ("Among the buffer zones {b}, what is the distance between transporter <mask> and the {side} buffer zone?",)
+_PALLET_TO_BUFFER_QUESTIONS = (
+    "Considering the buffer regions {b} and the pallets {p}, how far is the {one} pallet from the {two} buffer region?",
+    "Given the buffer regions {b} and the pallets {p}, what is the distance between the {one} pallet and the {two} buffer region?",
+    "How close is the {one} pallet to the {two} buffer region among the buffer regions {b} and pallet masks {p}?",
+)
+_PALLETS_QUESTIONS = (
+    "How far is the leftmost pallet from the rightmost pallet among the pallets {p}?",
+    "Among the pallets {p}, how much distance is there between the leftmost pallet and the rightmost pallet?",
+    "Tell me the distance between the leftmost pallet and the rightmost pallet among the pallets {p}.",
+)
+_PALLET_TO_SHELF_QUESTIONS = (
+    "Given the pallets {p}, how far is the {side} pallet from the shelf <mask>?",
+    "What is the distance between the {side} pallet among the pallets {p} and the shelf <mask>?",
+)
+#: The two ends of a distance in the official forms: the slot, and the side (or the slot of the side) that picks one of several.
+_ENDS = {
+    "pallet_to_pallet": (("pallets", "leftmost"), ("pallets", "rightmost")),
+    "pallet_to_buffer": (("pallets", "pallet_side"), ("buffers", "buffer_side")),
+    "pallet_to_shelf": (("pallets", "side"), ("shelf", "")),
+    "pallet_to_shelf_on_side": (("pallets", "pallet_side"), ("shelves", "shelf_side")),
+    "transporter_to_buffer": (("transporter", ""), ("buffers", "side")),
+}
+_CLAIMS = {
+    "pallets": "{tag} is the {side} pallet.",
+    "buffers": "The buffer region {tag} is the {side} buffer region.",
+    "shelves": "The shelf {tag} is the shelf on the {short}.",
+}
+
+
+def ask_distance(graph: SceneGraph, rng: np.random.Generator) -> Question | None:
+    """Ask for the distance between two objects, in an official sentence."""
+    pair = _draw_pair(graph, rng)
+    if pair is None:
+        return None
+    a, b = (f"the {item.name} <mask>" for item in pair)
+    return _pair_question(pick(rng, _PAIR_QUESTIONS).format(a=a, b=b), pair, rng)
+
+
+def ask_transporter_to_buffer(graph: SceneGraph, rng: np.random.Generator) -> Question | None:
+    """Ask for the distance from a transporter to the buffer on a side, in an official sentence."""
+    transporters, buffers = shuffled(graph.of_kind("transporter"), rng), shuffled(graph.of_kind("buffer"), rng)
+    side = pick(rng, ("leftmost", "rightmost", "middle"))
+    buffer = find_extreme(graph, buffers, side)
+    if not transporters or buffer is None:
+        return None
+    first = rng.random() < 0.8
+    objects = [transporters[0], *buffers] if first else [*buffers, transporters[0]]
+    forms = _TRANSPORTER_FIRST_QUESTIONS if first else _BUFFERS_FIRST_QUESTIONS
+    text = pick(rng, forms).format(side=side, b=masks(len(buffers)))
+    claim = from_viewpoint(rng, f"The buffer region {tags(objects, buffer)} is the {side} buffer region.")
+    return _chain(text, objects, claim, (transporters[0], buffer), compare_sides(objects, buffers, side), rng)
+
+
+def ask_pallet_to_buffer(graph: SceneGraph, rng: np.random.Generator) -> Question | None:
+    """Ask for the distance from the pallet on a side to the buffer on a side, in an official sentence."""
+    pallets, buffers = shuffled(graph.of_kind("pallet"), rng), shuffled(graph.of_kind("buffer"), rng)
+    one, two = (pick(rng, ("leftmost", "rightmost")) for _ in range(2))
+    pallet, buffer = find_extreme(graph, pallets, one), find_extreme(graph, buffers, two)
+    if pallet is None or buffer is None or (distance_m(pallet, buffer) == 0 and rng.random() > 0.5):
+        return None
+    objects = [*buffers, *pallets]
+    text = pick(rng, _PALLET_TO_BUFFER_QUESTIONS).format(b=masks(len(buffers)), p=masks(len(pallets)), one=one, two=two)
+    claim = from_viewpoint(rng, f"{tags(objects, pallet)} is the {one} pallet.")
+    claim += " " + from_viewpoint(rng, f"{tags(objects, buffer)} is the {two} buffer region.")
+    steps = [*compare_sides(objects, pallets, one), *compare_sides(objects, buffers, two)]
+    return _chain(text, objects, claim, (pallet, buffer), steps, rng)
+
+
+def ask_pallet_to_pallet(graph: SceneGraph, rng: np.random.Generator) -> Question | None:
+    """Ask for the distance between the leftmost and the rightmost pallet, in an official sentence."""
+    pallets = shuffled(graph.of_kind("pallet"), rng)
+    left, right = find_extreme(graph, pallets, "leftmost"), find_extreme(graph, pallets, "rightmost")
+    if left is None or right is None or len(pallets) < 3:
+        return None
+    text = pick(rng, _PALLETS_QUESTIONS).format(p=masks(len(pallets)))
+    claim = f"{tags(pallets, left)} is the leftmost pallet, and {tags(pallets, right)} is the rightmost pallet."
+    claim = from_viewpoint(rng, claim)
+    steps = [*compare_sides(pallets, pallets, "leftmost"), *compare_sides(pallets, pallets, "rightmost")]
+    return _chain(text, pallets, claim, (left, right), steps, rng)
+
+
+def ask_pallet_to_shelf(graph: SceneGraph, rng: np.random.Generator) -> Question | None:
+    """Ask for the distance from the pallet on a side to a shelf, in an official sentence."""
+    pallets, shelves = shuffled(graph.of_kind("pallet"), rng), shuffled(graph.of_kind("shelf"), rng)
+    side = pick(rng, ("leftmost", "rightmost"))
+    pallet = find_extreme(graph, pallets, side)
+    if pallet is None or not shelves:
+        return None
+    objects = [*pallets, shelves[0]]
+    text = pick(rng, _PALLET_TO_SHELF_QUESTIONS).format(p=masks(len(pallets)), side=side)
+    claim = from_viewpoint(rng, f"{tags(objects, pallet)} is the {side} pallet.")
+    return _chain(text, objects, claim, (pallet, shelves[0]), compare_sides(objects, pallets, side), rng)
+
+
+def ask_distance_form(graph: SceneGraph, rng: np.random.Generator, form: OfficialForm) -> Question | None:
+    """Ask an official form about the distance between two objects, each given or found by its side."""
+    if form.relation == "pair":
+        pair = _draw_pair(graph, rng)
+        return None if pair is None else _pair_question(*fill_form(form, a=pair[0], b=pair[1]), rng)
+    slots = {f"{kind}s": shuffled(graph.of_kind(kind), rng) for kind in ("pallet", "buffer", "transporter")}
+    slots["shelves"] = shuffled(graph.of_kind("shelf"), rng)
+    slots |= {"shelf": slots["shelves"][:1], "transporter": slots["transporters"][:1]}
+    ends = [_find_end(graph, slots[slot], form.extreme(side) if side in form.sides else side) for slot, side in _ENDS[form.relation]]
+    one, two = (item for item, _ in ends)
+    text, objects = fill_form(form, **slots)
+    if one is None or two is None or len(objects) > MAX_MARKED or ("{shelves}" in form.frame and len(slots["shelves"]) != 2):
+        return None
+    claims, steps = [], []
+    for (slot, _), (item, side) in zip(_ENDS[form.relation], ends, strict=True):
+        if side and item is not None:
+            sentence = _CLAIMS[slot].format(tag=tags(objects, item), side=side, short=side.removesuffix("most"))
+            claims.append(from_viewpoint(rng, sentence))
+            steps += compare_sides(objects, slots[slot], side)
+    return _chain(text, objects, " ".join(claims), (one, two), steps, rng)
+
+
+def _find_end(graph: SceneGraph, objects: list[SceneObject], side: str) -> tuple[SceneObject | None, str]:
+    """Return the object on the side, or the only one where no side is given, with the side."""
+    return (find_extreme(graph, objects, side) if side else next(iter(objects), None)), side
+
+
+def _draw_pair(graph: SceneGraph, rng: np.random.Generator) -> list[SceneObject] | None:
+    """Draw two objects of kinds that official questions pair; most pairs of an object and what it stands in are kept."""
+    one, two = _PAIR_KINDS[int(rng.choice(len(_PAIR_KINDS), p=_PAIR_SHARES))]
+    first = shuffled(graph.of_kind(one), rng)
+    second = [item for item in shuffled(graph.of_kind(two), rng) if not first or item is not first[0]]
+    if not first or not second:
+        return None
+    pair = shuffled([first[0], second[0]], rng) if rng.random() < 0.3 else [first[0], second[0]]
+    return None if distance_m(*pair) == 0 and rng.random() > _ZERO_SHARE else pair
+
+
+def _pair_question(text: str, pair: list[SceneObject], rng: np.random.Generator) -> Question:
+    return Question(text, pair, _state_distance(pair, pair, rng), _normalized(distance_m(*pair)), "distance", tags(pair, *pair))
+
+
+def _chain(
+    text: str,
+    objects: list[SceneObject],
+    claim: str,
+    ends: tuple[SceneObject, SceneObject],
+    steps: list[str],
+    rng: np.random.Generator,
+) -> Question:
+    """Word the answer to a question whose ends have to be found first; claim and steps say which they are."""
+    answer = f"{claim} {_state_distance(objects, ends, rng)}"
+    return Question(text, objects, answer, _normalized(distance_m(*ends)), "distance", join_steps(steps, [tags(objects, *ends)]))
+
+
+def _normalized(metres: float) -> int | float:
+    """Return the official form: int 0 for contact, else a float."""
+    return metres or 0
+
+
+def _state_distance(objects: list[SceneObject], ends: Sequence[SceneObject], rng: np.random.Generator) -> str:
+    one, two = ends
+    metres = distance_m(one, two)
+    if metres == 0:
+        one, two = (two, one) if one.kind == "buffer" else (one, two)
+        verb = pick(rng, ("is within", "is located within", "is within"))
+        return f"The {one.name} {tags(objects, one)} {verb} the {two.name} {tags(objects, two)}."
+    a, b = (f"the {item.name} {tags(objects, item)}" for item in (one, two))
+    return capitalized(pick(rng, _DISTANCE_ANSWERS).format(a=a, b=b, m=f"{metres:.2f}"))
+
+
+def ask_distance_plainly(graph: SceneGraph, rng: np.random.Generator, wording: Wording) -> Question | None:
+    """Ask for the distance between two objects, in plain words."""
+    pair = shuffled(graph.objects, rng)[:2]
+    if len(pair) < 2 or (distance_m(*pair) == 0 and rng.random() < 0.5):
+        return None
+    text, objects = ask_about_pair(load_wordings("distance")["distances"][wording], pair, rng)
+    metres = distance_m(*pair)
+    answer = f"The distance is {metres:.2f} meters." if metres else "One is within the other."
+    return Question(text, objects, answer, _normalized(metres), "distance", tags(objects, *objects))
+
+
+def survey_distances(graph: SceneGraph, rng: np.random.Generator) -> Question | None:
+    """Ask for the distances of several objects from an anchor."""
+    found = draw_several(graph.of_kind("pallet") + graph.of_kind("buffer") + graph.of_kind("transporter"), rng)
+    if len(found) < 2:
+        return None
+    anchor, *objects = found
+    text = pick(rng, ("How far are {m} from the {a} <mask>?", "What are the distances from {m} to the {a} <mask>?"))
+    text = text.format(m=masks(len(objects)), a=anchor.name)
+    values = [brief_metres(distance_m(item, anchor)) for item in objects]
+    sentence = f"{{r}} is {{v}} meters from {region_tag(len(objects))}."
+    return list_facts("distances", text, [*objects, anchor], values, sentence)
+
+
 DISTANCE = LengthTask(
     name="distance",
     title="distance",
@@ -108,4 +336,13 @@ DISTANCE = LengthTask(
         Cue(Rank.HINT, r"(?:centi|milli)?met(?:er|re)s\b|(?<!')m\b|feet\b|inches\b"),
     ),
     reply=ReplySchema("metres", float, "The distance in metres."),
+    makers=(
+        (0.6, ask_distance),
+        (0.12, ask_transporter_to_buffer),
+        (0.14, ask_pallet_to_buffer),
+        (0.1, ask_pallet_to_pallet),
+        (0.04, ask_pallet_to_shelf),
+    ),
+    plain_makers=((1.0, ask_distance_plainly),),
+    form_maker=ask_distance_form,
 )

@@ -13,12 +13,14 @@ import itertools
 import json
 import re
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from smolrgpt.schema import SceneObject
-from smolrgpt.tasks.question import capitalized, masks
+import numpy as np
+
+from smolrgpt.schema import SceneGraph, SceneObject
+from smolrgpt.tasks.question import Question, capitalized, masks
 
 #: Slots of a frame that hold an object with its noun, a list of masks, and a single mask.
 OBJECT_SLOTS = ("a", "b", "c")
@@ -53,6 +55,10 @@ class OfficialForm:
         """The form as the data set's statistics write it: OBJ for "the <noun> <mask>", [MASKS] for masks alone."""
         slots = dict.fromkeys(OBJECT_SLOTS, "OBJ") | dict.fromkeys(LIST_SLOTS + MASK_SLOTS, "[MASKS]")
         return _OBJECT.sub("OBJ", self.frame.format(**slots))
+
+
+#: Asks one official form about a scene, or None where the drawn facts give no clear question.
+FormMaker = Callable[[SceneGraph, np.random.Generator, OfficialForm], Question | None]
 
 
 @functools.cache

@@ -2,8 +2,98 @@
 
 from __future__ import annotations
 
+import numpy as np
+
+from smolrgpt.schema import SceneGraph, SceneObject
 from smolrgpt.tasks.base import Cue, Rank, ReplySchema
 from smolrgpt.tasks.distance import LengthTask
+from smolrgpt.tasks.drawing import draw_one, pick, shuffled
+from smolrgpt.tasks.question import Question, tags
+from smolrgpt.tasks.relations import MIN_VERTICAL_M, vertical_distance_m
+from smolrgpt.tasks.wording import Wording, as_typed, ask_about_pair, load_wordings, name_object
+
+
+# ---------------------------------------------------------------------------------------------------------------------- questions
+def ask_width(graph: SceneGraph, rng: np.random.Generator) -> Question | None:
+    """Ask how wide an object is: its longer side along the supporting plane."""
+    if not graph.has_plane:
+        return None
+    item = draw_one(graph, rng)
+    text = pick(rng, (f"How wide is the {item.name} <mask>?", f"What is the width of the {item.name} <mask>?"))
+    return _length_question(text, item, "width", item.width_m)
+
+
+def ask_height(graph: SceneGraph, rng: np.random.Generator) -> Question | None:
+    """Ask how tall an object is."""
+    if not graph.has_plane:
+        return None
+    item = draw_one(graph, rng)
+    metres = item.height_m
+    if metres is None:
+        return None
+    text = pick(rng, (f"How tall is the {item.name} <mask>?", f"What is the height of the {item.name} <mask>?"))
+    return _length_question(text, item, "height", metres)
+
+
+def _length_question(text: str, item: SceneObject, category: str, metres: float) -> Question:
+    answer = f"The {category} of the {item.name} [Region 0] is {metres:.2f} meters."
+    return Question(text, [item], answer, metres, category, "[Region 0]")
+
+
+def ask_vertical(graph: SceneGraph, rng: np.random.Generator) -> Question | None:
+    """Ask for the vertical distance between the middles of two objects."""
+    if not graph.has_plane:
+        return None
+    pair = shuffled([item for item in graph.objects if not item.is_flat], rng)[:2]
+    if len(pair) < 2:
+        return None
+    metres = vertical_distance_m(*pair)
+    if metres < MIN_VERTICAL_M:
+        return None
+    a, b = (f"the {item.name}" for item in pair)
+    text = f"What is the vertical distance between {a} <mask> and {b} <mask>?"
+    answer = f"The vertical distance between {a} [Region 0] and {b} [Region 1] is {metres:.2f} meters."
+    return Question(text, pair, answer, metres, "vertical")
+
+
+def ask_width_plainly(graph: SceneGraph, rng: np.random.Generator, wording: Wording) -> Question | None:
+    """Ask how wide an object is, in plain words."""
+    if not graph.has_plane:
+        return None
+    widths = [(item, item.width_m) for item in graph.objects if item.width_m]
+    return _ask_length_plainly(widths, "width", load_wordings("size")["widths"][wording], rng)
+
+
+def ask_height_plainly(graph: SceneGraph, rng: np.random.Generator, wording: Wording) -> Question | None:
+    """Ask how tall an object is, in plain words."""
+    if not graph.has_plane:
+        return None
+    heights = [(item, item.height_m) for item in graph.objects if item.height_m]
+    return _ask_length_plainly(heights, "height", load_wordings("size")["heights"][wording], rng)
+
+
+def _ask_length_plainly(
+    lengths: list[tuple[SceneObject, float]], category: str, forms: list[str], rng: np.random.Generator
+) -> Question | None:
+    if not lengths:
+        return None
+    item, metres = pick(rng, lengths)
+    form = pick(rng, forms)
+    text = as_typed(form.format(a=name_object(item, rng, bool(rng.random() < 0.5))), rng)
+    return Question(text, [item], f"The {category} of [Region 0] is {metres:.2f} meters.", metres, category, "[Region 0]")
+
+
+def ask_vertical_plainly(graph: SceneGraph, rng: np.random.Generator, wording: Wording) -> Question | None:
+    """Ask for the vertical distance between the middles of two objects, in plain words."""
+    if not graph.has_plane:
+        return None
+    pair = shuffled([item for item in graph.objects if not item.is_flat], rng)[:2]
+    metres = vertical_distance_m(*pair) if len(pair) == 2 else 0
+    if metres < MIN_VERTICAL_M:
+        return None
+    text, objects = ask_about_pair(load_wordings("size")["apart"][wording], pair, rng)
+    return Question(text, objects, f"The vertical distance is {metres:.2f} meters.", metres, "vertical", tags(objects, *objects))
+
 
 WIDTH = LengthTask(
     name="width",
@@ -15,6 +105,8 @@ WIDTH = LengthTask(
     ),
     reply=ReplySchema("metres", float, "The width in metres."),
     length_word=" width",
+    makers=((1.0, ask_width),),
+    plain_makers=((0.35, ask_width_plainly),),
 )
 HEIGHT = LengthTask(
     name="height",
@@ -26,6 +118,8 @@ HEIGHT = LengthTask(
     ),
     reply=ReplySchema("metres", float, "The height in metres."),
     length_word=" height",
+    makers=((1.0, ask_height),),
+    plain_makers=((0.35, ask_height_plainly),),
 )
 VERTICAL = LengthTask(
     name="vertical",
@@ -37,4 +131,6 @@ VERTICAL = LengthTask(
     ),
     reply=ReplySchema("metres", float, "The vertical distance in metres."),
     length_word=" up",
+    makers=((1.0, ask_vertical),),
+    plain_makers=((0.3, ask_vertical_plainly),),
 )

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, cast
 
 import numpy as np
 
-from smolrgpt.schema import SceneObject
+from smolrgpt.schema import SceneGraph, SceneObject
 from smolrgpt.tasks.drawing import pick
-from smolrgpt.tasks.question import capitalized
+from smolrgpt.tasks.question import Question, capitalized
 
 Wording = Literal["known", "reserved"]
 WORDINGS: tuple[Wording, ...] = ("known", "reserved")
+#: Draws one question about a scene in plain words of a wording, or None where the drawn facts give no clear question.
+PlainMaker = Callable[[SceneGraph, np.random.Generator, Wording], Question | None]
 #: Regions that a question lists at most.
 MAX_LISTED = 8
 

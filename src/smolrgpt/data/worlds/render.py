@@ -127,7 +127,7 @@ def _rays(camera: Camera, pose: CameraPose) -> np.ndarray:
     x = (np.arange(camera.width) - camera.cx) / camera.fx
     y = (np.arange(camera.height) - camera.cy) / camera.fy
     right, down, forward = pose.axes
-    rays = x[None, None, :] * right[:, None, None] + y[None, :, None] * down[:, None, None] + forward[:, None, None]
+    rays: np.ndarray = x[None, None, :] * right[:, None, None] + y[None, :, None] * down[:, None, None] + forward[:, None, None]
     return rays.astype(np.float32)
 
 
@@ -203,12 +203,14 @@ def _noise() -> np.ndarray:
     spectrum = np.fft.rfft2(rng.standard_normal((_NOISE_SIZE, _NOISE_SIZE))) / frequency**1.1
     spectrum[0, 0] = 0
     tile = np.fft.irfft2(spectrum, (_NOISE_SIZE, _NOISE_SIZE))
-    return (tile / tile.std()).astype(np.float32)
+    unit: np.ndarray = (tile / tile.std()).astype(np.float32)
+    return unit
 
 
 def _lookup(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     wrap = _NOISE_SIZE - 1
-    return _noise()[x.astype(np.int32) & wrap, y.astype(np.int32) & wrap]
+    found: np.ndarray = _noise()[x.astype(np.int32) & wrap, y.astype(np.int32) & wrap]
+    return found
 
 
 def _ground(

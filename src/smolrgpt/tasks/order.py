@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from smolrgpt.schema import SceneGraph
+from smolrgpt.tasks.base import OtherTask
 from smolrgpt.tasks.drawing import shuffled
 from smolrgpt.tasks.question import Question
 from smolrgpt.tasks.relations import SIDE_MARGIN
@@ -15,6 +16,8 @@ MIN_BEHIND_M = 0.5
 
 def ask_behind(graph: SceneGraph, rng: np.random.Generator) -> Question | None:
     """Ask whether an object is behind or in front of another: farther from the camera along the supporting plane, or nearer."""
+    if not graph.has_plane:
+        return None
     pair = shuffled(graph.objects, rng)[:2]
     distances = [graph.ground_distance_m(item) for item in pair]
     if len(pair) < 2 or abs(distances[0] - distances[1]) < MIN_BEHIND_M:
@@ -34,3 +37,7 @@ def ask_above(graph: SceneGraph, rng: np.random.Generator) -> Question | None:
     a, b = (item.name for item in pair)
     text = f"In the image, does the {a} <mask> appear above or below the {b} <mask>?"
     return Question(text, pair, f"The {a} [Region 0] is {order} the {b} [Region 1] in the image.", order, "above")
+
+
+BEHIND = OtherTask(name="behind", title="behind or in front", makers=((1.0, ask_behind),))
+ABOVE = OtherTask(name="above", title="above or below", makers=((1.0, ask_above),))
