@@ -76,7 +76,7 @@ class SceneObject:
         image_xy: centroid of the region in pixels (column, row) of the image.
         center_m: (3,) middle of the 3-D box, or of the measured points.
         size_m: length and width along the supporting plane, height above it, in metres.
-        yaw_rad: angle from the scene's x axis to the side that ``size_m`` calls the length; None where no plane, and so no footprint, is known.
+        yaw_rad: angle from the scene's x axis to the side that ``size_m`` calls the length; None where no footprint is known.
         points_m: (N, 3) measured points in scene coordinates; None where a 3-D box is known.
         visible_fraction: share of the object that the image shows, in [0, 1]; None where it is not known.
         loaded: whether a vehicle carries a load; None where that does not apply or is not known.
@@ -128,7 +128,7 @@ class SceneGraph:
         objects: the objects that questions may ask about, each with a region.
         camera: intrinsics of the image; ``image_xy`` and regions refer to an image of this size.
         pose: where the camera is in scene coordinates.
-        has_plane: whether z = 0 is a known supporting plane; without one, heights, lengths along the plane and containment are not asked about.
+        has_plane: whether z = 0 is a known supporting plane; questions about heights, widths and containment need one.
     """
 
     objects: tuple[SceneObject, ...]
