@@ -133,13 +133,25 @@ def render(result: Mapping[str, Any]) -> str:
 
 
 def draw(result: Mapping[str, Any], path: Path) -> Path:
-    """Draw questions a second against every factor. Raises ImportError if matplotlib is missing."""
-    from smolrgpt.viz.plots import plot_scaling
+    """Plot questions per second against every factor, on log axes (symlog where a value is 0). Raises ImportError without matplotlib."""
+    from smolrgpt.viz.plots import panel_grid, save_figure
 
-    points = {
-        name: [(point["value"], point["questions"] / point["seconds"]) for point in curve] for name, curve in result["curves"].items()
-    }
-    return plot_scaling(points, {name: about for name, (_, about) in FACTORS.items()}, path)
+    figure, panels = panel_grid(len(result["curves"]), 3, (3.6, 2.8))
+    rates = [point["questions"] / point["seconds"] for curve in result["curves"].values() for point in curve]
+    round_rates = [digit * 10**power for power in range(-3, 5) for digit in (1, 2, 5)]
+    ticks = [rate for rate in round_rates if min(rates) / 2 < rate < max(rates) * 2]
+    for panel, (name, curve) in zip(panels, result["curves"].items(), strict=True):
+        values = [point["value"] for point in curve]
+        panel.plot(values, [point["questions"] / point["seconds"] for point in curve], color="black", marker="o", markersize=3)
+        panel.set_xscale("symlog" if values[0] == 0 else "log", **({"linthresh": values[1]} if values[0] == 0 else {}))
+        panel.set_yscale("log")
+        panel.set_yticks(ticks, [f"{tick:g}" for tick in ticks], fontsize=7)
+        panel.set_xticks(values, [str(value) for value in values], fontsize=7)
+        panel.minorticks_off()
+        panel.set_xlabel(FACTORS[name][1], fontsize=8)
+        panel.set_ylabel("questions per second", fontsize=8)
+        panel.grid(alpha=0.25)
+    return save_figure(figure, path)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from smolrgpt.data.io import read_rows
-from smolrgpt.evaluation.score import MAX_PROBLEMS, score, score_answer, score_files
+from smolrgpt.evaluation.score import MAX_PROBLEMS, score, score_answer
 from smolrgpt.schema import DataError
 
 SCORER = Path(__file__).parents[2] / "../shared/samples/warehouse/scorer"
@@ -31,7 +32,7 @@ TRUTH = [
     ],
 )
 def test_golden_scores(name: str, correct: dict[str, int], expected: float) -> None:
-    result = score_files(SCORER / "truth.json", SCORER / f"predictions_{name}.json", strict=True)
+    result = score(read_rows(SCORER / "truth.json"), read_rows(SCORER / f"predictions_{name}.json"), strict=True)
     assert {category: counts["num_correct"] for category, counts in result["by_category"].items()} == correct
     assert round(result["S1"], 2) == expected
     assert (result["num_questions"], result["num_correct"], result["problem_counts"]) == (1942, sum(correct.values()), {})
@@ -111,15 +112,34 @@ def test_zero_distances_are_kept_apart() -> None:
     assert result["distance"]["including_zero_truth"]["abs_rel"] > 1e6
 
 
-def test_truth_that_cannot_be_scored_is_an_error() -> None:
-    for rows, message in [
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
         ([], "holds no row"),
         ([{"id": "a", "category": "count"}], "test split"),
         ([{"id": "a", "category": "count", "normalized_answer": "many"}], "'many'"),
         ([{"category": "count"}], "row 0"),
-    ]:
-        with pytest.raises(DataError, match=message):
-            score(rows, [])
+    ],
+)
+def test_truth_that_cannot_be_scored_is_an_error(rows: list[dict[str, Any]], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        score(rows, [])
+
+
+@pytest.mark.parametrize(
+    ("category", "truth", "answer", "explanation"),
+    [
+        ("count", 3, "3", ""),
+        ("count", 3, 2, "count: 2, the truth is 3"),
+        ("mcq", "1", "region four", "mcq: [Region 4], the truth is [Region 1]"),
+        ("distance", 10, 12.5, "distance: 12.5 m, the truth is 10.0 m"),
+        ("distance", 10, "far", "distance: 'far' is no answer of this category"),
+        ("left_right", "left", None, "left_right: 'None' is no answer of this category"),
+    ],
+)
+def test_a_score_explains_what_is_wrong(category: str, truth: object, answer: object, explanation: str) -> None:
+    found = score_answer(category, truth, answer)
+    assert (found.is_correct, found.explanation) == (not explanation, explanation)
 
 
 def test_unscored_categories_are_left_out_and_reported() -> None:
@@ -131,7 +151,7 @@ def test_json_and_json_lines_read_the_same(tmp_path: Path) -> None:
     (tmp_path / "list.json").write_text(json.dumps(TRUTH))
     (tmp_path / "lines.jsonl").write_text("\n".join(map(json.dumps, TRUTH)) + "\n\n")
     assert read_rows(tmp_path / "list.json") == read_rows(tmp_path / "lines.jsonl") == TRUTH
-    assert score_files(tmp_path / "list.json", tmp_path / "lines.jsonl")["S1"] == 100.0
+    assert score(read_rows(tmp_path / "list.json"), read_rows(tmp_path / "lines.jsonl"))["S1"] == 100.0
 
 
 @pytest.mark.parametrize(

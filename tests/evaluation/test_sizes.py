@@ -36,12 +36,13 @@ def test_without_such_questions_it_says_where_they_are() -> None:
         SIZES.score([_sample("a", "distance", 2.0)], [])
 
 
-def test_sizes_are_read_and_written_like_distances() -> None:
-    for category in CATEGORIES:
-        assert task_named(category).read("How wide is it?", "[Region 0]: 0.9") == 0.9
-        assert task_named(category).read("How wide is it?", "[Region 0][Region 1] up: 0.45") == 0.45
-        assert task_named(category).read("How wide is it?", "The width of the pallet [Region 0] is 0.36 meters.") == 0.36
-        assert task_named(category).field_pattern(1) == DISTANCE.field_pattern(1)
+@pytest.mark.parametrize("category", CATEGORIES)
+def test_sizes_are_read_and_written_like_distances(category: str) -> None:
+    task = task_named(category)
+    assert task.read("How wide is it?", "[Region 0]: 0.9") == 0.9
+    assert task.read("How wide is it?", "[Region 0][Region 1] up: 0.45") == 0.45
+    assert task.read("How wide is it?", "The width of the pallet [Region 0] is 0.36 meters.") == 0.36
+    assert task.field_pattern(1) == DISTANCE.field_pattern(1)
 
 
 def test_the_page_draws_right_answers_inside_the_band_and_wrong_ones_outside() -> None:

@@ -25,6 +25,7 @@ from smolrgpt.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from smolrgpt.evaluation.predict import BatchPredictor, SamplePredictor
     from smolrgpt.inference.answer import Answer
 
 
@@ -147,7 +148,6 @@ def predict(  # noqa: PLR0913 (the options of a command)
     smolrgpt predict nano data/warehouse --out predictions.json --ray 4 --gpus 1 --address auto
     """
     from smolrgpt.evaluation.predict import predict as predict_all
-    from smolrgpt.evaluation.predict import predict_distributed
     from smolrgpt.evaluation.samples import read_samples
     from smolrgpt.evaluation.submission import write_submission
 
@@ -156,14 +156,14 @@ def predict(  # noqa: PLR0913 (the options of a command)
     if actors is None:
         from smolrgpt.inference.loading import load_predictor
 
-        rows = predict_all(load_predictor(model), samples, out, batch_size, run_id=run_id)
+        predictor: SamplePredictor | BatchPredictor = load_predictor(model)
     else:
         require_packages(["ray"], "serve", "spreading")
-        from smolrgpt.evaluation.spread import over_actors
+        from smolrgpt.evaluation.spread import RayPredictor
         from smolrgpt.inference.checkpoints import portable_checkpoint_name
 
-        distribute = over_actors(portable_checkpoint_name(model), actors, gpus, batch_size, address)
-        rows = predict_distributed(distribute, samples, out, batch_size, run_id=run_id)
+        predictor = RayPredictor(portable_checkpoint_name(model), actors, gpus, batch_size, address)
+    rows = predict_all(predictor, samples, out, batch_size, run_id=run_id)
     print(f"wrote {len(rows)} answers to {out}", file=sys.stderr)
     if submission is not None:
         guessed = write_submission(submission, samples, rows)

@@ -41,8 +41,6 @@ class EvaluationOptions:
     """Ask only this many questions, drawn with a fixed seed."""
     batch_size: int = 64
     """Questions answered together."""
-    strict: bool = False
-    """Whether missing, extra and unreadable answers are an error instead of wrong."""
     progress: bool = True
     """Whether to show a progress bar."""
     extractors: Mapping[str, Extractor] = field(default_factory=lambda: {"self": stored_answers})
@@ -84,7 +82,7 @@ def evaluate(
     rows = predict(predictor, samples, predictions_path, options.batch_size, progress=options.progress, run_id=run_id)
     readings = {name: _extract(extractor, rows) for name, extractor in options.extractors.items()}
     predictions = next(iter(readings.values()))
-    result = {"model": options.name, "data": label, **benchmark.score(samples, predictions, options.strict)}
+    result = {"model": options.name, "data": label, **benchmark.score(samples, predictions)}
     if len(readings) > 1:
         result["extractors"] = {name: _extractor_result(benchmark, samples, found) for name, found in readings.items()}
     if others:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, Protocol, TextIO, runtime_checkable
 
 from tqdm import tqdm
 
@@ -19,8 +18,8 @@ logger = logging.getLogger(__name__)
 
 #: A prediction: {id, question, category, answer, normalized_answer, confidence, seconds, error?}.
 Row = dict[str, Any]
-#: Answers batches of samples in any order: batches -> [(sample, row)] of a batch.
-Distribute = Callable[[Iterator[list[Sample]]], Iterator[list[tuple[Sample, Row]]]]
+#: The samples of a batch, each with its row.
+AnsweredBatch = list[tuple[Sample, Row]]
 
 
 class SamplePredictor(Protocol):
@@ -31,8 +30,17 @@ class SamplePredictor(Protocol):
         ...
 
 
+@runtime_checkable
+class BatchPredictor(Protocol):
+    """A predictor that takes all batches at once, such as ``spread.RayPredictor``."""
+
+    def predict_batches(self, batches: Iterator[list[Sample]]) -> Iterator[AnsweredBatch]:
+        """Yield the batches with their rows, in any order."""
+        ...
+
+
 def predict(
-    predictor: SamplePredictor,
+    predictor: SamplePredictor | BatchPredictor,
     samples: Sequence[Sample],
     out_path: str | Path | None = None,
     batch_size: int = 64,
@@ -41,7 +49,7 @@ def predict(
     resume: bool = True,
     run_id: str = "",
 ) -> list[Row]:
-    """Answer every sample in this process.
+    """Answer every sample.
 
     Args:
         predictor: What answers.
@@ -57,27 +65,10 @@ def predict(
         Rows {id, question, category, answer, normalized_answer, confidence, seconds} in the order of ``samples``. A sample that cannot be
         loaded has an empty answer and an ``error``, and is counted in a warning.
     """
-    answer = functools.partial(answer_batch, predictor, batch_size=batch_size)
-    return predict_distributed(
-        functools.partial(map, answer), samples, out_path, batch_size, progress=progress, resume=resume, run_id=run_id
-    )
-
-
-def predict_distributed(
-    distribute: Distribute,
-    samples: Sequence[Sample],
-    out_path: str | Path | None = None,
-    batch_size: int = 64,
-    *,
-    progress: bool = True,
-    resume: bool = True,
-    run_id: str = "",
-) -> list[Row]:
-    """Answer every sample by ``distribute``, such as ``spread.over_actors``; otherwise as ``predict``."""
     with _PartialFile(out_path, run_id, resume) as partial:
         todo = [sample for sample in samples if _key(sample) not in partial.rows]
         with tqdm(total=len(samples), initial=len(samples) - len(todo), unit="question", disable=not progress) as bar:
-            for answered in distribute(_batches(todo, batch_size)):
+            for answered in _answer_batches(predictor, _batches(todo, batch_size), batch_size):
                 partial.add((_key(sample), row) for sample, row in answered)
                 bar.update(len(answered))
     rows = [partial.rows[_key(sample)] for sample in samples]
@@ -112,7 +103,15 @@ def _batches(samples: Sequence[Sample], batch_size: int) -> Iterator[list[Sample
         yield batch
 
 
-def answer_batch(predictor: SamplePredictor, samples: list[Sample], batch_size: int) -> list[tuple[Sample, Row]]:
+def _answer_batches(
+    predictor: SamplePredictor | BatchPredictor, batches: Iterator[list[Sample]], batch_size: int
+) -> Iterator[AnsweredBatch]:
+    if isinstance(predictor, BatchPredictor):
+        return predictor.predict_batches(batches)
+    return (answer_batch(predictor, batch, batch_size) for batch in batches)
+
+
+def answer_batch(predictor: SamplePredictor, samples: list[Sample], batch_size: int) -> AnsweredBatch:
     """Return (sample, row) of a batch. A batch in which something cannot be loaded is halved until that sample is alone."""
     try:
         answers = predictor.predict_samples(samples, batch_size)

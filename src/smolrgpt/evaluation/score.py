@@ -11,10 +11,8 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, TypedDict
 
-from smolrgpt.data.io import read_rows
 from smolrgpt.schema import DataError
 from smolrgpt.tasks import OFFICIAL, Task
 from smolrgpt.tasks.distance import DISTANCE
@@ -162,11 +160,6 @@ def score(truth: Iterable[Mapping[str, Any]], predictions: Iterable[Mapping[str,
         },
         **problems.as_dict(),
     }
-
-
-def score_files(truth_path: str | Path, predictions_path: str | Path, strict: bool = False) -> dict[str, Any]:
-    """Score two files of rows, each a JSON list or JSON lines; see ``score``. Raises DataError naming the file that cannot be read."""
-    return score(read_rows(truth_path), read_rows(predictions_path), strict)
 
 
 def _score_row(row_id: str, category: str, truth: Any, prediction: Mapping[str, Any] | None) -> AnswerScore:

@@ -92,13 +92,13 @@ def _scored(sample: Sample, row: Mapping[str, Any] | None) -> ScoredSample:
     return ScoredSample(sample, row.get("answer") or "", found, row.get("confidence"))
 
 
-def summarise(samples: Sequence[Sample], predictions: Sequence[Mapping[str, Any]], strict: bool = False) -> dict[str, Any]:
+def summarise(samples: Sequence[Sample], predictions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the result of ``score`` together with what the functions of this module compute."""
     truth = [truth_row(sample) for sample in samples if sample.normalized_answer is not None]
     scored = score_samples(samples, predictions)
     seconds = [row["seconds"] for row in predictions if "seconds" in row and "error" not in row]
     return {
-        **score(truth, predictions, strict),
+        **score(truth, predictions),
         "interval": intervals(scored),
         "chance": chance(scored),
         "by_template": by_template(scored),

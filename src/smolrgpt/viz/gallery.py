@@ -10,13 +10,12 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
 from smolrgpt.data.io import atomic_path
 from smolrgpt.data.loading import SkipLog, load_image, load_sample_depth
-from smolrgpt.schema import DataError, Region, Sample, TarMember
+from smolrgpt.schema import Answer, DataError, Region, Sample, TarMember
 from smolrgpt.tasks.region_text import REGION_TAG, write_mentions
 from smolrgpt.viz.drawing import draw_regions, ink_on, region_colour
 
@@ -211,11 +210,12 @@ def _article(card: Card) -> str:
     )
 
 
-def answer_card(answer: Any, question: str | None, image: Image.Image | None, regions: Sequence[Region]) -> str:
+def answer_card(answer: Answer, question: str | None, image: Image.Image | None, regions: Sequence[Region]) -> str:
     """Return an ``Answer`` as a fragment of HTML for notebooks, below its image where that is known."""
     drawn = "" if image is None else image_element(draw_regions(image, regions), "the image with its numbered regions")
     short = "" if answer.normalized_answer is None else f"<b>{html.escape(str(answer.normalized_answer))}</b> "
-    about = f"{answer.category}, {100 * answer.confidence:.0f} % confident, {answer.seconds:.2f} s"
+    confidence = "" if answer.confidence is None else f"{100 * answer.confidence:.0f} % confident, "
+    about = f"{answer.category}, {confidence}{answer.seconds:.2f} s"
     return (
         f'<style>{CHIP_STYLE}</style><div style="max-width:640px">{drawn}'
         f"<p>{html_with_region_chips(question)}</p><p>{short}{html_with_region_chips(answer.answer)}</p>"

@@ -1,4 +1,4 @@
-"""Plots with matplotlib: training curves, statistics of data sets, ablations, robustness and scaling.
+"""Plots with matplotlib: training curves, statistics of data sets, ablations and robustness.
 
 matplotlib is imported when the first plot is drawn, and no plot needs a display. Every function writes a file whose suffix chooses the
 format, returns its path, and raises ImportError, saying what to install, where matplotlib is missing.
@@ -53,7 +53,7 @@ def plot_curve(rows: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
     if with_ratios:
         _plot_ratios(panels[1], with_ratios)
     panels[-1].set_xlabel("training minutes")
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def _plot_accuracies(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -111,7 +111,7 @@ def plot_statistics(splits: Mapping[str, Mapping[str, Any]], path: str | Path) -
     labels = [f"{name}: {splits[name]['questions']:,} questions" for name in names]
     panels[min(len(distributions), 8)].legend(handles, labels, loc="center left", fontsize=9)
     _plot_wordings(bottom.subplots(), splits)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def _distributions(splits: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Mapping[str, int]]]:
@@ -190,7 +190,7 @@ def plot_intervals(values: Mapping[str, tuple[float, float | None]], measure: st
     axes.set_ylim(-len(values) + 0.4, 0.6)
     axes.set_xlabel(measure)
     axes.grid(axis="x", alpha=0.3)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def plot_factors(curves: Mapping[str, Sequence[Mapping[str, Any]]], descriptions: Mapping[str, str], path: str | Path) -> Path:
@@ -202,7 +202,7 @@ def plot_factors(curves: Mapping[str, Sequence[Mapping[str, Any]]], descriptions
         path: The file to write.
     """
     drawn = {name: curve for name, curve in curves.items() if curve}
-    figure, panels = _panel_grid(len(drawn), 4, (3.2, 2.6))
+    figure, panels = panel_grid(len(drawn), 4, (3.2, 2.6))
     for panel, (name, curve) in zip(panels, drawn.items(), strict=True):
         positions = range(len(curve))
         levels = [f"{point['level']:g}" if isinstance(point["level"], float) else point["level"] for point in curve]
@@ -218,33 +218,7 @@ def plot_factors(curves: Mapping[str, Sequence[Mapping[str, Any]]], descriptions
         panel.grid(alpha=0.25)
     if drawn:
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper right", ncols=5, fontsize=8)
-    return _save(figure, path)
-
-
-def plot_scaling(curves: Mapping[str, Sequence[tuple[int, float]]], descriptions: Mapping[str, str], path: str | Path) -> Path:
-    """Plot questions per second against the values of each factor, one panel per factor, on log axes (symlog where a value is 0).
-
-    Args:
-        curves: Factor -> [(value, questions per second)].
-        descriptions: Factor -> what its values are.
-        path: The file to write.
-    """
-    figure, panels = _panel_grid(len(curves), 3, (3.6, 2.8))
-    rates = [rate for points in curves.values() for _, rate in points]
-    round_rates = [digit * 10**power for power in range(-3, 5) for digit in (1, 2, 5)]
-    ticks = [rate for rate in round_rates if min(rates) / 2 < rate < max(rates) * 2]
-    for panel, (name, points) in zip(panels, curves.items(), strict=True):
-        values = [value for value, _ in points]
-        panel.plot(*zip(*points, strict=True), color="black", marker="o", markersize=3)
-        panel.set_xscale("symlog" if values[0] == 0 else "log", **({"linthresh": values[1]} if values[0] == 0 else {}))
-        panel.set_yscale("log")
-        panel.set_yticks(ticks, [f"{tick:g}" for tick in ticks], fontsize=7)
-        panel.set_xticks(values, [str(value) for value in values], fontsize=7)
-        panel.minorticks_off()
-        panel.set_xlabel(descriptions[name], fontsize=8)
-        panel.set_ylabel("questions per second", fontsize=8)
-        panel.grid(alpha=0.25)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 # ------------------------------------------------------------------------------------------------------------------------ figures
@@ -260,7 +234,7 @@ def _new_figure(size_inches: tuple[float, float]) -> Figure:
     return figure
 
 
-def _panel_grid(number: int, max_columns: int, panel_inches: tuple[float, float]) -> tuple[Figure, list[Axes]]:
+def panel_grid(number: int, max_columns: int, panel_inches: tuple[float, float]) -> tuple[Figure, list[Axes]]:
     """Return a figure and its ``number`` panels, which share the y axis; the grid's spare panels are hidden."""
     columns = min(max_columns, max(1, number))
     rows = max(1, -(-number // columns))
@@ -271,7 +245,8 @@ def _panel_grid(number: int, max_columns: int, panel_inches: tuple[float, float]
     return figure, panels[:number]
 
 
-def _save(figure: Figure, path: str | Path) -> Path:
+def save_figure(figure: Figure, path: str | Path) -> Path:
+    """Write a figure in the format that the suffix names, and return ``path``."""
     path = Path(path)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=_DPI, format=path.suffix[1:] or "png")

@@ -31,11 +31,11 @@ class Benchmark(Protocol):
         """Return whether the sample is a question of this benchmark whose true answer is known."""
         ...
 
-    def score(self, samples: Sequence[Sample], predictions: Sequence[Row], strict: bool = False) -> dict[str, Any]:
+    def score(self, samples: Sequence[Sample], predictions: Sequence[Row]) -> dict[str, Any]:
         """Return the result as JSON data.
 
         It has at least ``accuracy`` {group: %}, ``by_category`` {group: {num_questions, num_correct}}, ``num_questions``,
-        ``num_correct``, ``problem_counts`` and ``problems``. Under ``strict`` a problem raises DataError.
+        ``num_correct``, ``problem_counts`` and ``problems``.
         """
         ...
 

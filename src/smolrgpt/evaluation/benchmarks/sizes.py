@@ -32,7 +32,7 @@ class SizesBenchmark(spatial_bench.SpatialBenchmark):
         """Return whether the sample asks for one of ``CATEGORIES`` and has a normalised answer."""
         return sample.category in CATEGORIES and sample.normalized_answer is not None
 
-    def score(self, samples: Sequence[Sample], predictions: Sequence[Row], strict: bool = False) -> dict[str, Any]:
+    def score(self, samples: Sequence[Sample], predictions: Sequence[Row]) -> dict[str, Any]:
         """Return ``spatial_bench.score`` of the questions about sizes. Raises DataError when there is none."""
         asked = {sample.id: str(sample.category) for sample in samples if self.can_score(sample)}
         truth = [
@@ -43,7 +43,7 @@ class SizesBenchmark(spatial_bench.SpatialBenchmark):
         if not truth:
             raise DataError(f"no question about {', '.join(CATEGORIES)}; they are in the splits SPLIT_extra of 'smolrgpt synth'")
         rows = [_with_length_as_text(row, asked[row["id"]]) for row in predictions if row["id"] in asked]
-        return spatial_bench.score(truth, rows, strict)
+        return spatial_bench.score(truth, rows)
 
 
 def _with_length_as_text(row: Mapping[str, Any], category: str) -> dict[str, Any]:

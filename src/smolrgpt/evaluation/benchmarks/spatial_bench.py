@@ -262,13 +262,13 @@ class SpatialBenchmark:
         """Return whether the sample has an answer."""
         return sample.answer is not None
 
-    def score(self, samples: Sequence[Sample], predictions: Sequence[Row], strict: bool = False) -> dict[str, Any]:
+    def score(self, samples: Sequence[Sample], predictions: Sequence[Row]) -> dict[str, Any]:
         """Return ``score`` of the samples that have an answer."""
         truth = [
             {"id": one.id, "category": one.category, "question": one.metadata.get("text_q") or one.question, "answer": one.answer}
             for one in filter(self.can_score, samples)
         ]
-        return score(truth, predictions, strict)
+        return score(truth, predictions)
 
     def report(self, result: Mapping[str, Any], samples: Sequence[Sample], predictions: Sequence[Row]) -> Report:
         """Return the report with a plot for each group of lengths."""

@@ -31,7 +31,7 @@ class TemplatesBenchmark(PlainBenchmark):
         """Return whether the sample names its template, is of an official category and has a normalised answer."""
         return bool(sample.metadata.get("template")) and super().can_score(sample)
 
-    def score(self, samples: Sequence[Sample], predictions: Sequence[Row], strict: bool = False) -> dict[str, Any]:
+    def score(self, samples: Sequence[Sample], predictions: Sequence[Row]) -> dict[str, Any]:
         """Return the result of ``score`` with ``interval`` and ``by_template``.
 
         ``by_template`` holds {template, category, num_questions, accuracy in percent} of each template, the lowest accuracy first.
@@ -41,7 +41,7 @@ class TemplatesBenchmark(PlainBenchmark):
         rows = by_template(scored, lambda sample: str(sample.metadata["template"]))
         known = {sample.id for sample in asked}
         return {
-            **score(map(truth_row, asked), [row for row in predictions if str(row["id"]) in known], strict),
+            **score(map(truth_row, asked), [row for row in predictions if str(row["id"]) in known]),
             "interval": intervals(scored),
             "by_template": sorted(rows, key=lambda row: (row["accuracy"], -row["num_questions"], row["template"])),
         }

@@ -29,9 +29,9 @@ class WarehouseBenchmark:
         """Return whether the sample has a normalised answer."""
         return sample.normalized_answer is not None
 
-    def score(self, samples: Sequence[Sample], predictions: Sequence[Row], strict: bool = False) -> dict[str, Any]:
+    def score(self, samples: Sequence[Sample], predictions: Sequence[Row]) -> dict[str, Any]:
         """Return the result of ``summary.summarise``."""
-        return summarise(samples, predictions, strict)
+        return summarise(samples, predictions)
 
     def report(self, result: Mapping[str, Any], samples: Sequence[Sample], predictions: Sequence[Row]) -> Report:
         """Return the report with plots and the images of the worst answers."""
