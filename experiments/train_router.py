@@ -45,7 +45,7 @@ from smolrgpt.data.io import atomic_path, read_rows
 from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.sources import read_source
 from smolrgpt.data.sources.conversations import first_question
-from smolrgpt.evaluation.extractors import Row, text_of
+from smolrgpt.evaluation.extractors.base import Row, text_of
 from smolrgpt.evaluation.extractors.classifier import HEADS, MAX_CHARS, UNREADABLE, answer_text
 from smolrgpt.evaluation.score import CATEGORIES
 from smolrgpt.precision import best_dtype
