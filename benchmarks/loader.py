@@ -30,7 +30,7 @@ from pycocotools import mask as coco
 
 from benchmarks.output import make_parser, report
 from smolrgpt.data.collate import Collator, encode_question
-from smolrgpt.data.loading import load_image, load_sample_depth
+from smolrgpt.data.loading import group_by_image, load_image, load_sample_depth
 from smolrgpt.data.mixture import Group
 from smolrgpt.data.sources.warehouse import read_warehouse
 from smolrgpt.data.worlds import write_dataset
@@ -38,7 +38,7 @@ from smolrgpt.inference.checkpoints import bundled_checkpoint
 from smolrgpt.model import SmolRGPTImageProcessor, SmolRGPTProcessor
 from smolrgpt.model.image_processing_smolrgpt import check_depth
 from smolrgpt.model.region_geometry import check_mask, measure_region
-from smolrgpt.schema import Region, Sample
+from smolrgpt.schema import DepthFile, Region, Sample
 
 FRAME = (1920, 1080)  # width, height of the warehouse data set's images
 SIZE, GRID = 256, 64  # the published model's input side and region grid
@@ -68,10 +68,10 @@ def released(processor: SmolRGPTProcessor, group: Group) -> dict[str, Any]:
 
 
 def _released_question(sample: Sample) -> dict[str, np.ndarray]:
-    assert isinstance(sample.image, Path) and isinstance(sample.depth, Path)
+    assert isinstance(sample.image, Path) and isinstance(sample.depth, DepthFile) and isinstance(sample.depth.source, Path)
     with Image.open(sample.image) as image:
         pixels = np.asarray(image.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BILINEAR), dtype=np.float32)
-    with Image.open(sample.depth) as image:
+    with Image.open(sample.depth.source) as image:
         depth = np.asarray(image.convert("RGB").resize((SIZE, SIZE), Image.Resampling.NEAREST), dtype=np.float32)
     masks = torch.from_numpy(np.stack([coco.decode(region.to_rle()) for region in sample.regions])).float()
     maps = torch.nn.functional.interpolate(masks[:, None], size=(GRID, GRID), mode="bilinear", align_corners=False)[:, 0]
@@ -81,14 +81,6 @@ def _released_question(sample: Sample) -> dict[str, np.ndarray]:
         "region_masks": maps.numpy(),
         "region_geometry": np.zeros((len(maps), 0), np.float32),
     }
-
-
-def group_by_image(samples: Sequence[Sample]) -> list[Group]:
-    """The samples of each image together, in order."""
-    groups: dict[str, Group] = {}
-    for sample in samples:
-        groups.setdefault(sample.image_key, []).append(sample)
-    return list(groups.values())
 
 
 def make_backends(processor: SmolRGPTProcessor) -> dict[str, Callable[[Group], Any]]:
@@ -153,7 +145,7 @@ def run(data: Path, num_images: int, seed: int, repeats: int, frame: tuple[int, 
     }
     for kind in ("relative", "metric"):  # 8-bit and 16-bit PNG
         samples = read_warehouse(data, "train", depth=kind)
-        groups = group_by_image(samples)
+        groups = list(group_by_image(samples).values())
         counts = [len(sample.regions) for sample in samples]
         result |= {
             "images": len(groups),

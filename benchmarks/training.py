@@ -32,6 +32,7 @@ from benchmarks.answering import IMAGE_SIZE, draw_questions, load_model
 from benchmarks.machine import about_machine, fresh_process, peak_bytes
 from benchmarks.output import make_parser, report
 from smolrgpt.data.collate import Collator, encode_question, prepare_image
+from smolrgpt.data.loading import group_by_image
 from smolrgpt.evaluation.report.markdown import table
 from smolrgpt.model import RegionFeatures
 from smolrgpt.precision import best_dtype
@@ -111,10 +112,7 @@ def our_loss(model: Any, processor: Any, samples: Sequence[Sample], features: Fe
 
 
 def _batch(processor: Any, samples: Sequence[Sample]) -> dict[str, Any]:
-    groups: dict[str, list[Sample]] = {}
-    for sample in samples:
-        groups.setdefault(sample.image_key, []).append(sample)
-    return Collator(processor)(list(groups.values()))
+    return Collator(processor)(list(group_by_image(samples).values()))
 
 
 BACKENDS: dict[str, Backend] = {

@@ -152,8 +152,8 @@ def test_packed_sets_say_how_to_unpack_them_and_the_way_works(tmp_path: Path) ->
         main(arguments)
     assert ended.value.code == 0
     (sample,) = read_source("warehouse", tmp_path, "train")
-    assert sample.depth == tmp_path / "train" / "depths" / "a_depth.png"
-    sample.depth.unlink()
+    assert sample.depth.source == tmp_path / "train" / "depths" / "a_depth.png"
+    sample.depth.source.unlink()
     with pytest.raises(DataError, match="holds no depth map; unpack"):
         read_source("warehouse", tmp_path, "train")
     assert read_source("warehouse", tmp_path, "train", depth="none")[0].depth is None

@@ -12,7 +12,7 @@ from PIL import Image
 
 from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.sources import read_source
-from smolrgpt.schema import DataError, Region
+from smolrgpt.schema import DataError, DepthFile, Region
 
 H, W = 40, 60
 CATEGORIES = [{"id": 1, "name": "pallet"}, {"id": 2, "name": "transporter"}]
@@ -182,7 +182,7 @@ def test_depth_is_found_beside_the_pictures(tmp_path: Path) -> None:
     root = instances(tmp_path)
     (root / "depths").mkdir()
     Image.fromarray(np.full((H, W), 1500, np.uint16)).save(root / "depths" / "a.png")
-    assert read_source("coco", root, "mine")[0].depth == root / "depths" / "a.png"
+    assert read_source("coco", root, "mine")[0].depth == DepthFile(root / "depths" / "a.png", "bright")
 
 
 def test_what_is_no_coco_file_is_an_error(tmp_path: Path) -> None:

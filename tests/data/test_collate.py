@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from smolrgpt.data.collate import Collator, known_distances, known_sizes
+from smolrgpt.data.collate import Collator
+from smolrgpt.data.lengths import known_distances, known_sizes
 from smolrgpt.data.worlds import generate_scene, random_generator, scene_samples
 from smolrgpt.inference.checkpoints import bundled_checkpoint
-from smolrgpt.schema import Region, Sample
+from smolrgpt.schema import Region, Sample, Truth
 
 
 def boxes(*places: tuple[int, int]) -> list:
@@ -21,10 +22,11 @@ def boxes(*places: tuple[int, int]) -> list:
     return regions
 
 
-def sample(value, category="distance", places=((0, 0), (30, 50)), **metadata):
+def sample(value, category="distance", places=((0, 0), (30, 50)), **truth):
     question = "How far is it? " + "<mask> " * len(places)
     image = Image.new("RGB", (80, 60))
-    return Sample("s", image, question, boxes(*places), answer=str(value), normalized_answer=value, category=category, metadata=metadata)
+    known = Truth(**{name: tuple(map(tuple, rows)) for name, rows in truth.items()}) if truth else None
+    return Sample("s", image, question, boxes(*places), answer=str(value), normalized_answer=value, category=category, truth=known)
 
 
 def test_known_distances_of_our_scenes_are_those_of_the_middles() -> None:

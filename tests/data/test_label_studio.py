@@ -12,7 +12,7 @@ from PIL import Image
 
 from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.sources import read_source
-from smolrgpt.data.sources.label_studio import decode_brush
+from smolrgpt.data.sources.label_studio_shapes import decode_brush
 from smolrgpt.schema import DataError
 
 H, W = 40, 80

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from smolrgpt.data.loading import load_image, load_sample_depth
-from smolrgpt.data.perturb import FACTORS, perturb, rough
+from smolrgpt.data.perturb import FACTORS, jitter_masks, perturb
 from smolrgpt.schema import Camera, DepthMap, Region, Sample
 
 SIZE = (48, 32)  # width, height
@@ -36,6 +36,7 @@ def _samples(tmp_path: Path) -> list[Sample]:
                     camera=Camera(40, 40, 24, 16, *SIZE),
                     normalized_answer="1",
                     category="mcq",
+                    image_key=path,
                 )
             )
     return made
@@ -101,7 +102,7 @@ def test_changes_are_what_they_say(tmp_path: Path) -> None:
     assert len(set(perturb(samples, "wrong regions", "all the same")[0].regions)) == 1
     shuffled = perturb(samples, "wrong regions", "shuffled")[0].regions
     assert sorted(region.counts for region in shuffled) == sorted(region.counts for region in samples[0].regions)
-    for one, other in zip(samples, perturb(samples, "wrong depth", "another picture's"), strict=True):
+    for one, other in zip(samples, perturb(samples, "wrong depth", "another image's"), strict=True):
         assert one.depth is not other.depth
     box = perturb([Sample("a", samples[0].image, "<mask>", [_ring()])], "mask shape", "box")[0]
     assert box.regions[0].area == 10 * 10 > _ring().area
@@ -116,12 +117,12 @@ def _ring() -> Region:
 
 def test_rough_masks_stand_beside_the_true_ones(tmp_path: Path) -> None:
     samples = _samples(tmp_path)
-    changed = rough(samples)
+    changed = jitter_masks(samples)
     assert [sample.id for sample in changed] == [sample.id for sample in samples]
     assert not {sample.image_key for sample in changed} & {sample.image_key for sample in samples}
     assert all(one.regions == two.regions for one, two in zip(changed[::2], changed[1::2], strict=True)), "one way an image"
     assert sum(old.regions != new.regions for old, new in zip(samples, changed, strict=True)) >= 4
-    assert changed == rough(samples)
+    assert changed == jitter_masks(samples)
 
 
 def test_unknown_names_are_refused(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import json
 import pickle
 import shutil
@@ -20,7 +22,9 @@ from smolrgpt.data.loading import SkipLog, load_image, load_sample_depth
 from smolrgpt.data.mixture import Mixture
 from smolrgpt.data.prepared import Prepared, prepare
 from smolrgpt.data.sources.warehouse import read_warehouse
-from smolrgpt.schema import Camera, DataError, Region, Sample
+from smolrgpt.schema import Camera, DataError, DepthFile, Region, Sample, Truth
+
+_KINDS = (None, "metric", "relative")
 
 
 def _samples(count: int, first: int = 0) -> list[Sample]:
@@ -30,13 +34,16 @@ def _samples(count: int, first: int = 0) -> list[Sample]:
             image=Path(f"/data/images/{i // 3}.png"),
             question="Is <mask> left of <mask>?",
             regions=[Region((4, 6), "0" * (i % 5 + 1)), Region((1080, 1920), "ab`\\")],
-            depth=Path(f"/data/depths/{i // 3}.png") if i % 2 else None,
+            depth=DepthFile(Path(f"/data/depths/{i // 3}.png"), "bright" if i % 4 == 1 else "dark", _KINDS[i % 3]) if i % 2 else None,
             camera=Camera(500.5, 0.1 + 0.2, 3.0, 2.0, 6, 4) if i % 3 else None,
             answer=None if i % 4 == 0 else "Ja – links\n",
             normalized_answer=[None, "left", 3, 2.5][i % 4],
             category=None if i % 7 == 0 else "left_right",
-            image_key=f"/data/train/{i // 3}.png",
-            metadata={"steps": "a", "centers_m": [[0.1, 2], [3.0, 4]], "none": None} if i % 2 else {},
+            region_indices=(4, 2) if i % 3 else (),
+            truth=[None, Truth(), Truth("a", ((0.1, 2.0, 0.3), (3.0, 4.0, 0.0)), ((1.0, None), (2.5, 1.5)))][i % 3],
+            wording=[None, "known", "reserved"][i % 3],
+            text_question="Is region 0 left of region 1?" if i % 2 else None,
+            metadata={"layout": "a", "ids": [[0.1, 2], [3.0, 4]], "none": None} if i % 2 else {},
         )
         for i in range(first, first + count)
     ]
@@ -47,7 +54,7 @@ def test_round_trip(tmp_path):
     prepared = prepare(iter(samples), tmp_path / "out", root="/data", shard_samples=10, progress=False)
     assert list(prepared) == samples and len(prepared) == 25 and prepared[-1] == samples[-1] and prepared[3:5] == samples[3:5]
     assert [type(s.normalized_answer) for s in prepared] == [type(s.normalized_answer) for s in samples]
-    for name in ("id", "image", "depth", "question", "category", "image_key", "normalized_answer", "camera", "regions", "metadata"):
+    for name in (field.name for field in dataclasses.fields(Sample)):
         assert prepared.column(name) == [getattr(sample, name) for sample in samples], name
     assert list(pickle.loads(pickle.dumps(prepared))) == samples, "for workers that are not forked"
     with pytest.raises(IndexError):
@@ -116,16 +123,28 @@ def test_another_source_or_other_settings_are_refused(tmp_path):
         Prepared(tmp_path)
 
 
+def test_a_folder_of_an_older_version_is_refused_by_name(tmp_path):
+    samples = _samples(3)
+    prepare(samples, tmp_path / "out", progress=False)
+    manifest = tmp_path / "out" / "prepared.json"
+    old = {name: value for name, value in json.loads(manifest.read_text()).items() if name != "version"}
+    manifest.write_text(json.dumps(old))
+    for opened in (Prepared, lambda folder: prepare(samples, folder, progress=False)):
+        with pytest.raises(DataError, match=r"out has version 1 of the format; expected 2, so remove it"):
+            opened(tmp_path / "out")
+
+
 def test_what_cannot_be_kept_is_counted(tmp_path):
     good = _samples(3)
     bad = [
         Sample("picture", Image.new("RGB", (2, 2)), "?"),
         Sample("set", Path("a.png"), "?", metadata={"x": {1}}),
+        Sample("key", Path("a.png"), "?", image_key="b"),
         Sample("surrogate", Path("a.png"), "\ud800"),
     ]
     skips = SkipLog()
     assert list(prepare([bad[0], *good, *bad[1:]], tmp_path / "out", shard_samples=2, skips=skips, progress=False)) == good
-    assert skips.total == 3 and "sample 'picture' holds its picture" in skips.summary()
+    assert skips.total == 4 and "sample 'picture' holds its image" in skips.summary()
     with pytest.raises(DataError, match="none of the source's samples"):
         prepare(bad, tmp_path / "nothing", progress=False)
 
@@ -134,7 +153,8 @@ def test_the_pictures_may_move(tmp_path):
     prepare(_samples(3), tmp_path / "out", root="/data", progress=False)
     assert "/data" not in json.dumps((tmp_path / "out" / "shard-00000.arrow").read_bytes().decode("latin-1"))
     moved = Prepared(tmp_path / "out", root="/elsewhere")
-    assert moved[2].image == Path("/elsewhere/images/0.png") and moved[2].image_key == "/elsewhere/train/0.png"
+    assert moved[1].image == Path("/elsewhere/images/0.png") and moved[1].depth.source == Path("/elsewhere/depths/0.png")
+    assert [sample.image_key for sample in moved] == moved.column("image_key")
 
 
 @pytest.fixture
@@ -147,7 +167,7 @@ def pictures(tmp_path) -> list[Sample]:
             path.parent.mkdir(parents=True, exist_ok=True)
             if i < 3:
                 Image.new(mode, (6 + i, 4), 9 * i if mode == "L" else (9 * i, 0, 0)).save(path)
-        samples.append(Sample(id=f"q{i}", image=image, depth=None if i % 3 == 1 else depth, question="What is this?"))
+        samples.append(Sample(id=f"q{i}", image=image, depth=None if i % 3 == 1 else DepthFile(depth), question="What is this?"))
     return samples
 
 
@@ -156,10 +176,13 @@ def test_packed_pictures_are_the_pictures_each_once(pictures, tmp_path):
     packed = prepare(pictures, tmp_path / "out", root=tmp_path / "data", pack=True, shard_samples=2, skips=skips, progress=False)
     assert skips.total == 1 and "lost.png: no such file" in skips.summary()
     for found, sample in zip(packed, pictures, strict=False):
-        assert (found.id, found.image_key) == (sample.id, sample.image_key)
+        assert found.id == sample.id
         assert load_image(found).tobytes() == load_image(sample).tobytes()
         depths = load_sample_depth(found), load_sample_depth(sample)
         assert depths == (None, None) if sample.depth is None else np.array_equal(depths[0].values, depths[1].values)
+    pairs = list(zip(packed, pictures, strict=False))
+    for (one, first), (two, second) in itertools.combinations(pairs, 2):
+        assert (one.image_key == two.image_key) == (first.image_key == second.image_key)
     names = []
     for path in sorted((tmp_path / "out").glob("*.tar")):
         with tarfile.open(path) as archive:

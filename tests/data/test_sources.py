@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from smolrgpt.data.io import read_rows
-from smolrgpt.data.loading import DEPTH_NEAR, SkipLog, load_image, load_sample_depth
+from smolrgpt.data.loading import SkipLog, load_image, load_sample_depth
 from smolrgpt.data.sources import SOURCES, read_source
 from smolrgpt.data.sources.osd import iter_osd
 from smolrgpt.data.sources.warehouse import iter_warehouse, read_warehouse
@@ -70,7 +70,7 @@ def test_regions_are_dealt_out_turn_by_turn(tmp_path: Path) -> None:
     assert [region.to_rle() for region in second.regions] == [rle(9), rle(13), rle(1)]
     assert first.answer == "[Region 0] is wider than [Region 1]'s."
     assert second.answer == "[Region 2] is 3.5 feet, [Region 0] 2."
-    assert first.metadata == {DEPTH_NEAR: "bright"} and first.metadata is not second.metadata
+    assert first.depth.near == "bright" and first.metadata == {} and first.metadata is not second.metadata
 
 
 def test_bright_is_near_unless_the_folder_says_otherwise(tmp_path: Path) -> None:
@@ -188,11 +188,11 @@ def test_the_bench_is_the_same_in_every_shape(tmp_path: Path, name: str) -> None
     masked, boxed = read_source("spatial_bench", tmp_path, "val")
     assert (masked.id, masked.question, masked.answer) == ("q1", "Is <mask> behind <mask>?", "[Region 0] is behind.")
     assert [sample.category for sample in (masked, boxed)] == ["behind_predicate", "distance_data"]
-    assert masked.metadata["qa_info"] == bench_rows()[0]["qa_info"] and masked.metadata["text_q"] == bench_rows()[0]["text_q"]
+    assert masked.metadata["qa_info"] == bench_rows()[0]["qa_info"] and masked.text_question == bench_rows()[0]["text_q"]
     assert [region.to_rle() for region in masked.regions] == [rle(1), rle(9)]
     first, clipped = (region.to_mask() for region in boxed.regions)
     assert first[2:8, 1:6].all() and first.sum() == 30 and clipped[2:8, 9:].all() and clipped.sum() == 6 * (W - 9)
-    assert masked.depth is not None and masked.depth.name == "a.png"
+    assert masked.depth is not None and masked.depth.source.name == "a.png"
 
 
 def test_a_line_that_is_no_json_is_counted(tmp_path: Path) -> None:
@@ -239,11 +239,11 @@ def test_the_released_files_read_as_the_sets_they_came_from(tmp_path: Path) -> N
     samples = read_source("released", tmp_path, "train", skips=skips)
     assert [(s.id, s.normalized_answer) for s in samples] == [("1", 5.99), ("2", None), ("3", 2), ("5", None)]
     assert samples[0].question == "How far is <mask> from <mask>?" and samples[0].answer == "[Region 0] is 5.99 m away."
-    assert [s.metadata.get(DEPTH_NEAR) for s in samples] == ["dark", "bright", "dark", None]
+    assert [s.depth and s.depth.near for s in samples] == ["dark", "bright", "dark", None]
     assert (samples[3].question, samples[3].depth, samples[3].regions) == ("Say.", None, [])
     assert type(samples[2].normalized_answer) is int
     assert skips.total == 3 and "train-00001-of-00002.parquet row 1" in skips.summary()
-    assert [s.metadata[DEPTH_NEAR] for s in read_source("released", tmp_path, "train", near="bright")[:2]] == ["bright", "bright"]
+    assert [s.depth.near for s in read_source("released", tmp_path, "train", near="bright")[:2]] == ["bright", "bright"]
 
 
 # ------------------------------------------------------------------------------------------------------------------------- in general
@@ -333,7 +333,7 @@ def test_real_bench_questions(tmp_path: Path, shared_path: Any) -> None:
     samples = read_source("spatial_bench", tmp_path, "val", depths=None)
     assert len(samples) == 700 and len({sample.category for sample in samples}) == len({row["qa_category"] for row in rows})
     assert all("Region [" not in sample.answer for sample in samples)
-    assert [sample.metadata["text_q"] for sample in samples] == [row["question"] for row in rows]
+    assert [sample.text_question for sample in samples] == [row["question"] for row in rows]
 
 
 @pytest.mark.realdata

@@ -16,7 +16,7 @@ from smolrgpt.data import validate as module
 from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.sources import SOURCES
 from smolrgpt.data.validate import check_text, format_validation, validate
-from smolrgpt.schema import DataError, DepthMap, Region, Sample
+from smolrgpt.schema import DataError, DepthFile, DepthMap, Region, Sample
 
 H, W = 18, 32
 BOX, OTHER = Region.from_box((2, 2, 8, 8), H, W), Region.from_box((20, 2, 26, 8), H, W)
@@ -59,7 +59,7 @@ def test_a_sound_set_has_no_problem_and_everything_in_it_is_counted() -> None:
         ({"depth": DepthMap(np.full((H, W), 0.5, np.float32), "relative")}, "constant depth"),
         ({"depth": DepthMap(np.full((H, W), np.nan, np.float32), "metric")}, "empty depth"),
         ({"depth": DepthMap(np.eye(20, dtype=np.float32), "relative")}, "depth of another shape"),
-        ({"depth": Path("nowhere.png")}, "unreadable depth"),
+        ({"depth": DepthFile(Path("nowhere.png"))}, "unreadable depth"),
         ({"image": Path("nowhere.png")}, "unreadable image"),
         ({"answer": "[Region 2] is left."}, "answer names no region"),
         ({"answer": "Region [7] is left."}, "answer names no region"),

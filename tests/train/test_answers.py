@@ -9,6 +9,7 @@ import pytest
 
 from smolrgpt.data.worlds import generate_scene, random_generator, scene_samples
 from smolrgpt.evaluation.score import score_answer
+from smolrgpt.schema import Truth
 from smolrgpt.tasks import read_answer, task_named
 from smolrgpt.train.answers import brief_answer, restyle, stepwise_answer
 
@@ -28,19 +29,19 @@ def test_short_and_full_answers_are_read_alike(samples, write):
 
 def test_without_steps_the_brief_answer_is_given(samples):
     for sample in samples:
-        bare = dataclasses.replace(sample, metadata={})
+        bare = dataclasses.replace(sample, truth=None)
         assert stepwise_answer(bare) == brief_answer(sample) != stepwise_answer(sample)
-    listed = dataclasses.replace(samples[0], normalized_answer=None, metadata={"steps": "[Region 0] 12"})
+    listed = dataclasses.replace(samples[0], normalized_answer=None, truth=Truth("[Region 0] 12"))
     assert stepwise_answer(listed) == "[Region 0] 12"
 
 
 def test_a_size_is_named_before_it_is_said(samples):
     one = {"question": "How tall is <mask>?", "category": "height", "regions": samples[0].regions[:1], "normalized_answer": 1.29}
-    asked = dataclasses.replace(samples[0], **one, metadata={})
+    asked = dataclasses.replace(samples[0], **one, truth=None)
     assert stepwise_answer(asked) == "[Region 0] height: 1.29"
     assert read_answer("How tall is it?", stepwise_answer(asked), task_named("height")) == 1.29
     two = {"question": "<mask> above <mask>?", "category": "vertical", "regions": samples[0].regions[:1] * 2, "normalized_answer": 0.45}
-    apart = dataclasses.replace(samples[0], **two, metadata={})
+    apart = dataclasses.replace(samples[0], **two, truth=None)
     assert stepwise_answer(apart) == "[Region 0][Region 1] up: 0.45"
     assert read_answer("How far up is it?", stepwise_answer(apart), task_named("vertical")) == 0.45
 

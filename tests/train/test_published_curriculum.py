@@ -42,7 +42,7 @@ def root(tmp_path_factory) -> Path:
         name = sample.image.stem
         for data_set in ("llava_cc3m", "osd"):
             Image.open(sample.image).convert("RGB").save(root / data_set / "images" / f"{name}.jpg")
-        shutil.copy(sample.depth, root / "osd" / "depths" / f"{name}.png")
+        shutil.copy(sample.depth.source, root / "osd" / "depths" / f"{name}.png")
         turn = turns("Give a short description of the image.\n<image>", "a warehouse with pallets on its floor .")
         captions.append({"id": name, "image": f"{name}.jpg", "conversations": turn})
         asked = turns(

@@ -61,8 +61,8 @@ def test_depth_is_withheld_from_shares_of_the_images(warehouse):
 
     def shown(split: str, fraction: float | None, **shares: float) -> dict[str, tuple[str | None, bool]]:
         samples = read_synthetic(SyntheticData(root=warehouse, **shares), SyntheticSource(split, fraction))
-        depths = {s.image_key: None if s.depth is None else Path(s.depth).parent.name for s in samples}
-        return {s.image_key: (depths[s.image_key], s.camera is None) for s in samples}
+        depths = {s.image: None if s.depth is None else Path(s.depth.source).parent.name for s in samples}
+        return {s.image: (depths[s.image], s.camera is None) for s in samples}
 
     metric, relative, none, no_camera = ("depths_metric", False), ("depths", True), (None, True), ("depths_metric", True)
     assert set(shown("train", None).values()) == {metric}

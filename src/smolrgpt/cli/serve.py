@@ -11,7 +11,7 @@ import typer
 from smolrgpt.cli.options import ModelOrNano, require_packages
 
 if TYPE_CHECKING:
-    from smolrgpt.schema import Sample
+    pass
 
 Host = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 makes it reachable from other machines.")]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]
@@ -106,10 +106,9 @@ def demo(
     require_packages(["gradio", "plotly"], "demo", "the page")
     _check_port(host, port)
     from smolrgpt.apps.page.page import launch
+    from smolrgpt.data.loading import group_by_image
     from smolrgpt.evaluation.samples import read_samples
     from smolrgpt.inference.loading import load_predictor
 
-    by_image: dict[str, list[Sample]] = {}
-    for sample in [] if data is None else read_samples(data, source, split):
-        by_image.setdefault(sample.image_key, []).append(sample)
+    by_image = group_by_image([] if data is None else read_samples(data, source, split))
     launch(load_predictor(model), model, host, port, open_browser, list(by_image.values()))

@@ -1,0 +1,1 @@
+"""Data sets: reading, checking, drawing and batching of samples."""

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
+from smolrgpt.data.lengths import length_targets
 from smolrgpt.data.loading import SkipLog, load_image, load_sample_depth
 from smolrgpt.schema import Camera, DataError, DepthMap, Region, Sample
 
+#: Image key -> row of each region of the image.
+RegionTables = dict[Hashable, dict[Region, int]]
 
-def region_tables(samples: Sequence[Sample]) -> dict[str, dict[Region, int]]:
-    """Image key -> row of each region these samples ask about, in order of first mention."""
-    tables: dict[str, dict[Region, int]] = {}
+
+def region_tables(samples: Sequence[Sample]) -> RegionTables:
+    """Return the row of each region that these samples ask about, per image and in order of first mention."""
+    tables: RegionTables = {}
     for sample in samples:
         table = tables.setdefault(sample.image_key, {})
         for region in sample.regions:
@@ -28,73 +29,44 @@ def region_tables(samples: Sequence[Sample]) -> dict[str, dict[Region, int]]:
 def prepare_image(
     processor: Any, image: Image.Image, depth: DepthMap | None, camera: Camera | None, regions: Sequence[Region]
 ) -> dict[str, np.ndarray]:
-    """``SmolRGPTImageProcessor.preprocess_image`` on our nouns."""
-    return processor.image_processor.preprocess_image(
+    """Call ``SmolRGPTImageProcessor.preprocess_image`` on the nouns of ``smolrgpt.schema``."""
+    arrays: dict[str, np.ndarray] = processor.image_processor.preprocess_image(
         image,
         None if depth is None else depth.values,
         None if depth is None else depth.kind,
         [region.to_patch() for region in regions],
         None if camera is None else (camera.fx, camera.fy, camera.cx, camera.cy, camera.width, camera.height),
     )
+    return arrays
 
 
 def encode_question(processor: Any, sample: Sample, answer: str | None = None) -> dict[str, list[int]]:
-    """``SmolRGPTProcessor.encode_text`` on a sample. Raises DataError naming it, such as for more regions than the model has names for."""
+    """Call ``SmolRGPTProcessor.encode_text`` on a sample. Raises DataError naming it, such as for more regions than the model can name."""
     try:
-        return processor.encode_text(sample.question, len(sample.regions), answer)
+        encoded: dict[str, list[int]] = processor.encode_text(sample.question, len(sample.regions), answer)
+        return encoded
     except ValueError as error:
         raise DataError(f"sample {sample.id!r}: {error}") from error
 
 
-def known_distances(sample: Sample) -> dict[tuple[Region, Region], float]:
-    """Metres between the middles of two regions' objects, where the sample says them: all pairs of a set that gives the middles
-    (``metadata["centers_m"]``, ours does), else the two regions of a distance question. Zero, which means contact, says nothing here.
-    """
-    centers, value = sample.metadata.get("centers_m"), sample.normalized_answer
-    if centers:
-        points = np.asarray(centers)
-        away = np.linalg.norm(points[:, None] - points, axis=-1)
-        pairs = {(a, b): float(away[i, j]) for i, a in enumerate(sample.regions) for j, b in enumerate(sample.regions)}
-    elif sample.category == "distance" and len(sample.regions) == 2 and isinstance(value, (int, float)):
-        one, two = sample.regions
-        pairs = {(one, two): float(value), (two, one): float(value)}
-    else:
-        return {}
-    return {pair: metres for pair, metres in pairs.items() if pair[0] != pair[1] and metres > 0}
-
-
-#: Categories of questions about lengths of one object, as columns of ``region_size``: across (the longer side of its place on the floor),
-#: up, and, of two objects of which it is asked how far apart their middles are vertically, from the floor to the middle.
-SIZES = ("width", "height", "vertical")
-
-
-def known_sizes(sample: Sample) -> dict[tuple[Region, str], float]:
-    """Metres of the sample's regions, by region and one of ``SIZES``: all of them of a set that gives them (``metadata["sizes_m"]``, across
-    and up, and ``metadata["centers_m"]``, on the floor and above it; ours does), else what a question about one region's size asks for.
-    """
-    sizes, centers, value = sample.metadata.get("sizes_m"), sample.metadata.get("centers_m"), sample.normalized_answer
-    if sizes and centers:
-        known = [(region, (*size, above)) for region, size, (*_, above) in zip(sample.regions, sizes, centers, strict=False)]
-    elif sample.category in SIZES[:2] and len(sample.regions) == 1 and isinstance(value, (int, float)):
-        known = [(sample.regions[0], tuple(value if sample.category == name else None for name in SIZES))]
-    else:
-        known = []
-    lengths = ((region, name, metres) for region, size in known for name, metres in zip(SIZES, size, strict=False))
-    return {(region, name): float(metres) for region, name, metres in lengths if metres is not None and metres > 0}
-
-
 class EncodedImage:
-    """What the processor made of one image and its region table. ``arrays`` are kept in float16; ``rows`` finds a region's row."""
+    """The processor's arrays of one image and its region table.
+
+    Attributes:
+        arrays: By name; kept in float16, region geometry in float32.
+        rows: The row of each region in the arrays whose name starts with ``region_``.
+    """
 
     def __init__(self, arrays: dict[str, np.ndarray], rows: dict[Region, int]):
         self.arrays, self.rows = arrays, rows
 
     @property
     def nbytes(self) -> int:
+        """Memory of the arrays in bytes."""
         return sum(array.nbytes for array in self.arrays.values())
 
     def select(self, regions: Sequence[Region]) -> dict[str, np.ndarray]:
-        """The processor's arrays with only these regions, in this order."""
+        """Return the processor's arrays as float32 with only these regions, in this order."""
         index = np.array([self.rows[region] for region in regions], dtype=np.int64)
         return {name: (array[index] if name.startswith("region_") else array).astype(np.float32) for name, array in self.arrays.items()}
 
@@ -109,18 +81,18 @@ class Collator:
     def __init__(self, processor: Any, *, skips: SkipLog | None = None, cache_gb: float = 0.0):
         self.processor, self.skips = processor, skips or SkipLog()
         self._budget = cache_gb * 1e9
-        self._cache: dict[str, EncodedImage] = {}
-        self._tables: dict[str, list[Region]] = {}
+        self._cache: dict[Hashable, EncodedImage] = {}
+        self._tables: dict[Hashable, list[Region]] = {}
 
     def register(self, samples: Sequence[Sample]) -> None:
-        """Learn each image's whole region table, so that an image is prepared once for all of its questions."""
-        tables: dict[str, dict[Region, None]] = {key: dict.fromkeys(regions) for key, regions in self._tables.items()}
+        """Record each image's whole region table, so that an image is prepared once for all of its questions."""
+        tables: dict[Hashable, dict[Region, None]] = {key: dict.fromkeys(regions) for key, regions in self._tables.items()}
         for sample in samples:
             tables.setdefault(sample.image_key, {}).update(dict.fromkeys(sample.regions))
         self._tables = {key: list(table) for key, table in tables.items()}
 
     def encode_image(self, sample: Sample, regions: Sequence[Region]) -> EncodedImage:
-        """The sample's image and depth with these and all registered regions. Raises DataError for unreadable files."""
+        """Prepare the sample's image and depth with these and all registered regions. Raises DataError for unreadable files."""
         found = self._cache.get(sample.image_key)
         if found is not None and all(region in found.rows for region in regions):
             return found
@@ -134,17 +106,11 @@ class Collator:
         return encoded
 
     def __call__(self, groups: Sequence[Sequence[Sample]]) -> dict[str, Any]:
+        """Return the batch of all groups' questions, with the targets of ``length_targets``."""
         samples = [sample for group in groups for sample in group]
         tables = region_tables(samples)
         images = self._encode_images(samples, tables)
-        texts, kept = [], []
-        for sample in samples:
-            if self.processor.is_blind or sample.image_key in images:
-                try:
-                    texts.append(encode_question(self.processor, sample, sample.answer))
-                    kept.append(sample)
-                except DataError as error:
-                    self.skips.add("unusable question", str(error))
+        texts, kept = self._encode_texts([s for s in samples if self.processor.is_blind or s.image_key in images])
         if not kept:
             raise DataError(f"no usable question in a batch of {len(groups)} images: {self.skips.summary()}")
         if self.processor.is_blind:
@@ -156,11 +122,11 @@ class Collator:
             [order[s.image_key] for s in kept],
             [[tables[s.image_key][region] for region in s.regions] for s in kept],
         )
-        return {**batch, **_lengths(kept, {key: tables[key] for key in images})}
+        return {**batch, **length_targets(kept, {key: tables[key] for key in images})}
 
-    def _encode_images(self, samples: Sequence[Sample], tables: dict[str, dict[Region, int]]) -> dict[str, dict[str, np.ndarray]]:
-        """The processor's arrays per readable image; questions about the others are counted as skipped. Nothing for a blind model."""
-        images: dict[str, dict[str, np.ndarray]] = {}
+    def _encode_images(self, samples: Sequence[Sample], tables: RegionTables) -> dict[Hashable, dict[str, np.ndarray]]:
+        """Return the processor's arrays of each readable image, none for a blind model; questions about other images are skipped."""
+        images: dict[Hashable, dict[str, np.ndarray]] = {}
         first = {sample.image_key: sample for sample in reversed(samples)}
         for key, table in () if self.processor.is_blind else tables.items():
             try:
@@ -169,22 +135,13 @@ class Collator:
                 self.skips.add("unreadable image", str(error), sum(sample.image_key == key for sample in samples))
         return images
 
-
-def _lengths(samples: Sequence[Sample], tables: dict[str, dict[Region, int]]) -> dict[str, Any]:
-    """What is known of the regions in metres, as rows of the joined region table, each once: ``pair_index`` (M, 2) int64 with
-    ``pair_distance`` (M,) float32, ``size_index`` (M,) int64 with ``region_size`` (M, 3) float32; nothing where nothing is known.
-    """
-    starts = dict(zip(tables, itertools.accumulate(map(len, tables.values()), initial=0), strict=False))
-    metres: dict[tuple[int, int], float] = {}
-    sizes: dict[int, list[float]] = {}
-    for sample in samples:
-        table, start = tables[sample.image_key], starts[sample.image_key]
-        metres |= {(start + table[a], start + table[b]): value for (a, b), value in known_distances(sample).items()}
-        for (region, side), value in known_sizes(sample).items():
-            sizes.setdefault(start + table[region], [math.nan] * len(SIZES))[SIZES.index(side)] = value
-    batch: dict[str, Any] = {}
-    if metres:
-        batch |= {"pair_index": torch.tensor(list(metres)), "pair_distance": torch.tensor(list(metres.values()), dtype=torch.float32)}
-    if sizes:
-        batch |= {"size_index": torch.tensor(list(sizes)), "region_size": torch.tensor(list(sizes.values()), dtype=torch.float32)}
-    return batch
+    def _encode_texts(self, samples: Sequence[Sample]) -> tuple[list[dict[str, list[int]]], list[Sample]]:
+        """Return the encoded questions and their samples; those that cannot be encoded are skipped."""
+        texts, kept = [], []
+        for sample in samples:
+            try:
+                texts.append(encode_question(self.processor, sample, sample.answer))
+                kept.append(sample)
+            except DataError as error:
+                self.skips.add("unusable question", str(error))
+        return texts, kept

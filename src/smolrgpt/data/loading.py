@@ -1,20 +1,15 @@
-"""From a Sample's paths to pixels, and the count of what could not be used."""
+"""From a Sample's files to pixels, and the count of what could not be used."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from PIL import Image
 
-from smolrgpt.schema import DataError, DepthMap, Sample
+from smolrgpt.schema import DataError, DepthFile, DepthMap, Sample, naming
 from smolrgpt.schema.image_file import decode_image, read_image, to_rgb
-
-#: ``Sample.metadata`` key by which a source says how its relative depth files are polarised ("dark", the default, or "bright").
-DEPTH_NEAR = "depth_near"
-#: And whether they are "metric" or "relative", where the file's type does not say.
-DEPTH_KIND = "depth_kind"
 
 
 @dataclass
@@ -26,6 +21,7 @@ class SkipLog:
     examples: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, reason: str, message: str, count: int = 1) -> None:
+        """Count ``count`` more for a reason; ``message`` describes the first of them."""
         self.counts[reason] += count
         kept = self.examples.setdefault(reason, [])
         if len(kept) < self.keep:
@@ -33,10 +29,8 @@ class SkipLog:
 
     @property
     def total(self) -> int:
+        """How many were left out, over all reasons."""
         return sum(self.counts.values())
-
-    def __len__(self) -> int:
-        return self.total
 
     def __bool__(self) -> bool:
         """A log is always true, so that ``skips or SkipLog()`` keeps the caller's empty one."""
@@ -49,8 +43,14 @@ class SkipLog:
             kept = self.examples.setdefault(reason, [])
             kept += other.examples.get(reason, [])[: self.keep - len(kept)]
 
+    def take(self) -> SkipLog:
+        """Return what was counted so far as a log of its own, and count from zero again."""
+        taken = SkipLog(self.keep, self.counts, self.examples)
+        self.counts, self.examples = Counter(), {}
+        return taken
+
     def summary(self) -> str:
-        """One line: how many, why, and one example each; "nothing skipped" when that is so."""
+        """Return one line: how many, why, and one example of each reason; "nothing skipped" for an empty log."""
         if not self.total:
             return "nothing skipped"
         parts = [f"{count} x {reason} (e.g. {self.examples[reason][0]})" for reason, count in self.counts.most_common()]
@@ -67,29 +67,32 @@ class LoadedImage:
 
 
 def load_image(sample: Sample) -> Image.Image:
-    """The sample's picture as 8-bit RGB, upright. Raises DataError naming the file, or the sample when it holds the picture itself."""
-    try:
-        if not isinstance(sample.image, Image.Image):
-            return to_rgb(read_image(sample.image))
-        return to_rgb(decode_image(sample.image))
-    except DataError as error:
-        name = str(sample.image) if not isinstance(sample.image, Image.Image) else f"image of sample {sample.id!r}"
-        raise error if name in str(error) else DataError(f"{name}: {error}") from error
+    """Return the sample's image as 8-bit RGB, upright. Raises DataError naming the file, or the sample when the image is in memory."""
+    image = sample.image
+    with naming(sample.image_name):
+        return to_rgb(decode_image(image) if isinstance(image, Image.Image) else read_image(image))
 
 
 def load_sample_depth(sample: Sample) -> DepthMap | None:
-    """The sample's depth map, None when it has none. Raises DataError naming the file."""
-    if sample.depth is None or isinstance(sample.depth, DepthMap):
-        return sample.depth
-    return DepthMap.from_file(sample.depth, near=sample.metadata.get(DEPTH_NEAR, "dark"), kind=sample.metadata.get(DEPTH_KIND))
+    """Return the sample's depth map, None when it has none. Raises DataError naming the file."""
+    depth = sample.depth
+    return depth.load() if isinstance(depth, DepthFile) else depth
+
+
+def group_by_image(samples: Iterable[Sample]) -> dict[Hashable, list[Sample]]:
+    """Return the samples of every image key, in order of first mention."""
+    groups: dict[Hashable, list[Sample]] = {}
+    for sample in samples:
+        groups.setdefault(sample.image_key, []).append(sample)
+    return groups
 
 
 def iter_loaded(samples: Iterable[Sample], skips: SkipLog) -> Iterator[LoadedImage]:
-    """Every image once with its questions, in order of first mention. Unreadable images or depths are counted per question and left out."""
-    groups: dict[str, list[Sample]] = {}
-    for sample in samples:
-        groups.setdefault(sample.image_key, []).append(sample)
-    for group in groups.values():
+    """Yield every image once with its questions, in order of first mention.
+
+    Unreadable images and depth maps are left out and counted in ``skips``, once per question.
+    """
+    for group in group_by_image(samples).values():
         try:
             loaded = LoadedImage(load_image(group[0]), load_sample_depth(group[0]), group)
         except DataError as error:

@@ -1,12 +1,13 @@
-"""From samples to what an epoch shows: how often each question, which together, in which batch; all of it index arithmetic, by seed.
+"""Which questions an epoch shows, how often, in which groups and batches: index arithmetic that depends on a seed alone.
 
-Legend: n questions of a source, Q questions drawn, N groups of questions about one image, C classes to balance.
+Legend: n questions of a source, N groups of questions about one image, C classes to balance.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -17,16 +18,26 @@ Group = list[Sample]  # questions about one image, encoded together
 Balance = Literal["category", "template"]
 
 
+@runtime_checkable
+class HasColumns(Protocol):
+    """Samples in a table, such as ``data.prepared.Prepared``."""
+
+    def column(self, name: str) -> list[Any]:
+        """Return one field of every sample."""
+        ...
+
+
 def column(samples: Sequence[Sample], name: str) -> list[Any]:
-    """One field of every sample; read from the table where the samples are prepared, so that none of them is built."""
-    stored = getattr(samples, "column", None)
-    return stored(name) if stored else [getattr(sample, name) for sample in samples]
+    """Return one field of every sample; prepared samples give it from their table, without being built."""
+    if isinstance(samples, HasColumns):
+        return samples.column(name)
+    return [getattr(sample, name) for sample in samples]
 
 
 def tempered(sizes: Mapping[str, int], weights: Mapping[str, float], temperature: float) -> dict[str, float]:
-    """Times per epoch under which a source's share is proportional to (weight x size) ** (1 / temperature); as many questions in all.
+    """Return times per epoch with which a source's share is proportional to (weight x size) ** (1 / temperature).
 
-    1 leaves the weights as they are, larger values bring the shares closer to one another.
+    The number of questions in all stays the same. 1 leaves the weights unchanged, larger values make the shares more equal.
     """
     plain = {name: weight * sizes[name] for name, weight in weights.items()}
     shares = {name: count ** (1 / temperature) for name, count in plain.items()}
@@ -35,10 +46,10 @@ def tempered(sizes: Mapping[str, int], weights: Mapping[str, float], temperature
 
 
 def balanced(keys: Sequence[Sequence[Any]], times: float, limit: float) -> tuple[np.ndarray, np.ndarray]:
-    """Class of every question, (n,) int64, and draws of every class, (C,) int64, together about ``times`` x n.
+    """Return the class of every question, (n,) int64, and the draws of every class, (C,) int64, in all about ``times`` x n.
 
-    The values of the first key get the same share each, within each of them those of the second, and so on; but none so much that its
-    questions are drawn more than ``limit`` x ``times`` each, and what that leaves over goes to the others.
+    The values of the first key get equal shares, within each of them those of the second, and so on; but no class so much that each of its
+    questions is drawn more than ``limit`` x ``times``, and the rest goes to the other classes.
     """
     rows = np.stack([_codes(key) for key in keys], axis=1)
     table, classes, sizes = np.unique(rows, axis=0, return_inverse=True, return_counts=True)
@@ -47,20 +58,20 @@ def balanced(keys: Sequence[Sequence[Any]], times: float, limit: float) -> tuple
 
 
 def _spread(table: np.ndarray, capacity: np.ndarray, total: float) -> np.ndarray:
-    """(C,) float64: ``total`` shared out over the rows of ``table`` (C, keys left), column by column, none above its ``capacity`` (C,)."""
+    """Divide ``total`` over the rows of ``table`` (C, remaining keys), column by column, none above its ``capacity`` (C,); (C,) float64."""
     if table.shape[1] == 0:
         return np.full(len(table), total)
-    values, place = np.unique(table[:, 0], return_inverse=True)
-    shares = _even(np.bincount(place, weights=capacity), total)
+    values, row_of = np.unique(table[:, 0], return_inverse=True)
+    shares = _even(np.bincount(row_of, weights=capacity), total)
     draws = np.zeros(len(table))
     for value in range(len(values)):
-        inside = place == value
+        inside = row_of == value
         draws[inside] = _spread(table[inside, 1:], capacity[inside], shares[value])
     return draws
 
 
 def _even(capacity: np.ndarray, total: float) -> np.ndarray:
-    """(C,) float64 as even as the capacities allow, the smallest served first."""
+    """Divide ``total`` as evenly as the capacities (C,) allow, the smallest first; (C,) float64."""
     shares, left = np.zeros(len(capacity)), total
     for served, value in enumerate(np.argsort(capacity, kind="stable")):
         shares[value] = min(capacity[value], left / (len(capacity) - served))
@@ -69,23 +80,23 @@ def _even(capacity: np.ndarray, total: float) -> np.ndarray:
 
 
 def _codes(values: Iterable[Any]) -> np.ndarray:
-    """(n,) int64: equal values, equal numbers, in order of first mention."""
+    """Number values (n,) int64 in order of first mention; equal values get equal numbers."""
     known: dict[Any, int] = {}
     return np.fromiter((known.setdefault(value, len(known)) for value in values), dtype=np.int64)
 
 
-def _seen_before(codes: np.ndarray) -> np.ndarray:
-    """(n,) int64: how many equal codes stand before each."""
+def _count_previous(codes: np.ndarray) -> np.ndarray:
+    """Return how many equal codes precede each, (n,) int64."""
     order = np.argsort(codes, kind="stable")
-    place, ordered = np.arange(len(codes)), codes[order]
-    first = np.append(True, ordered[1:] != ordered[:-1]) if len(codes) else np.zeros(0, dtype=bool)
-    seen = np.empty_like(place)
-    seen[order] = place - np.maximum.accumulate(np.where(first, place, 0))
-    return seen
+    position, ordered = np.arange(len(codes)), codes[order]
+    is_first = np.append(True, ordered[1:] != ordered[:-1]) if len(codes) else np.zeros(0, dtype=bool)
+    previous = np.empty_like(position)
+    previous[order] = position - np.maximum.accumulate(np.where(is_first, position, 0))
+    return previous
 
 
 class _Source:
-    """Which image and which class each question of one source has, and how often each class is drawn in an epoch."""
+    """The image and the class of each question of one source, and how often each class is drawn in an epoch."""
 
     def __init__(self, samples: Sequence[Sample], times: float, balance: Sequence[Balance], limit: float):
         self.images = _codes(column(samples, "image_key"))
@@ -97,7 +108,7 @@ class _Source:
             self.draws = np.array([round(times * len(samples))])
 
     def passes(self, size: int, rng: np.random.Generator) -> Iterator[list[np.ndarray]]:
-        """The epoch's groups, pass by pass: within a pass no question comes twice, and every pass groups anew."""
+        """Yield the epoch's groups, pass by pass: no question occurs twice in a pass, and every pass makes new groups."""
         left, sizes = self.draws, np.bincount(self.classes, minlength=len(self.draws))
         while (left > 0).any():
             quota = np.minimum(left, sizes)
@@ -107,15 +118,15 @@ class _Source:
     def _pass(self, quota: np.ndarray, size: int, rng: np.random.Generator) -> list[np.ndarray]:
         """Shuffle each image's questions, cut them into groups of ``size``, and keep each class's first ``quota`` in a random group order.
 
-        Thinning whole groups from the end keeps the others full, so that a half of the questions needs about half of the images.
+        Removing questions from the last groups keeps the others full, so that half of the questions needs about half of the images.
         """
         questions = np.flatnonzero(quota[self.classes])
         questions = questions[np.lexsort((rng.random(len(questions)), self.images[questions]))]
-        starts = _seen_before(self.images[questions]) % size == 0
+        starts = _count_previous(self.images[questions]) % size == 0
         group = rng.permutation(int(starts.sum()))[np.cumsum(starts) - 1]
         order = np.argsort(group, kind="stable")
         questions, group = questions[order], group[order]
-        kept = _seen_before(self.classes[questions]) < quota[self.classes[questions]]
+        kept = _count_previous(self.classes[questions]) < quota[self.classes[questions]]
         questions, group = questions[kept], group[kept]
         return np.split(questions, np.flatnonzero(np.diff(group)) + 1)
 
@@ -125,10 +136,19 @@ def _balance_key(samples: Sequence[Sample], name: Balance) -> list[Any]:
 
 
 class Mixture(Sequence[Sample]):
-    """Several sources as one sequence of questions, and what each epoch shows of it.
+    """Several sources as one sequence of questions, and the groups that each epoch shows of it.
 
-    weights: source name -> times per epoch; the fractional part is a random subset, another one every epoch. temperature: see ``tempered``.
-    balance, balance_limit: see ``balanced``, within each source. Raises KeyError naming the sources that exist when a weight names another.
+    Args:
+        sources: Name -> samples.
+        weights: Source name -> times per epoch; the fractional part is a random subset that differs between epochs.
+        questions_per_image: The size of a group.
+        temperature: See ``tempered``.
+        balance: The keys of ``balanced``, within each source.
+        balance_limit: See ``balanced``.
+        seed: Of the draws of all epochs.
+
+    Raises:
+        KeyError: When a weight names a source that does not exist; the message names those that do.
     """
 
     def __init__(
@@ -160,7 +180,7 @@ class Mixture(Sequence[Sample]):
         return self.samples[source][int(index - self.offsets[source])]
 
     def epoch(self, number: int) -> list[np.ndarray]:
-        """The N groups of an epoch in the order they are shown: int64 positions in this sequence, every group about one image."""
+        """Return the N groups of an epoch in the order they are shown: int64 positions in this sequence, each group about one image."""
         rng = np.random.default_rng((self.seed, number))
         groups = [
             group + offset
@@ -172,18 +192,18 @@ class Mixture(Sequence[Sample]):
 
 
 class EpochBatches:
-    """The batches of every epoch, for all processes of a run: a batch sampler for ``DataLoader`` that says which groups go together.
+    """The batches of every epoch, for all processes of a run: a batch sampler for ``DataLoader``.
 
-    A step shows ``groups_per_step`` groups, dealt evenly to ``processes`` x ``accumulation`` batches. Nothing is shown twice and nothing
-    left out: what does not fill a step makes all steps a little smaller. So batches differ by one group at most, none is empty, every
-    process has as many as every other, and which groups a step shows does not depend on how many batches share it.
-    Batches come step by step; process r of W takes those at r, r + W, ..., which is how accelerate deals them.
+    A step shows ``groups_per_step`` groups, divided evenly over ``processes`` x ``accumulation`` batches. Every group is shown once: where
+    the last step would not be full, all steps are a little smaller. So batches differ by one group at most, none is empty, all processes
+    have equally many, and which groups a step shows does not depend on the number of batches that share it. Batches come step by step;
+    process r of W takes those at r, r + W, ..., as accelerate distributes them.
 
     Every epoch has as many batches as the first. An epoch too small for ``accumulation`` is one step of fewer batches.
-    Raises ValueError when there is not a group for every process.
+    Raises ValueError when there are fewer groups than processes.
     """
 
-    batch_size, drop_last = None, False  # what accelerate asks a batch sampler: sizes vary, nothing is dropped
+    batch_size, drop_last = None, False  # accelerate reads these of a batch sampler: sizes vary, nothing is dropped
 
     def __init__(self, mixture: Mixture, groups_per_step: int, *, accumulation: int = 1, processes: int = 1):
         self.mixture, self.epoch = mixture, 0
@@ -197,6 +217,7 @@ class EpochBatches:
         self._length = self.num_steps * batches_per_step
 
     def set_epoch(self, epoch: int) -> None:
+        """Select the epoch of the next iteration."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -205,12 +226,12 @@ class EpochBatches:
     def __iter__(self) -> Iterator[list[np.ndarray]]:
         groups = _at_least(self._length, self.mixture.epoch(self.epoch))
         bounds = [batch * len(groups) // self._length for batch in range(self._length + 1)]
-        for start, end in zip(bounds, bounds[1:], strict=False):
+        for start, end in itertools.pairwise(bounds):
             yield groups[start:end]
 
 
 def _at_least(count: int, groups: list[np.ndarray]) -> list[np.ndarray]:
-    """The groups, the first of several questions halved until there are ``count``: a later epoch may draw fuller groups than the first."""
+    """Split the first groups of several questions until there are ``count`` groups: a later epoch may draw fewer than the first."""
     for index in range(len(groups)):
         if len(groups) >= count:
             break

@@ -1,8 +1,8 @@
-"""A data set as memory-mapped Arrow: read once from its source, opened in no time and hardly any memory ever after.
+"""A data set as memory-mapped Arrow: read once from its source, opened in no time and with hardly any memory ever after.
 
-<folder>/prepared.json        what is finished: root, and for every shard its samples and how much of the source it used up
+<folder>/prepared.json        what is finished: the format's version, root, and for every shard its samples and rows used of the source
 <folder>/shard-00000.arrow    columns as in FEATURES
-<folder>/pictures-00000.tar   with ``pack``: pictures and depth maps first met in this shard, side by side and named as WebDataset does,
+<folder>/pictures-00000.tar   with ``pack``: the images and depth maps that occur first in this shard, named as WebDataset does,
                               00000000.rgb.png and 00000000.depth.png; else they stay the files they are
 """
 
@@ -12,35 +12,139 @@ import io
 import json
 import logging
 import tarfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from datasets import Dataset, Features, List, Value, concatenate_datasets
 from datasets.arrow_writer import ArrowWriter
 from tqdm import tqdm
 
 from smolrgpt.data.io import atomic_path
 from smolrgpt.data.loading import SkipLog
-from smolrgpt.schema import Camera, DataError, Region, Sample, TarMember
+from smolrgpt.schema import Camera, DataError, DepthFile, Region, Sample, TarMember, Truth
 from smolrgpt.schema.image_file import open_file
 
 logger = logging.getLogger(__name__)
 
 MANIFEST = "prepared.json"
-#: One column per field of Sample. Paths and keys below the root start with ``{root}/``, a packed file is
-#: ``{pack}/archive:offset:size:name``; camera, normalised answer and metadata are JSON.
+#: Of the format. Folders of another version are refused.
+VERSION = 2
+
+_FILE = {
+    "path": Value("string"),  # of the file, or its name in the archive
+    "archive": Value("string"),  # null for a plain file; relative to the prepared folder for a packed one
+    "offset": Value("int64"),
+    "size": Value("int64"),
+    "below_root": Value("bool"),  # whether the path is relative to the root
+}
+_LENGTHS = List(List(Value("float64")))
+#: One column per field of Sample. There is none of ``image_key``, which is made from image, depth and camera: ``image_number`` is equal for
+#: rows where these are.
+#: Fields whose type depends on the row, normalized_answer and metadata, are JSON.
 FEATURES = Features(
-    {name: Value("string") for name in ("id", "image", "depth", "question", "answer", "category", "image_key")}
-    | {name: Value("string") for name in ("camera", "normalized_answer", "metadata")}
-    | {"regions": List({"size": List(Value("int32"), length=2), "counts": Value("string")})}
+    {
+        **{name: Value("string") for name in ("id", "question", "answer", "category", "wording", "text_question")},
+        **{name: Value("string") for name in ("normalized_answer", "metadata")},
+        "image_number": Value("int64"),
+        "image": _FILE,
+        "depth": {"source": _FILE, "near": Value("string"), "kind": Value("string")},
+        "camera": {name: Value("int64" if name in ("width", "height") else "float64") for name in Camera.__dataclass_fields__},
+        "regions": List({"size": List(Value("int32"), length=2), "counts": Value("string")}),
+        "region_indices": List(Value("int32")),
+        "truth": {"steps": Value("string"), "centers_m": _LENGTHS, "sizes_m": _LENGTHS},
+    }
 )
-_ROOT, _PACK = "{root}/", "{pack}/"
 
 
+class Prepared(Sequence[Sample]):
+    """The samples of a prepared folder; a Sample is built when it is accessed.
+
+    Args:
+        folder: What ``prepare`` wrote.
+        root: Where the images are now, if they have moved; by default the root that was recorded.
+
+    Raises:
+        DataError: When the folder is not a prepared one, is not finished or has another version.
+    """
+
+    def __init__(self, folder: Path | str, root: Path | str | None = None):
+        self.folder = Path(folder)
+        manifest = _read_manifest(self.folder)
+        if not manifest["complete"]:
+            raise DataError(f"{folder} was not finished; prepare it again to go on")
+        self.root = Path(manifest["root"] or "" if root is None else root)
+        shards = [self.folder / shard["name"] for shard in manifest["shards"] if shard["samples"]]
+        self._table = concatenate_datasets([Dataset.from_file(str(path)) for path in shards])
+        self._decoders: dict[str, Callable[[Any], Any]] = {
+            "image": self._decode_file,
+            "depth": self._decode_depth,
+            "camera": _decode_camera,
+            "normalized_answer": json.loads,
+            "metadata": json.loads,
+            "regions": _decode_regions,
+            "region_indices": tuple,
+            "truth": _decode_truth,
+        }
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        row = self._table[int(index)]
+        del row["image_number"]
+        return Sample(**{name: self._decode(name, value) for name, value in row.items()})
+
+    def column(self, name: str) -> list[Any]:
+        """Return one field of every sample, without building the samples. Raises KeyError for what is no field of Sample."""
+        if name == "image_key":
+            return self._image_keys()
+        return [self._decode(name, value) for chunk in self._table.data.column(name).chunks for value in chunk.to_pylist()]
+
+    def _image_keys(self) -> list[Hashable]:
+        numbers = self._table.data.column("image_number").to_numpy()
+        _, first, image = np.unique(numbers, return_index=True, return_inverse=True)
+        columns = [self._table.data.column(name).take(first).to_pylist() for name in ("image", "depth", "camera")]
+        parts = [
+            [self._decode(name, value) for value in column] for name, column in zip(("image", "depth", "camera"), columns, strict=True)
+        ]
+        keys: list[Hashable] = list(zip(*parts, strict=True))
+        return [keys[number] for number in image]
+
+    def _decode(self, name: str, value: Any) -> Any:
+        return self._decoders[name](value) if name in self._decoders else value
+
+    def _decode_file(self, value: dict[str, Any]) -> Path | TarMember:
+        if value["archive"] is not None:
+            return TarMember(self.folder / value["archive"], value["path"], value["offset"], value["size"])
+        return self.root / value["path"] if value["below_root"] else Path(value["path"])
+
+    def _decode_depth(self, value: dict[str, Any] | None) -> DepthFile | None:
+        return None if value is None else DepthFile(self._decode_file(value["source"]), value["near"], value["kind"])
+
+
+def _decode_camera(value: dict[str, Any] | None) -> Camera | None:
+    return None if value is None else Camera(**value)
+
+
+def _decode_regions(values: list[dict[str, Any]]) -> list[Region]:
+    return [Region((value["size"][0], value["size"][1]), value["counts"]) for value in values]
+
+
+def _decode_truth(value: dict[str, Any] | None) -> Truth | None:
+    if value is None:
+        return None
+    centers, sizes = ([tuple(row) for row in value[name]] for name in ("centers_m", "sizes_m"))
+    return Truth(value["steps"], tuple(centers), tuple(sizes))
+
+
+# ------------------------------------------------------------------------------------------------------------------------ writing
 def prepare(
     samples: Iterable[Sample],
     out: Path | str,
@@ -54,259 +158,222 @@ def prepare(
 ) -> Prepared:
     """Write samples, in order, as a data set in the folder ``out``, and open it.
 
-    ``samples`` is read once, shard by shard, so it may be a generator of any length; ``total`` is for the progress bar. Paths below
-    ``root`` are kept relative to it, so that a data set can move (``Prepared(out, root=...)``). With ``pack`` pictures and depth maps are
-    copied, each once, into archives beside the rows: a few large files for object stores and shared disks. Broken off, the same call goes
-    on after the last finished shard; finished, it only opens. Samples that cannot be kept (a picture in memory instead of a file, a file
-    that is not there to be packed, metadata that is not JSON, text that is not Unicode) are counted in ``skips`` (logged when it is None).
-    Raises DataError when no sample is left, or when ``out`` was begun with another root, shard size or source.
+    After an interruption the same call goes on after the last finished shard; on a finished folder it only opens it. Samples that cannot
+    be stored (an image in memory instead of a file, a file to be packed that does not exist, an image key of its own, metadata that is
+    not JSON, text that is not Unicode) are counted in ``skips``.
+
+    Args:
+        samples: Read once, shard by shard, so it may be a generator of any length.
+        out: The folder.
+        root: Paths below it are stored relative to it, so that a data set can move: ``Prepared(out, root=...)``.
+        pack: Whether to copy images and depth maps, each once, into archives beside the rows: a few large files for object stores and
+            shared disks.
+        shard_samples: Samples of a shard.
+        total: How many samples there are, for the progress bar.
+        skips: Counts what was left out; logged when it is None.
+        progress: Whether to show a progress bar.
+
+    Raises:
+        DataError: When no sample is left, or ``out`` was begun with other settings, another source or another version.
     """
     out, log = Path(out), SkipLog() if skips is None else skips
-    packed = {"pack": True} if pack else {}
-    manifest = _begin(out, {"root": None if root is None else str(root), "shard_samples": shard_samples, **packed})
+    settings = {"version": VERSION, "root": None if root is None else str(root), "shard_samples": shard_samples, "pack": pack}
+    manifest = _begin(out, settings)
     if not manifest["complete"]:
-        _write_shards(samples, out, manifest, log, tqdm(total=total, unit="question", desc=out.name, disable=not progress))
+        with tqdm(total=total, unit="question", desc=out.name, disable=not progress) as bar:
+            _Writer(out, manifest, log, bar).write(iter(samples))
     if not sum(shard["samples"] for shard in manifest["shards"]):
-        raise DataError(f"{out}: none of the source's samples can be kept: {log.summary()}")
+        raise DataError(f"{out}: none of the source's samples can be stored: {log.summary()}")
     if skips is None and log.total:
         logger.warning("%s: %s", out, log.summary())
-    _finish(out, {**manifest, "complete": True})
+    _write_manifest(out, {**manifest, "complete": True})
     return Prepared(out)
 
 
-class Prepared(Sequence[Sample]):
-    """The samples of a prepared folder; a Sample is built when it is asked for. ``root`` overrides where the pictures are.
-
-    Raises DataError when the folder is not one, or was not finished.
-    """
-
-    def __init__(self, folder: Path | str, root: Path | str | None = None):
-        self.folder = Path(folder)
-        shards = list(_shards(self.folder))
-        recorded = next(recorded for _, recorded in shards)
-        self.root = str(recorded if root is None else root)
-        self._table = concatenate_datasets([Dataset.from_file(str(path)) for path, _ in shards])
-        self._decode: dict[str, Callable[[Any], Any]] = {
-            "image": self._file,
-            "depth": self._file,
-            "image_key": self._below_root,
-            "camera": _camera,
-            "normalized_answer": json.loads,
-            "metadata": json.loads,
-            "regions": _regions,
-        }
-
-    def __len__(self) -> int:
-        return len(self._table)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        row = self._table[int(index)]
-        return Sample(**{name: self._decode[name](value) if name in self._decode else value for name, value in row.items()})
-
-    def column(self, name: str) -> list[Any]:
-        """One field of every sample, without building the others. Raises KeyError for what is no field of Sample."""
-        decode = self._decode.get(name, _as_it_is)
-        return [decode(value) for chunk in self._table.data.column(name).chunks for value in chunk.to_pylist()]
-
-    def _below_root(self, text: str) -> str:
-        return f"{self.root}/{text.removeprefix(_ROOT)}" if text.startswith(_ROOT) else text
-
-    def _file(self, text: str | None) -> Path | TarMember | None:
-        if text is None or not text.startswith(_PACK):
-            return None if text is None else Path(self._below_root(text))
-        return _packed(text, self.folder)
-
-
-def _packed(text: str, folder: Path) -> TarMember:
-    archive, offset, size, name = text.removeprefix(_PACK).rsplit(":", 3)
-    return TarMember(folder / archive, name, int(offset), int(size))
-
-
-def _as_it_is(value: Any) -> Any:
-    return value
-
-
-def _camera(text: str) -> Camera | None:
-    fields = json.loads(text)
-    return None if fields is None else Camera(**fields)
-
-
-def _regions(values: list[dict[str, Any]]) -> list[Region]:
-    return [Region(tuple(value["size"]), value["counts"]) for value in values]
-
-
-def _row(sample: Sample, root: str | None) -> dict[str, Any]:
-    """Raises DataError, naming the sample, for what cannot be kept."""
-    try:
-        row = {
-            "id": sample.id,
-            "image": _place(sample, sample.image, root),
-            "depth": None if sample.depth is None else _place(sample, sample.depth, root),
-            "question": sample.question,
-            "answer": sample.answer,
-            "category": sample.category,
-            "image_key": _relative(sample.image_key, root),
-            "camera": json.dumps(None if sample.camera is None else asdict(sample.camera)),
-            "normalized_answer": json.dumps(sample.normalized_answer),
-            "metadata": json.dumps(sample.metadata),
-            "regions": [region.to_rle() for region in sample.regions],
-        }
-        "".join(value for value in row.values() if isinstance(value, str)).encode()
-        return row
-    except (TypeError, ValueError) as error:
-        raise DataError(f"sample {sample.id!r}: {error}; expected Unicode texts, and metadata that JSON can hold") from error
-
-
-def _place(sample: Sample, file: Any, root: str | None) -> str:
-    if isinstance(file, TarMember):
-        return f"{_PACK}{file.archive}:{file.offset}:{file.size}:{file.name}"
-    if not isinstance(file, Path):
-        raise DataError(f"sample {sample.id!r} holds its picture or depth itself; expected the path of a file")
-    return _relative(str(file), root)
-
-
-def _relative(text: str, root: str | None) -> str:
-    return _ROOT + text.removeprefix(f"{root}/") if root is not None and text.startswith(f"{root}/") else text
-
-
 def _begin(out: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """What is finished of ``out``, perhaps nothing. Raises DataError when it was begun otherwise."""
+    """Return what is finished of ``out``, perhaps nothing. Raises DataError when it was begun with other settings."""
     if not (out / MANIFEST).exists():
         return {**settings, "shards": [], "complete": False}
-    manifest = _read(out)
+    manifest = _read_manifest(out)
     found = {name: manifest.get(name) for name in settings}
     if found != settings:
         raise DataError(f"{out} was begun with {found}, now it is {settings}; choose another folder, or remove this one")
     return manifest
 
 
-def _write_shards(samples: Iterable[Sample], out: Path, manifest: dict[str, Any], skips: SkipLog, bar: tqdm) -> None:
-    """Append finished shards to the manifest, here and on disk, until the source is used up."""
-    out.mkdir(parents=True, exist_ok=True)
-    source = iter(samples)
-    for shard in manifest["shards"]:
-        found = _id_after(source, shard["used"], bar)
-        if found != shard["last_id"]:
-            raise DataError(
-                f"{out / shard['name']} ends with sample {shard['last_id']!r}, but the source has {found!r} there; it has changed since, "
-                "remove the folder and prepare it anew"
-            )
-    known = _packed_before(out, manifest) if manifest.get("pack") else None
-    while chunk := list(islice(source, manifest["shard_samples"])):
-        number = len(manifest["shards"])
-        name = f"shard-{number:05d}.arrow"
-        with nullcontext() if known is None else _pack(out / f"pictures-{number:05d}.tar", manifest["root"], known) as pack:
-            written = _write_shard(chunk, out / name, manifest["root"], skips, pack)
-        (out / (name + ".partial")).rename(out / name)
-        manifest["shards"].append({"name": name, "samples": written, "used": len(chunk), "last_id": chunk[-1].id})
-        _finish(out, manifest)
-        bar.update(len(chunk))
-    bar.close()
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    try:
+        manifest = dict(json.loads((folder / MANIFEST).read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(f"{folder / MANIFEST} cannot be read ({error}); expected a folder that 'smolrgpt data prepare' wrote") from error
+    if (found := manifest.get("version", 1)) != VERSION:
+        raise DataError(f"{folder} has version {found} of the format; expected {VERSION}, so remove it and prepare the data set again")
+    return manifest
 
 
-def _packed_before(out: Path, manifest: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Image key below the root -> where picture and depth of the finished shards were packed."""
-    known: dict[str, tuple[Any, Any]] = {}
-    for shard in manifest["shards"]:
-        table = Dataset.from_file(str(out / shard["name"])).data
-        keys, *files = (table.column(name).to_pylist() for name in ("image_key", "image", "depth"))
-        known.update(zip(keys, zip(*([text and _packed(text, Path()) for text in texts] for texts in files), strict=True), strict=True))
-    return known
-
-
-@contextmanager
-def _pack(path: Path, root: str | None, known: dict[str, tuple[Any, Any]]) -> Iterator[_Pack]:
-    """An archive to add to: complete or not at all, and not there when nothing is new."""
-    partial, before = path.with_name(path.name + ".partial"), len(known)
-    with tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as archive:
-        yield _Pack(path.name, root, known, archive)
-    if len(known) > before:
-        partial.rename(path)
-    else:
-        partial.unlink()
-
-
-@dataclass(frozen=True)
-class _Pack:
-    """An archive that is being written, and where it and those before it hold the files of an image key."""
-
-    name: str
-    root: str | None
-    known: dict[str, tuple[Any, Any]]
-    archive: tarfile.TarFile
-
-    def add(self, sample: Sample) -> Sample:
-        """The sample with its files in an archive. Raises DataError when they cannot be read."""
-        key = _relative(sample.image_key, self.root)
-        if key not in self.known:
-            number = len(self.known)
-            picture, depth = (_contents(file) for file in (sample.image, sample.depth))  # both, before either is written
-            self.known[key] = self._write(f"{number:08d}.rgb", picture), self._write(f"{number:08d}.depth", depth)
-        image, depth = self.known[key]
-        return replace(sample, image=image, depth=depth)
-
-    def _write(self, stem: str, contents: tuple[str, bytes] | None) -> TarMember | None:
-        if contents is None:
-            return None
-        entry = tarfile.TarInfo(stem + contents[0])
-        entry.size = len(contents[1])
-        offset = self.archive.offset + tarfile.BLOCKSIZE  # after the header, one block for a name this short
-        self.archive.addfile(entry, io.BytesIO(contents[1]))
-        return TarMember(Path(self.name), entry.name, offset, entry.size)
-
-
-def _contents(file: Any) -> tuple[str, bytes] | None:
-    """A file's suffix and bytes."""
-    if file is None:
-        return None
-    if not isinstance(file, Path):
-        raise DataError("a picture or depth map in memory cannot be packed; expected the path of a file")
-    with open_file(file) as opened:
-        return file.suffix, opened.read()
-
-
-def _id_after(source: Iterator[Sample], count: int, bar: tqdm) -> str | None:
-    """The id of the last of ``count`` samples, which are passed over; None when there are none left."""
-    found = None
-    for sample in islice(source, count):
-        found = sample.id
-        bar.update()
-    return found
-
-
-def _write_shard(samples: Sequence[Sample], path: Path, root: str | None, skips: SkipLog, pack: _Pack | None) -> int:
-    """The rows of one shard, under a temporary name; returns how many there are."""
-    kept = 0
-    with ArrowWriter(features=FEATURES, path=str(path) + ".partial") as writer:
-        for sample in samples:
-            try:
-                writer.write(_row(sample if pack is None else pack.add(sample), root))
-                kept += 1
-            except DataError as error:
-                skips.add("cannot be kept", str(error))
-        writer.finalize()
-    return kept
-
-
-def _finish(out: Path, manifest: dict[str, Any]) -> None:
+def _write_manifest(out: Path, manifest: dict[str, Any]) -> None:
     with atomic_path(out / MANIFEST) as temporary:
         temporary.write_text(json.dumps(manifest, indent=1))
 
 
-def _read(folder: Path) -> dict[str, Any]:
-    try:
-        return json.loads((folder / MANIFEST).read_text())
-    except (OSError, ValueError) as error:
-        raise DataError(f"{folder / MANIFEST} cannot be read ({error}); expected a folder that 'smolrgpt data prepare' wrote") from error
+class _Writer:
+    """Appends finished shards to a folder and its manifest."""
+
+    def __init__(self, out: Path, manifest: dict[str, Any], skips: SkipLog, bar: tqdm):
+        self._out, self._manifest, self._skips, self._bar = out, manifest, skips, bar
+        self._root = None if manifest["root"] is None else Path(manifest["root"])
+        self._numbers: dict[int, int] = {}  # hash of an image key -> image number; ten million keys would take gigabytes
+        self._packed: dict[int, _PackedImage] = {}  # by image number
+
+    def write(self, source: Iterator[Sample]) -> None:
+        """Write all shards that are left of the source. Raises DataError when the source has changed since the finished ones."""
+        for shard in self._manifest["shards"]:
+            last_id = self._pass_over(source, shard["used"])
+            if last_id != shard["last_id"]:
+                raise DataError(
+                    f"{self._out / shard['name']} ends with sample {shard['last_id']!r}, but the source has {last_id!r} there; it has "
+                    "changed since, remove the folder and prepare it anew"
+                )
+            if self._manifest["pack"]:
+                self._read_packed(self._out / shard["name"])
+        while chunk := list(islice(source, self._manifest["shard_samples"])):
+            self._write_shard(chunk)
+
+    def _pass_over(self, source: Iterator[Sample], count: int) -> str | None:
+        """Number the images of ``count`` samples; return the last one's id, None when there are none left."""
+        last_id = None
+        for sample in islice(source, count):
+            last_id = sample.id
+            self._number(sample)
+            self._bar.update()
+        return last_id
+
+    def _number(self, sample: Sample) -> int:
+        return self._numbers.setdefault(hash(sample.image_key), len(self._numbers))
+
+    def _read_packed(self, shard: Path) -> None:
+        """Record where a finished shard has packed its images."""
+        table = Dataset.from_file(str(shard)).data
+        numbers, images, depths = (table.column(name).to_pylist() for name in ("image_number", "image", "depth"))
+        for number, image, depth in zip(numbers, images, depths, strict=True):
+            self._packed[number] = _PackedImage(_tar_member(image), None if depth is None else _tar_member(depth["source"]))
+
+    def _write_shard(self, samples: Sequence[Sample]) -> None:
+        number, written = len(self._manifest["shards"]), 0
+        shard, archive = self._out / f"shard-{number:05d}.arrow", self._out / f"pictures-{number:05d}.tar"
+        num_packed = len(self._packed)
+        with ExitStack() as stack:
+            pack = None
+            if self._manifest["pack"]:
+                pack = stack.enter_context(tarfile.open(stack.enter_context(atomic_path(archive)), "w", format=tarfile.USTAR_FORMAT))
+            writer = stack.enter_context(ArrowWriter(features=FEATURES, path=str(stack.enter_context(atomic_path(shard)))))
+            for sample in samples:
+                try:
+                    _require_default_key(sample)
+                    writer.write(self._row(sample if pack is None else self._pack(sample, pack, archive.name)))
+                    written += 1
+                except DataError as error:
+                    self._skips.add("cannot be stored", str(error))
+            writer.finalize()
+        if pack is not None and len(self._packed) == num_packed:
+            archive.unlink()
+        self._manifest["shards"].append({"name": shard.name, "samples": written, "used": len(samples), "last_id": samples[-1].id})
+        _write_manifest(self._out, self._manifest)
+        self._bar.update(len(samples))
+
+    def _pack(self, sample: Sample, archive: tarfile.TarFile, name: str) -> Sample:
+        """Return the sample with its files in an archive. Raises DataError when they cannot be read."""
+        number = self._number(sample)
+        depth = None if sample.depth is None else _require_depth_file(sample)
+        if number not in self._packed:
+            stem = f"{len(self._packed):08d}"
+            image_contents = _contents(sample.image)  # both files are read before either is written
+            depth_contents = None if depth is None else _contents(depth.source)
+            image = _add(archive, name, f"{stem}.rgb", *image_contents)
+            self._packed[number] = _PackedImage(image, depth_contents and _add(archive, name, f"{stem}.depth", *depth_contents))
+        packed = self._packed[number]
+        return replace(
+            sample,
+            image=packed.image,
+            depth=None if depth is None or packed.depth is None else replace(depth, source=packed.depth),
+        )
+
+    def _row(self, sample: Sample) -> dict[str, Any]:
+        """Return the row of a sample. Raises DataError, naming the sample, for what cannot be stored."""
+        depth = None if sample.depth is None else _require_depth_file(sample)
+        try:
+            row = {
+                "id": sample.id,
+                "question": sample.question,
+                "answer": sample.answer,
+                "category": sample.category,
+                "wording": sample.wording,
+                "text_question": sample.text_question,
+                "normalized_answer": json.dumps(sample.normalized_answer),
+                "metadata": json.dumps(sample.metadata),
+                "image_number": self._number(sample),
+                "image": self._file(_require_file(sample)),
+                "depth": None if depth is None else {"source": self._file(depth.source), "near": depth.near, "kind": depth.kind},
+                "camera": None if sample.camera is None else asdict(sample.camera),
+                "regions": [region.to_rle() for region in sample.regions],
+                "region_indices": list(sample.region_indices),
+                "truth": None if sample.truth is None else asdict(sample.truth),
+            }
+            json.dumps(row, ensure_ascii=False).encode()
+            return row
+        except (TypeError, ValueError) as error:
+            raise DataError(f"sample {sample.id!r}: {error}; expected Unicode texts, and metadata that JSON can hold") from error
+
+    def _file(self, file: Path | TarMember) -> dict[str, Any]:
+        if isinstance(file, TarMember):
+            return {"path": file.name, "archive": str(file.archive), "offset": file.offset, "size": file.size, "below_root": False}
+        path, prefix = str(file), f"{self._root}/"
+        is_below = self._root is not None and path.startswith(prefix)
+        path = path.removeprefix(prefix) if is_below else path
+        return {"path": path, "archive": None, "offset": None, "size": None, "below_root": is_below}
 
 
-def _shards(folder: Path) -> Iterator[tuple[Path, str | None]]:
-    """Every shard that holds samples, and the root of its paths."""
-    manifest = _read(folder)
-    if not manifest["complete"]:
-        raise DataError(f"{folder} was not finished; prepare it again to go on")
-    for shard in manifest["shards"]:
-        if shard["samples"]:
-            yield folder / shard["name"], manifest["root"]
+@dataclass(frozen=True)
+class _PackedImage:
+    """Where an image and its depth map are in the archives of a prepared folder."""
+
+    image: TarMember
+    depth: TarMember | None
+
+
+def _tar_member(value: dict[str, Any]) -> TarMember:
+    return TarMember(Path(value["archive"]), value["path"], value["offset"], value["size"])
+
+
+def _require_default_key(sample: Sample) -> None:
+    if sample.image_key != sample.default_image_key():
+        raise DataError(f"sample {sample.id!r} has the image key {sample.image_key!r}; expected that of its files")
+
+
+def _require_file(sample: Sample) -> Path | TarMember:
+    if not isinstance(sample.image, (Path, TarMember)):
+        raise DataError(f"sample {sample.id!r} holds its image itself; expected the path of a file")
+    return sample.image
+
+
+def _require_depth_file(sample: Sample) -> DepthFile:
+    if not isinstance(sample.depth, DepthFile):
+        raise DataError(f"sample {sample.id!r} holds its depth map itself; expected a file")
+    return sample.depth
+
+
+def _contents(file: Any) -> tuple[str, bytes]:
+    """Return a file's suffix and bytes."""
+    if not isinstance(file, Path):
+        raise DataError("an image or depth map in memory or in an archive cannot be packed; expected the path of a file")
+    with open_file(file) as opened:
+        return file.suffix, opened.read()
+
+
+def _add(archive: tarfile.TarFile, archive_name: str, stem: str, suffix: str, contents: bytes) -> TarMember:
+    """Add a file to an archive."""
+    entry = tarfile.TarInfo(stem + suffix)
+    entry.size = len(contents)
+    offset = archive.offset + tarfile.BLOCKSIZE  # after the header, one block for a name this short
+    archive.addfile(entry, io.BytesIO(contents))
+    return TarMember(Path(archive_name), entry.name, offset, entry.size)

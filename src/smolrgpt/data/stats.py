@@ -1,6 +1,6 @@
-"""What a data set asks and answers, by split: categories, answers, regions, mask areas and wordings. Opens no picture.
+"""Statistics of a split: categories, answers, regions, mask areas and wordings. Opens no image.
 
-Splits side by side show a shift, such as the warehouse's: other mcq questions in train than in val.
+Splits side by side show a shift, such as that of the warehouse: its multiple-choice questions differ between train and val.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from smolrgpt.schema import DataError, Sample
+from smolrgpt.tasks import OFFICIAL, task_named
+from smolrgpt.tasks.distance import DISTANCE
 from smolrgpt.tasks.templates import template
 
 #: Bins of distances (metres; the last one is open) and of mask areas (percent of the image).
@@ -22,13 +24,13 @@ DISTANCE_EDGES_M = tuple(range(16))
 AREA_EDGES_PERCENT = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
 QUANTILES = (5, 25, 50, 75, 95)
 NUM_TEMPLATES = 20
-#: Categories whose answers are few enough to be counted one by one.
-_COUNTED = ("left_right", "count", "mcq")
+#: Categories with few different answers, which are counted one by one.
+_COUNTED = tuple(task.name for task in OFFICIAL if not task.is_length)
 
 
 @dataclass
 class _Wording:
-    """The questions of one template: how many, of which category, the first as an example."""
+    """The questions of one template: how many, by category, and the first as an example."""
 
     example: str
     count: int = 0
@@ -36,13 +38,13 @@ class _Wording:
 
 
 def statistics(samples: Iterable[Sample], num_templates: int = NUM_TEMPLATES) -> dict[str, Any]:
-    """One pass over the samples of a split, JSON values.
+    """Return the statistics of a split as JSON values, from one pass over its samples.
 
     questions, images, with_depth, with_answer; categories {name: questions}; answers {category: {answer: questions}};
     distance {number, zero, mean_m, sd_m, max_m, edges_m (B,), counts (B,)} (the last bin is open) or None; regions_per_question
     {number: questions}; mask_area, in percent of the image, {number, empty, corrupt, quantiles_percent {q: value}, edges_percent (B + 1,),
-    counts (B,)}; templates {distinct, top [{template, questions, share, category, example}]}. Masks count once a question that asks about
-    them.
+    counts (B,)}; templates {distinct, top [{template, questions, share, category, example}]}. A mask counts once per
+    question about it.
     """
     counts: Counter[str] = Counter()
     categories: Counter[str] = Counter()
@@ -60,7 +62,7 @@ def statistics(samples: Iterable[Sample], num_templates: int = NUM_TEMPLATES) ->
         regions[len(sample.regions)] += 1
         if sample.category in answers and sample.normalized_answer is not None:
             answers[sample.category][str(sample.normalized_answer)] += 1
-        if sample.category == "distance":
+        if task_named(sample.category) is DISTANCE:
             distances.extend(_metres(sample.normalized_answer))
         for region in sample.regions:
             try:
@@ -89,7 +91,7 @@ def _order(text: str) -> tuple[float, str]:
 
 
 def _metres(value: Any) -> list[float]:
-    """The one distance a short answer says, none when it says none (``data.validate`` counts those)."""
+    """Return the distance of a short answer as a list; empty when it is not a number (``data.validate`` counts those)."""
     try:
         metres = float(value)
     except (TypeError, ValueError):
@@ -140,7 +142,7 @@ def _template_summary(wordings: Mapping[str, _Wording], num_questions: int, numb
 
 
 def format_statistics(splits: Mapping[str, Mapping[str, Any]], name: str, num_templates: int = 8) -> str:
-    """``{split: statistics(...)}`` as text."""
+    """Return ``{split: statistics(...)}`` as text."""
     return "\n\n".join(_format_split(f"{name} {split}", found, num_templates) for split, found in splits.items())
 
 

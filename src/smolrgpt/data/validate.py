@@ -1,7 +1,7 @@
-"""Looks at every row and every file of a data set before a training does: what is broken, how often, and where first.
+"""Check every row and every file of a data set before training: what is broken, how often, and the first examples of it.
 
-A question's text and short answer are checked as the rows are read; then each image is opened once, with its depth map and all masks asked
-about, several at a time. Nothing found stops the rest.
+A question's text and short answer are checked as the rows are read; then each image is opened once, with its depth map and all masks of its
+questions, several at a time. No problem stops the check of the rest.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ import multiprocessing
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,11 +20,11 @@ from tqdm import tqdm
 
 from smolrgpt.data.geometry import same_aspect
 from smolrgpt.data.loading import SkipLog, load_image, load_sample_depth
-from smolrgpt.schema import DataError, Region, Sample, TarMember
+from smolrgpt.schema import DataError, DepthFile, Region, Sample
 from smolrgpt.tasks import OFFICIAL, task_named
 from smolrgpt.tasks.region_text import MARKED_REGION, find_regions
 
-#: Problem -> what it counts and what becomes of it in training. First the readers' reasons.
+#: Problem -> what is counted, and its effect on training. The first are those that the readers count.
 PROBLEMS: dict[str, str] = {
     "unusable row": "rows; left out",
     "damaged row": "rows; left out",
@@ -37,32 +36,41 @@ PROBLEMS: dict[str, str] = {
     "wrong short answer": "questions; normalized_answer is not what its category says, and would be scored as it is",
     "unreadable image": "images; all their questions are left out",
     "unreadable depth": "images; all their questions are left out",
-    "no depth map": "images; seen without depth, though others of the set have it",
-    "depth of another shape": "images; the map is stretched onto the picture",
+    "no depth map": "images; used without depth, although others of the set have it",
+    "depth of another shape": "images; the map is stretched onto the image",
     "empty depth": "images; no pixel was measured",
-    "constant depth": "images; one value everywhere says nothing",
+    "constant depth": "images; one value everywhere holds no information",
     "corrupt mask": "masks; all questions about the image are left out",
     "empty mask": "masks; the region's features are zeros",
-    "mask of another shape": "masks; the mask is stretched onto the picture",
+    "mask of another shape": "masks; the mask is stretched onto the image",
 }
-#: Samples wait here until their image is opened, run lengths and objects together; a larger set is checked in parts of this size.
+#: Memory for samples whose image is not checked yet; a larger set is checked in parts of this size.
 MAX_HELD_BYTES = 1 << 30
-_SAMPLE_BYTES = 1500  # paths are shared, texts and the objects around them are not
+_SAMPLE_BYTES = 1500  # of a sample without its masks; paths are shared, texts are not
 
 
 @dataclass
 class Validation:
-    """What was looked at and what was found. ``num_scaled_masks`` have the image's shape at another size, which is no problem."""
+    """What was checked and what was found.
+
+    Attributes:
+        problems: What was found, by the names of ``PROBLEMS``.
+        num_questions: By split.
+        num_images: Unique images.
+        num_depth: Depth maps by kind: metric, relative, unreadable.
+        num_masks: Masks, each once per image.
+        num_scaled_masks: Masks with the image's aspect ratio at another size, which is no problem.
+    """
 
     problems: SkipLog
-    num_questions: Counter[str] = field(default_factory=Counter)  # by split
+    num_questions: Counter[str] = field(default_factory=Counter)
     num_images: int = 0
-    num_depth: Counter[str] = field(default_factory=Counter)  # depth maps by kind: metric, relative, unreadable
+    num_depth: Counter[str] = field(default_factory=Counter)
     num_masks: int = 0
     num_scaled_masks: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values: the fields, and {problem: {count, means, examples}} in the order of ``PROBLEMS``."""
+        """Return JSON values: the fields, with {problem: {count, means, examples}} in the order of ``PROBLEMS``."""
         names = sorted(self.problems.counts, key=lambda name: list(PROBLEMS).index(name) if name in PROBLEMS else len(PROBLEMS))
         found = {
             name: {"count": self.problems.counts[name], "means": PROBLEMS.get(name, "rows"), "examples": self.problems.examples[name]}
@@ -81,7 +89,7 @@ class Validation:
 
 @dataclass
 class _Checked:
-    """What one image added; ``depth``: the kind of its map, "unreadable", or None without one."""
+    """The result of one image; ``depth`` is the kind of its map, "unreadable", or None without one."""
 
     problems: SkipLog
     depth: str | None = None
@@ -94,9 +102,13 @@ def validate(
 ) -> Validation:
     """Check every sample of every split.
 
-    splits: name -> samples, read as they are needed. problems: the log the readers count into, so that their skipped rows are in the
-    result; a DataError they raise ends that split only. workers: processes, by default one per core. An image of several splits is opened
-    once, as long as the samples fit into ``MAX_HELD_BYTES``.
+    An image of several splits is opened once, as long as the samples fit into ``MAX_HELD_BYTES``.
+
+    Args:
+        splits: Name -> samples, read as they are needed. A DataError that a reader raises ends its split only.
+        problems: The log into which the readers count, so that the rows they skip are in the result.
+        workers: Number of processes; by default one per core.
+        progress: Whether to show progress bars.
     """
     result = Validation(SkipLog() if problems is None else problems)
     rows = tqdm(_checked_rows(splits, result), desc="reading rows", unit="question", file=sys.stderr, disable=not progress)
@@ -111,7 +123,7 @@ def validate(
                 result.num_masks += checked.num_masks
                 result.num_scaled_masks += checked.num_scaled_masks
                 bar.update()
-    if not result.num_depth:  # a set without depth is as its owners meant it
+    if not result.num_depth:  # a set without any depth is in order
         result.problems.counts.pop("no depth map", None)
         result.problems.examples.pop("no depth map", None)
     return result
@@ -119,22 +131,22 @@ def validate(
 
 def _checked_rows(splits: Mapping[str, Iterable[Sample]], result: Validation) -> Iterator[Sample]:
     for split, samples in splits.items():
-        seen: set[int] = set()  # hashes: a set of ten million texts would not fit beside the samples
+        ids: set[int] = set()  # hashes: ten million texts would not fit in memory beside the samples
         try:
             for sample in samples:
                 result.num_questions[split] += 1
                 check_text(sample, result.problems)
-                if hash(sample.id) in seen:
+                if hash(sample.id) in ids:
                     result.problems.add("duplicate id", f"{split}: id {sample.id!r} occurs again")
-                seen.add(hash(sample.id))
+                ids.add(hash(sample.id))
                 yield sample
         except DataError as error:
             result.problems.add("damaged file", f"{split}: {error}")
 
 
 def _windows(samples: Iterable[Sample]) -> Iterator[list[list[Sample]]]:
-    """All samples as groups of one image each, as many groups at a time as may be held."""
-    groups: dict[str, list[Sample]] = {}
+    """Yield all samples as groups of one image each, as many groups at a time as fit into ``MAX_HELD_BYTES``."""
+    groups: dict[Hashable, list[Sample]] = {}
     masks: dict[Region, Region] = {}  # questions share masks, which are nearly all of the memory
     held = 0
     for sample in samples:
@@ -149,7 +161,7 @@ def _windows(samples: Iterable[Sample]) -> Iterator[list[list[Sample]]]:
 
 
 def _run(check: Callable[[list[Sample]], _Checked], images: list[list[Sample]], workers: int | None) -> Iterator[_Checked]:
-    """In order, so that the first example of a problem is always the same one."""
+    """Yield results in order, so that the first example of a problem is always the same one."""
     count = min(workers if workers is not None else os.cpu_count() or 1, max(1, len(images) // 8))
     if count <= 1:
         yield from map(check, images)
@@ -161,7 +173,7 @@ def _run(check: Callable[[list[Sample]], _Checked], images: list[list[Sample]], 
 
 # ------------------------------------------------------------------------------------------------------------------------- rows
 def check_text(sample: Sample, problems: SkipLog) -> None:
-    """The region numbers of the answer and the type and range of the short answer."""
+    """Check the region indices of the answer, and type and range of the short answer."""
     named = set(find_regions(sample.answer or "", MARKED_REGION))
     outside = sorted(number for number in named if number >= len(sample.regions))
     if outside:
@@ -180,7 +192,7 @@ def check_text(sample: Sample, problems: SkipLog) -> None:
 
 # ------------------------------------------------------------------------------------------------------------------------ files
 def check_image(samples: Sequence[Sample]) -> _Checked:
-    """One picture, opened fully, its depth map and every mask that the samples (all about this picture) ask about."""
+    """Check one image, decoded in full, its depth map and every mask of ``samples``, which are all about this image."""
     found = _Checked(SkipLog())
     size = None
     try:
@@ -198,15 +210,15 @@ def check_image(samples: Sequence[Sample]) -> _Checked:
 
 
 def _check_depth(sample: Sample, size: tuple[int, int] | None, problems: SkipLog) -> str | None:
-    """The map's kind, "unreadable", or None when there is no map."""
-    name = str(sample.depth) if isinstance(sample.depth, (Path, TarMember)) else f"depth of {sample.image_key}"
+    """Return the map's kind, "unreadable", or None when there is no map."""
+    name = str(sample.depth.source) if isinstance(sample.depth, DepthFile) else f"depth of sample {sample.id!r}"
     try:
         depth = load_sample_depth(sample)
     except DataError as error:
         problems.add("unreadable depth", str(error))
         return "unreadable"
     if depth is None:
-        problems.add("no depth map", f"{sample.image_key}: no depth map")
+        problems.add("no depth map", f"{sample.image_name}: no depth map")
         return None
     shape = depth.values.shape
     if size is not None and not same_aspect(shape, size):
@@ -234,13 +246,13 @@ def _check_mask(region: Region, size: tuple[int, int] | None, named: Callable[[R
 
 
 def _name(samples: Sequence[Sample], region: Region) -> str:
-    """The first question that asks about the region, and its place there."""
+    """Return the first question about the region, and the region's index there."""
     sample = next(sample for sample in samples if region in sample.regions)
-    return f"sample {sample.id!r}, region {sample.regions.index(region)} of {sample.image_key}"
+    return f"sample {sample.id!r}, region {sample.regions.index(region)} of {sample.image_name}"
 
 
 def format_validation(result: Mapping[str, Any], name: str) -> str:
-    """``Validation.to_dict`` as text; name: of the data set."""
+    """Return ``Validation.to_dict`` as text; ``name`` is that of the data set."""
     splits = ", ".join(f"{split} {number:,}" for split, number in result["num_questions"].items()) or "none"
     depth = ", ".join(f"{number:,} {kind}" for kind, number in result["num_depth"].items()) or "no"
     lines = [

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TextIO, runtime_checkable
 from tqdm import tqdm
 
 from smolrgpt.data.io import write_rows
-from smolrgpt.data.loading import SkipLog
+from smolrgpt.data.loading import SkipLog, group_by_image
 from smolrgpt.schema import Answer, DataError, Sample
 
 logger = logging.getLogger(__name__)
@@ -90,11 +90,8 @@ def _key(sample: Sample) -> tuple[str, str]:
 
 def _batches(samples: Sequence[Sample], batch_size: int) -> Iterator[list[Sample]]:
     """Yield the questions of whole images, ``batch_size`` at most together; an image with more questions is a batch of its own."""
-    groups: dict[str, list[Sample]] = {}
-    for sample in samples:
-        groups.setdefault(sample.image_key, []).append(sample)
     batch: list[Sample] = []
-    for group in groups.values():
+    for group in group_by_image(samples).values():
         if batch and len(batch) + len(group) > batch_size:
             yield batch
             batch = []

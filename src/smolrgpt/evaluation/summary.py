@@ -103,7 +103,7 @@ def summarise(samples: Sequence[Sample], predictions: Sequence[Mapping[str, Any]
         "chance": chance(scored),
         "by_template": by_template(scored),
         "by_layout": grouped(scored, lambda row: row.sample.metadata.get("layout")),
-        "by_wording": grouped(scored, lambda row: row.sample.metadata.get("wording")),
+        "by_wording": grouped(scored, lambda row: row.sample.wording),
         "by_num_regions": grouped(scored, _region_group, [_range_name(*ends) for ends in REGION_GROUPS]),
         "by_region_size": grouped(scored, _area_group, _bin_names(AREA_GROUPS, "{:.2%}")),
         "by_distance": grouped(scored, _distance_group, [_NO_DISTANCE, *_bin_names(DISTANCE_GROUPS_M, "{:g} m")]),

@@ -11,12 +11,12 @@ import numpy as np
 from PIL import Image
 
 from smolrgpt.data.geometry import ASPECT_TOLERANCE, same_aspect
-from smolrgpt.schema import Camera, DataError, DepthMap, Region, TarMember
+from smolrgpt.schema import Camera, DataError, DepthFile, DepthMap, Region, TarMember
 from smolrgpt.schema.image_file import read_image, to_rgb
 from smolrgpt.tasks import Task
 
 ImageLike = Path | TarMember | str | Image.Image | np.ndarray
-DepthLike = Path | TarMember | str | Image.Image | np.ndarray | DepthMap
+DepthLike = Path | TarMember | str | Image.Image | np.ndarray | DepthFile | DepthMap
 #: A Region or any form that ``Region.from_any`` takes: a box (x0, y0, x1, y1) in pixels, a mask (H, W), a mask image, run lengths, ...
 RegionLike = Region | Sequence[float] | np.ndarray | Image.Image | Path | str | Mapping[str, Any]
 #: A Camera or any form that ``Camera.from_any`` takes, such as fx, fy, cx, cy in pixels of the image.

@@ -44,7 +44,7 @@ from smolrgpt.inference.inputs import (
 from smolrgpt.precision import best_dtype
 from smolrgpt.schema import Camera, DataError, DepthMap, Polarity, Region, Sample
 from smolrgpt.tasks import recognise
-from smolrgpt.tasks.region_text import REGION_NUMBERS, how_to_mention, read_mentions
+from smolrgpt.tasks.region_text import how_to_mention, read_mentions
 
 #: Length of a question: ten times the longest of the data sets, and more than any model here reads.
 MAX_QUESTION_CHARACTERS = 10_000
@@ -223,7 +223,7 @@ class Predictor:
                 recognise(sample.question),
                 self._checked_length(encode_question(self.processor, sample)["input_ids"]),
                 sample.regions,
-                sample.metadata.get(REGION_NUMBERS, ()),
+                sample.region_indices,
             )
             for sample in samples
         ]

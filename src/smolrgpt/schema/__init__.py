@@ -2,12 +2,13 @@
 
 from smolrgpt.schema.answer import Answer
 from smolrgpt.schema.camera import Camera
-from smolrgpt.schema.depth_map import DepthKind, DepthMap, Polarity
+from smolrgpt.schema.depth_map import DepthFile, DepthKind, DepthMap, Polarity
 from smolrgpt.schema.errors import DataError, brief, naming
 from smolrgpt.schema.region import Region
-from smolrgpt.schema.sample import REGION_PLACEHOLDER, Sample
+from smolrgpt.schema.sample import REGION_PLACEHOLDER, Sample, Wording
 from smolrgpt.schema.scene_graph import CameraPose, SceneGraph, SceneObject
 from smolrgpt.schema.tar_member import TarMember
+from smolrgpt.schema.truth import Truth
 
 __all__ = [
     "REGION_PLACEHOLDER",
@@ -15,6 +16,7 @@ __all__ = [
     "Camera",
     "CameraPose",
     "DataError",
+    "DepthFile",
     "DepthKind",
     "DepthMap",
     "Polarity",
@@ -23,6 +25,8 @@ __all__ = [
     "SceneGraph",
     "SceneObject",
     "TarMember",
+    "Truth",
+    "Wording",
     "brief",
     "naming",
 ]

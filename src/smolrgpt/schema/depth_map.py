@@ -1,4 +1,4 @@
-"""DepthMap: planar depth of one meaning, with converters from the files and arrays that people have.
+"""DepthMap: planar depth of one meaning, with converters from the files and arrays that people have; DepthFile: one not yet read.
 
 | file | kind | unit |
 |---|---|---|
@@ -12,7 +12,7 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, get_args
 
 import numpy as np
 from PIL import Image
@@ -28,6 +28,31 @@ Polarity = Literal["dark", "bright"]
 #: Metres per unit of integer depth; the convention of RGB-D cameras (PrimeSense, RealSense, Kinect, Redwood).
 MILLIMETRE = 1e-3
 _ALL_16_BIT = np.arange(1 << 16, dtype=np.uint16)
+
+
+@dataclass(frozen=True)
+class DepthFile:
+    """A file with a depth map, and what its values mean where the file itself does not state it.
+
+    Attributes:
+        source: The file.
+        near: Whether near pixels of a relative map are dark or bright; metric maps are always near = small.
+        kind: Whether the values are metres or relative; None: by the file's type, see above.
+
+    Raises:
+        DataError: When ``near`` or ``kind`` is none of these.
+    """
+
+    source: Path | TarMember
+    near: Polarity = "dark"
+    kind: DepthKind | None = None
+
+    def __post_init__(self) -> None:
+        _check_meaning(self.near, self.kind)
+
+    def load(self) -> DepthMap:
+        """Read the map. Raises DataError naming the file."""
+        return DepthMap.from_file(self.source, near=self.near, kind=self.kind)
 
 
 @dataclass(frozen=True)
@@ -49,9 +74,11 @@ class DepthMap:
 
     @classmethod
     def from_any(cls, value: Any, *, near: Polarity = "dark") -> DepthMap:
-        """Convert a DepthMap (as it is), an array, an image or a file. Raises DataError for everything else."""
+        """Convert a DepthMap (as it is), a DepthFile, an array, an image or a file. Raises DataError for everything else."""
         if isinstance(value, DepthMap):
             return value
+        if isinstance(value, DepthFile):
+            return value.load()
         if isinstance(value, np.ndarray):
             return cls.from_array(value, near=near)
         if isinstance(value, Image.Image):
@@ -108,14 +135,18 @@ class DepthMap:
         Raises DataError for other shapes and types, a bad ``near``, ``kind`` or ``scale_m``, and 8-bit metric maps without ``scale_m``.
         """
         values = _two_dimensional(np.asarray(values))
-        if near not in ("dark", "bright"):
-            raise DataError(f"near is {near!r}; expected 'dark' or 'bright'")
-        if kind not in (None, "metric", "relative"):
-            raise DataError(f"depth kind is {kind!r}; expected 'metric', 'relative' or None")
+        _check_meaning(near, kind)
         kind = kind or ("relative" if values.dtype == np.uint8 and scale_m is None else "metric")
         if kind == "relative":
             return cls(_relative(values, near), "relative")
         return cls(_metric(values, scale_m), "metric")
+
+
+def _check_meaning(near: Any, kind: Any) -> None:
+    if near not in get_args(Polarity):
+        raise DataError(f"near is {near!r}; expected 'dark' or 'bright'")
+    if kind is not None and kind not in get_args(DepthKind):
+        raise DataError(f"depth kind is {kind!r}; expected 'metric', 'relative' or None")
 
 
 def _metric(values: np.ndarray, scale_m: float | None) -> np.ndarray:

@@ -11,9 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 
 from smolrgpt.schema import REGION_PLACEHOLDER, brief
 
-#: ``Sample.metadata`` key: the region index that the caller passed, of each mention in order; answers are given in these.
-REGION_NUMBERS = "region_numbers"
-
 #: How answers name region k.
 REGION_TAG = "[Region {}]"
 #: A region with brackets: "[Region 3]", "<region 3>", "Region [3]".

@@ -37,8 +37,8 @@ def brief_answer(sample: Sample) -> str | None:
 
 
 def stepwise_answer(sample: Sample) -> str | None:
-    """The steps a data set gives in ``metadata["steps"]`` (ours do), then the normalised answer if there is one; else the brief answer."""
-    steps, short = sample.metadata.get("steps"), _short(sample)
+    """Return the steps of ``Sample.truth``, then the normalised answer if there is one; without steps the brief answer."""
+    steps, short = sample.truth and sample.truth.steps, _short(sample)
     if sample.category in SIZE_WORDS and short is not None:
         steps = "".join(f"[Region {number}]" for number in range(len(sample.regions))) + SIZE_WORDS[sample.category]
     if not steps:

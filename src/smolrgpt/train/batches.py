@@ -71,8 +71,7 @@ class GroupCollator:
             inputs = self.collator(groups)
         except DataError:
             inputs = self._unlabelled = self._unlabelled or self._substitute()
-        skips, self.collator.skips = self.collator.skips, SkipLog()
-        return LoadedBatch(inputs, skips)
+        return LoadedBatch(inputs, self.collator.skips.take())
 
     def _substitute(self) -> dict[str, Any]:
         """The first readable question as a batch without labels. Raises DataError when none can be read."""

@@ -25,7 +25,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from smolrgpt.data.collate import Collator
-from smolrgpt.data.loading import DEPTH_NEAR
+from smolrgpt.data.loading import group_by_image
 from smolrgpt.schema import DataError, Sample
 
 if TYPE_CHECKING:
@@ -87,12 +87,7 @@ def permute_depth(samples: Sequence[Sample]) -> list[Sample]:
 
 
 def _with_depth_of(donor: Sample, sample: Sample) -> Sample:
-    return dataclasses.replace(
-        sample,
-        depth=donor.depth,
-        image_key=f"{sample.image_key} with the depth of {donor.image_key}",
-        metadata={**sample.metadata, DEPTH_NEAR: donor.metadata.get(DEPTH_NEAR, "dark")},
-    )
+    return dataclasses.replace(sample, depth=donor.depth, image_key=(sample.image_key, donor.image_key))
 
 
 def plain_english() -> list[str]:
@@ -194,7 +189,7 @@ class HealthMonitor(TrainerCallback):
     def batches(self, name: str) -> list[dict[str, Any]]:
         """The batches of "validation", "training" or "permuted", collated once; an image's questions share a batch."""
         if name not in self._batches:
-            samples = sorted(self._samples[name], key=lambda sample: sample.image_key)
+            samples = [sample for group in group_by_image(self._samples[name]).values() for sample in group]
             chunks = [samples[i : i + QUESTIONS_PER_BATCH] for i in range(0, len(samples), QUESTIONS_PER_BATCH)]
             self._batches[name] = [batch for chunk in chunks if (batch := self._collate(chunk)) is not None]
         return self._batches[name]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import random
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import starmap
@@ -13,7 +12,7 @@ from pathlib import Path
 from accelerate import PartialState
 
 from smolrgpt.data.loading import SkipLog
-from smolrgpt.data.perturb import rough
+from smolrgpt.data.perturb import jitter_masks
 from smolrgpt.data.prepared import Prepared, prepare
 from smolrgpt.data.sources import iter_source, read_source
 from smolrgpt.data.sources.warehouse import read_warehouse
@@ -112,14 +111,14 @@ def read_synthetic(data: SyntheticData, source: SyntheticSource) -> list[Sample]
     fraction = data.relative_depth_fraction if source.relative_depth_fraction is None else source.relative_depth_fraction
     samples = _withhold_depth(data, source.split, fraction)
     if source.known_wordings_only:
-        samples = [sample for sample in samples if sample.metadata["wording"] == "known"]
-    return rough(samples) if source.mask_jitter else samples
+        samples = [sample for sample in samples if sample.wording == "known"]
+    return jitter_masks(samples) if source.mask_jitter else samples
 
 
 def _withhold_depth(data: SyntheticData, split: str, relative_fraction: float) -> list[Sample]:
     """Metric depth and camera for most images; without depth, without the camera, or with relative depth alone for shares of them.
 
-    The shares do not overlap; an image belongs to the same one in every source, by a hash of its key, but for ``relative_fraction``.
+    The shares do not overlap; an image belongs to the same one in every source, by a hash of its name, but for ``relative_fraction``.
     """
     metric = read_warehouse(data.root, split, depth=data.depth, folder="train")
     if data.depth == "none":
@@ -129,11 +128,11 @@ def _withhold_depth(data: SyntheticData, split: str, relative_fraction: float) -
     no_camera_from = no_depth_from - data.no_camera_fraction
 
     def select(metric_sample: Sample, relative_sample: Sample) -> Sample:
-        position = zlib.crc32(metric_sample.image_key.encode()) % 1000 / 1000  # in [0, 1)
+        position = metric_sample.image_checksum % 1000 / 1000  # in [0, 1)
         if position >= no_depth_from:
-            return replace(metric_sample, depth=None, camera=None)
+            return replace(metric_sample, depth=None, camera=None, image_key=None)
         if position >= no_camera_from:
-            return replace(metric_sample, camera=None)
-        return replace(relative_sample, camera=None) if position < relative_fraction else metric_sample
+            return replace(metric_sample, camera=None, image_key=None)
+        return replace(relative_sample, camera=None, image_key=None) if position < relative_fraction else metric_sample
 
     return list(starmap(select, zip(metric, relative, strict=True)))

@@ -8,17 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from smolrgpt.data.loading import SkipLog
-from smolrgpt.data.sources.archives import unpack as unpack
+from smolrgpt.data.sources.archives import unpack
 from smolrgpt.data.sources.coco import iter_coco
 from smolrgpt.data.sources.label_studio import iter_label_studio
 from smolrgpt.data.sources.llava_cc3m import iter_llava_cc3m
 from smolrgpt.data.sources.osd import iter_osd
 from smolrgpt.data.sources.released import iter_released
-from smolrgpt.data.sources.rows import gather
+from smolrgpt.data.sources.rows import read_all_deduplicated
 from smolrgpt.data.sources.samples import iter_sample_rows
 from smolrgpt.data.sources.spatial_bench import iter_spatial_bench
 from smolrgpt.data.sources.warehouse import iter_warehouse
 from smolrgpt.schema import DataError, Sample
+
+__all__ = ["SOURCES", "iter_source", "read_source", "unpack"]
 
 #: Name of a data set -> its reader, called as (root, split, *, skips=SkipLog(), **options of that reader).
 SOURCES: dict[str, Callable[..., Iterator[Sample]]] = {
@@ -34,9 +36,10 @@ SOURCES: dict[str, Callable[..., Iterator[Sample]]] = {
 
 
 def iter_source(name: str, root: Path | str, split: str, *, skips: SkipLog, **options: Any) -> Iterator[Sample]:
-    """The usable questions of a split of the data set ``name`` (of ``SOURCES``), in file order, read as they are needed; opens no image.
+    """Yield the usable questions of a split of the data set ``name`` (of ``SOURCES``), in file order; opens no image.
 
-    Rows that cannot be used are counted in ``skips``. Raises DataError for an unknown name or option and a split that is not there.
+    Rows are read as they are needed; those that cannot be used are counted in ``skips``. ``options`` are the reader's own.
+    Raises DataError for an unknown name or option and for a split that does not exist.
     """
     if name not in SOURCES:
         raise DataError(f"there is no data set {name!r}; expected one of {', '.join(SOURCES)}")
@@ -48,8 +51,11 @@ def iter_source(name: str, root: Path | str, split: str, *, skips: SkipLog, **op
 
 
 def read_source(name: str, root: Path | str, split: str, *, skips: SkipLog | None = None, **options: Any) -> list[Sample]:
-    """All of ``iter_source`` as a list. What was left out is logged when ``skips`` is None. Raises DataError also when no row is usable."""
-    samples = gather(f"{name} {root} {split}", lambda log: iter_source(name, root, split, skips=log, **options), skips)
+    """Return all samples of ``iter_source`` as a list.
+
+    Rows that were left out are logged when ``skips`` is None. Raises DataError also when no row is usable.
+    """
+    samples = read_all_deduplicated(f"{name} {root} {split}", lambda log: iter_source(name, root, split, skips=log, **options), skips)
     if not samples:
         raise DataError(f"{name} {root} {split}: the split has no rows; expected at least one question")
     return samples

@@ -1,6 +1,6 @@
-"""Unpacking the archives a data set ships its pictures in.
+"""Unpacking the archives in which a data set ships its images.
 
-A .tar.gz cannot be read at random: the last picture costs decompressing all before it. So archives are unpacked once, as a stream.
+A .tar.gz cannot be read at random: its last image costs decompressing all before it. So archives are unpacked once, as a stream.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from tqdm import tqdm
 
 from smolrgpt.data.io import atomic_path
 from smolrgpt.data.loading import SkipLog
-from smolrgpt.data.sources.folders import packed_in
+from smolrgpt.data.sources.folders import archives_in
 from smolrgpt.schema import DataError
 
 logger = logging.getLogger(__name__)
 
-#: Which archives are done, beside them: {name: {"bytes": size of the archive, "files": how many it held}}.
+#: Beside archives, which of them are unpacked: {name: {"bytes": size of the archive, "files": how many it held}}.
 RECORD = "unpacked.json"
 #: Folders whose files the readers look for by bare name.
 FLAT = ("images", "depths")
@@ -33,18 +33,16 @@ _BUFFER_BYTES = 1 << 20
 
 
 def unpack(root: Path | str, split: str = "", *, skips: SkipLog | None = None, progress: bool = True) -> int:
-    """Unpack the archives (.tar, .tar.gz) of ``<root>/<split>`` and of its images/ and depths/; returns how many files were written.
+    """Unpack the archives (.tar, .tar.gz) of ``<root>/<split>`` and of its images/ and depths/; return how many files were written.
 
-    Files go to the folder of their archive: by bare name in images/ and depths/, else in the folders the archive names. Each is written
-    under a temporary name, checked for its size and renamed. A rerun keeps what is whole and leaves out the archives that unpacked.json
-    says are done; remove that file to unpack again. A damaged archive is counted in ``skips`` (logged when it is None) and its whole files
-    stay. Raises DataError for a folder without archives, and for a member that names a place outside the folder or is no plain file.
+    Files go to the folder of their archive: by bare name in images/ and depths/, elsewhere into the folders that the archive names. Each
+    is written to a temporary path, checked for its size and renamed. A rerun keeps complete files and passes over the archives that
+    unpacked.json records; remove that file to unpack again. A damaged archive is counted in ``skips`` (logged when it is None), and its
+    complete files stay. Raises DataError for a folder without archives, and for a member outside of the folder or that is no plain file.
     """
     folder = Path(root) / split
-    places = [folder, *(folder / name for name in FLAT)]
-    if folder.name in FLAT:  # images/ itself was given
-        places = [folder]
-    archives = [archive for place in places for archive in packed_in(place)]
+    folders = [folder] if folder.name in FLAT else [folder, *(folder / name for name in FLAT)]
+    archives = [archive for place in folders for archive in archives_in(place)]
     if not archives:
         raise DataError(f"{folder}: no .tar or .tar.gz there, nor in its images/ and depths/; expected the archives as they were fetched")
     log = SkipLog() if skips is None else skips
@@ -71,7 +69,7 @@ def _unpack_archive(archive: Path, log: SkipLog, bar: tqdm) -> int:
                 bar.update(start + raw.tell() - bar.n)
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         if isinstance(error, OSError) and error.errno is not None:
-            raise  # the disk's fault, not the archive's
+            raise  # the disk failed, not the archive
         log.add("damaged archive", f"{archive}: {error} after {files} files, which stay; fetch it again")
     else:
         _write_record(archive.parent, {**done, archive.name: {"bytes": size, "files": files}})
@@ -80,10 +78,10 @@ def _unpack_archive(archive: Path, log: SkipLog, bar: tqdm) -> int:
 
 
 def _members(archive: Path, raw: IO[bytes]) -> Iterator[tuple[Path, int, IO[bytes]]]:
-    """(where it goes, bytes, contents) of every plain file, in order."""
-    flat = archive.parent.name in FLAT
-    seen: dict[Path, str] = {}
-    # gzip's own reader, for tarfile's takes a stream that ends early for one that ends
+    """Yield (target path, bytes, contents) of every plain file, in order."""
+    is_flat = archive.parent.name in FLAT
+    sources: dict[Path, str] = {}
+    # gzip's own reader, because tarfile's takes a stream that was cut off for one that is complete
     stream = raw if archive.suffix == ".tar" else gzip.GzipFile(fileobj=raw)
     with tarfile.open(fileobj=stream, mode="r|") as tar:
         for member in tar:
@@ -92,19 +90,19 @@ def _members(archive: Path, raw: IO[bytes]) -> Iterator[tuple[Path, int, IO[byte
                 raise DataError(
                     f"{archive}: refused the member {member.name!r}; expected plain files inside the folder, is this the data set?"
                 )
-            source = tar.extractfile(member)
-            if source is None:
+            contents = tar.extractfile(member)
+            if contents is None:
                 continue
-            target = archive.parent / (path.name if flat else path)
-            if seen.setdefault(target, member.name) != member.name:
-                raise DataError(f"{archive}: the members {seen[target]!r} and {member.name!r} would both become {target}")
-            yield target, member.size, source
+            target = archive.parent / (path.name if is_flat else path)
+            if sources.setdefault(target, member.name) != member.name:
+                raise DataError(f"{archive}: the members {sources[target]!r} and {member.name!r} would both become {target}")
+            yield target, member.size, contents
     while stream.read(_BUFFER_BYTES):  # to the end, where the checksum is
         pass
 
 
 def _write(source: IO[bytes], target: Path, length: int) -> bool:
-    """Whether anything had to be written."""
+    """Return whether the file had to be written; it stays as it is when it already has ``length`` bytes."""
     if target.is_file() and target.stat().st_size == length:
         return False
     with atomic_path(target) as temporary:

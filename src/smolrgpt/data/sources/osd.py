@@ -1,4 +1,4 @@
-"""Open Spatial Dataset (SpatialRGPT): conversations about regions of OpenImages pictures.
+"""Open Spatial Dataset (SpatialRGPT): conversations about regions of OpenImages images.
 
     <root>/result_10_depth_convs.json   31.9 GB; entries: filename, conversations (about ten pairs), rle
     <root>/images/<filename>.jpg        from OpenImages
@@ -7,8 +7,8 @@
 ``<mask> <depth>`` is one region. ``rle`` holds those of the whole conversation in order, an answer counts those of its own turn.
 
 One turn becomes one sample, which is also how the published curriculum counts this set (about 1.07 million single questions). A whole
-conversation in one sequence is left out: every turn says ``[Region 0]`` of another region, so a name would carry two regions' features at
-once, and the questions of a picture already share its encoding in a batch; only the image tokens' prefix would be saved.
+conversation is not one sequence: every turn calls another region ``[Region 0]``, so a tag would stand for two regions at once, and the
+questions of an image already share its encoding in a batch; only the prefix of image tokens would be saved.
 """
 
 from __future__ import annotations
@@ -27,20 +27,29 @@ from smolrgpt.schema import Sample
 def iter_osd(
     root: Path | str, split: str, *, skips: SkipLog, images: str = "images", depths: str | None = "depths", suffix: str = ".jpg"
 ) -> Iterator[Sample]:
-    """One sample per turn, in file order, ids ``<filename>-<turn>``; opens no image.
+    """Yield one sample per turn, in file order, with ids ``<filename>-<turn>``; opens no image.
 
-    split: "train" is the published file. images, depths: folders as in ``ImageSet``. suffix: of the picture files. An entry whose turns and
-    regions do not fit is left out whole, because the place of every later region is then unknown. Raises DataError when rows or pictures
-    are not there.
+    An entry whose numbers of placeholders and regions differ is left out whole, because which region a placeholder means is then unknown.
+
+    Args:
+        root: The folder of the data set.
+        split: "train" is the published file.
+        skips: Counts rows that cannot be used.
+        images: The folder of images, as in ``ImageSet``.
+        depths: The folder of depth maps, as in ``ImageSet``.
+        suffix: That of the image files.
+
+    Raises:
+        DataError: When rows or images do not exist.
     """
     files = split_files(Path(root), split, {"train": "result_10_depth_convs.json"})
-    pictures = ImageSet(Path(root), images, depths, near="bright")
-    return iter_samples(files, lambda row: _samples(row, pictures, suffix), skips)
+    images_of_set = ImageSet(Path(root), images, depths, near="bright")
+    return iter_samples(files, lambda row: _samples(row, images_of_set, suffix), skips)
 
 
-def _samples(row: dict[str, Any], pictures: ImageSet, suffix: str) -> Iterator[Sample]:
+def _samples(row: dict[str, Any], images: ImageSet, suffix: str) -> Iterator[Sample]:
     name = field(row, "filename", str)
-    files = pictures.files(name + suffix)
+    found = images.find(name + suffix)
     turns = region_questions(field(row, "conversations", list), rle_regions(row.get("rle")))
     for turn, (question, answer, regions) in enumerate(turns):
-        yield Sample(id=f"{name}-{turn}", question=question, regions=regions, answer=answer, metadata=pictures.metadata, **files)
+        yield Sample(f"{name}-{turn}", found.image, question, regions, found.depth, answer=answer)

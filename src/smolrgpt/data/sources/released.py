@@ -1,8 +1,8 @@
-"""The parquet files the published program was trained from: every set above in one shape.
+"""The parquet files that the published model was trained on: all of its data sets in one format.
 
     <root>/<split>.parquet, <split>-*.parquet or data/<split>-*.parquet
         rows: id, rgb_image, depth_image, rle [{size, counts}] or null, texts {user, assistant}, category, normalized_answer, dataset_name
-    <root>/...   the pictures, unpacked from the tar files beside the parquet (``unpack(root)``)
+    <root>/...   the images, unpacked from the tar files beside the parquet (``unpack(root)``)
 
 Questions spell a region ``<mask_rgb><mask_depth>``. The warehouse's depth is near = dark, that of the others, from Depth-Anything, bright.
 """
@@ -12,16 +12,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from smolrgpt.data.loading import DEPTH_NEAR, SkipLog
+from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.sources.conversations import region_questions
-from smolrgpt.data.sources.folders import Pictures
+from smolrgpt.data.sources.folders import FileFolder
 from smolrgpt.data.sources.rows import field, iter_samples, optional, rle_regions, scalar, split_files
-from smolrgpt.schema import DataError, Sample
-
-#: Columns become one type in parquet, text; these categories' answers are numbers.
-_NUMERIC = ("count", "distance")
+from smolrgpt.schema import DataError, DepthFile, Polarity, Sample
+from smolrgpt.tasks import NormalizedAnswer, task_named
+from smolrgpt.tasks.count import COUNT
+from smolrgpt.tasks.distance import parse_number
 
 
 def iter_released(
@@ -31,56 +31,68 @@ def iter_released(
     skips: SkipLog,
     images: str = ".",
     depths: str | None = ".",
-    near: Literal["dark", "bright"] | None = None,
+    near: Polarity | None = None,
 ) -> Iterator[Sample]:
-    """The questions in file order; opens no image.
+    """Yield the questions in file order; opens no image.
 
-    images, depths: folders in which rgb_image and depth_image are paths; ``depths=None`` asks for no depth. near: the depth maps' near end,
-    by dataset_name when None. Raises DataError when rows or pictures are not there.
+    Args:
+        root: The folder of the data set.
+        split: The name of a parquet file, or the start of the names of its shards.
+        skips: Counts rows that cannot be used.
+        images: The folder to which rgb_image is relative.
+        depths: The folder to which depth_image is relative; None reads the set without depth.
+        near: The near end of all depth maps; None: by dataset_name.
+
+    Raises:
+        DataError: When rows or images do not exist.
     """
     if near not in ("dark", "bright", None):
         raise DataError(f"near is {near!r}; expected 'dark', 'bright' or None")
     files = split_files(Path(root), split)
-    pictures = Pictures(Path(root) / images)
-    maps = None if depths is None else Pictures(Path(root) / depths, "depth")
-    return iter_samples(files, lambda row: _samples(row, pictures, maps, near), skips)
+    image_folder = FileFolder(Path(root) / images)
+    depth_folder = None if depths is None else FileFolder(Path(root) / depths, "depth")
+    return iter_samples(files, lambda row: _samples(row, image_folder, depth_folder, near), skips)
 
 
-def _samples(row: dict[str, Any], pictures: Pictures, maps: Pictures | None, near: str | None) -> Iterator[Sample]:
-    name, texts = str(row.get("id")), row.get("texts")
-    image = pictures.find(field(row, "rgb_image", str))
-    depth = maps.find(field(row, "depth_image", str)) if maps and row.get("depth_image") else None
-    conversation = []
-    for turn in texts if isinstance(texts, list) else [texts]:
-        conversation += [{"from": "human", "value": field(turn, "user", str)}, {"from": "gpt", "value": field(turn, "assistant", str)}]
-    metadata = {"dataset_name": optional(row, "dataset_name")}
-    if depth is not None:
-        metadata[DEPTH_NEAR] = near or ("dark" if "warehouse" in str(metadata["dataset_name"]).lower() else "bright")
-    for turn, (question, answer, regions) in enumerate(region_questions(conversation, rle_regions(row.get("rle")))):
+def _samples(row: dict[str, Any], images: FileFolder, depths: FileFolder | None, near: Polarity | None) -> Iterator[Sample]:
+    name, dataset = str(row.get("id")), optional(row, "dataset_name")
+    image = images.find(field(row, "rgb_image", str))
+    depth = None
+    if depths and row.get("depth_image"):
+        polarity = near or ("dark" if "warehouse" in str(dataset).lower() else "bright")
+        depth = DepthFile(depths.find(field(row, "depth_image", str)), polarity)
+    for turn, (question, answer, regions) in enumerate(region_questions(_conversation(row), rle_regions(row.get("rle")))):
         yield Sample(
             id=f"{name}-{turn}" if turn else name,
             image=image,
-            depth=depth,
             question=question,
             regions=regions,
+            depth=depth,
             answer=answer,
             normalized_answer=_normalized(row),
             category=optional(row, "category"),
-            image_key=str(image) if depth else f"{image}#none",
-            metadata=dict(metadata),
+            metadata={"dataset_name": dataset},
         )
 
 
-def _normalized(row: dict[str, Any]) -> str | int | float | None:
-    value, category = scalar(row, "normalized_answer"), optional(row, "category")
+def _conversation(row: dict[str, Any]) -> list[dict[str, str]]:
+    texts, conversation = row.get("texts"), []
+    for turn in texts if isinstance(texts, list) else [texts]:
+        conversation += [{"from": "human", "value": field(turn, "user", str)}, {"from": "gpt", "value": field(turn, "assistant", str)}]
+    return conversation
+
+
+def _normalized(row: dict[str, Any]) -> NormalizedAnswer:
+    """Return the normalised answer; a number where the kind of question wants one, because parquet columns hold text only."""
+    value, task = scalar(row, "normalized_answer"), task_named(optional(row, "category"))
     if value is None or value == "":
         return None
-    if category not in _NUMERIC:
+    if task is not COUNT and not task.is_length:
         return value
     try:
-        number = float(value)
+        number = parse_number(value)
     except ValueError:
         number = math.nan
-    if not math.isfinite(number) or (category == "count" and not number.is_integer()):
-        raise DataError(f"normalized_answer is {value!r}; expected a number for category {category!r}")
-    return int(number) if category == "count" else number
+    if math.isnan(number) or (task is COUNT and not number.is_integer()):
+        raise DataError(f"normalized_answer is {value!r}; expected a number for category {task.name!r}")
+    return int(number) if task is COUNT else number

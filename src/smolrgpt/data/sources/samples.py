@@ -1,11 +1,11 @@
-"""Samples as people write them: one JSON object a line, or a folder of files as the web page saves them.
+"""Questions as people write them: one JSON object a line, or a folder of files as the web page saves them.
 
     {"image": "scene.png", "depth": "scene-depth.png", "camera": {"fx": 600, "fy": 600, "cx": 320, "cy": 240},
      "regions": [{"box": [40, 90, 110, 150]}, {"mask": "pallet.png"}, {"polygon": [..]}, {"rle": {..}}],
      "question": "How far is <region 0> from <region 1>?"}
 
 Files are named relative to the JSON file. ``questions``, a list, asks several; ``id`` names the row (else its file and number do);
-``answer``, ``normalized_answer`` and ``category`` may be there; ``depth_near`` is dark or bright, ``depth_kind`` metric or relative.
+``answer``, ``normalized_answer`` and ``category`` may be given; ``depth_near`` is dark or bright, ``depth_kind`` metric or relative.
 """
 
 from __future__ import annotations
@@ -14,16 +14,23 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from smolrgpt.data.loading import DEPTH_KIND, DEPTH_NEAR, SkipLog
-from smolrgpt.data.sources.rows import Missing, field, iter_samples
-from smolrgpt.schema import Camera, DataError, Region, Sample, brief
+from smolrgpt.data.loading import SkipLog
+from smolrgpt.data.sources.rows import MissingFileError, field, iter_samples, optional, scalar
+from smolrgpt.schema import Camera, DataError, DepthFile, Region, Sample, brief
 from smolrgpt.schema.image_file import image_size
-from smolrgpt.tasks.region_text import REGION_NUMBERS, read_mentions
+from smolrgpt.tasks.region_text import read_mentions
 
 
 def iter_sample_rows(root: Path | str, split: str = "", *, skips: SkipLog) -> Iterator[Sample]:
-    """One sample a question, in file order. root: a .jsonl or .json file, or a folder of .json files (``split`` is then not looked at), or
-    one with ``<split>.jsonl``. Raises DataError when there is nothing to read.
+    """Yield one sample per question, in file order.
+
+    Args:
+        root: A .jsonl or .json file, or a folder with ``<split>.jsonl``, or else a folder of .json files.
+        split: See root.
+        skips: Counts rows that cannot be used.
+
+    Raises:
+        DataError: When there is nothing to read.
     """
     root = Path(root)
     named = root / f"{split}.jsonl"
@@ -42,33 +49,34 @@ def iter_sample_rows(root: Path | str, split: str = "", *, skips: SkipLog) -> It
 
 
 def _samples(row: dict[str, Any], path: Path, number: int) -> Iterator[Sample]:
-    image, depth = _file(row, "image", path), _file(row, "depth", path) if row.get("depth") is not None else None
+    image = _file(row, "image", path)
+    depth = None if row.get("depth") is None else DepthFile(_file(row, "depth", path), row.get("depth_near", "dark"), row.get("depth_kind"))
     width, height = image_size(image)
-    table = [Region.from_json(region, height, width, path.parent) for region in field(row, "regions", list)] if row.get("regions") else []
+    camera = None if row.get("camera") is None else Camera.from_any(row["camera"], height, width)
+    regions = [Region.from_json(region, height, width, path.parent) for region in field(row, "regions", list)] if row.get("regions") else []
     questions = [field(row, "question", str)] if "question" in row else field(row, "questions", list)
     name = str(row.get("id", f"{path.stem}-{number}"))
-    for place, question in enumerate(questions):
+    for position, question in enumerate(questions):
         try:
-            text, numbers = read_mentions(question, len(table))
+            text, indices = read_mentions(question, len(regions))
         except ValueError as error:
             raise DataError(str(error)) from error
         yield Sample(
-            id=name if len(questions) == 1 else f"{name}-{place}",
+            id=name if len(questions) == 1 else f"{name}-{position}",
             image=image,
             question=text,
-            regions=[table[region] for region in numbers],
+            regions=[regions[index] for index in indices],
             depth=depth,
-            camera=None if row.get("camera") is None else Camera.from_any(row["camera"], height, width),
-            answer=row.get("answer"),
-            normalized_answer=row.get("normalized_answer"),
-            category=row.get("category"),
-            image_key=f"{image}#{depth}#{row.get('camera')}",
-            metadata={DEPTH_NEAR: row.get("depth_near", "dark"), DEPTH_KIND: row.get("depth_kind"), REGION_NUMBERS: numbers},
+            camera=camera,
+            answer=optional(row, "answer"),
+            normalized_answer=scalar(row, "normalized_answer"),
+            category=optional(row, "category"),
+            region_indices=tuple(indices),
         )
 
 
 def _file(row: Mapping[str, Any], name: str, path: Path) -> Path:
     found = path.parent / field(dict(row), name, str)
     if not found.is_file():
-        raise Missing(name, f"{name} {brief(found, 200)} is not there")
+        raise MissingFileError(name, f"{name} {brief(found, 200)} does not exist")
     return found

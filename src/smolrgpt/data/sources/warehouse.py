@@ -1,6 +1,7 @@
 """NVIDIA PhysicalAI-Spatial-Intelligence-Warehouse in its official layout, and our synthetic sets, which extend it.
 
-    <root>/<split>.json                      rows: id, image, conversations, rle, category, normalized_answer, freeform_answer
+    <root>/<split>.json                      rows: id, image, conversations, rle, category, normalized_answer, freeform_answer;
+                                             ours also have steps, centers_m and sizes_m (see ``Truth``), wording and layout
     <root>/<split>_captions.json             rows of the same form about the same images (ours)
     <root>/<split>/images/<name>.png
     <root>/<split>/depths/<name>_depth.png   8-bit, min-max per image, near = dark; shipped, like images, as chunk_*.tar.gz: ``unpack``
@@ -15,40 +16,53 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.sources.conversations import first_question
-from smolrgpt.data.sources.folders import names_in, packed_in, unpack_hint
-from smolrgpt.data.sources.rows import Missing, gather, iter_samples, optional, rle_regions, scalar
-from smolrgpt.schema import Camera, DataError, Sample
+from smolrgpt.data.sources.folders import ImageFiles, archives_in, names_in, unpack_hint
+from smolrgpt.data.sources.rows import MissingFileError, iter_samples, optional, read_all_deduplicated, rle_regions, scalar
+from smolrgpt.schema import Camera, DataError, DepthFile, Sample, Truth, Wording
 
 DepthChoice = Literal["auto", "metric", "relative", "none"]
 
-_ROW_KEYS = frozenset(("id", "image", "conversations", "rle", "category", "normalized_answer", "freeform_answer"))
+#: Which depth is read -> the folders it may be in, in the order in which they are tried.
+_DEPTH_FOLDERS: dict[DepthChoice, tuple[str, ...]] = {
+    "auto": ("depths_metric", "depths"),
+    "metric": ("depths_metric",),
+    "relative": ("depths",),
+    "none": (),
+}
+_TRUTH_KEYS = ("steps", "centers_m", "sizes_m")
+_ROW_KEYS = frozenset(("id", "image", "conversations", "rle", "category", "normalized_answer", "freeform_answer", "wording", *_TRUTH_KEYS))
 _CAPTIONS = "_captions"
 
 
 def read_warehouse(
     root: Path | str, split: str, *, depth: DepthChoice = "auto", folder: str | None = None, skips: SkipLog | None = None
 ) -> list[Sample]:
-    """All usable questions of a split, in file order; opens no image. Arguments and errors as in ``iter_warehouse``.
+    """Return all usable questions of a split, in file order; opens no image. Arguments and errors are those of ``iter_warehouse``.
 
-    Rows that cannot be used are counted in ``skips`` (logged when it is None). Raises DataError, too, when no row is usable.
+    Rows that cannot be used are counted in ``skips``, and logged when it is None. Raises DataError also when no row is usable.
     """
     name = str(_split_file(Path(root), split))
-    return gather(name, lambda log: iter_warehouse(root, split, skips=log, depth=depth, folder=folder), skips)
+    return read_all_deduplicated(name, lambda log: iter_warehouse(root, split, skips=log, depth=depth, folder=folder), skips)
 
 
 def iter_warehouse(
     root: Path | str, split: str, *, skips: SkipLog, depth: DepthChoice = "auto", folder: str | None = None
 ) -> Iterator[Sample]:
-    """The usable questions of a split, in file order, one at a time; opens no image.
+    """Yield the usable questions of a split, in file order; opens no image.
 
-    depth: "auto" takes the metric map where there is one, else the relative one, else none. folder: where the images are, when not in
-    ``<root>/<split>/`` (captions are found by themselves). Rows that cannot be used are counted in ``skips``.
-    ``image_key`` is root, folder and image name, so that neither splits nor several sets in one mixture can be mistaken for one another.
-    Raises DataError when the split, its images or the asked kind of depth do not exist, or when the JSON is damaged.
+    Args:
+        root: The folder of the data set.
+        split: The name of a rows file, see ``available_splits``.
+        skips: Counts rows that cannot be used.
+        depth: "auto" is the metric map where there is one, else the relative one, else none.
+        folder: The folder with the images, where it is not ``<root>/<split>/``; captions find theirs by themselves.
+
+    Raises:
+        DataError: When the split, its images or the requested kind of depth do not exist, or the JSON is damaged.
     """
     path = _split_file(Path(root), split)
     files = _SplitFolder(Path(root) / (folder or _folder_of(Path(root), split)), depth)
@@ -56,7 +70,7 @@ def iter_warehouse(
 
 
 def available_splits(root: Path | str) -> list[str]:
-    """Names ``read_warehouse`` accepts for this root, sorted; empty when there are none."""
+    """Return the names that ``read_warehouse`` accepts for this root, sorted; empty when there are none."""
     root = Path(root)
     if not root.is_dir():
         return []
@@ -66,37 +80,34 @@ def available_splits(root: Path | str) -> list[str]:
 
 
 class _SplitFolder:
-    """What lies in one split's folder, listed once: half a million rows would mean a million questions to the file system."""
+    """The files in one split's folder, listed once: half a million rows would mean a million questions to the file system."""
 
     def __init__(self, folder: Path, depth: DepthChoice):
-        self.folder, self.depth = folder, depth
-        if depth not in ("auto", "metric", "relative", "none"):
+        self.folder = folder
+        if depth not in _DEPTH_FOLDERS:
             raise DataError(f"depth is {depth!r}; expected 'auto', 'metric', 'relative' or 'none'")
         self.images = names_in(folder / "images")
         if not self.images:
-            packed = packed_in(folder / "images")
-            hint = unpack_hint(folder) if packed else "expected the split's pictures (folder=NAME when they lie with another split)"
-            raise DataError(f"{folder / 'images'} holds no picture; {hint}")
-        self.maps = [(folder / name, names_in(folder / name)) for name in _depth_folders(depth)]
-        if self.maps and depth != "auto" and not self.maps[0][1]:
-            raise DataError(f"{self.maps[0][0]} holds no depth map, and depth={depth!r} was asked for; use depth='auto' or 'none'")
-        if self.maps and not any(names for _, names in self.maps) and packed_in(folder / "depths"):
+            packed = archives_in(folder / "images")
+            hint = unpack_hint(folder) if packed else "expected the split's images (folder=NAME when they are in another split's folder)"
+            raise DataError(f"{folder / 'images'} holds no image; {hint}")
+        self.depth_maps = [(folder / name, names_in(folder / name)) for name in _DEPTH_FOLDERS[depth]]
+        if self.depth_maps and depth != "auto" and not self.depth_maps[0][1]:
+            raise DataError(f"{self.depth_maps[0][0]} holds no depth map, and depth={depth!r} was requested; use depth='auto' or 'none'")
+        if self.depth_maps and not any(names for _, names in self.depth_maps) and archives_in(folder / "depths"):
             raise DataError(f"{folder / 'depths'} holds no depth map; {unpack_hint(folder)} (or use depth='none')")
         self.cameras = _read_cameras(folder / "cameras.json")
-        self._found: dict[str, tuple[Path, Path | None]] = {}
+        self._found: dict[str, ImageFiles] = {}
 
-    def paths(self, image: str) -> tuple[Path, Path | None]:
-        """The picture and its depth map, the same objects for every question about it. Raises DataError when the picture is absent."""
+    def find(self, image: str) -> ImageFiles:
+        """Return the files of an image, the same object for every question about it. Raises MissingFileError."""
         if image not in self._found:
             if image not in self.images:
-                raise Missing("image", f"image {image!r} is not in {self.folder / 'images'}")
+                raise MissingFileError("image", f"image {image!r} is not in {self.folder / 'images'}")
             name = f"{Path(image).stem}_depth.png"
-            depth = next((folder / name for folder, names in self.maps if name in names), None)
-            self._found[image] = (self.folder / "images" / image, depth)
+            depth = next((DepthFile(folder / name) for folder, names in self.depth_maps if name in names), None)
+            self._found[image] = ImageFiles(self.folder / "images" / image, depth)
         return self._found[image]
-
-    def key(self, image: str) -> str:
-        return f"{self.folder}/{image}" + ("" if self.depth == "auto" else f"#{self.depth}")
 
 
 def _sample(row: dict[str, Any], files: _SplitFolder) -> Sample:
@@ -106,24 +117,43 @@ def _sample(row: dict[str, Any], files: _SplitFolder) -> Sample:
         raise DataError(f"id {name!r} and image {image!r}; expected both as strings")
     try:
         question, answer = first_question(row.get("conversations"))
-        picture, depth = files.paths(image)
+        found = files.find(image)
         return Sample(
             id=str(name),
-            image=picture,
+            image=found.image,
             question=question,
             regions=rle_regions(row.get("rle")),
-            depth=depth,
+            depth=found.depth,
             camera=files.cameras.get(image),
             answer=answer or optional(row, "freeform_answer") or None,
             normalized_answer=scalar(row, "normalized_answer"),
             category=optional(row, "category"),
-            image_key=files.key(image),
+            truth=_truth(row),
+            wording=_wording(row),
             metadata={key: value for key, value in row.items() if key not in _ROW_KEYS},
         )
     except DataError as error:
-        if isinstance(error, Missing) or "sample" in str(error):
+        if isinstance(error, MissingFileError) or "sample" in str(error):
             raise
         raise DataError(f"sample {name!r}: {error}") from error
+
+
+def _truth(row: dict[str, Any]) -> Truth | None:
+    if all(row.get(name) is None for name in _TRUTH_KEYS):
+        return None
+    try:
+        centers = tuple((float(x), float(y), float(above)) for x, y, above in row.get("centers_m") or ())
+        sizes = tuple((float(width), None if height is None else float(height)) for width, height in row.get("sizes_m") or ())
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"{error}; expected centers_m as [x, y, height] and sizes_m as [width, height or null], in metres") from error
+    return Truth(optional(row, "steps"), centers, sizes)
+
+
+def _wording(row: dict[str, Any]) -> Wording | None:
+    found = optional(row, "wording")
+    if found is None or found in get_args(Wording):
+        return cast(Wording | None, found)
+    raise DataError(f"wording is {found!r}; expected 'known' or 'reserved'")
 
 
 def _read_cameras(path: Path) -> dict[str, Camera]:
@@ -145,7 +175,3 @@ def _split_file(root: Path, split: str) -> Path:
 
 def _folder_of(root: Path, split: str) -> str:
     return split if (root / split).is_dir() else split.removesuffix(_CAPTIONS)
-
-
-def _depth_folders(depth: DepthChoice) -> tuple[str, ...]:
-    return {"auto": ("depths_metric", "depths"), "metric": ("depths_metric",), "relative": ("depths",), "none": ()}[depth]

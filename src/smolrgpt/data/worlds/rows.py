@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from smolrgpt.data.worlds.scene import Scene
-from smolrgpt.schema import DepthMap, Sample
+from smolrgpt.schema import DepthMap, Sample, Truth
 from smolrgpt.tasks.question import Question
 from smolrgpt.tasks.question_sets import scene_questions
 
@@ -30,8 +31,7 @@ def to_row(question: Question, image: str, layout: str, key: str, rng: np.random
         "normalized_answer": question.normalized_answer,
         "freeform_answer": question.answer,
         "layout": layout,
-        "steps": question.steps,
-        **_measures(question),
+        **asdict(_truth(question)),
     }
 
 
@@ -50,7 +50,8 @@ def to_samples(scene: Scene, questions: Sequence[Question], key: str) -> list[Sa
             normalized_answer=question.normalized_answer,
             category=question.category,
             image_key=key,
-            metadata={"layout": scene.layout, "steps": question.steps, **_measures(question)},
+            truth=_truth(question),
+            metadata={"layout": scene.layout},
         )
         for number, question in enumerate(questions)
     ]
@@ -66,9 +67,8 @@ def hash_id(content: bytes) -> str:
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
-def _measures(question: Question) -> dict[str, list[list[float | None]]]:
-    """Return of each region's 3-D box, in metres to the centimetre: its middle in scene coordinates, and its width and height."""
-    return {
-        "centers_m": [[round(float(metres), 2) for metres in item.center_m] for item in question.objects],
-        "sizes_m": [[item.width_m, item.height_m] for item in question.objects],
-    }
+def _truth(question: Question) -> Truth:
+    """Return the steps and each region's 3-D box, in metres to the centimetre."""
+    centers = [[round(float(metres), 2) for metres in item.center_m] for item in question.objects]
+    sizes = tuple((item.width_m, item.height_m) for item in question.objects)
+    return Truth(question.steps, tuple((x, y, z) for x, y, z in centers), sizes)

@@ -265,7 +265,7 @@ class SpatialBenchmark:
     def score(self, samples: Sequence[Sample], predictions: Sequence[Row]) -> dict[str, Any]:
         """Return ``score`` of the samples that have an answer."""
         truth = [
-            {"id": one.id, "category": one.category, "question": one.metadata.get("text_q") or one.question, "answer": one.answer}
+            {"id": one.id, "category": one.category, "question": one.text_question or one.question, "answer": one.answer}
             for one in filter(self.can_score, samples)
         ]
         return score(truth, predictions)
