@@ -43,6 +43,18 @@ def count_lines(path: Path) -> int:
     return len(path.read_text(encoding="utf-8").splitlines())
 
 
+def count_code_lines(path: Path) -> int:
+    """Number of lines of a file that are not blank, a comment, or part of a docstring."""
+    text = path.read_text(encoding="utf-8")
+    docstrings: set[int] = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(node) is not None:
+            docstrings |= set(range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1))
+    ignored = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+    tokens = [token for token in tokenize.generate_tokens(io.StringIO(text).readline) if token.type not in ignored]
+    return len({line for token in tokens for line in range(token.start[0], token.end[0] + 1)} - docstrings)
+
+
 def find_long_files(paths: Sequence[Path], limit: int) -> list[str]:
     """A line for every file of more than ``limit`` lines."""
     counts = [(path, count_lines(path)) for path in paths]
@@ -76,7 +88,8 @@ def find_problems(limits: Limits) -> list[str]:
     problems += find_long_functions(code, limits.function_lines)
     total = sum(map(count_lines, package))
     if total > limits.package_lines:
-        problems.append(f"the package has {total} lines; at most {limits.package_lines}")
+        code_total = sum(map(count_code_lines, package))
+        problems.append(f"the package has {total} lines, {code_total} of code; at most {limits.package_lines}")
     ignores = list(find_type_ignores(package))
     if len(ignores) > limits.type_ignores:
         problems += [f"the package has {len(ignores)} 'type: ignore'; at most {limits.type_ignores}:", *ignores]

@@ -35,6 +35,7 @@ def test_scored_questions_are_about_other_scenes() -> None:
     assert shown[0].image_key not in {s.image_key for s in scored} and len({s.image_key for s in scored}) >= 3
 
 
+@pytest.mark.slow
 def test_the_tour_runs(tiny_checkpoint: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tour, "NUM_SCORED", 8)
     tour.run(5, tmp_path / "out" / "demo.png", str(tiny_checkpoint))

@@ -40,6 +40,7 @@ def tiny_published(mask_resize: str) -> tuple[SmolRGPTForConditionalGeneration, 
     return model, SmolRGPTProcessor.for_model(config, tokenizer, mask_resize=mask_resize)
 
 
+@pytest.mark.slow
 def test_ours_learns_what_the_released_program_learns() -> None:
     steps = training.draw_steps(SMALL)
     model, processor = tiny_published("bilinear")

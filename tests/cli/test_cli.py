@@ -209,6 +209,7 @@ def test_train_says_what_to_install(command, monkeypatch: pytest.MonkeyPatch, tm
 
 
 # --------------------------------------------------------------------------------------------------------------------- synthetic
+@pytest.mark.slow
 def test_synth_then_evaluate_then_predict_and_score(command, tiny_checkpoint: Path, tmp_path: Path) -> None:
     pytest.importorskip("smolrgpt.data.worlds.writer")
     data = tmp_path / "data"

@@ -57,7 +57,8 @@ def test_rows_become_samples_in_the_order_of_mention(rows_file: Path) -> None:
         read_source("samples", rows_file.parent / "nowhere", "")
 
 
-def test_answers_name_regions_by_the_askers_numbers(rows_file: Path, tiny_checkpoint: Path, command, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_answers_name_the_region_indices_that_the_caller_passed(rows_file: Path, tiny_checkpoint: Path, command, tmp_path: Path) -> None:
     status, _, errors = command("predict", tiny_checkpoint, rows_file, "--out", tmp_path / "a.jsonl")
     assert status == 0 and "3" in errors, errors
     rows = read(tmp_path / "a.jsonl")
@@ -66,6 +67,7 @@ def test_answers_name_regions_by_the_askers_numbers(rows_file: Path, tiny_checkp
     assert again[0] == 0 and [row["answer"] for row in read(tmp_path / "b.jsonl")] == [row["answer"] for row in rows]
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_every_row_is_there_once(rows_file: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
     out, partial = tmp_path / "a.jsonl", tmp_path / "a.jsonl.partial"
     command = [sys.executable, "-m", "smolrgpt", "predict", str(tiny_checkpoint), str(rows_file), "--out", str(out), "--batch-size", "2"]
@@ -90,6 +92,7 @@ def test_killed_and_started_again_every_row_is_there_once(rows_file: Path, tiny_
     assert kills and len(rows) == 24 == len({row["id"] for row in rows}) and not partial.exists()
 
 
+@pytest.mark.slow
 def test_actors_write_what_one_process_writes(rows_file: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray")
     for name, options in (("one", []), ("many", ["--ray", "2"])):

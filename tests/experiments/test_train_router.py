@@ -28,6 +28,8 @@ from smolrgpt.evaluation.extractors.classifier import (
 from smolrgpt.schema import DataError
 from smolrgpt.tasks.region_text import region_tag, replace_regions
 
+pytestmark = pytest.mark.slow
+
 NUMBERS = ("one", "two", "three")
 QUESTIONS = {
     "left_right": "Is the {} <mask> to the left or right of the {} <mask>?",

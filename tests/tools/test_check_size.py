@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tools.check_size import find_long_files, find_long_functions, find_type_ignores
+from tools.check_size import count_code_lines, find_long_files, find_long_functions, find_type_ignores
 
 CODE = '''class A:
     def short(self):
@@ -38,6 +38,12 @@ def test_only_what_is_over_the_limit_is_found(tmp_path: Path) -> None:
         f"{path}:15: inner_counts has 5 lines; at most 4",
         f"{path}:6: long has 7 lines; at most 4",
     ]
+
+
+def test_docstrings_comments_and_blank_lines_are_no_code(tmp_path: Path) -> None:
+    path = tmp_path / "a.py"
+    path.write_text(CODE + '\n# a comment\nx = """two\nlines"""\n')
+    assert count_code_lines(path) == 11 + 2
 
 
 def test_a_comment_counts_and_a_string_does_not(tmp_path: Path) -> None:
