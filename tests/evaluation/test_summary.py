@@ -10,7 +10,19 @@ import numpy as np
 import pytest
 
 from smolrgpt.evaluation.score import score
-from smolrgpt.evaluation.summary import INTERVAL, calibration, chance, confusion, intervals, score_samples, summarise, truth_row, worst
+from smolrgpt.evaluation.summary import (
+    INTERVAL,
+    accuracies,
+    calibration,
+    chance,
+    confusion,
+    grouped,
+    intervals,
+    score_samples,
+    summarise,
+    truth_row,
+    worst,
+)
 from smolrgpt.schema import Region, Sample
 from smolrgpt.tasks import TASKS
 from smolrgpt.tasks.distance import OFFICIAL_TOLERANCE
@@ -58,6 +70,10 @@ def test_parts_add_up_to_the_score() -> None:
     result = summarise(samples, rows)
     plain = score(map(truth_row, samples), rows)
     assert {key: result[key] for key in plain} == plain
+    scored = score_samples(samples, rows)
+    assert accuracies(scored) == {key: plain[key] for key in ("S1", "accuracy", "num_questions")}
+    assert result["calibration"]["coverage"][-1] == {"coverage": 1.0, "S1": plain["S1"]}
+    assert grouped(scored, lambda row: "all") == {"all": accuracies(scored)}
     for groups in (result["by_layout"], result["by_num_regions"], result["by_region_size"]):
         assert sum(group["num_questions"] for group in groups.values()) == len(samples)
     assert sum(group["num_questions"] for group in result["by_distance"].values()) == plain["by_category"]["distance"]["num_questions"]
