@@ -5,8 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from smolrgpt.data.worlds import Scene
+    from smolrgpt.tasks.question import Question
 
 # Set before torch is imported: tiny models are fastest on one thread, which also lets test processes share the cores; no test goes online.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -91,3 +96,27 @@ def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str,
         return int(stop.value.code or 0), captured.out, captured.err
 
     return call
+
+
+@pytest.fixture(scope="session")
+def scenes() -> list[Scene]:
+    """45 drawn scenes, as many of each layout."""
+    from smolrgpt.data.worlds import LAYOUTS, generate_scene
+
+    names = list(LAYOUTS)
+    return [generate_scene((11, k), names[k % len(names)]) for k in range(45)]
+
+
+@pytest.fixture(scope="session")
+def asked(scenes: list[Scene]) -> list[tuple[Scene, list[Question]]]:
+    """Scenes with their official questions."""
+    from smolrgpt.data.worlds import random_generator
+    from smolrgpt.tasks.question_sets import scene_questions
+
+    return [(scene, scene_questions(scene.graph, random_generator(12, k), 24)) for k, scene in enumerate(scenes)]
+
+
+@pytest.fixture(scope="session")
+def is_right() -> Callable[[object, object], bool]:
+    """``is_right(truth, given)``: equal, or a length within 10 %."""
+    return lambda truth, given: abs(given - truth) <= 0.1 * truth + 1e-9 if isinstance(truth, float) else truth == given
