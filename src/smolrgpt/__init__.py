@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from smolrgpt.auto import register_on_first_use
+
 if TYPE_CHECKING:
     from smolrgpt.inference.answer import Answer
     from smolrgpt.inference.predictor import Predictor
@@ -34,3 +36,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+register_on_first_use()
