@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 PLACEHOLDER = "<!-- every command -->"
-#: The start of a region in an example outside of code, which a browser would take for a tag.
-_REGION = re.compile(r"(?<!`)<(?=(?:region|mask|image)\b)")
 
 
 def on_page_markdown(markdown: str, **options: Any) -> str:
@@ -22,4 +19,4 @@ def on_page_markdown(markdown: str, **options: Any) -> str:
     command = typer.main.get_command(app)
     text = get_docs_for_click(obj=command, ctx=typer.Context(command), name="smolrgpt")
     commands = text.partition("\n\n")[2]  # the page has its own title
-    return markdown.replace(PLACEHOLDER, _REGION.sub("&lt;", commands))
+    return markdown.replace(PLACEHOLDER, commands)
