@@ -22,6 +22,7 @@ bytes at the measured bandwidth. Ratios are within one run; other work on the ma
 
 from __future__ import annotations
 
+import argparse
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -306,8 +307,8 @@ def _describe_work(name: str, found: Mapping[str, Any]) -> str:
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; ``arguments`` defaults to ``sys.argv``."""
+def build_parser() -> argparse.ArgumentParser:
+    """The options of the command line."""
     parser = make_parser("answering", __doc__)
     parser.add_argument("model", nargs="?", default="paper", help="'paper', 'nano', a folder or a hub id (default: paper)")
     parser.add_argument("--images", type=int, default=10, help="number of images (default: 10)")
@@ -315,6 +316,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--baseline-questions", type=int, default=2, help="how many of them the released program answers; it is slow")
     parser.add_argument("--backend", action="append", metavar="NAME", help=f"only this one: {', '.join([*BACKENDS, *EXPORTED])}; repeat it")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: all cores")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; ``arguments`` defaults to ``sys.argv``."""
+    parser = build_parser()
     given = parser.parse_args(arguments)
     setting = Setting(given.model, given.images, given.questions, given.baseline_questions, given.threads)
     try:

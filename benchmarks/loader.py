@@ -11,6 +11,7 @@ the clock starts.
 
 from __future__ import annotations
 
+import argparse
 import cProfile
 import inspect
 import os
@@ -173,14 +174,19 @@ def render(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    """Run the command line."""
+def build_parser() -> argparse.ArgumentParser:
+    """The options of the command line."""
     parser = make_parser("loader", __doc__)
     parser.add_argument("--data", type=Path, default=Path("runs/benchmarks/loader"), help="where the drawn data set lies")
     parser.add_argument("--images", type=int, default=8, help="number of images (default: 8)")
     parser.add_argument("--repeats", type=int, default=3, help="how often all questions are prepared (default: 3)")
     parser.add_argument("--seed", type=int, default=1, help="seed of the data set")
-    given = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Run the command line."""
+    given = build_parser().parse_args()
     torch.set_num_threads(1)
     report(run(given.data, given.images, given.seed, given.repeats), given, render)
 

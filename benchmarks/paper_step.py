@@ -10,6 +10,7 @@ shown next to the measured one. Seconds are of the second step; AdamW's states e
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 import time
@@ -124,13 +125,18 @@ def render(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    """Run the command line."""
+def build_parser() -> argparse.ArgumentParser:
+    """The options of the command line."""
     parser = make_parser("paper_step", __doc__)
     parser.add_argument("--small", action="store_true", help="a model of under 1 M parameters")
     parser.add_argument("--images", type=int, default=2, help="images in a step (default: 2)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the weights and the batch")
-    given = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Run the command line."""
+    given = build_parser().parse_args()
     if not given.small and available_gb() < NEEDED_GB:
         sys.exit(f"{available_gb():.1f} GB of memory are free; the full size needs {NEEDED_GB}. --small runs anywhere")
     rows = []

@@ -7,6 +7,7 @@ if it stays below in repeated measurements: other work on a shared machine can h
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -101,14 +102,19 @@ def current_machine() -> str:
     return f"{platform.node()}, {platform.processor() or platform.machine()}, {os.cpu_count()} cores"
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; ``arguments`` defaults to ``sys.argv``. Exits with 1 at a regression."""
+def build_parser() -> argparse.ArgumentParser:
+    """The options of the command line."""
     parser = make_parser("quick", __doc__)
     parser.set_defaults(out=HISTORY)
     parser.add_argument("--model", default="nano", help="'nano', a folder or a hub id (default: nano)")
     parser.add_argument("--questions", type=int, default=64, help="number of questions (default: 64)")
     parser.add_argument("--baseline-questions", type=int, default=4, help="how many of them the released program answers (default: 4)")
-    given = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; ``arguments`` defaults to ``sys.argv``. Exits with 1 at a regression."""
+    given = build_parser().parse_args(arguments)
     history, machine = read_history(given.out), current_machine()
     setting = answering.Setting(given.model, num_questions=given.questions, baseline_questions=given.baseline_questions)
     ratios, regressions = measure_with_retries(lambda: measure_ratios(setting), median_ratios(history, machine))

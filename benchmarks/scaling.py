@@ -9,6 +9,7 @@ the curves.
 
 from __future__ import annotations
 
+import argparse
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -154,12 +155,17 @@ def draw(result: Mapping[str, Any], path: Path) -> Path:
     return save_figure(figure, path)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; ``arguments`` defaults to ``sys.argv``."""
+def build_parser() -> argparse.ArgumentParser:
+    """The options of the command line."""
     parser = make_parser("scaling", __doc__)
     parser.add_argument("model", nargs="?", default="paper", help="'paper', 'nano', a folder or a hub id (default: paper)")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: all cores")
-    given = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; ``arguments`` defaults to ``sys.argv``."""
+    given = build_parser().parse_args(arguments)
     result = scaling(given.model, threads=given.threads)
     if given.out is not None:
         given.out.parent.mkdir(parents=True, exist_ok=True)

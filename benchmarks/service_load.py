@@ -9,6 +9,7 @@ request is hostile and must get the matching status. Half way, the engine is kil
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import base64
 import io
@@ -171,8 +172,8 @@ def short_answers(found: dict[str, Any]) -> list[Any]:
     return [choice["message"]["spatial"]["normalized_answer"] for choice in found["choices"]]
 
 
-def main() -> None:
-    """Run the command line."""
+def build_parser() -> argparse.ArgumentParser:
+    """The options of the command line."""
     parser = make_parser("service_load", __doc__)
     parser.add_argument("--model", default="nano")
     parser.add_argument("--requests", type=int, default=2000)
@@ -182,7 +183,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=5)
     parser.add_argument("--port", type=int, default=8765)
     parser.add_argument("--no-kill", action="store_true")
-    given = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Run the command line."""
+    given = build_parser().parse_args()
     good = good_requests(given.model, given.scenes, given.seed)
     hostile = hostile_requests(good[0])
     draw = random.Random(given.seed)

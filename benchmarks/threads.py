@@ -7,11 +7,13 @@ Each figure is measured in a process of its own, since the wait policy of thread
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
 import time
 
+#: Seconds of each measurement.
 SECONDS = 8
 
 
@@ -32,20 +34,33 @@ def measure(model: str) -> None:
         print(f"{count / (time.perf_counter() - started):8.1f}", end="", flush=True)
 
 
+def build_parser() -> argparse.ArgumentParser:
+    """The options of the command line."""
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.threads", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model", nargs="?", default="nano", help="'nano', a folder or a hub id (default: nano)")
+    parser.add_argument("--measure", action="store_true", help="measure in this process, with its settings of threads, and stop")
+    return parser
+
+
 def main() -> None:
     """Run the command line."""
-    model = sys.argv[1] if len(sys.argv) > 1 else "nano"
+    given = build_parser().parse_args()
+    if given.measure:
+        measure(given.model)
+        return
     print("threads  waiting  other process   one by one   16 together   (answers a second)")
     for busy in (False, True):
-        other = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if busy else None
+        competitor = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if busy else None
         for threads, policy in ((os.cpu_count(), "active"), (os.cpu_count(), "passive"), (1, "active")):
             print(f"{threads:7}  {policy:7}  {'one core' if busy else 'none':13} ", end="", flush=True)
             environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": policy}
-            subprocess.run([sys.executable, __file__, "--measure", model], env=environment, check=True)
+            subprocess.run([sys.executable, __file__, "--measure", given.model], env=environment, check=True)
             print()
-        if other is not None:
-            other.kill()
+        if competitor is not None:
+            competitor.kill()
 
 
 if __name__ == "__main__":
-    measure(sys.argv[2]) if sys.argv[1:2] == ["--measure"] else main()
+    main()

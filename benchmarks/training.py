@@ -18,6 +18,7 @@ Backends:
 
 from __future__ import annotations
 
+import argparse
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -217,14 +218,20 @@ def render(result: Mapping[str, Any]) -> str:
     return f"# {setting['model']}: steps of {each} questions about {setting['images_per_step']} images\n\n{table(header, rows)}"
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; ``arguments`` defaults to ``sys.argv``."""
+def build_parser() -> argparse.ArgumentParser:
+    """The options of the command line."""
     parser = make_parser("training", __doc__)
     parser.add_argument("model", nargs="?", default="paper", help="'paper', 'nano', a folder or a hub id (default: paper)")
     parser.add_argument("--images", type=int, default=1, help="images in a step (default: 1)")
     parser.add_argument("--questions", type=int, help="questions in a step, of 2 to 13 regions (default: four about each image)")
     parser.add_argument("--backend", action="append", metavar="NAME", help=f"only this one: {'; '.join(BACKENDS)}. Repeat it")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: all cores")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; ``arguments`` defaults to ``sys.argv``."""
+    parser = build_parser()
     given = parser.parse_args(arguments)
     questions_per_image = max(1, (given.questions or 4 * given.images) // given.images)
     setting = Setting(given.model, given.images, questions_per_image, threads=given.threads)

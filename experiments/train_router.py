@@ -310,8 +310,8 @@ def _metrics(truth: Sequence[str], given: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; ``arguments`` defaults to ``sys.argv``."""
+def build_parser() -> argparse.ArgumentParser:
+    """The options of the command line."""
     parser = argparse.ArgumentParser(
         "python -m experiments.train_router", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -331,6 +331,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, order and held-out texts")
     parser.add_argument("--resume", action=argparse.BooleanOptionalAction, default=True, help="continue an interrupted run in OUT")
     parser.add_argument("--json", action="store_true", help="print the accuracies as JSON")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; ``arguments`` defaults to ``sys.argv``."""
+    parser = build_parser()
     given = parser.parse_args(arguments)
     try:
         settings = RouterSettings(

@@ -54,12 +54,17 @@ def _without_code(node: Any) -> Any:
     return [_without_code(value) for value in node] if isinstance(node, list) else node
 
 
-def main() -> None:
-    """Run the command line."""
+def build_parser() -> argparse.ArgumentParser:
+    """The options of the command line."""
     parser = argparse.ArgumentParser("python -m tools.bundle", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("final", type=Path, help="the folder 'final' of a run")
     parser.add_argument("out", type=Path, help="folder of the checkpoint; one that exists is replaced, but for its README.md")
-    given = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Run the command line."""
+    given = build_parser().parse_args()
     print(f"wrote {given.out}, {bundle(given.final, given.out) / 1e6:.1f} MB", file=sys.stderr)
 
 

@@ -177,13 +177,18 @@ def make(name: str, out: Path) -> Path:
     return target
 
 
-def main() -> None:
-    """Run the command line."""
+def build_parser() -> argparse.ArgumentParser:
+    """The options of the command line."""
     parser = argparse.ArgumentParser(
         "python -m tools.real_weights", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("out", nargs="?", type=Path, default=Path("weights"), help="folder of the converted weights (default: weights)")
-    given = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Run the command line."""
+    given = build_parser().parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     for name in SOURCES:
         make(name, given.out)

@@ -80,13 +80,13 @@ def prepare(
     split: Splits = None,
     option: Options = None,
     pack: Annotated[
-        bool, typer.Option("--pack", help="Copy pictures and depth maps into a few .tar files beside the rows, for object stores.")
+        bool, typer.Option("--pack", help="Copy images and depth maps into a few .tar files next to the rows, for object stores.")
     ] = False,
 ) -> None:
     """Write a data set in the form that training reads fastest.
 
-    Rows are read once and stored memory-mapped, so that no run holds them in memory; pictures stay where they are, unless packed. An
-    interrupted run goes on where it stopped. Training with the recipes paper and full does this by itself, in DATA_ROOT/prepared.
+    Rows are read once and stored memory-mapped, so that no run holds them in memory; images stay where they are, unless packed. An
+    interrupted run continues where it stopped. Training with the recipes paper and full does this by itself, in DATA_ROOT/prepared.
 
     \b
     smolrgpt data prepare warehouse data/warehouse data/prepared/warehouse --split train
@@ -109,9 +109,10 @@ def unpack(
     root: Annotated[Path, typer.Argument(metavar="ROOT", help="A folder with archives in it, or in its images/ and depths/.")],
     split: Annotated[list[str] | None, typer.Option("--split", help="Folders of ROOT to unpack instead; repeat it.")] = None,
 ) -> None:
-    """Unpack the .tar and .tar.gz archives a data set ships its pictures in.
+    """Unpack the .tar and .tar.gz archives of a data set's images.
 
-    Every file is checked for its size and none may leave the folder. An interrupted run goes on where it stopped; the archives stay.
+    Every file is checked for its size, and none is written outside of the folder. An interrupted run continues where it stopped; the
+    archives stay.
 
     \b
     smolrgpt data unpack data/warehouse --split train --split test
@@ -130,9 +131,9 @@ def unpack(
 def validate(
     source: Source, root: Root, split: Splits = None, option: Options = None, workers: Workers = None, as_json: Json = False
 ) -> None:
-    """Check every row, picture, depth map and mask.
+    """Check every row, image, depth map and mask.
 
-    Exit code 0: nothing found; 1: problems, counted by kind with the first examples of each; 2: there is nothing to check.
+    Exit code 0: no problem; 1: problems, counted by kind with the first examples of each; 2: the data set has nothing to check.
 
     \b
     smolrgpt data validate warehouse data/warehouse --split train
@@ -153,12 +154,12 @@ def stats(
     root: Root,
     split: Splits = None,
     option: Options = None,
-    out: Annotated[Path | None, typer.Option(help="Draw it too: a .png, .svg or .pdf file.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Also draw a figure: a .png, .svg or .pdf file.")] = None,
     as_json: Json = False,
 ) -> None:
     """Count categories, answers, regions, mask areas and wordings, split by split.
 
-    Opens no picture. Several splits side by side show where they differ.
+    Opens no image. Several splits are shown side by side.
 
     \b
     smolrgpt data stats warehouse data/warehouse --split train --split val --out stats.png
@@ -194,7 +195,7 @@ def show(  # noqa: PLR0913 (the options of a command)
 ) -> None:
     """Draw samples with their regions, depth, question and answer.
 
-    A page holds its pictures, so it is one file to open or to send.
+    A page contains its images, so that it is one file to open or to send.
 
     \b
     smolrgpt data show warehouse data/warehouse --split val --category mcq --out out/mcq.html
@@ -215,22 +216,22 @@ def show(  # noqa: PLR0913 (the options of a command)
 
 @app.command()
 def depth(
-    images: Annotated[Path, typer.Argument(metavar="IMAGES", help="Folder of pictures; folders below are read too.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the depth maps; those already there are kept.")],
+    images: Annotated[Path, typer.Argument(metavar="IMAGES", help="Folder of images; folders below are read too.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the depth maps; existing ones are kept.")],
     model: Annotated[
         str, typer.Option(help="A depth model: a folder, or a hub id owner/name.")
     ] = "depth-anything/Depth-Anything-V2-Small-hf",
     layout: Annotated[
         Layout, typer.Option(help="osd: <name>.png, near bright; warehouse: <name>_depth.png, near dark, as its reader expects.")
     ] = Layout.osd,
-    kind: Annotated[Kind | None, typer.Option(help="What the model estimates, where its configuration does not say.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures of one shape estimated together.")] = 8,
+    kind: Annotated[Kind | None, typer.Option(help="What the model estimates, where its configuration does not state it.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images of one shape estimated together.")] = 8,
     device: Annotated[str | None, typer.Option(help="Such as cpu or cuda:0; by default the accelerator, if there is one.")] = None,
 ) -> None:
-    """Estimate depth maps for a folder of pictures.
+    """Estimate depth maps for a folder of images.
 
     Relative models give 8-bit maps, metric ones 16-bit millimetres; OUT/depth.json records which, and which end is near. An interrupted
-    run goes on where it stopped.
+    run continues where it stopped.
 
     \b
     smolrgpt data depth data/osd/images data/osd/depths
@@ -247,21 +248,21 @@ def depth(
 
 
 def read_splits(source: str, root: str, splits: list[str] | None, options: list[str] | None, skips: SkipLog) -> dict[str, Iterable[Sample]]:
-    """Split -> its samples, most of them read as they are needed. Raises DataError for an unknown source, root, split or option."""
+    """Split -> its samples, which most sources read lazily. Raises DataError for an unknown source, root, split or option."""
     from smolrgpt.data.hub import local_folder
     from smolrgpt.data.sources import iter_source
     from smolrgpt.data.sources.warehouse import available_splits
     from smolrgpt.schema import DataError
 
-    folder, given = local_folder(root), _parse_options(options or [])
+    folder, reader_options = local_folder(root), _parse_options(options or [])
     names = splits or (available_splits(folder) if source == "warehouse" else ["train"])
     if not names:
-        raise DataError(f"{folder}: no split there; expected SPLIT.json beside SPLIT/images/")
-    return {name: iter_source(source, folder, name, skips=skips, **given) for name in names}
+        raise DataError(f"{folder}: no split there; expected SPLIT.json next to SPLIT/images/")
+    return {name: iter_source(source, folder, name, skips=skips, **reader_options) for name in names}
 
 
 def _parse_options(texts: list[str]) -> dict[str, Any]:
-    """``name=value``, the value as JSON where it is some (``depths=null``, ``max_pairs=4``), else as it stands."""
+    """Options of texts ``name=value``; a value is JSON where it parses as such (``depths=null``, ``max_pairs=4``), else text."""
     options: dict[str, Any] = {}
     for text in texts:
         name, equals, value = text.partition("=")
@@ -275,5 +276,6 @@ def _parse_options(texts: list[str]) -> dict[str, Any]:
 
 
 def _report_skips(skips: SkipLog) -> None:
+    """Print how many samples were left out and why, if any."""
     if skips.total:
         print(skips.summary(), file=sys.stderr)
