@@ -14,14 +14,14 @@ from smolrgpt.evaluation.summary import (
     INTERVAL,
     accuracies,
     calibration,
-    chance,
+    chance_level,
     confusion,
-    grouped,
+    group_accuracies,
     intervals,
     score_samples,
     summarise,
     truth_row,
-    worst,
+    worst_answers,
 )
 from smolrgpt.schema import Region, Sample
 from smolrgpt.tasks import TASKS
@@ -73,7 +73,7 @@ def test_parts_add_up_to_the_score() -> None:
     scored = score_samples(samples, rows)
     assert accuracies(scored) == {key: plain[key] for key in ("S1", "accuracy", "num_questions")}
     assert result["calibration"]["coverage"][-1] == {"coverage": 1.0, "S1": plain["S1"]}
-    assert grouped(scored, lambda row: "all") == {"all": accuracies(scored)}
+    assert group_accuracies(scored, lambda row: "all") == {"all": accuracies(scored)}
     for groups in (result["by_layout"], result["by_num_regions"], result["by_region_size"]):
         assert sum(group["num_questions"] for group in groups.values()) == len(samples)
     assert sum(group["num_questions"] for group in result["by_distance"].values()) == plain["by_category"]["distance"]["num_questions"]
@@ -122,7 +122,7 @@ def test_questions_of_one_image_that_fail_together_widen_the_interval() -> None:
 
 def test_chance_is_the_best_constant() -> None:
     scored = score_samples(samples := _samples(200), _answers(samples))
-    found = chance(scored)["accuracy"]
+    found = chance_level(scored)["accuracy"]
     counts = [one.score.truth for one in scored if one.sample.category == "count"]
     metres = np.array([one.score.truth for one in scored if one.sample.category == "distance"])
     low, high = OFFICIAL_TOLERANCE
@@ -150,7 +150,7 @@ def test_calibration_sees_who_knows_what_it_knows() -> None:
 
 def test_the_worst_are_wrong_and_ordered() -> None:
     samples = _samples()
-    found = worst(score_samples(samples, _answers(samples)))
+    found = worst_answers(score_samples(samples, _answers(samples)))
     assert len(found) == 20 and not any(one.score.is_correct for one in found)
     assert [one.confidence for one in found] == sorted((one.confidence for one in found), reverse=True)  # all as wrong as can be
 

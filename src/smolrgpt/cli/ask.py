@@ -159,7 +159,7 @@ def predict(  # noqa: PLR0913 (the options of a command)
         predictor: SamplePredictor | BatchPredictor = load_predictor(model)
     else:
         require_packages(["ray"], "serve", "spreading")
-        from smolrgpt.evaluation.spread import RayPredictor
+        from smolrgpt.evaluation.distributed import RayPredictor
         from smolrgpt.inference.checkpoints import portable_checkpoint_name
 
         predictor = RayPredictor(portable_checkpoint_name(model), actors, gpus, batch_size, address)

@@ -10,14 +10,14 @@ from typing import Any
 from smolrgpt.evaluation.predict import Row, predict
 from smolrgpt.evaluation.replay import ReplayPredictor
 from smolrgpt.evaluation.rules import GEOMETRIES, RulesPredictor
-from smolrgpt.evaluation.summary import accuracies, difference, score_samples
+from smolrgpt.evaluation.summary import accuracies, s1_difference, score_samples
 from smolrgpt.schema import DataError, Sample
 
 #: Prediction rows about the same questions, or {S1, accuracy} of a results.json.
-Other = Sequence[Row] | dict[str, Any]
+OtherResult = Sequence[Row] | dict[str, Any]
 
 
-def read_other(source: str | Path, samples: Sequence[Sample]) -> Other:
+def read_other(source: str | Path, samples: Sequence[Sample]) -> OtherResult:
     """Read what to compare with.
 
     Args:
@@ -41,7 +41,7 @@ def read_other(source: str | Path, samples: Sequence[Sample]) -> Other:
     return predict(ReplayPredictor(source), samples, progress=False)
 
 
-def compare(other: Other, samples: Sequence[Sample], predictions: Sequence[Row]) -> dict[str, Any]:
+def compare(other: OtherResult, samples: Sequence[Sample], predictions: Sequence[Row]) -> dict[str, Any]:
     """Return {S1, accuracy} of the other result, with ``difference`` where its rows are known.
 
     ``difference`` is the 95 % interval of the other S1 minus that of ``predictions``, in percent.
@@ -50,4 +50,4 @@ def compare(other: Other, samples: Sequence[Sample], predictions: Sequence[Row])
         return dict(other)
     ours, theirs = score_samples(samples, predictions), score_samples(samples, other)
     found = accuracies(theirs)
-    return {"S1": found["S1"], "accuracy": found["accuracy"], "difference": difference(ours, theirs)}
+    return {"S1": found["S1"], "accuracy": found["accuracy"], "difference": s1_difference(ours, theirs)}

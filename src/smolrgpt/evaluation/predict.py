@@ -32,7 +32,7 @@ class SamplePredictor(Protocol):
 
 @runtime_checkable
 class BatchPredictor(Protocol):
-    """A predictor that takes all batches at once, such as ``spread.RayPredictor``."""
+    """A predictor that takes all batches at once, such as ``distributed.RayPredictor``."""
 
     def predict_batches(self, batches: Iterator[list[Sample]]) -> Iterator[AnsweredBatch]:
         """Yield the batches with their rows, in any order."""

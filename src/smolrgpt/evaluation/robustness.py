@@ -14,7 +14,7 @@ from smolrgpt.data.io import atomic_path, read_rows
 from smolrgpt.data.perturb import FACTORS, Level, perturb
 from smolrgpt.evaluation.predict import Row, SamplePredictor, predict
 from smolrgpt.evaluation.report.markdown import table
-from smolrgpt.evaluation.report.sections import score_cells, span
+from smolrgpt.evaluation.report.sections import format_interval, score_cells
 from smolrgpt.evaluation.score import CATEGORIES
 from smolrgpt.evaluation.summary import accuracies, intervals, score_samples
 from smolrgpt.schema import DataError, Sample
@@ -104,7 +104,7 @@ def _write(result: Mapping[str, Any], out: Path) -> None:
 def render(result: Mapping[str, Any]) -> str:
     """Return a Markdown report with one row per level."""
     rows = [
-        [name, f"{point['level']}", *score_cells(point["S1"], point["accuracy"]), span(point["interval"])]
+        [name, f"{point['level']}", *score_cells(point["S1"], point["accuracy"]), format_interval(point["interval"])]
         for name, curve in result["curves"].items()
         for point in curve
     ]

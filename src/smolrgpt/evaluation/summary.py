@@ -100,16 +100,16 @@ def summarise(samples: Sequence[Sample], predictions: Sequence[Mapping[str, Any]
     return {
         **score(truth, predictions),
         "interval": intervals(scored),
-        "chance": chance(scored),
+        "chance": chance_level(scored),
         "by_template": by_template(scored),
-        "by_layout": grouped(scored, lambda row: row.sample.metadata.get("layout")),
-        "by_wording": grouped(scored, lambda row: row.sample.wording),
-        "by_num_regions": grouped(scored, _region_group, [_range_name(*ends) for ends in REGION_GROUPS]),
-        "by_region_size": grouped(scored, _area_group, _bin_names(AREA_GROUPS, "{:.2%}")),
-        "by_distance": grouped(scored, _distance_group, [_NO_DISTANCE, *_bin_names(DISTANCE_GROUPS_M, "{:g} m")]),
+        "by_layout": group_accuracies(scored, lambda row: row.sample.metadata.get("layout")),
+        "by_wording": group_accuracies(scored, lambda row: row.sample.wording),
+        "by_num_regions": group_accuracies(scored, _region_group, [_range_name(*ends) for ends in REGION_GROUPS]),
+        "by_region_size": group_accuracies(scored, _area_group, _bin_names(AREA_GROUPS, "{:.2%}")),
+        "by_distance": group_accuracies(scored, _distance_group, [_NO_DISTANCE, *_bin_names(DISTANCE_GROUPS_M, "{:g} m")]),
         "confusion": {task.name: confusion(scored, task) for task in OFFICIAL if not task.is_length},
         "calibration": calibration(scored),
-        "worst": [_worst_row(row) for row in worst(scored)],
+        "worst": [_worst_row(row) for row in worst_answers(scored)],
         "seconds_per_question": sum(seconds) / len(seconds) if seconds else None,
     }
 
@@ -135,7 +135,7 @@ def intervals(scored: Sequence[ScoredSample], seed: int = 0) -> Intervals:
     return {"S1": ends[0], "accuracy": dict(zip(present, ends[1:], strict=True))}
 
 
-def difference(scored: Sequence[ScoredSample], other: Sequence[ScoredSample], seed: int = 0) -> list[float]:
+def s1_difference(scored: Sequence[ScoredSample], other: Sequence[ScoredSample], seed: int = 0) -> list[float]:
     """Return the 95 % interval of the S1 of ``other`` minus that of ``scored``, on the same questions and the same resampled images."""
     ours, theirs = (_s1_of_rows(*_resample(rows, seed)) for rows in (scored, other))
     low, high = np.nanquantile(theirs - ours, INTERVAL)
@@ -163,7 +163,7 @@ def _s1_of_rows(categories: Sequence[str], percent: np.ndarray) -> np.ndarray:
     return np.array([s1(row) for row in rows], dtype=float)
 
 
-def chance(scored: Sequence[ScoredSample]) -> dict[str, Any]:
+def chance_level(scored: Sequence[ScoredSample]) -> dict[str, Any]:
     """Return {S1, accuracy} in percent that guessing with knowledge of the true answers reaches; see ``Task.chance``."""
     accuracy = {}
     for task in OFFICIAL:
@@ -174,7 +174,9 @@ def chance(scored: Sequence[ScoredSample]) -> dict[str, Any]:
 
 
 # ------------------------------------------------------------------------------------------------------------------------- groups
-def grouped(scored: Iterable[ScoredSample], name: Callable[[ScoredSample], str | None], order: Sequence[str] = ()) -> dict[str, Accuracies]:
+def group_accuracies(
+    scored: Iterable[ScoredSample], name: Callable[[ScoredSample], str | None], order: Sequence[str] = ()
+) -> dict[str, Accuracies]:
     """Return ``accuracies`` by group, in ``order`` and other groups after those by name; questions without a group are left out."""
     members: dict[str, list[ScoredSample]] = defaultdict(list)
     for row in scored:
@@ -296,7 +298,7 @@ def _coverage(scored: Sequence[ScoredSample]) -> list[dict[str, float | None]]:
 
 
 # -------------------------------------------------------------------------------------------------------------------------- worst
-def worst(scored: Iterable[ScoredSample]) -> list[ScoredSample]:
+def worst_answers(scored: Iterable[ScoredSample]) -> list[ScoredSample]:
     """Return the wrong answers furthest from the truth; of equally wrong ones (all sides and choices are), the most confident."""
     wrong = [row for row in scored if not row.score.is_correct]
     return sorted(wrong, key=lambda row: (-_severity(row), -(row.confidence or 0.0)))[:NUM_WORST]

@@ -10,7 +10,7 @@ from smolrgpt.data.sources.warehouse import DepthChoice
 from smolrgpt.evaluation.benchmarks.plain import PlainBenchmark
 from smolrgpt.evaluation.predict import Row
 from smolrgpt.evaluation.report.document import Report, Section, Table
-from smolrgpt.evaluation.report.sections import counts_line, environment_section, problem_section, score_cells, wording_table
+from smolrgpt.evaluation.report.sections import counts_sentence, environment_section, problem_section, score_cells, wording_table
 from smolrgpt.evaluation.samples import read_companion
 from smolrgpt.evaluation.score import CATEGORIES, score
 from smolrgpt.evaluation.summary import by_template, intervals, score_samples, truth_row
@@ -59,4 +59,4 @@ class TemplatesBenchmark(PlainBenchmark):
             problem_section(result),
             environment_section(result.get("environment")),
         ]
-        return Report(f"{result.get('model') or 'Result'}: official templates", [counts_line(result)], sections)
+        return Report(f"{result.get('model') or 'Result'}: official templates", [counts_sentence(result)], sections)

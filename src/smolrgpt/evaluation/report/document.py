@@ -44,14 +44,14 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Fragment:
+class HtmlFragment:
     """A piece of HTML, such as a plot; alternative: what Markdown shows in its place, None for nothing."""
 
     html: str
     alternative: Table | None = None
 
 
-Block = str | Table | Fragment
+Block = str | Table | HtmlFragment
 
 
 @dataclass(frozen=True)

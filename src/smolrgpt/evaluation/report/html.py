@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from smolrgpt.evaluation.report.document import Block, Cell, Code, Fragment, Percent, Report, Section, Table
+from smolrgpt.evaluation.report.document import Block, Cell, Code, HtmlFragment, Percent, Report, Section, Table
 
 
 def to_html(report: Report) -> str:
@@ -24,7 +24,7 @@ def _section(section: Section) -> str:
 
 
 def _block(block: Block) -> str:
-    if isinstance(block, Fragment):
+    if isinstance(block, HtmlFragment):
         return block.html
     if not isinstance(block, Table):
         return f"<p class=note>{escape(block)}</p>" if block else ""

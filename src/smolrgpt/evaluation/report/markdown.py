@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from smolrgpt.evaluation.report.document import Block, Cell, Code, Fragment, Percent, Report, Section, Table
+from smolrgpt.evaluation.report.document import Block, Cell, Code, HtmlFragment, Percent, Report, Section, Table
 
 
 def to_markdown(report: Report) -> str:
@@ -25,7 +25,7 @@ def _section(section: Section) -> str:
 
 
 def _block(block: Block | None) -> str:
-    if isinstance(block, Fragment):
+    if isinstance(block, HtmlFragment):
         return _block(block.alternative)
     if not isinstance(block, Table):
         return block or ""

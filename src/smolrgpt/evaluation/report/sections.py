@@ -12,7 +12,7 @@ from smolrgpt.evaluation.score import CATEGORIES
 NUM_SHOWN = 12
 
 
-def counts_line(result: Mapping[str, Any]) -> str:
+def counts_sentence(result: Mapping[str, Any]) -> str:
     """Return how many questions of which data were answered correctly, in a sentence."""
     return f"{result['num_questions']} questions, {result['num_correct']} correct. Data: {result.get('data') or 'not named'}."
 
@@ -44,11 +44,11 @@ def environment_section(environment: Mapping[str, str] | None) -> Section:
     return Section("Environment", [Table(["", ""], rows, has_prose=True)] if rows else [])
 
 
-def number(value: float | None, digits: int = 3) -> str:
+def format_number(value: float | None, digits: int = 3) -> str:
     """Return a rounded number, "" for None."""
     return "" if value is None else f"{value:.{digits}f}"
 
 
-def span(ends: Sequence[float]) -> str:
+def format_interval(ends: Sequence[float]) -> str:
     """Return an interval as text."""
     return f"{ends[0]:.1f} to {ends[1]:.1f}"

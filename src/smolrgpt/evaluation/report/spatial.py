@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from smolrgpt.evaluation.report.document import Cell, Fragment, Percent, Report, Section, Table
-from smolrgpt.evaluation.report.sections import counts_line, environment_section, number, problem_section
+from smolrgpt.evaluation.report.document import Cell, HtmlFragment, Percent, Report, Section, Table
+from smolrgpt.evaluation.report.sections import counts_sentence, environment_section, format_number, problem_section
 from smolrgpt.evaluation.report.svg import length_plot
 
 #: Published (qualitative, quantitative) averages in percent. The blind model saw no image: what the wording gives away.
@@ -38,11 +38,11 @@ def spatial_report(result: Mapping[str, Any], tolerance: tuple[float, float], is
     note = f"Answers inside the band, {low:g} to {high:g} times the truth, are correct; the axes are logarithmic."
     sections = [
         _success_section(result),
-        *(Section(group.capitalize(), [Fragment(plot), note], is_wide=False) for group, plot in plots.items()),
+        *(Section(group.capitalize(), [HtmlFragment(plot), note], is_wide=False) for group, plot in plots.items()),
         problem_section(result),
         environment_section(result.get("environment")),
     ]
-    return Report(f"{result.get('model') or 'Result'}: SpatialRGPT-Bench", [counts_line(result)], sections)
+    return Report(f"{result.get('model') or 'Result'}: SpatialRGPT-Bench", [counts_sentence(result)], sections)
 
 
 def _success_section(result: Mapping[str, Any]) -> Section:
@@ -50,7 +50,7 @@ def _success_section(result: Mapping[str, Any]) -> Section:
     rows: list[list[Cell]] = [[f"{name} average", Percent(value), "", "", ""] for name, value in means]
     for group, accuracy in result["accuracy"].items():
         counts = result["by_category"][group]
-        abs_rel = number(result["abs_rel"].get(group))
+        abs_rel = format_number(result["abs_rel"].get(group))
         rows.append([group, Percent(accuracy), str(counts["num_questions"]), str(counts["num_read"]), abs_rel])
     angle = result["angle_error_deg"]
     published: list[list[Cell]] = [

@@ -9,21 +9,21 @@ from html import escape
 from typing import Any
 
 from smolrgpt.data.loading import SkipLog
-from smolrgpt.evaluation.report.document import Block, Cell, Fragment, Percent, Report, Section, Table
+from smolrgpt.evaluation.report.document import Block, Cell, HtmlFragment, Percent, Report, Section, Table
 from smolrgpt.evaluation.report.html import table_element
 from smolrgpt.evaluation.report.sections import (
     NUM_SHOWN,
-    counts_line,
+    counts_sentence,
     environment_section,
-    number,
+    format_interval,
+    format_number,
     problem_section,
     score_cells,
-    span,
     wording_table,
 )
 from smolrgpt.evaluation.report.svg import coverage_plot, length_plot, reliability_plot
 from smolrgpt.evaluation.score import CATEGORIES
-from smolrgpt.evaluation.summary import ScoredSample, worst
+from smolrgpt.evaluation.summary import ScoredSample, worst_answers
 from smolrgpt.tasks import OFFICIAL, task_named
 from smolrgpt.tasks.distance import DISTANCE, LengthTask
 from smolrgpt.tasks.region_text import REGION_TAG, write_mentions
@@ -73,7 +73,7 @@ def warehouse_report(result: Mapping[str, Any], scored: Sequence[ScoredSample] =
         problem_section(result),
         environment_section(result.get("environment")),
     ]
-    return Report(f"{result.get('model') or 'Result'}: S1 {result['S1']:.2f}", [counts_line(result)], sections)
+    return Report(f"{result.get('model') or 'Result'}: S1 {result['S1']:.2f}", [counts_sentence(result)], sections)
 
 
 def _accuracy_section(result: Mapping[str, Any]) -> Section:
@@ -83,7 +83,7 @@ def _accuracy_section(result: Mapping[str, Any]) -> Section:
     for name, other in others.items():
         rows.append([name, *score_cells(other["S1"], other["accuracy"])])
         if "difference" in other:
-            rows.append([f"{name}, minus this run", span(other["difference"]), *[""] * len(CATEGORIES)])
+            rows.append([f"{name}, minus this run", format_interval(other["difference"]), *[""] * len(CATEGORIES)])
     counts = [str(result["by_category"].get(name, {}).get("num_questions", 0)) for name in CATEGORIES]
     rows.append(["questions", str(result["num_questions"]), *counts])
     header = ["accuracy in %", "S1", *CATEGORIES]
@@ -106,14 +106,14 @@ def _error_section(result: Mapping[str, Any]) -> Section:
         details = result[DISTANCE.name][key]
         if details["num_rows"]:
             has_meaning = details["abs_rel"] is not None and details["abs_rel"] < _MEANINGLESS_ABS_REL
-            abs_rel = number(details["abs_rel"]) if has_meaning else "meaningless (truth 0)"
-            rows.append([label, str(details["num_rows"]), abs_rel, number(details["rmse"]), number(details["a1"], 2)])
+            abs_rel = format_number(details["abs_rel"]) if has_meaning else "meaningless (truth 0)"
+            rows.append([label, str(details["num_rows"]), abs_rel, format_number(details["rmse"]), format_number(details["a1"], 2)])
     blocks: list[Block] = [Table(["distances", "number", "abs-rel", "rmse (m)", "a1 (%)"], rows)] if rows else []
     for category, error in result["error_rates"].items():
         if error is not None and category != DISTANCE.name:
-            blocks.append(f"Mean error of {category}: {number(error)} of the true number.")
+            blocks.append(f"Mean error of {category}: {format_number(error)} of the true number.")
     if result.get("seconds_per_question") is not None:
-        blocks.append(f"Time: {number(result['seconds_per_question'])} s per question.")
+        blocks.append(f"Time: {format_number(result['seconds_per_question'])} s per question.")
     return Section("Errors", blocks, is_wide=False)
 
 
@@ -143,7 +143,7 @@ def _length_plots(scored: Sequence[ScoredSample]) -> list[Block]:
         if isinstance(task, LengthTask):
             found = [(row.score, row.sample.id) for row in scored if row.task is task and row.score.answer is not None]
             plot = length_plot([(score.truth, score.answer, score.is_correct, name) for score, name in found], task.tolerance)
-            blocks += [Fragment(plot), *(["Answers inside the band are correct; the axes are logarithmic."] if plot else [])]
+            blocks += [HtmlFragment(plot), *(["Answers inside the band are correct; the axes are logarithmic."] if plot else [])]
     return blocks
 
 
@@ -156,7 +156,7 @@ def _confidence_section(calibration: Mapping[str, Any] | None) -> Section:
     if calibration["auroc"] is not None:
         lines.append(f"A correct answer has more confidence than a wrong one in {100 * calibration['auroc']:.1f} % of the pairs.")
     plots = f"<div class=pair>{reliability_plot(calibration['bins'])}{coverage_plot(calibration['coverage'])}</div>"
-    return Section("Confidence", [" ".join(lines), Fragment(plots)])
+    return Section("Confidence", [" ".join(lines), HtmlFragment(plots)])
 
 
 def _confusion_section(confusion: Mapping[str, Sequence[Mapping[str, Any]]]) -> Section:
@@ -166,7 +166,7 @@ def _confusion_section(confusion: Mapping[str, Sequence[Mapping[str, Any]]]) -> 
             task = task_named(category)
             note = "Regions by their position in the question: a column that stands out is a position that the model prefers."
             blocks += [note] if task.names_region else []
-            blocks.append(Fragment(_confusion_element(cells, task.title)))
+            blocks.append(HtmlFragment(_confusion_element(cells, task.title)))
     return Section("Confusions", blocks, is_wide=False)
 
 
@@ -194,13 +194,19 @@ def _shaded(count: int, total: int, is_correct: bool) -> str:
 
 # -------------------------------------------------------------------------------------------------------------------------- worst
 def _worst_section(scored: Sequence[ScoredSample]) -> Section:
-    found = worst(scored)
+    found = worst_answers(scored)
     rows = [
-        [row.sample.id, str(row.sample.category), str(row.sample.normalized_answer), str(row.score.answer), number(row.confidence, 2)]
+        [
+            row.sample.id,
+            str(row.sample.category),
+            str(row.sample.normalized_answer),
+            str(row.score.answer),
+            format_number(row.confidence, 2),
+        ]
         for row in found
     ]
     table = Table(["id", "category", "truth", "answer", "confidence"], rows)
-    cards = Fragment(f"<div class=cards>{''.join(map(_card, found))}</div>", table)
+    cards = HtmlFragment(f"<div class=cards>{''.join(map(_card, found))}</div>", table)
     note = "The answers furthest from the truth; of equally wrong ones, the most confident."
     return Section("Worst answers", [note, cards] if rows else [])
 
