@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -52,13 +53,16 @@ RESULTS: list[dict[str, Any]] = [
 ]
 GOOD: dict[str, dict[str, Any]] = {
     "warehouse": {"id": "good", "image": "a.jpg", "conversations": TURNS, "rle": RLE, "category": "mcq", "normalized_answer": "0",
-                  "freeform_answer": "[Region 0]."},
+                  "freeform_answer": "[Region 0].", "steps": "[Region 0]", "centers_m": [[1.0, 2, 3], [4, 5, 6.5]],
+                  "sizes_m": [[1, None], [2.5, 2]], "wording": "known"},
     "llava_cc3m": {"id": "good", "image": "a.jpg", "conversations": [{"from": "human", "value": "Say."}, TURNS[1]]},
     "osd": {"filename": "a", "conversations": TURNS, "rle": RLE},
     "spatial_bench": {"id": "good", "image_info": {"file_path": "a.jpg", "height": H, "width": W}, "text_q": "?", "conversations": TURNS,
                       "qa_info": {"type": "qualitative", "category": "x"}, "bbox": [[1, 2, 5, 8]] * 2, "rle": None},
     "released": {"id": "good", "rgb_image": "images/a.jpg", "depth_image": None, "rle": RLE, "category": "distance", "dataset_name": "osd",
                  "normalized_answer": "3.5", "texts": {"user": "<mask_rgb><mask_depth><mask><depth>", "assistant": "x"}},
+    "samples": {"image": "images/a.jpg", "depth": None, "camera": {"fx": 20, "fy": 20, "cx": 9, "cy": 9}, "regions": [{"box": [1, 2, 5, 8]}],
+                "question": "<region 0>?", "answer": "x", "normalized_answer": 1, "category": "x", "depth_near": "dark", "depth_kind": None},
     "label_studio": {"id": 1, "data": {"image": "/data/upload/1/0123abcd-a.jpg"}, "annotations": [{"result": RESULTS}]},
 }  # fmt: skip
 
@@ -93,6 +97,9 @@ def check(samples: list[Sample], skips: SkipLog, rows: int) -> None:
         assert isinstance(sample.normalized_answer, (str, int, float, type(None))) and isinstance(sample.category, (str, type(None)))
         assert sample.image.is_file() and sample.image.name == "a.jpg"
         json.dumps(sample.metadata)
+        hash(sample.image_key)
+        for rows in (sample.truth.centers_m, sample.truth.sizes_m) if sample.truth else ():
+            assert all(value is None or math.isfinite(value) for row in rows for value in row) and len(rows) in (0, len(sample.regions))
         for region in sample.regions:
             try:
                 region.to_mask()

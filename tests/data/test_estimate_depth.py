@@ -129,9 +129,9 @@ def test_a_run_goes_on_where_it_stopped(relative: DepthEstimator, images: Path, 
 
 def test_maps_of_another_meaning_are_not_mixed(models: dict[str, Path], relative: DepthEstimator, images: Path, tmp_path: Path) -> None:
     estimate_depth(images, tmp_path / "out", relative, progress=False)
-    with pytest.raises(DataError, match="near is 'bright', this run's is 'dark'"):
+    with pytest.raises(DataError, match="near is 'bright', that of this run is 'dark'"):
         estimate_depth(images, tmp_path / "out", relative, layout="warehouse", progress=False)
-    with pytest.raises(DataError, match="depth.json: model is .*these maps mean something else"):
+    with pytest.raises(DataError, match="depth.json: model is .*the maps have another meaning"):
         estimate_depth(images, tmp_path / "out", DepthEstimator(str(models["metric"]), device="cpu"), progress=False)
 
 
@@ -179,7 +179,7 @@ def test_encoding_keeps_what_the_format_can_hold() -> None:
     ("make", "message"),
     [
         (lambda folder: None, "no such folder"),
-        (lambda folder: folder.mkdir(), "holds no picture"),
+        (lambda folder: folder.mkdir(), "holds no image"),
         (lambda folder: [folder.mkdir(), (folder / "a.png").touch(), (folder / "a.jpg").touch()], "is also that of .*a.jpg"),
     ],
 )
@@ -191,7 +191,7 @@ def test_bad_folders_are_named(relative: DepthEstimator, tmp_path: Path, make, m
 
 
 def test_maps_do_not_lie_among_the_pictures(relative: DepthEstimator, images: Path) -> None:
-    with pytest.raises(DataError, match="among the pictures"):
+    with pytest.raises(DataError, match="in the folder of images"):
         estimate_depth(images, images, relative, progress=False)
     with pytest.raises(DataError, match="layout is 'kitti'; expected one of osd, warehouse"):
         estimate_depth(images, images.parent / "out", relative, layout="kitti", progress=False)

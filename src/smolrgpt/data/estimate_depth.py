@@ -1,9 +1,9 @@
-"""Depth maps for pictures that have none, by a monocular depth model, in files that the readers load back as they are.
+"""Depth maps for images without depth, estimated by a monocular depth model and written as files that the readers load as they are.
 
-    relative models   8-bit grey, the model's inverse depth stretched over each map's own range; near = bright, or turned round, near = dark
+    relative models   8-bit grey, the model's inverse depth stretched over each map's own range; near = bright, or inverted, near = dark
     metric models     16-bit grey in millimetres; 0 = not measured, and so is what lies beyond 65.5 m
 
-``<out>/depth.json`` records what the files mean: {model, kind, near, scale_m, encoding}.
+``<out>/depth.json`` records the meaning of the files: {model, kind, near, scale_m, encoding}.
 """
 
 from __future__ import annotations
@@ -19,49 +19,61 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 from transformers import AutoImageProcessor, AutoModelForDepthEstimation
 
 from smolrgpt.data.hub import local_folder
 from smolrgpt.data.io import atomic_path
 from smolrgpt.data.loading import SkipLog
+from smolrgpt.data.sources.folders import DEPTH_RECORD
 from smolrgpt.precision import best_dtype
 from smolrgpt.schema import DataError, DepthKind, Polarity
 from smolrgpt.schema.depth_map import MILLIMETRE
 from smolrgpt.schema.image_file import read_image, to_rgb
 
 DEFAULT_MODEL = "depth-anything/Depth-Anything-V2-Small-hf"
-#: What the files of a kind of model hold, for depth.json.
+#: Kind of model -> the content of its files, for depth.json.
 ENCODINGS: dict[DepthKind, str] = {
     "relative": "8-bit grey, inverse depth stretched over each map's own range",
     "metric": "16-bit grey, millimetres, 0 = not measured",
 }
-#: Data set -> how it names the map of a picture ``stem`` and which end of a relative map is near, as its reader expects.
+#: Data set -> the name of the map of an image ``stem``, and the near end of a relative map, as its reader expects.
 LAYOUTS: dict[str, tuple[str, Polarity]] = {"osd": ("{stem}.png", "bright"), "warehouse": ("{stem}_depth.png", "dark")}
-RECORD = "depth.json"
-PICTURES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"))
-#: Depth models of transformers whose configuration does not say what they estimate.
+IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"))
+#: Kinds of depth models of transformers whose configuration does not give the kind.
 _KINDS: dict[str, DepthKind] = {"zoedepth": "metric", "depth_pro": "metric", "glpn": "metric", "dpt": "relative"}
-#: Pictures of different shapes cannot share a batch; this many batches' worth may wait for others of their shape.
-_WAITING_BATCHES = 4
+#: Images of different shapes cannot share a batch; this many batches' images may wait for others of their shape.
+_MAX_WAITING_BATCHES = 4
 
 
 @dataclass(frozen=True)
-class _Prepared:
-    """A picture as the model's input: pixel_values (1, 3, h, w) of the picture of ``size`` = (height, width); or why there is none."""
+class _ModelInput:
+    """An image as the model's input: pixel_values (1, 3, h, w) of the image of ``size`` (height, width)."""
 
     source: Path
     target: Path
-    size: tuple[int, int] = (0, 0)
-    pixel_values: torch.Tensor | None = None
-    error: str = ""
+    size: tuple[int, int]
+    pixel_values: torch.Tensor
+
+
+@dataclass(frozen=True)
+class _Unreadable:
+    """An image that cannot be read; the error names it."""
+
+    error: str
 
 
 class DepthEstimator:
-    """A depth model and its processor. ``kind``: None = as the model's configuration says.
+    """A depth model and its image processor.
 
-    Raises DataError when the model cannot be found, or says neither that it is relative nor that it is metric and ``kind`` is None.
+    Args:
+        name: A folder or a hub id.
+        kind: Metric or relative depth; None: by the model's configuration.
+        device: By default the accelerator, if there is one.
+
+    Raises:
+        DataError: When the model cannot be found, or neither ``kind`` nor its configuration gives the kind.
     """
 
     def __init__(self, name: str, kind: DepthKind | None = None, device: str | torch.device | None = None):
@@ -70,7 +82,7 @@ class DepthEstimator:
         self.device = torch.device(device or accelerator or "cpu")
         folder = local_folder(name, "model", ("*.json", "*.safetensors"))
         try:
-            self.processor = AutoImageProcessor.from_pretrained(folder)
+            self.processor: Any = AutoImageProcessor.from_pretrained(folder)  # type: ignore[no-untyped-call]
             model = AutoModelForDepthEstimation.from_pretrained(folder)
         except (OSError, ValueError) as error:
             raise DataError(
@@ -78,17 +90,19 @@ class DepthEstimator:
             ) from error
         found = kind or getattr(model.config, "depth_estimation_type", None) or _KINDS.get(model.config.model_type)
         if found not in ("relative", "metric"):
-            raise DataError(f"{name}: a {model.config.model_type} model says neither 'relative' nor 'metric'; give the kind")
+            raise DataError(
+                f"{name}: a {model.config.model_type} model whose configuration gives neither 'relative' nor 'metric'; give the kind"
+            )
         self.kind: DepthKind = found
-        # bf16 has steps of 3 cm at 5 m, so metres are computed in float32 altogether
+        # bf16 has steps of 3 cm at 5 m, so metric models run in float32
         self.dtype = best_dtype(self.device) if self.kind == "relative" else torch.float32
         self.model = model.to(self.device, self.dtype).eval()
-        if hasattr(self.model, "head"):  # its numbers are the map: in bf16 the near half of a map would have at most 128 levels
+        if hasattr(self.model, "head"):  # its output is the map: in bf16 the near half of a map would have at most 128 levels
             self.model.head.float().register_forward_pre_hook(lambda _, inputs: tuple(_float32(value) for value in inputs))
 
     @torch.inference_mode()
     def estimate(self, pixel_values: torch.Tensor, sizes: list[tuple[int, int]]) -> list[np.ndarray]:
-        """(B, 3, h, w) to B float32 maps (height, width) of ``sizes``: metres, or inverse depth without a unit (near = large)."""
+        """Estimate float32 maps of ``sizes`` (height, width) from (B, 3, h, w): metres, or inverse depth without a unit (near = large)."""
         outputs = self.model(pixel_values=pixel_values.to(self.device, self.dtype))
         outputs.predicted_depth = outputs.predicted_depth.float()  # also of a model without a head of its own
         maps = self.processor.post_process_depth_estimation(outputs, sizes)
@@ -106,12 +120,24 @@ def estimate_depth(
     progress: bool = True,
     skips: SkipLog | None = None,
 ) -> int:
-    """Write the depth map of every picture under ``images`` to the same place under ``out``; returns how many were written.
+    """Write the depth map of every image under ``images`` to the same relative path under ``out``; return how many were written.
 
-    layout: of ``LAYOUTS``. Maps that are there are kept, so that a broken-off run goes on. workers: processes that read pictures; None = 0
-    on CPUs, where the model is slower than they are, else up to 8. Pictures that cannot be read, and maps without any contrast, are counted
-    in ``skips`` and get no file. Raises DataError for a folder without pictures, two pictures of one map, an unknown layout, or an ``out``
-    whose depth.json says something else.
+    Existing maps are kept, so an interrupted run goes on where it stopped. Images that cannot be read, and maps without any contrast, are
+    counted in ``skips`` and get no file.
+
+    Args:
+        images: The folder of images, with folders below it.
+        out: The folder of maps.
+        estimator: The model.
+        layout: A name of ``LAYOUTS``.
+        batch_size: Images per batch of the model.
+        workers: Processes that read images; None: 0 on CPUs, where the model is slower than reading, else up to 8.
+        progress: Whether to show a progress bar.
+        skips: Counts what was left out.
+
+    Raises:
+        DataError: For a folder without images, two images with one map, an unknown layout, or an ``out`` whose depth.json has another
+            content.
     """
     images, out, skips = Path(images), Path(out), SkipLog() if skips is None else skips
     if layout not in LAYOUTS:
@@ -122,12 +148,12 @@ def estimate_depth(
     todo = [(source, target) for target, source in targets.items() if not target.is_file()]
     if workers is None:
         workers = 0 if estimator.device.type == "cpu" else min(8, os.cpu_count() or 1)
-    prepared: Iterable[_Prepared] = DataLoader(_Pictures(todo, estimator.processor), batch_size=None, num_workers=workers)  # type: ignore[arg-type]
+    inputs = DataLoader(_ImageDataset(todo, estimator.processor), batch_size=None, num_workers=workers)
     written = 0
     bar = tqdm(total=len(targets), initial=len(targets) - len(todo), desc="depth", unit="image", file=sys.stderr, disable=not progress)
     with bar:
-        for batch in _batches(prepared, batch_size, skips, bar):
-            maps = estimator.estimate(torch.cat([item.pixel_values for item in batch]), [item.size for item in batch])  # type: ignore[misc]
+        for batch in _batches(inputs, batch_size, skips, bar):
+            maps = estimator.estimate(torch.cat([item.pixel_values for item in batch]), [item.size for item in batch])
             for item, values in zip(batch, maps, strict=True):
                 written += _write_map(item, values, estimator.kind, near, skips)
             bar.update(len(batch))
@@ -135,14 +161,14 @@ def estimate_depth(
 
 
 def _float32(value: Any) -> Any:
-    """Tensors, also in lists, as float32."""
+    """Convert tensors, also in lists, to float32."""
     if isinstance(value, (list, tuple)):
         return [_float32(part) for part in value]
     return value.float() if isinstance(value, torch.Tensor) else value
 
 
-class _Pictures:
-    """A map-style data set of ``_Prepared``; a broken picture is one with an error, for exceptions would end the loader."""
+class _ImageDataset(Dataset[_ModelInput | _Unreadable]):
+    """The images to estimate; a damaged one is an item as well, because an exception would end the loader."""
 
     def __init__(self, todo: list[tuple[Path, Path]], processor: Any):
         self.todo, self.processor = todo, processor
@@ -150,39 +176,42 @@ class _Pictures:
     def __len__(self) -> int:
         return len(self.todo)
 
-    def __getitem__(self, index: int) -> _Prepared:
+    def __getitem__(self, index: int) -> _ModelInput | _Unreadable:
         source, target = self.todo[index]
         try:
             image = to_rgb(read_image(source))
         except DataError as error:
-            return _Prepared(source, target, error=str(error))
-        return _Prepared(source, target, (image.height, image.width), self.processor(images=image, return_tensors="pt")["pixel_values"])
+            return _Unreadable(str(error))
+        pixel_values = self.processor(images=image, return_tensors="pt")["pixel_values"]
+        return _ModelInput(source, target, (image.height, image.width), pixel_values)
 
 
-def _batches(prepared: Iterable[_Prepared], batch_size: int, skips: SkipLog, bar: Any) -> Iterator[list[_Prepared]]:
-    """Batches of one input shape each."""
-    waiting: dict[tuple[int, ...], list[_Prepared]] = {}
-    for item in prepared:
-        if item.pixel_values is None:
+def _batches(inputs: Iterable[_ModelInput | _Unreadable], batch_size: int, skips: SkipLog, bar: tqdm) -> Iterator[list[_ModelInput]]:
+    """Yield batches of one input shape each."""
+    waiting: dict[tuple[int, ...], list[_ModelInput]] = {}
+    for item in inputs:
+        if isinstance(item, _Unreadable):
             skips.add("unreadable image", item.error)
             bar.update()
             continue
         waiting.setdefault(tuple(item.pixel_values.shape), []).append(item)
         fullest = max(waiting, key=lambda shape: len(waiting[shape]))
-        if len(waiting[fullest]) == batch_size or sum(map(len, waiting.values())) >= _WAITING_BATCHES * batch_size:
+        if len(waiting[fullest]) == batch_size or sum(map(len, waiting.values())) >= _MAX_WAITING_BATCHES * batch_size:
             yield waiting.pop(fullest)
     yield from waiting.values()
 
 
 def _targets(images: Path, out: Path, pattern: str) -> dict[Path, Path]:
-    """Map file -> picture, in order of the pictures' names."""
+    """Return map file -> image, in order of the images' names."""
     if not images.is_dir():
-        raise DataError(f"{images}: no such folder; expected a folder of pictures")
+        raise DataError(f"{images}: no such folder; expected a folder of images")
     if out.resolve() == images.resolve():
-        raise DataError(f"{out}: the depth maps would lie among the pictures and be taken for some; use another folder")
-    sources = sorted(path for path in images.rglob("*") if path.suffix.lower() in PICTURES and path.is_file() and out not in path.parents)
+        raise DataError(f"{out}: the depth maps would be in the folder of images and be read as images; use another folder")
+    sources = sorted(
+        path for path in images.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() and out not in path.parents
+    )
     if not sources:
-        raise DataError(f"{images} holds no picture; expected {', '.join(sorted(PICTURES))}, also in folders below")
+        raise DataError(f"{images} holds no image; expected {', '.join(sorted(IMAGE_SUFFIXES))}, also in folders below")
     targets: dict[Path, Path] = {}
     for source in sources:
         target = out / source.relative_to(images).with_name(pattern.format(stem=source.stem))
@@ -192,31 +221,30 @@ def _targets(images: Path, out: Path, pattern: str) -> dict[Path, Path]:
 
 
 def _write_record(out: Path, estimator: DepthEstimator, near: Polarity) -> None:
-    """depth.json, before the first map, so that no folder with maps is without it."""
-    metric = estimator.kind == "metric"
+    """Write depth.json, before the first map, so that no folder with maps is without it."""
+    is_metric = estimator.kind == "metric"
     record = {
         "model": estimator.name,
         "kind": estimator.kind,
-        "near": "dark" if metric else near,
-        "scale_m": MILLIMETRE if metric else None,
+        "near": "dark" if is_metric else near,
+        "scale_m": MILLIMETRE if is_metric else None,
         "encoding": ENCODINGS[estimator.kind],
     }
-    path = out / RECORD
+    path = out / DEPTH_RECORD
     if path.is_file():
         found = json.loads(path.read_text(encoding="utf-8"))
-        differing = [name for name, value in record.items() if found.get(name) != value]
-        if differing:
-            name = differing[0]
+        if name := next((name for name, value in record.items() if found.get(name) != value), None):
             raise DataError(
-                f"{path}: {name} is {found.get(name)!r}, this run's is {record[name]!r}: these maps mean something else; use another OUT"
+                f"{path}: {name} is {found.get(name)!r}, that of this run is {record[name]!r}: the maps have another meaning; "
+                "use another OUT"
             )
         return
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
-def _write_map(item: _Prepared, values: np.ndarray, kind: DepthKind, near: Polarity, skips: SkipLog) -> bool:
-    """Whether a file was written: a map that is the same everywhere, or holds NaN, says nothing."""
+def _write_map(item: _ModelInput, values: np.ndarray, kind: DepthKind, near: Polarity, skips: SkipLog) -> bool:
+    """Write a map and return whether it was written; a map that is constant or holds NaN is skipped."""
     low, high = float(values.min()), float(values.max())
     if not low < high:  # also when either is NaN
         skips.add("depth without contrast", f"{item.source}: the model's depth is {low:g} everywhere")
@@ -228,13 +256,13 @@ def _write_map(item: _Prepared, values: np.ndarray, kind: DepthKind, near: Polar
 
 
 def encode_relative(inverse_depth: np.ndarray, near: Polarity) -> np.ndarray:
-    """(H, W) inverse depth (near = large), not constant, to uint8 (H, W) stretched over its range, with ``near`` at that end."""
+    """Stretch inverse depth (H, W) (near = large), not constant, over its range to uint8 (H, W) with ``near`` at that end."""
     low, high = float(inverse_depth.min()), float(inverse_depth.max())
     bright = np.round((inverse_depth - low) / (high - low) * 255).astype(np.uint8)
     return bright if near == "bright" else 255 - bright
 
 
 def encode_metric(depth_m: np.ndarray) -> np.ndarray:
-    """(H, W) metres to uint16 (H, W) millimetres; what is not in (0, 65.535] m is 0, not measured."""
+    """Convert metres (H, W) to uint16 millimetres (H, W); what is not in (0, 65.535] m is 0, not measured."""
     millimetres = np.round(depth_m.astype(np.float64) / MILLIMETRE)
     return np.where((millimetres > 0) & (millimetres <= np.iinfo(np.uint16).max), millimetres, 0).astype(np.uint16)

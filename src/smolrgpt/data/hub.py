@@ -1,4 +1,4 @@
-"""Where a data set's or a model's files are: a folder as it is, a hub name as the folder it was downloaded to."""
+"""The local folder of a data set or a model that is given as a folder or by its name on the hub."""
 
 from __future__ import annotations
 
@@ -13,10 +13,15 @@ _HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*/[\w.-]+")
 
 
 def local_folder(name: str | Path, kind: Literal["dataset", "model"] = "dataset", patterns: Sequence[str] | None = None) -> Path:
-    """``name`` when it is a folder; else the local copy of what the hub has as ``owner/name``, downloaded at the first use.
+    """Return ``name`` when it is a folder; else the local copy of ``owner/name`` on the hub, which is downloaded at the first use.
 
-    patterns: of the files to download, None = all. Raises DataError when it is neither, and when the hub cannot be reached or refuses,
-    with the way to go on.
+    Args:
+        name: A folder or a hub id.
+        kind: What it is on the hub.
+        patterns: Those of the files to download; None: all.
+
+    Raises:
+        DataError: When it is neither, or the hub cannot be reached or refuses, with advice on what to do.
     """
     path = Path(name).expanduser()
     if path.is_dir():

@@ -197,7 +197,10 @@ def _wrong_depth(samples: list[Sample], level: str, rng: random.Random) -> list[
 def _wrong_image(samples: list[Sample], level: str, rng: random.Random) -> list[Sample]:
     if level == "another":
         return _of_another("image")(samples, rng)
-    changes = {"mirrored": ImageOps.mirror, "grey": lambda image: Image.new("RGB", image.size, (128, 128, 128))}
+    changes: dict[str, Callable[[Image.Image], Image.Image]] = {
+        "mirrored": lambda image: ImageOps.mirror(image),
+        "grey": lambda image: Image.new("RGB", image.size, (128, 128, 128)),
+    }
     return _image(lambda image, name, _: changes[name](image))(samples, level, rng)
 
 

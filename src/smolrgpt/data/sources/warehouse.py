@@ -14,6 +14,7 @@ The published sample nests its file as <root>/train_sample/train_sample.json; th
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -142,11 +143,18 @@ def _truth(row: dict[str, Any]) -> Truth | None:
     if all(row.get(name) is None for name in _TRUTH_KEYS):
         return None
     try:
-        centers = tuple((float(x), float(y), float(above)) for x, y, above in row.get("centers_m") or ())
-        sizes = tuple((float(width), None if height is None else float(height)) for width, height in row.get("sizes_m") or ())
+        centers = tuple((_metres(x), _metres(y), _metres(above)) for x, y, above in row.get("centers_m") or ())
+        sizes = tuple((_metres(width), None if height is None else _metres(height)) for width, height in row.get("sizes_m") or ())
     except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{error}; expected centers_m as [x, y, height] and sizes_m as [width, height or null], in metres") from error
     return Truth(optional(row, "steps"), centers, sizes)
+
+
+def _metres(value: Any) -> float:
+    metres = float(value)
+    if not math.isfinite(metres):
+        raise ValueError(f"a length is {metres}")
+    return metres
 
 
 def _wording(row: dict[str, Any]) -> Wording | None:
