@@ -1,0 +1,1 @@
+"""Training: recipes, the stages of a run, ablations, and the plan of what a run costs."""

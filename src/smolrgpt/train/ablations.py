@@ -1,8 +1,8 @@
-"""What each part of the design is worth: variants trained alike and scored alike, as tables with intervals.
+"""Ablations: variants of the design, trained alike from several seeds, scored alike, in a table with intervals and a plot.
 
-Every run of an ablation starts from the tower and the language model of the bundled checkpoint, as the published model starts from
-pretrained ones, with everything between them drawn anew: so a few minutes of one core say something. What that cannot show: the language
-model has already learned to write answers, and did so with the bundled design (names that carry features).
+Every run starts from the vision tower and the language model of the bundled checkpoint, as the published model starts from pretrained ones,
+and initialises everything between them anew, so that a few minutes of one core show a difference. Limit: that language model has already
+learned to write answers, and learned it with the bundled design (names that carry features).
 """
 
 from __future__ import annotations
@@ -35,38 +35,37 @@ from smolrgpt.model.processing_smolrgpt import REGION_PLACEHOLDER
 from smolrgpt.precision import best_dtype
 from smolrgpt.schema import Sample
 from smolrgpt.train.build import model_class
-from smolrgpt.train.config import ModelSpec, Run, Stage, SyntheticData, override
+from smolrgpt.train.config import ModelSpec, Rates, Run, Stage, SyntheticData, override
 from smolrgpt.train.recipes import ALL, LANGUAGE, VISION, nano
 from smolrgpt.train.trainer import run as train_run
 
 logger = logging.getLogger(__name__)
 
+#: Parameters that every run loads from the bundled checkpoint.
 BACKBONES = r"vision_tower\.|language_model\.|lm_head\."
-#: Two-sided 95 % points of Student's t for 2, 3, ... seeds.
+#: Two-sided 95 % quantiles of Student's t for 2, 3, ... seeds.
 STUDENT_T = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
+#: Images that every model is scored on, and their seed, which no training set uses.
 TEST_SCENES, TEST_SEED = 40, 3_000_000
-#: A variant: settings as of ``train --set``, or a function of the run where stages come and go.
+#: A variant: settings as for ``train --set``, or a function that changes the run.
 Variant = Sequence[str] | Callable[[Run], Run]
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """An ablation.
-
-    Attributes:
-        question: what it answers.
-        variants: name -> what sets the variant apart.
-        base: settings that all variants share.
-        boxed: variants whose questions contain the regions' boxes (``write_boxes``).
-    """
+    """Variants that answer one question about the design."""
 
     question: str
+    """The question."""
     variants: Mapping[str, Variant]
+    """Name -> how the variant differs from the base run."""
     base: Sequence[str] = ()
+    """Settings that all variants share."""
     boxed: frozenset[str] = frozenset()
+    """Variants whose questions contain the boxes of their regions (``write_boxes``)."""
 
 
-#: Nothing on pairs of regions: only so can regions also be tokens, or boxes in the text.
+#: No features and estimates of pairs of regions, which need names that carry features.
 _NO_PAIRS = ("model.config.pair_geometry=false", "model.config.estimates_distance=false", "model.config.estimates_sizes=false")
 
 
@@ -79,24 +78,25 @@ def _tokens(*kinds: str) -> str:
 
 
 def _without(*names: str) -> Callable[[Run], Run]:
-    """Without these stages; the last one takes their steps over, so that every variant sees as many questions."""
+    """The run without these stages; the last stage takes over their steps, so that every variant shows as many questions."""
 
     def change(run: Run) -> Run:
-        kept = [stage for stage in run.stages if stage.name not in names]
-        spent = sum(stage.max_steps or 0 for stage in run.stages) - sum(stage.max_steps or 0 for stage in kept[:-1])
-        return dataclasses.replace(run, stages=(*kept[:-1], dataclasses.replace(kept[-1], max_steps=spent)))
+        *stages, last = (stage for stage in run.stages if stage.name not in names)
+        remaining = sum(stage.max_steps or 0 for stage in run.stages) - sum(stage.max_steps or 0 for stage in stages)
+        return dataclasses.replace(run, stages=(*stages, dataclasses.replace(last, max_steps=remaining)))
 
     return change
 
 
 def _all_at_once(run: Run) -> Run:
+    """The run with the questions of all stages in the last stage."""
     last = run.stages[-1]
     mixture = {name: times for stage in run.stages for name, times in stage.mixture.items()}
     return _without("align", "warm-up")(dataclasses.replace(run, stages=(*run.stages[:-1], dataclasses.replace(last, mixture=mixture))))
 
 
 def _resolution(image_size: int, pixel_shuffle_factor: int) -> Callable[[Run], Run]:
-    """The bundled design for pictures of another side in pixels, the tower's position embeddings resampled once."""
+    """The bundled design for images of another side in pixels; the tower's position embeddings are resampled."""
 
     def change(run: Run) -> Run:
         design = nano().model
@@ -107,7 +107,7 @@ def _resolution(image_size: int, pixel_shuffle_factor: int) -> Callable[[Run], R
     return change
 
 
-#: No feature of a region reaches the model: what is left is its name.
+#: The model reads the names of regions, but no features of them.
 _NO_FEATURES = (
     _tokens(),
     'model.config.region_fusion="tokens"',
@@ -115,7 +115,7 @@ _NO_FEATURES = (
     "model.config.predicts_geometry=false",
     "model.processor.region_labels=true",
 )
-#: Every token of a region stands by itself behind its name.
+#: The features of a region are tokens of their own after its name.
 _AS_TOKENS = ('model.config.region_fusion="tokens"', "model.config.estimates_sizes=false", "model.processor.region_labels=true")
 
 
@@ -141,7 +141,7 @@ ABLATIONS: dict[str, Ablation] = {
         },
     ),
     "regions": Ablation(
-        "How should the model be told of a region: pooled features, its geometry, or both; of pairs, too?",
+        "Which features of a region does the model need: pooled ones, its geometry, or both; and those of pairs?",
         {
             "rgb and depth (published)": [_tokens("rgb", "depth"), *_NO_PAIRS],
             "geometry alone": [_tokens("geo"), "model.config.predicts_geometry=false", *_NO_PAIRS],
@@ -152,7 +152,7 @@ ABLATIONS: dict[str, Ablation] = {
         },
     ),
     "text": Ablation(
-        "Must regions reach the model as features (the paper's mechanism 3), or does it do to write their boxes in the question?",
+        "Must regions reach the model as features (the paper's mechanism 3), or is it enough to write their boxes in the question?",
         {
             "names alone": _NO_FEATURES,
             "boxes in the question": _NO_FEATURES,
@@ -165,14 +165,14 @@ ABLATIONS: dict[str, Ablation] = {
         frozenset({"boxes in the question", "region tokens and boxes", "names that carry features, and boxes"}),
     ),
     "resolution": Ablation(
-        "What do the picture's side and the patches merged into one token cost and give? The tower is frozen and learned at 256 pixels.",
+        "What do the image's side and the patches per image token cost and gain? The tower is frozen and has learned at 256 pixels.",
         {
             f"{side} pixels, {side // 16 // factor}x{side // 16 // factor} tokens": _resolution(side, factor)
             for side, factor in ((128, 4), (128, 2), (256, 8), (256, 4), (256, 2), (384, 4))
         },
     ),
     "curriculum": Ablation(
-        "Are the stages needed (the paper's mechanism 2)? Every variant sees as many questions.",
+        "Are the stages needed (the paper's mechanism 2)? Every variant shows as many questions.",
         {
             "all three stages": [],
             "no alignment": _without("align"),
@@ -185,12 +185,14 @@ ABLATIONS: dict[str, Ablation] = {
 
 
 def base_run(out: Path, steps: int, seed: int) -> Run:
-    """What a variant changes: a fifth of the steps on captions and pairs, the rest on the warehouse questions, all of it between frozen
-    backbones first, then with the language model.
+    """The run that the variants change.
+
+    Three stages share ``steps``: 5 % align the modules between the frozen backbones on captions, 15 % warm up, 80 % fine-tune; in the last
+    two the language model learns, too.
     """
     shared = nano(quick=True, seed=seed)
 
-    def stage(name: str, rates: Any, mixture: dict[str, float], share: float) -> Stage:
+    def stage(name: str, rates: Rates, mixture: dict[str, float], share: float) -> Stage:
         return dataclasses.replace(
             shared.stages[0], name=name, rates=rates, mixture=mixture, max_steps=max(1, round(share * steps)), save_every=10**6
         )
@@ -238,15 +240,26 @@ def _box_text(mask: tuple[np.ndarray, int, int, int, int]) -> str:
 
 # ------------------------------------------------------------------------------------------------------------------------- running
 def ablate(name: str, out: Path, *, steps: int, seeds: int, only: Sequence[str] = (), num_questions: int = 480) -> dict[str, Any]:
-    """Train and score what is not yet in ``out``, then write results.json, report.md and report.png there; returns the result.
+    """Train and score every variant from every seed, then write results.json, report.md and report.png to ``out``.
 
-    A variant and seed that is done is one file, so an interrupted ablation goes on. Raises ValueError for a name that there is not.
+    Each score is a file in ``out/runs``, so that an interrupted ablation continues where it stopped.
+
+    Args:
+        name: Of the ablation, in ``ABLATIONS``.
+        out: Folder of the results.
+        steps: Optimisation steps of every run.
+        seeds: Runs of every variant, with seeds from 0.
+        only: Names of the variants to train; all when empty.
+        num_questions: Questions that every model is scored on.
+
+    Returns:
+        The content of results.json. Raises ValueError for an unknown name.
     """
-    ablation = _known(name, ABLATIONS)
+    ablation = _lookup(name, ABLATIONS)
     for variant in only:
-        _known(variant, ablation.variants)
+        _lookup(variant, ablation.variants)
     variants = [variant for variant in ablation.variants if not only or variant in only]
-    todo = [(variant, seed) for seed in range(seeds) for variant in variants]  # all variants of a seed first: a table early
+    todo = [(variant, seed) for seed in range(seeds) for variant in variants]  # seed by seed: an early table has all variants
     started, done = time.monotonic(), 0
     for index, (variant, seed) in enumerate(todo):
         record = out / "runs" / f"{_slug(variant)}-{seed}.json"
@@ -254,26 +267,26 @@ def ablate(name: str, out: Path, *, steps: int, seeds: int, only: Sequence[str] 
             continue
         left = f", about {(time.monotonic() - started) / 60 / done * (len(todo) - index):.0f} min left" if done else ""
         logger.info("%s, seed %d (%d of %d)%s", variant, seed, index + 1, len(todo), left)
-        _write(record, json.dumps(_one(ablation, variant, out, steps, seed, num_questions), indent=1))
+        _write(record, json.dumps(_train_and_score(ablation, variant, out, steps, seed, num_questions), indent=1))
         done += 1
         write_tables(name, out, steps, num_questions)
     return write_tables(name, out, steps, num_questions)
 
 
-def _known(name: str, table: Mapping[str, Any]) -> Any:
-    if name not in table:
-        raise ValueError(f"there is no {name!r}; expected one of: {', '.join(table)}")
-    return table[name]
+def _lookup(name: str, options: Mapping[str, Any]) -> Any:
+    if name not in options:
+        raise ValueError(f"{name!r} is unknown; expected one of: {', '.join(options)}")
+    return options[name]
 
 
 def _settings(steps: int, num_questions: int) -> dict[str, Any]:
-    """What runs of one table share: also the checkpoint they start from, lest two of them be averaged when the bundled one is replaced."""
+    """What the runs of one table share, including the checkpoint that they start from: runs from different ones are not averaged."""
     weights = (bundled_checkpoint("nano") / "model.safetensors").read_bytes()
     return {"steps": steps, "num_questions": num_questions, "base": hashlib.sha256(weights).hexdigest()[:12]}
 
 
-def _one(ablation: Ablation, variant: str, out: Path, steps: int, seed: int, num_questions: int) -> dict[str, Any]:
-    """Train a variant from a seed, score it on the test scenes, and keep the score only."""
+def _train_and_score(ablation: Ablation, variant: str, out: Path, steps: int, seed: int, num_questions: int) -> dict[str, Any]:
+    """Train a variant from a seed and score it on the test scenes; the model itself is deleted."""
     folder = out / "models" / f"{_slug(variant)}-{seed}"
     run = variant_run(ablation, variant, folder, steps, seed)
     started = time.perf_counter()
@@ -289,7 +302,7 @@ def _one(ablation: Ablation, variant: str, out: Path, steps: int, seed: int, num
     predictor = Predictor(model.eval(), SmolRGPTProcessor.from_pretrained(final))
     result = summarise(samples, predict(predictor, samples, progress=False))
     shutil.rmtree(folder)
-    kept = ("S1", "accuracy", "by_region_size", "by_num_regions", "num_questions")
+    measures = ("S1", "accuracy", "by_region_size", "by_num_regions", "num_questions")
     parameters = sum(parameter.numel() for parameter in predictor.model.parameters())
     return {
         "variant": variant,
@@ -298,7 +311,7 @@ def _one(ablation: Ablation, variant: str, out: Path, steps: int, seed: int, num
         "minutes": round(minutes, 2),
         "num_parameters": parameters,
         "seconds_per_question": result["seconds_per_question"],
-        **{name: result[name] for name in kept},
+        **{name: result[name] for name in measures},
     }
 
 
@@ -313,16 +326,16 @@ def _write(path: Path, text: str) -> None:
 
 # ------------------------------------------------------------------------------------------------------------------------- tables
 def _records(name: str, out: Path, settings: Mapping[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """Each variant that has finished runs under these settings, with them."""
+    """(variant, the scores of its runs), of every variant that has finished runs with these settings."""
     found = [json.loads(path.read_text()) for path in sorted((out / "runs").glob("*.json"))]
     for variant in ABLATIONS[name].variants:
-        mine = [record for record in found if record["variant"] == variant and record["settings"] == settings]
-        if mine:
-            yield variant, mine
+        records = [record for record in found if record["variant"] == variant and record["settings"] == settings]
+        if records:
+            yield variant, records
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float | None]:
-    """Mean over seeds and half of its 95 % interval (Student's t; None of a single seed)."""
+    """Mean over seeds, and half the width of its 95 % interval (Student's t; None for a single seed)."""
     mean = statistics.fmean(values)
     if len(values) < 2:
         return mean, None
@@ -330,29 +343,31 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float | None]:
 
 
 def write_tables(name: str, out: Path, steps: int, num_questions: int) -> dict[str, Any]:
-    """results.json, report.md and report.png from the runs that are done."""
+    """Write results.json, report.md and report.png from the finished runs; returns the content of results.json."""
     settings = _settings(steps, num_questions)
-    rows = []
-    for variant, records in _records(name, out, settings):
-        measures = {"S1": [one["S1"] for one in records], **{c: [one["accuracy"].get(c, 0.0) for one in records] for c in CATEGORIES}}
-        cells = {measure: mean_interval(values) for measure, values in measures.items()}
-        sizes = {group: statistics.fmean(one["by_region_size"][group]["S1"] for one in records) for group in records[0]["by_region_size"]}
-        rows.append(
-            {
-                "variant": variant,
-                "seeds": len(records),
-                "minutes": statistics.fmean(one["minutes"] for one in records),
-                "num_parameters": records[0]["num_parameters"],
-                "seconds_per_question": statistics.fmean(one["seconds_per_question"] for one in records),
-                "by_region_size": sizes,
-                **{measure: {"mean": mean, "half_interval": half} for measure, (mean, half) in cells.items()},
-            }
-        )
+    rows = [_row(variant, records) for variant, records in _records(name, out, settings)]
     result = {"ablation": name, "question": ABLATIONS[name].question, **settings, "rows": rows}
     _write(out / "results.json", json.dumps(result, indent=1))
     _write(out / "report.md", render(result))
     _draw(result, out / "report.png")
     return result
+
+
+def _row(variant: str, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The means of a variant over its runs, one per seed."""
+    scores = {"S1": [record["S1"] for record in records]}
+    scores |= {category: [record["accuracy"].get(category, 0.0) for record in records] for category in CATEGORIES}
+    intervals = {name: mean_interval(values) for name, values in scores.items()}
+    sizes = records[0]["by_region_size"]
+    return {
+        "variant": variant,
+        "seeds": len(records),
+        "minutes": statistics.fmean(record["minutes"] for record in records),
+        "num_parameters": records[0]["num_parameters"],
+        "seconds_per_question": statistics.fmean(record["seconds_per_question"] for record in records),
+        "by_region_size": {size: statistics.fmean(record["by_region_size"][size]["S1"] for record in records) for size in sizes},
+        **{name: {"mean": mean, "half_interval": half} for name, (mean, half) in intervals.items()},
+    }
 
 
 def render(result: Mapping[str, Any]) -> str:

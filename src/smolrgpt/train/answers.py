@@ -1,14 +1,14 @@
-"""What a model is taught to write: the data set's sentences, or forms that say the same in few tokens.
+"""How the answers that a model learns are written: the data set's sentences, or shorter forms with the same facts.
 
-The official sentences word the same fact in many ways. A small model spends its few minutes on the wording, which cannot be predicted, and
-too little on the fact. The shorter styles write facts only, and the rules of ``evaluation/extract.py`` read all of them:
+The official sentences word the same fact in many ways. A small model spends its short training on the wording, which cannot be predicted,
+and too little on the fact. The shorter styles write facts only, and ``tasks`` parses all of them:
 
     official  The pallets [Region 1] [Region 4] are in the buffer region [Region 0]. Therefore, the buffer [Region 0] has two pallets.
     brief     [Region 1] [Region 4] [Region 0]: 2
     steps     [Region 0][Region 6] left[Region 0], leftmost buffer[Region 0], [Region 1][Region 0] 1, [Region 4][Region 0] 2: 2
 
-The last one compares the best so far with each next region and names the better one (here: which buffer is leftmost), says what was found,
-then counts pallet by pallet. A length is named before it is said: ``[Region 0] height: 1.29``, ``[Region 0][Region 1] up: 0.45``.
+The last one compares the best region so far with each next one and names the better one (here: which buffer is leftmost), names the
+result, then counts pallet by pallet. A length has its name before it: ``[Region 0] height: 1.29``, ``[Region 0][Region 1] up: 0.45``.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _REGION = re.compile(r"\[Region \d+\]")
 
 
 def brief_answer(sample: Sample) -> str | None:
-    """The regions the full answer names, in order of mention, then the normalised answer.
+    """The regions that the full answer names, in order of mention, then the normalised answer.
 
-    Without the chain where it says nothing: two regions or fewer in the question. Samples without a normalised answer keep what they have.
+    The regions are left out when the question has two or fewer. A sample without a normalised answer keeps its answer.
     """
     short = _short(sample)
     if short is None or sample.answer is None:
@@ -47,7 +47,7 @@ def stepwise_answer(sample: Sample) -> str | None:
 
 
 def _short(sample: Sample) -> str | None:
-    """The normalised answer as text, a distance as the steps write it."""
+    """The normalised answer as text; lengths are rounded as in the steps."""
     value = sample.normalized_answer
     if value is None or not sample.regions:
         return None
@@ -55,7 +55,7 @@ def _short(sample: Sample) -> str | None:
 
 
 def official_answer(sample: Sample) -> str | None:
-    """The data set's own."""
+    """The data set's own answer."""
     return sample.answer
 
 
@@ -67,7 +67,7 @@ ANSWER_STYLES: dict[str, Callable[[Sample], str | None]] = {
 
 
 def restyle(samples: Sequence[Sample], style: str) -> Sequence[Sample]:
-    """The samples with their answers written in a style of ``ANSWER_STYLES``; the sequence itself where nothing changes.
+    """The samples with their answers written in a style of ``ANSWER_STYLES``; the same sequence for "official".
 
     Raises KeyError for another style.
     """

@@ -1,4 +1,4 @@
-"""Recipes: a run is a function that returns a config. Nothing happens until ``trainer.run(config)``."""
+"""Recipes: functions that return the configuration of a run, for ``trainer.run``."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from typing import Any
 from smolrgpt.train.config import FolderData, ModelSpec, Rates, Run, Stage, SyntheticData
 from smolrgpt.train.lora import ADAPTERS
 
+#: Patterns for the rates of a stage.
 VISION, LANGUAGE = r"vision_tower\.", r"language_model\."
 RGB_CONNECTOR, CONNECTORS, REFINERS, ALL = r"\.rgb_connector\.", r"_connector\.", r"_refiner\.", r"."
 
 #: Modules that the published model does not have.
 OURS = r"geometry_|pair_embedder\.|region_norms\."
 
-#: What measuring nano found (dev/LOG.md), at any size; the published design has none of it, and stays at S1 28.4 where all of it
-#: together reaches 87.0. Beside a line, what it gave alone; the others were not taken apart.
+#: What the experiments with nano found (dev/LOG.md), for any size. Trained alike, the published design, which has none of it, reaches S1
+#: 28.4, and this one 87.0. A comment gives the gain of an entry by itself, where it was measured.
 _DESIGN: dict[str, Any] = {
     "region_tokens": ["rgb", "depth", "geo"],
     "region_fusion": "name",  # loss on surveys of 3 to 10 regions after 300 steps: 0.89 -> 0.73
@@ -25,9 +26,9 @@ _DESIGN: dict[str, Any] = {
     "region_norm": True,
     "predicts_geometry": True,
     "estimates_sizes": True,  # heights right within 25 %: 51 -> 96 %
-    "estimates_distance": True,  # right after 400 steps, standing where it is read instead of with the name: 72.5 -> 89.5 %
+    "estimates_distance": True,  # right after 400 steps, at the position of the number instead of the name: 72.5 -> 89.5 %
 }
-#: The bundled model: everything small, nothing pretrained. Widths that one CPU core trains in about two hours.
+#: The bundled model: small, nothing pretrained; one CPU core trains it in about two hours.
 _NANO_CONFIG: dict[str, Any] = {
     "vision_config": {
         "model_type": "siglip_vision_model",
@@ -50,12 +51,12 @@ _NANO_CONFIG: dict[str, Any] = {
         "max_position_embeddings": 1024,
         "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
         "tie_word_embeddings": True,
-        "initializer_range": 0.06,  # about width ** -0.5; learns by heart far faster than 0.02
+        "initializer_range": 0.06,  # about width ** -0.5; fits the training data far faster than 0.02
     },
     "pixel_shuffle_factor": 4,
     **_DESIGN,
 }
-_NANO_PROCESSOR: dict[str, Any] = {"mask_resize": "area", "depth_encoding": "minmax_log"}  # not taken apart
+_NANO_PROCESSOR: dict[str, Any] = {"mask_resize": "area", "depth_encoding": "minmax_log"}  # not measured separately
 
 
 def nano(out: Path | None = None, data_root: Path | None = None, quick: bool = False, seed: int = 0) -> Run:
@@ -135,7 +136,7 @@ def _nano_variant(name: str, config: dict[str, Any], processor: dict[str, Any], 
 
 
 def nano_published(**options: Any) -> Run:
-    """The published design trained alike: RGB and depth tokens only, bilinear masks, min-max depth, no labels, no auxiliary loss."""
+    """The published design, trained as ``nano``: RGB and depth tokens only, bilinear masks, min-max depth, no auxiliary losses."""
     config = {
         "region_tokens": ["rgb", "depth"],
         "region_fusion": "tokens",
@@ -149,7 +150,7 @@ def nano_published(**options: Any) -> Run:
 
 
 def nano_blind(**options: Any) -> Run:
-    """Text only: no image tokens, no region tokens. What guessing from the wording reaches."""
+    """Text alone, without image and region tokens: what guessing from the wording reaches."""
     config = {
         "region_tokens": [],
         "region_fusion": "tokens",
@@ -162,8 +163,9 @@ def nano_blind(**options: Any) -> Run:
 
 
 def nano_plain(out: Path | None = None, data_root: Path | None = None, seed: int = 0) -> Run:
-    """The last stage of ``nano`` alone, from the bundled model or another one (``--set model.path=FOLDER``): questions in people's own
-    words, which ``smolrgpt evaluate --benchmark plain`` scores.
+    """The last stage of ``nano`` alone, from the bundled model: questions in people's own words (``evaluate --benchmark plain``).
+
+    ``--set model.path=FOLDER`` starts from another model.
     """
     from smolrgpt.inference.checkpoints import bundled_checkpoint
 
@@ -208,62 +210,76 @@ _PAPER_STAGES = (
 )
 
 
+def _six_questions(stage: Stage) -> Stage:
+    """As many questions a step, six about each image."""
+    return dataclasses.replace(stage, questions_per_image=6, images_per_step=-(-stage.images_per_step // 6))
+
+
+_align, _warm_up, _fine_tune = _PAPER_STAGES
+#: Of ``full``: in the warm-up, the modules that the published model lacks learn with the refiners.
+_FULL_STAGES = (
+    _align,
+    _six_questions(dataclasses.replace(_warm_up, rates=((OURS, 1e-4), *_warm_up.rates))),
+    _six_questions(_fine_tune),
+)
+
+
+def _published_data(data_root: Path | None) -> FolderData:
+    root = data_root or Path("data")
+    return FolderData(
+        sources={
+            "captions": ("llava_cc3m", root / "llava_cc3m", "train"),
+            "osd": ("osd", root / "osd", "train"),
+            "warehouse": ("warehouse", root / "warehouse", "train"),
+            "validation": ("warehouse", root / "warehouse", "val"),
+        },
+        prepared=root / "prepared",
+    )
+
+
+def _named(stages: tuple[Stage, ...], name: str | None) -> tuple[Stage, ...]:
+    """All stages, or the one of this name. Raises ValueError for another name."""
+    if name is not None and name not in (names := [stage.name for stage in stages]):
+        raise ValueError(f"stage {name!r} is not one of {', '.join(names)}")
+    return tuple(stage for stage in stages if name in (None, stage.name))
+
+
 def paper(out: Path | None = None, data_root: Path | None = None, stage: str | None = None, seed: int = 0) -> Run:
     """The published curriculum: SigLIP2-base and SmolLM2-360M on captions, OSD and the warehouse.
 
     The sets lie in DATA_ROOT/llava_cc3m, osd and warehouse (docs/how-to/train-on-real-data.md). They are more than memory holds, so a
-    run first prepares what is not yet in DATA_ROOT/prepared. Raises ValueError for a stage other than align, warm-up and fine-tune.
+    run first prepares what is not yet in DATA_ROOT/prepared. stage: train this one alone. Raises ValueError for an unknown one.
     """
-    root = data_root or Path("data")
-    stages = tuple(one for one in _PAPER_STAGES if stage in (None, one.name))
-    if not stages:
-        raise ValueError(f"stage {stage!r} is not one of {', '.join(one.name for one in _PAPER_STAGES)}")
     return Run(
         name="paper",
         out=out or Path("runs/paper"),
         model=ModelSpec(backbones=("google/siglip2-base-patch16-256", "HuggingFaceTB/SmolLM2-360M-Instruct")),
-        data=FolderData(
-            sources={
-                "captions": ("llava_cc3m", root / "llava_cc3m", "train"),
-                "osd": ("osd", root / "osd", "train"),
-                "warehouse": ("warehouse", root / "warehouse", "train"),
-                "validation": ("warehouse", root / "warehouse", "val"),
-            },
-            prepared=root / "prepared",
-        ),
-        stages=stages,
+        data=_published_data(data_root),
+        stages=_named(_PAPER_STAGES, stage),
         seed=seed,
         cache_gb=0.0,
     )
 
 
-def full(**options: Any) -> Run:
-    """The published curriculum and size with what measuring nano found (dev/LOG.md); not yet trained at this size.
+def full(out: Path | None = None, data_root: Path | None = None, stage: str | None = None, seed: int = 0) -> Run:
+    """The published curriculum and size with what the experiments with nano found (dev/LOG.md); not yet trained at this size.
 
-    A step shows as many questions as the published one, about fewer images: six each, what the warehouse has (captions: one). The loader
-    makes those 5.8 times as fast as one by one (benchmarks/loader.py), and the encoder runs once for all six.
+    A step shows as many questions as the published one, about fewer images: six each, as the warehouse has them (captions: one). The
+    loader prepares those 5.8 times as fast as one by one (benchmarks/loader.py), and the encoder runs once for all six.
     """
-    run = paper(**{**options, "out": options.get("out") or Path("runs/full")})
+    run = paper(out or Path("runs/full"), data_root, stage, seed)
     model = dataclasses.replace(run.model, config=_DESIGN, processor=_NANO_PROCESSOR)
-
-    def changed(stage: Stage) -> Stage:
-        if stage.name == "align":
-            return stage
-        # our modules learn with the refiners: the published stage freezes everything else
-        rates = ((OURS, 1e-4), *stage.rates) if stage.name == "warm-up" else stage.rates
-        return dataclasses.replace(stage, rates=rates, questions_per_image=6, images_per_step=-(-stage.images_per_step // 6))
-
-    return dataclasses.replace(run, name="full", model=model, stages=tuple(changed(stage) for stage in run.stages))
+    return dataclasses.replace(run, name="full", model=model, stages=_named(_FULL_STAGES, stage))
 
 
 def smollm2_135m(out: Path | None = None, data_root: Path | None = None, quick: bool = False, seed: int = 0) -> Run:
-    """A pretrained ViT-S/14 and SmolLM2-135M-Instruct (``make real-weights``) on the synthetic warehouse, with what measuring
-    nano found: S1 87 after 420 of the 800 fine-tuning steps of ``quick`` (dev/LOG.md); not yet trained at full length.
+    """A pretrained ViT-S/14 and SmolLM2-135M-Instruct (``make real-weights``) on the synthetic warehouse.
 
-    224 pixels are 16 x 16 patches, so 64 image tokens. The tower stays as it is; the language model joins once our modules speak to it.
+    S1 is 87 after 420 of the 800 fine-tuning steps of ``quick`` (dev/LOG.md); not yet trained at full length. 224 pixels are 16 x 16
+    patches, so 64 image tokens. The tower is frozen; the language model learns after the alignment.
     """
 
-    def stage(name: str, rates: Any, mixture: dict[str, float], steps: int, validations: int = 0) -> Stage:
+    def stage(name: str, rates: Rates, mixture: dict[str, float], steps: int, validations: int = 0) -> Stage:
         every = max(1, steps // max(1, validations))
         return Stage(name, rates, mixture, max_steps=steps, images_per_step=5, eval_every=every if validations else None, save_every=every)
 
@@ -293,7 +309,7 @@ def smollm2_135m(out: Path | None = None, data_root: Path | None = None, quick: 
 
 
 def smollm2_135m_lora(**options: Any) -> Run:
-    """``smollm2-135m`` with the language model frozen but for low-rank adapters, merged after every stage."""
+    """``smollm2-135m`` with a frozen language model and low-rank adapters on it, which are merged after every stage."""
     run = smollm2_135m(**options)
     adapters = ((ADAPTERS, 3e-4), (LANGUAGE, None))
     stages = tuple(
