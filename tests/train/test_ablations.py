@@ -147,6 +147,7 @@ def test_a_variant_survives_saving(model_class, tmp_path: Path) -> None:
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in model.state_dict().items())
 
 
+@pytest.mark.slow
 def test_an_ablation_goes_on_and_its_table_holds_means_over_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, calls = ablations.base_run, []
 
@@ -159,8 +160,8 @@ def test_an_ablation_goes_on_and_its_table_holds_means_over_seeds(tmp_path: Path
     train = ablations.train_run
     monkeypatch.setattr(ablations, "train_run", lambda run, **options: calls.append(run.seed) or train(run, **options))
     only = ["geometry alone", "rgb, depth and geometry"]
-    ablate("regions", tmp_path / "out", steps=20, seeds=1, only=only[:1], num_questions=8)
-    result = ablate("regions", tmp_path / "out", steps=20, seeds=1, only=only, num_questions=8)
+    ablate("regions", tmp_path / "out", steps=4, seeds=1, only=only[:1], num_questions=8)
+    result = ablate("regions", tmp_path / "out", steps=4, seeds=1, only=only, num_questions=8)
     assert calls == [0, 0]
     assert [row["variant"] for row in result["rows"]] == only
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"models", "runs", "results.json", "report.md", "report.png"}
@@ -169,11 +170,11 @@ def test_an_ablation_goes_on_and_its_table_holds_means_over_seeds(tmp_path: Path
     for record in (tmp_path / "out" / "runs").glob("geometry*.json"):
         record.write_text(record.read_text().replace(result["base"], "another one"))
     assert [
-        row["variant"] for row in ablate("regions", tmp_path / "out", steps=20, seeds=1, only=only[1:], num_questions=8)["rows"]
+        row["variant"] for row in ablate("regions", tmp_path / "out", steps=4, seeds=1, only=only[1:], num_questions=8)["rows"]
     ] == only[1:]
     assert calls == [0, 0], "runs from another checkpoint are in no table"
     with pytest.raises(ValueError, match="'depths'"):
-        ablate("depths", tmp_path, steps=20, seeds=1)
+        ablate("depths", tmp_path, steps=4, seeds=1)
 
 
 def test_the_interval_is_students() -> None:

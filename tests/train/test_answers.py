@@ -1,4 +1,4 @@
-"""The short forms say what the full answer says: the rules read the same normalised answer out of all of them."""
+"""The short styles hold the facts of the full answer: the same normalised answer is parsed from all of them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_without_steps_the_brief_answer_is_given(samples):
     assert stepwise_answer(listed) == "[Region 0] 12"
 
 
-def test_a_size_is_named_before_it_is_said(samples):
+def test_a_length_has_its_name_before_it(samples):
     one = {"question": "How tall is <mask>?", "category": "height", "regions": samples[0].regions[:1], "normalized_answer": 1.29}
     asked = dataclasses.replace(samples[0], **one, truth=None)
     assert stepwise_answer(asked) == "[Region 0] height: 1.29"
@@ -46,7 +46,7 @@ def test_a_size_is_named_before_it_is_said(samples):
     assert read_answer("How far up is it?", stepwise_answer(apart), task_named("vertical")) == 0.45
 
 
-def test_the_chain_is_kept_where_there_is_one(samples):
+def test_a_brief_answer_names_the_regions_of_the_full_one(samples):
     for sample in samples:
         named = re.findall(r"\[Region \d+\]", brief_answer(sample))
         assert named == (list(dict.fromkeys(re.findall(r"\[Region \d+\]", sample.answer))) if len(sample.regions) > 2 else [])

@@ -113,7 +113,7 @@ def test_variants_differ_from_nano_only_in_the_model():
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_folder_that_was_named_is_the_one(name):
+def test_an_output_folder_that_is_given_is_used(name):
     assert RECIPES[name](out=Path("runs/a-nano-smollm2-135m")).out == Path("runs/a-nano-smollm2-135m")
     assert len({str(recipe(out=None).out) for recipe in RECIPES.values()}) == len(RECIPES)
 

@@ -17,6 +17,8 @@ from safetensors.torch import load_file
 from smolrgpt.train import trainer
 from smolrgpt.train.callbacks import CURVE_FILE, read_curve
 
+pytestmark = pytest.mark.slow
+
 #: Two processes and one that accumulates twice add the same two gradients; only the order of sums inside gloo could differ.
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-6}
 

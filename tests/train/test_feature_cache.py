@@ -1,4 +1,4 @@
-"""Features of a frozen tower from disk are those the tower computes, whatever happens to the files; another tower never reads them."""
+"""Cached features of a frozen tower equal those that it computes, whatever happens to the files; another tower never reads them."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def model(tiny_checkpoint) -> SmolRGPTForConditionalGeneration:
 
 def _batch(model, seed: int = 0, images: int = 3, regions: int = 2) -> dict[str, torch.Tensor]:
     side, made = model.config.vision_config.image_size, torch.Generator().manual_seed(seed)
-    pictures = {name: torch.rand(images, 3, side, side, generator=made) for name in ("pixel_values", "depth_values")}
-    return {**pictures, "region_masks": torch.ones(regions, 4, 4), "input_ids": torch.zeros(1, 2, dtype=torch.long)}
+    images_of = {name: torch.rand(images, 3, side, side, generator=made) for name in ("pixel_values", "depth_values")}
+    return {**images_of, "region_masks": torch.ones(regions, 4, 4), "input_ids": torch.zeros(1, 2, dtype=torch.long)}
 
 
 def _features(cache: FeatureCache, batch: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -36,7 +36,7 @@ def _features(cache: FeatureCache, batch: dict[str, torch.Tensor]) -> torch.Tens
         return cache(batch)["patch_features"]
 
 
-def test_what_is_read_is_what_the_tower_computes(model, tmp_path):
+def test_cached_features_are_those_that_the_tower_computes(model, tmp_path):
     batch, cache = _batch(model), FeatureCache(tmp_path, model, torch.float32)
     with torch.no_grad():
         expected = model.model.get_patch_features(batch["pixel_values"], batch["depth_values"])
@@ -47,7 +47,7 @@ def test_what_is_read_is_what_the_tower_computes(model, tmp_path):
     assert set(cache(batch)) == {"patch_features", "region_masks", "input_ids"}
 
 
-def test_the_loss_is_that_of_the_pictures(model, tmp_path):
+def test_the_loss_is_that_of_the_images(model, tmp_path):
     batch = _batch(model, images=1, regions=0)
     words = {"input_ids": torch.tensor([[model.config.image_token_id] * model.config.num_image_tokens + [300, 301, 302]])}
     words |= {"labels": words["input_ids"].where(words["input_ids"] >= 300, -100), "attention_mask": torch.ones_like(words["input_ids"])}
@@ -68,7 +68,7 @@ def test_captions_cost_no_depth(model, tmp_path):
     assert cache(text) is text, "a blind model's batch"
 
 
-def test_a_picture_twice_in_a_batch_is_computed_once(model, tmp_path):
+def test_an_image_twice_in_a_batch_is_computed_once(model, tmp_path):
     cache, batch = FeatureCache(tmp_path, model, torch.float32), _batch(model)
     batch["depth_values"] = torch.zeros_like(batch["pixel_values"])  # what the processor writes for no depth
     features = _features(cache, batch)
@@ -87,7 +87,7 @@ def test_another_tower_or_format_reads_nothing_of_it(model, tmp_path):
     assert other.hits == 0 and len(list(tmp_path.iterdir())) == 3
 
 
-def test_damaged_files_are_said_and_computed_again(model, tmp_path, caplog):
+def test_damaged_files_are_reported_and_computed_again(model, tmp_path, caplog):
     cache, batch = FeatureCache(tmp_path, model, torch.float32), _batch(model)
     expected = _features(cache, batch)
     victim, *_ = files = sorted(cache.folder.glob("*/*"))
@@ -111,13 +111,13 @@ def test_a_disk_that_takes_nothing_stops_no_training(model, tmp_path, caplog, mo
     assert caplog.text.count("No space left") == 1 and cache.misses == 12
 
 
-def test_the_size_is_said_first_and_must_fit(model, tmp_path, caplog, monkeypatch):
+def test_the_size_is_logged_first_and_must_fit(model, tmp_path, caplog, monkeypatch):
     cache = FeatureCache(tmp_path, model, torch.float32)
     samples = [Sample(str(i), Path(f"{i % 2}.png"), "?") for i in range(4)]
     one = feature_bytes(model.config, torch.float32)
     _features(cache, _batch(model, images=1))
     written = sum(file.stat().st_size for file in cache.folder.glob("*/*"))
-    assert one <= written < one + 2 * 200, "a header a picture"
+    assert one <= written < one + 2 * 200, "a header per image"
     with caplog.at_level(logging.INFO, logger="smolrgpt"):
         cache.require_disk_space([samples, samples])
     assert "of 2 images" in caplog.text and f"{2 * one / 1e9:.2f} GB" in caplog.text
@@ -126,6 +126,7 @@ def test_the_size_is_said_first_and_must_fit(model, tmp_path, caplog, monkeypatc
         cache.require_disk_space([samples])
 
 
+@pytest.mark.slow
 def test_a_run_with_it_ends_at_the_same_weights(warehouse, fast_training, tmp_path):
     stages = (
         tiny_stage("align", FROZEN_TOWER, {"captions": 1.0}, max_steps=2),

@@ -41,10 +41,16 @@ def _unreadable(monkeypatch, images: int) -> None:
     monkeypatch.setattr(Collator, "encode_image", fails)
 
 
+#: More than one epoch of three steps, without validation.
+SHORT = {"max_steps": 4, "eval_every": None, "save_every": 4}
+
+
+@pytest.mark.slow
 def test_workers_change_nothing(run):
-    assert run("here", dataloader_num_workers=0) == run("workers", dataloader_num_workers=2)
+    assert run("here", SHORT, dataloader_num_workers=0) == run("workers", SHORT, dataloader_num_workers=2)
 
 
+@pytest.mark.slow
 def test_an_image_is_prepared_once_for_all_epochs(run, monkeypatch):
     prepare_image, prepared = collate.prepare_image, []
     monkeypatch.setattr(collate, "prepare_image", lambda *args: prepared.append(args) or prepare_image(*args))
@@ -53,6 +59,7 @@ def test_an_image_is_prepared_once_for_all_epochs(run, monkeypatch):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.slow
 def test_what_workers_leave_out_is_counted_here(run, monkeypatch, caplog, workers):
     """Batches of one image, some of them unreadable: no step is lost, nothing is fatal, every question is counted."""
     _unreadable(monkeypatch, 1)
@@ -63,11 +70,12 @@ def test_what_workers_leave_out_is_counted_here(run, monkeypatch, caplog, worker
     assert "skipped 8: 8 x unreadable image" in caplog.text and "damaged" in caplog.text
 
 
+@pytest.mark.slow
 def test_prepared_sources_train_as_lists_do(run, warehouse, tmp_path):
-    """The first run prepares them, the next one opens what it finds."""
+    """The first run prepares them, the next one opens them."""
     folders = {"train": ("warehouse", warehouse, "train"), "val": ("warehouse", warehouse, "val")}
     losses = [
-        run(name, data=FolderData(folders, validation="val", prepared=folder))
+        run(name, SHORT, data=FolderData(folders, validation="val", prepared=folder))
         for name, folder in {"read": None, "prepared": tmp_path / "prepared", "found": tmp_path / "prepared"}.items()
     ]
     assert losses[0] == losses[1] == losses[2]
@@ -80,6 +88,7 @@ def test_nothing_readable_at_all_is_an_error_that_names_a_file(run, monkeypatch)
         run()
 
 
+@pytest.mark.slow
 def test_a_resumed_epoch_prepares_no_batch_twice(run, monkeypatch):
     """Interrupted after five of seven steps, with a checkpoint of the fourth: only the other three, of two batches each, are loaded."""
     straight, call, loaded = run("straight"), Collator.__call__, []
@@ -92,6 +101,7 @@ def test_a_resumed_epoch_prepares_no_batch_twice(run, monkeypatch):
     assert len(loaded) == 6 + 1, "and one batch that the loader has ready when the run ends"
 
 
+@pytest.mark.slow
 def test_a_stage_balances_what_its_batches_show(run, monkeypatch):
     call, shown = Collator.__call__, []
     monkeypatch.setattr(

@@ -31,8 +31,8 @@ def build(tiny_checkpoint):
         mask = np.zeros((20, 30), dtype=bool)
         mask[3:9, 4:12] = True
         question = "How far is the pallet <mask> from <mask>?"
-        picture = np.full((20, 30, 3), 90, dtype=np.uint8)
-        batch = processor(images=[picture], regions=[[mask, ~mask]], text=question, answers="[Region 0][Region 1] 3.2")
+        pixels = np.full((20, 30, 3), 90, dtype=np.uint8)
+        batch = processor(images=[pixels], regions=[[mask, ~mask]], text=question, answers="[Region 0][Region 1] 3.2")
         return model, dict(batch), names if named else []
 
     return make

@@ -77,6 +77,7 @@ def train(*arguments: object) -> None:
 
 
 @pytest.mark.parametrize("recipe", ["paper", "full"])
+@pytest.mark.slow
 def test_one_command_prepares_and_runs_all_three_stages(recipe, root, backbones, tmp_path, monkeypatch):
     monkeypatch.setattr(build, "best_dtype", lambda device: torch.float32)
     short = {"max_steps": 2, "images_per_step": 2, "eval_every": None, "save_every": None, "early_stopping_patience": None}

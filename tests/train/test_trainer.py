@@ -73,6 +73,7 @@ def test_depth_is_withheld_from_shares_of_the_images(warehouse):
     assert shown("train", None, **half) == shown("train_warmup", None, **half)
 
 
+@pytest.mark.slow
 def test_stages_hand_over_freeze_score_and_save(config, warehouse, tmp_path):
     final = trainer.run(config)
     before, after = _weights(config.out / "1-align" / "final"), _weights(final)
@@ -83,7 +84,7 @@ def test_stages_hand_over_freeze_score_and_save(config, warehouse, tmp_path):
     answer = Predictor.from_pretrained(final).predict_samples(read_warehouse(warehouse, "val")[:1])[0]
     assert isinstance(answer.answer, str)
     assert (final / "run.json").read_text() == config.to_json() and (config.out / "curve.png").exists()
-    assert trainer.run(config) == final, "a finished run is left as it is"
+    assert trainer.run(config) == final, "a finished run stays unchanged"
     bundled = tmp_path / "bundled"
     assert bundle(final, bundled) == sum(path.stat().st_size for path in bundled.iterdir())
     assert not list(bundled.glob("*.py")) and "auto_map" not in (bundled / "config.json").read_text()
@@ -91,6 +92,7 @@ def test_stages_hand_over_freeze_score_and_save(config, warehouse, tmp_path):
 
 
 @pytest.mark.parametrize("adapted", [False, True])
+@pytest.mark.slow
 def test_an_interrupted_run_ends_with_the_same_weights(adapted, config, tmp_path, monkeypatch):
     config = with_adapters(config) if adapted else config
     straight = trainer.run(dataclasses.replace(config, out=tmp_path / "straight"))
@@ -111,18 +113,20 @@ def test_an_interrupted_run_ends_with_the_same_weights(adapted, config, tmp_path
     assert not any("lora" in name or "base_layer" in name for name in one), "adapters are merged"
 
 
-def test_watching_for_failures_changes_no_weight(config, tmp_path):
+@pytest.mark.slow
+def test_monitoring_health_changes_no_weight(config, tmp_path):
     stages = tuple(dataclasses.replace(stage, eval_every=None) for stage in config.stages)
-    watched, plain = (
+    monitored, plain = (
         trainer.run(dataclasses.replace(config, out=tmp_path / str(on), stages=stages, monitor_health=on)) for on in (True, False)
     )
-    one, two = _weights(watched), _weights(plain)
+    one, two = _weights(monitored), _weights(plain)
     assert all(torch.equal(one[name], two[name]) for name in one)
     logs = [
-        json.loads((final.parent / "2-fine-tune/checkpoint-4/trainer_state.json").read_text())["log_history"] for final in (watched, plain)
+        json.loads((final.parent / "2-fine-tune/checkpoint-4/trainer_state.json").read_text())["log_history"]
+        for final in (monitored, plain)
     ]
     assert [row["train_loss"] for row in logs[0] if "train_loss" in row] == [row["train_loss"] for row in logs[1] if "train_loss" in row]
-    rows = read_curve(watched.parent / CURVE_FILE)
+    rows = read_curve(monitored.parent / CURVE_FILE)
     measured = {(row["stage"], row["step"]): row["health"] for row in rows if "health" in row}
     assert list(measured) == [("align", 0), ("align", 2), ("fine-tune", 0), ("fine-tune", 4)]
     assert {"validation_rise", "text_loss"} <= measured["fine-tune", 4].keys()
@@ -193,6 +197,7 @@ def test_the_cache_changes_nothing(config, warehouse):
             torch.testing.assert_close(one[name], two[name], rtol=2e-3, atol=2e-3, equal_nan=True)
 
 
+@pytest.mark.slow
 def test_a_blind_model_trains_on_text_alone(config):
     blind = nano_blind().model
     model = {**TINY, "region_tokens": [], "predicts_geometry": False}
