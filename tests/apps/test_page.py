@@ -96,7 +96,7 @@ def test_instances_of_a_mask_file_are_picked_by_clicking(tmp_path: Path) -> None
         assert scene.regions == [Region.from_mask(labels == 200)]
         with pytest.raises(DataError, match="region 0 already"):
             scenes.mark(scene, "pick", {"x": 55 / WIDTH, "y": 41 / HEIGHT})
-        with pytest.raises(DataError, match="no instance in this place"):
+        with pytest.raises(DataError, match="no instance at this position"):
             scenes.mark(scene, "pick", {"x": 0.999, "y": 0.999})
     Image.new("L", (WIDTH, HEIGHT)).save(tmp_path / "empty.png")
     Image.new("L", (WIDTH, WIDTH), 1).save(tmp_path / "square.png")
@@ -110,7 +110,7 @@ def test_bad_files_change_nothing(tmp_path: Path) -> None:
     (tmp_path / "list.json").write_text("[]")
     np.save(tmp_path / "square.npy", np.ones((50, 50), np.float32))
     for call in (
-        lambda scene: scenes.open_picture(tmp_path / "broken.png"),
+        lambda scene: scenes.open_image(tmp_path / "broken.png"),
         lambda scene: scenes.with_depth(scene, tmp_path / "broken.png"),
         lambda scene: scenes.with_depth(scene, tmp_path / "square.npy"),
         lambda scene: scenes.with_camera(scene, "1, 2"),
@@ -142,8 +142,8 @@ def test_a_saved_sample_opens_as_it_was(tmp_path: Path) -> None:
     assert read is not None and read.kind == "relative", "what a .npy of floats does not say"
     assert np.array_equal(np.asarray(again.image), np.asarray(scene.image))
     assert json.loads(paths[0].read_text())["normalized_answer"] == 2.5
-    with Image.open(*scenes.export_picture(scene, tmp_path)) as picture:
-        assert picture.width > 600
+    with Image.open(*scenes.export_image(scene, tmp_path)) as image:
+        assert image.width > 600
 
 
 def test_drawn_scenes_come_with_regions_and_questions_and_are_repeatable() -> None:
@@ -153,7 +153,7 @@ def test_drawn_scenes_come_with_regions_and_questions_and_are_repeatable() -> No
     assert one.is_metric and len(one.regions) >= 2 and all("<region" in question for question in one.examples)
 
 
-def test_pictures_of_a_data_set_come_with_their_questions(tmp_path: Path) -> None:
+def test_images_of_a_data_set_come_with_their_questions(tmp_path: Path) -> None:
     from smolrgpt.data.sources import read_source
     from smolrgpt.data.worlds import write_dataset
 
@@ -169,11 +169,11 @@ def test_marks_lie_where_their_regions_are() -> None:
     scene = blank()
     scene.regions = [Region.from_box([20, 30, 40, 60], HEIGHT, WIDTH), Region.from_box([0, 0, 1, 1], HEIGHT, WIDTH)]
     first, tiny = views.marks(scene)
-    assert first["place"] == [25.0, 50.0, 25.0, 50.0] and first["mask"].startswith("data:image/png")
+    assert first["box"] == [25.0, 50.0, 25.0, 50.0] and first["mask"].startswith("data:image/png")
     assert 25 < first["anchor"][0] < 50 and 50 < first["anchor"][1] < 100
-    assert (tiny["number"], tiny["place"][:2]) == (1, [0.0, 0.0])
+    assert (tiny["number"], tiny["box"][:2]) == (1, [0.0, 0.0])
     large = Scene(Image.new("RGB", (4000, 3000)), regions=[Region.from_box([0, 0, 2, 2], 3000, 4000)])
-    assert views.marks(large)[0]["place"][2] > 0, "what is thinner than a shown pixel is still there"
+    assert views.marks(large)[0]["box"][2] > 0, "what is thinner than a shown pixel is still there"
     assert views.stage(large)["width"] == views.SHOWN_SIDE
 
 
@@ -269,19 +269,19 @@ def test_a_person_marks_two_boxes_asks_and_reads_the_answer(page: Any, tmp_path:
     page.keyboard.type("?")
     assert page.input_value("#question textarea") == "Is <region 0> to the left or right of <region 1>?"
     page.click("#question button")
-    page.wait_for_selector(".said .short")
-    assert page.inner_text(".said .short") == "left"
+    page.wait_for_selector(".reply .short")
+    assert page.inner_text(".reply .short") == "left"
     page.wait_for_selector(".history td")
-    assert page.locator(".view[data-view=picture] .marks img.named").count() == 2, "the regions that the answer names are lit"
+    assert page.locator(".view[data-view=image] .marks img.named").count() == 2, "the regions that the answer names are highlighted"
     page.click("button[role=tab]:has-text('From above')")
     page.wait_for_selector("#above .js-plotly-plot")
 
-    page.click("#save-picture")
+    page.click("#save-image")
     with page.expect_download() as download:
         page.click("#saved a >> nth=0")
     download.value.save_as(tmp_path / "saved.png")
     with Image.open(tmp_path / "saved.png") as saved:
-        assert saved.width >= 1280, "picture and depth side by side"
+        assert saved.width >= 1280, "image and depth next to one another"
 
     page.fill("#question textarea", "How tall is <region 9>?")
     page.click("#question button")
@@ -291,5 +291,5 @@ def test_a_person_marks_two_boxes_asks_and_reads_the_answer(page: Any, tmp_path:
     broken.write_bytes(b"\x89PNG\r\n\x1a\nnothing")
     page.click("#files button >> nth=0")
     page.set_input_files("#files input[type=file] >> nth=0", str(broken))
-    page.wait_for_selector("text=cannot read this picture")
+    page.wait_for_selector("text=cannot read this image")
     assert page.locator(".chips .one").count() == 2, "what was there is still there"

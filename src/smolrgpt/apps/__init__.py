@@ -1,0 +1,1 @@
+"""Applications around the Predictor: the web page and the HTTP service."""

@@ -1,5 +1,5 @@
-// Marks regions on a picture and its depth. Python gives value {picture, depth, width, height, regions} and named, the numbers to light up;
-// gestures go back as 'select' with coordinates as shares of the picture's sides, 0 to 1. Chips put <region k> into the question.
+// Marks regions on an image and its depth. Python gives value {image, depth, width, height, regions} and named, the region indices to highlight;
+// gestures go back as 'select' with coordinates as shares of the image's sides, 0 to 1. Chips put <region k> into the question.
 const root = element.querySelector('.marker');
 const views = [...root.querySelectorAll('.view')];
 const chips = root.querySelector('.chips');
@@ -65,7 +65,7 @@ function close() {
 for (const view of views) {
   const canvas = view.querySelector('canvas');
   canvas.addEventListener('pointerdown', event => {
-    if (!props.value?.picture || event.button) return;
+    if (!props.value?.image || event.button) return;
     const point = share(event, canvas);
     cursor = point;
     if (tool === 'pick') return send('pick', {x: point[0], y: point[1]});
@@ -141,13 +141,13 @@ function show() {
   const value = props.value || {};
   const named = new Set(props.named || []), regions = value.regions || [];
   for (const view of views) {
-    const picture = value[view.dataset.view], image = view.querySelector('img');
-    view.hidden = !picture;
-    if (picture && image.src !== picture) image.src = picture;
+    const source = value[view.dataset.view], image = view.querySelector('img');
+    view.hidden = !source;
+    if (source && image.src !== source) image.src = source;
     const marks = view.querySelector('.marks');
     marks.classList.toggle('dim', named.size > 0);
     marks.replaceChildren(...regions.flatMap(region => {
-      const [left, top, width, height] = region.place.map(share => `${share}%`);
+      const [left, top, width, height] = region.box.map(share => `${share}%`);
       const className = named.has(region.number) ? 'named' : '';
       const [x, y] = region.anchor.map(share => `${share}%`);
       return [
@@ -167,7 +167,7 @@ function show() {
     one.append(put, away);
     return one;
   }));
-  if (!regions.length) chips.append(make('span', {className: 'none', textContent: 'Mark a region on the picture; its button then puts it into the question.'}));
+  if (!regions.length) chips.append(make('span', {className: 'none', textContent: 'Mark a region on the image; its button then puts it into the question.'}));
   draw();
 }
 

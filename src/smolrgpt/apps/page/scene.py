@@ -1,4 +1,4 @@
-"""What the web page is about: a picture, what is known of it, its marked regions and the answers so far. No Gradio here."""
+"""The scene on the web page: an image, its depth and camera, its marked regions and the answers so far. Needs no Gradio."""
 
 from __future__ import annotations
 
@@ -26,8 +26,17 @@ MAX_REGIONS = 32  #: as many as the bundled model has names for
 
 @dataclass
 class Scene:
-    """One picture on the page. instances: int (H, W) labels of a loaded mask file, 0 = nothing; examples: questions that fit; history: what
-    was asked, with its answers.
+    """One image on the page.
+
+    Attributes:
+        image: 8-bit RGB.
+        depth: of the same view, or None.
+        camera: or None.
+        instances: int (H, W) labels of a mask file, 0 = no object; None without such a file.
+        regions: the marked ones.
+        examples: questions that fit the regions.
+        history: questions with their answers.
+        name: of saved files.
     """
 
     image: Image.Image
@@ -37,52 +46,53 @@ class Scene:
     regions: list[Region] = field(default_factory=list)
     examples: list[str] = field(default_factory=list)
     history: list[tuple[str, Answer]] = field(default_factory=list)
-    name: str = "picture"
+    name: str = "image"
 
     @property
     def size(self) -> tuple[int, int]:
-        """(height, width) in pixels."""
+        """Size of the image: (height, width) in pixels."""
         return self.image.height, self.image.width
 
     @property
     def is_metric(self) -> bool:
-        """Whether places in metres are known."""
+        """Whether positions in metres can be computed."""
         return self.depth is not None and self.depth.kind == "metric" and self.camera is not None
 
 
 # ------------------------------------------------------------------------------------------------------------------------- open
-def open_picture(path: str | Path) -> Scene:
-    """Raises DataError naming the file."""
+def open_image(path: str | Path) -> Scene:
+    """Open an image file as a scene without regions. Raises DataError naming the file."""
     return Scene(to_rgb(read_image(path)), name=Path(path).stem)
 
 
 def with_depth(scene: Scene, path: str | Path, near: Any = "dark", kind: DepthKind | None = None) -> None:
-    """Raises DataError naming the file, also for a map of another shape than the picture."""
+    """Load the scene's depth from a file. Raises DataError naming the file, also for a map of another shape than the image."""
     depth = DepthMap.from_file(path, near=near, kind=kind)
     if not same_aspect(depth.values.shape, scene.size):
         height, width = depth.values.shape
         raise DataError(
-            f"{Path(path).name} is {width}x{height}, the picture {scene.size[1]}x{scene.size[0]}; expected depth of the same view"
+            f"{Path(path).name} is {width}x{height}, the image {scene.size[1]}x{scene.size[0]}; expected depth of the same view"
         )
     scene.depth = depth
 
 
 def with_camera(scene: Scene, text: str) -> None:
-    """From ``fx, fy, cx, cy`` in pixels of the picture; empty = none. Raises DataError."""
+    """Set the scene's camera from ``fx, fy, cx, cy`` in pixels of the image; empty text removes it. Raises DataError."""
     scene.camera = Camera.from_text(text, *scene.size) if text.strip() else None
 
 
 def with_instances(scene: Scene, path: str | Path) -> int:
-    """Load a mask file of the picture, whose every value above 0 (or colour that is not black) is an instance, to be picked by clicking.
-    Returns how many there are. Raises DataError naming the file.
+    """Load a mask file of the image, whose objects become regions by a click; return how many there are.
+
+    Every value above 0, or colour that is not black, is an object. Raises DataError naming the file.
     """
-    picture = read_image(path)
-    if not same_aspect((picture.height, picture.width), scene.size):
+    image = read_image(path)
+    if not same_aspect((image.height, image.width), scene.size):
         raise DataError(
-            f"{Path(path).name} is {picture.width}x{picture.height}, the picture {scene.size[1]}x{scene.size[0]}; expected masks of it"
+            f"{Path(path).name} is {image.width}x{image.height}, the image {scene.size[1]}x{scene.size[0]}; expected masks of it"
         )
-    single = picture.mode in ("1", "L", "P", "I", "F") or picture.mode.startswith("I;16")
-    values = np.asarray(picture if single else picture.convert("RGB"))
+    single = image.mode in ("1", "L", "P", "I", "F") or image.mode.startswith("I;16")
+    values = np.asarray(image if single else image.convert("RGB"))
     if values.ndim == 3:
         values = values.astype(np.int64) @ (65536, 256, 1)
     labels = values.astype(np.int64)
@@ -95,7 +105,7 @@ def with_instances(scene: Scene, path: str | Path) -> int:
 
 
 def scene_of(samples: Sequence[Sample], name: str) -> Scene:
-    """The questions of a data set about one picture: it, all their regions, and they. Raises DataError where a file cannot be read."""
+    """Return a data set's image with the regions and texts of all questions about it. Raises DataError where a file cannot be read."""
     first = samples[0]
     table = list(dict.fromkeys(region for sample in samples for region in sample.regions))
     return Scene(
@@ -113,7 +123,7 @@ def scene_of(samples: Sequence[Sample], name: str) -> Scene:
 
 
 def draw_scene(seed: int, layouts: str = "known") -> Scene:
-    """A fresh synthetic scene with all its regions, and the questions its generator asks about it. Raises ValueError for other layouts."""
+    """Draw a synthetic scene with all its regions and the questions its generator asks. Raises ValueError for unknown layouts."""
     from smolrgpt.data.worlds import generate_scene, random_generator, resolve_layouts, scene_samples
 
     path, families = (HELD_OUT_SEED + seed, 0), resolve_layouts(layouts)
@@ -123,16 +133,16 @@ def draw_scene(seed: int, layouts: str = "known") -> Scene:
 
 
 def open_sample(path: str | Path) -> Scene:
-    """What ``export`` wrote. Raises DataError naming the file."""
+    """Open a sample that ``export_sample`` wrote. Raises DataError naming the file."""
     try:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
-        picture = Path(path).parent / Path(str(found["image"])).name
+        image = Path(path).parent / Path(str(found["image"])).name
         regions = [Region.from_rle(rle) for rle in found["regions"]]
         camera = None if found.get("camera") is None else Camera(**found["camera"])
         depth = None if found.get("depth") is None else Path(path).parent / Path(str(found["depth"])).name
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise DataError(f"{Path(path).name} is no sample written by this page ({type(error).__name__}: {error})") from error
-    scene = open_picture(picture)
+    scene = open_image(image)
     scene.regions, scene.camera = regions, camera
     if depth is not None:
         with_depth(scene, depth, kind=found.get("depth_kind"))
@@ -141,7 +151,7 @@ def open_sample(path: str | Path) -> Scene:
 
 # ------------------------------------------------------------------------------------------------------------------------- mark
 def add_region(scene: Scene, region: Region) -> None:
-    """Raises DataError when there are as many as a model has names for."""
+    """Mark one more region. Raises DataError when there are as many as a model can name."""
     if len(scene.regions) >= MAX_REGIONS:
         raise DataError(f"{MAX_REGIONS} regions are marked; take one away first")
     scene.regions.append(region)
@@ -149,8 +159,10 @@ def add_region(scene: Scene, region: Region) -> None:
 
 
 def mark(scene: Scene, action: str, data: dict[str, Any]) -> None:
-    """One gesture on the picture: box {box}, polygon {points}, brush {mask}, pick {x, y}, delete {number}, undo or clear. Coordinates are
-    shares of the picture's width and height, 0 to 1; a brush's mask is a picture as bytes. Raises DataError saying what to do instead.
+    """Apply one gesture on the image: box {box}, polygon {points}, brush {mask}, pick {x, y}, delete {number}, undo or clear.
+
+    Coordinates are shares of the image's width and height, 0 to 1; a brush's mask is an image. Raises DataError that says what to do
+    instead.
     """
     height, width = scene.size
     if action == "box":
@@ -174,11 +186,11 @@ def mark(scene: Scene, action: str, data: dict[str, Any]) -> None:
 
 def _picked(scene: Scene, x: float, y: float) -> Region:
     if scene.instances is None:
-        raise DataError("there are no masks to pick from; open a mask file of this picture first, or draw a box")
+        raise DataError("there are no masks to pick from; open a mask file of this image first, or draw a box")
     height, width = scene.instances.shape
     label = scene.instances[min(int(y * height), height - 1), min(int(x * width), width - 1)]
     if not label:
-        raise DataError("there is no instance in this place; click on an object of the mask file")
+        raise DataError("there is no instance at this position; click on an object of the mask file")
     region = Region.from_mask(scene.instances == label)
     if region in scene.regions:
         raise DataError(f"this is region {scene.regions.index(region)} already")
@@ -186,7 +198,7 @@ def _picked(scene: Scene, x: float, y: float) -> Region:
 
 
 def example_questions(num_regions: int) -> list[str]:
-    """Questions that make sense of the last regions marked."""
+    """Return questions that can be asked about the regions marked last."""
     if num_regions == 0:
         return []
     last = f"<region {num_regions - 1}>"
@@ -203,7 +215,7 @@ def example_questions(num_regions: int) -> list[str]:
 
 # ----------------------------------------------------------------------------------------------------------------------- export
 def export_sample(scene: Scene, folder: Path) -> list[Path]:
-    """Write picture, depth and the last question as a Sample: its fields in JSON, files beside it. Returns the paths, JSON first."""
+    """Write image, depth and the last question as a sample: a JSON file and the files it names. Returns the paths, JSON first."""
     image, files = folder / f"{scene.name}.png", []
     scene.image.save(image)
     if scene.depth is not None:
@@ -227,8 +239,8 @@ def export_sample(scene: Scene, folder: Path) -> list[Path]:
     return [path, image, *files]
 
 
-def export_picture(scene: Scene, folder: Path) -> list[Path]:
-    """Write the picture with numbered regions, depth and everything asked so far. Returns its path."""
+def export_image(scene: Scene, folder: Path) -> list[Path]:
+    """Write an image of the numbered regions, the depth and all questions and answers so far. Returns its path."""
     from smolrgpt.viz.drawing import draw_regions
 
     path = folder / f"{scene.name}-answers.png"

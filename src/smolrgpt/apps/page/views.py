@@ -1,4 +1,4 @@
-"""What the web page shows of a scene: pictures for the browser, the answer as HTML, a map from above and a cloud of points."""
+"""What the web page shows of a scene: images for the browser, the answer as HTML, a map from above and a point cloud."""
 
 from __future__ import annotations
 
@@ -20,33 +20,35 @@ from smolrgpt.tasks.region_text import TAG, find_regions
 from smolrgpt.viz.drawing import depth_image, ink_on, mask_anchor, mask_border, region_colour, scaled_mask
 from smolrgpt.viz.gallery import html_with_region_chips
 
-SHOWN_SIDE = 1280  #: longest side of a picture sent to the browser
+#: Longest side of an image sent to the browser, in pixels.
+SHOWN_SIDE = 1280
+#: Points of a cloud at most.
 CLOUD_POINTS = 12_000
 
 
-# --------------------------------------------------------------------------------------------------------------------- pictures
-def data_url(picture: Image.Image, kind: str = "JPEG") -> str:
-    """JPEG or PNG as a data URL."""
+# ----------------------------------------------------------------------------------------------------------------------- images
+def data_url(image: Image.Image, kind: str = "JPEG") -> str:
+    """Encode an image as JPEG or PNG in a data URL."""
     buffer = io.BytesIO()
-    picture.save(buffer, format=kind, **({"quality": 88} if kind == "JPEG" else {}))
+    image.save(buffer, format=kind, **({"quality": 88} if kind == "JPEG" else {}))
     return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def shown(picture: Image.Image) -> Image.Image:
-    """No larger than the browser needs it."""
-    scale = SHOWN_SIDE / max(picture.size)
-    return picture if scale >= 1 else picture.resize((round(picture.width * scale), round(picture.height * scale)))
+def shown(image: Image.Image) -> Image.Image:
+    """Shrink an image to the largest size that the browser needs."""
+    scale = SHOWN_SIDE / max(image.size)
+    return image if scale >= 1 else image.resize((round(image.width * scale), round(image.height * scale)))
 
 
 def stage(scene: Scene) -> dict[str, Any]:
-    """The pictures under the marks."""
-    picture = shown(scene.image)
-    depth = None if scene.depth is None else data_url(depth_image(scene.depth).resize(picture.size, Image.Resampling.NEAREST))
-    return {"picture": data_url(picture), "depth": depth, "width": picture.width, "height": picture.height}
+    """Return the images under the marks and their size, as marker.js takes them."""
+    image = shown(scene.image)
+    depth = None if scene.depth is None else data_url(depth_image(scene.depth).resize(image.size, Image.Resampling.NEAREST))
+    return {"image": data_url(image), "depth": depth, "width": image.width, "height": image.height}
 
 
 def marks(scene: Scene) -> list[dict[str, Any]]:
-    """Each region as a tinted PNG of its own part of the picture, and where it and its number go in percent."""
+    """Return each region as a tinted PNG of its bounding box, with the positions of box and number in percent of the image."""
     size = shown(scene.image).size
     return [_mark(region, number, size) for number, region in enumerate(scene.regions)]
 
@@ -54,7 +56,7 @@ def marks(scene: Scene) -> list[dict[str, Any]]:
 def _mark(region: Region, number: int, size: tuple[int, int]) -> dict[str, Any]:
     width, height = size
     mask, colour = scaled_mask(region, size), region_colour(number)
-    if not mask.any():  # thinner than a pixel of the shown picture
+    if not mask.any():  # thinner than a pixel of the shown image
         mask[min(height - 1, height // 2), min(width - 1, width // 2)] = True
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
@@ -68,43 +70,43 @@ def _mark(region: Region, number: int, size: tuple[int, int]) -> dict[str, Any]:
         "colour": f"rgb{colour}",
         "ink": f"rgb{ink_on(colour)}",
         "mask": data_url(Image.fromarray(pixels), "PNG"),
-        "place": [100 * left / width, 100 * top / height, 100 * (right - left) / width, 100 * (bottom - top) / height],
+        "box": [100 * left / width, 100 * top / height, 100 * (right - left) / width, 100 * (bottom - top) / height],
         "anchor": [100 * (x + 0.5) / width, 100 * (y + 0.5) / height],
     }
 
 
 # ----------------------------------------------------------------------------------------------------------------------- answer
 def named(text: str) -> list[int]:
-    """Numbers of the regions a text names."""
+    """Return the indices of the regions that a text names."""
     return sorted(set(find_regions(text, TAG)))
 
 
 def short(answer: Answer) -> str:
-    """The normalised answer as a person says it, in HTML."""
+    """Return the HTML of a normalised answer, with its unit."""
     return html_with_region_chips(task_named(answer.category).show(answer.normalized_answer))
 
 
 def growing(question: str, text: str) -> str:
-    """An answer while it is being written."""
-    said = f'<p class="text">{html_with_region_chips(text)}<span class="pen"></span></p>'
-    return f'<div class="said"><p class="asked">{html_with_region_chips(question)}</p>{said}</div>'
+    """Return the HTML of an unfinished answer."""
+    grown = f'<p class="text">{html_with_region_chips(text)}<span class="pen"></span></p>'
+    return f'<div class="reply"><p class="asked">{html_with_region_chips(question)}</p>{grown}</div>'
 
 
 def finished(question: str, answer: Answer) -> str:
-    """An answer, how sure the model was of it, and how long it took."""
+    """Return the HTML of an answer with its confidence and time."""
     percent = f"{100 * answer.confidence:.0f} %"
     meter = (
         f'<meter min="0" max="1" low="0.5" high="0.8" optimum="1" value="{answer.confidence:.3f}" aria-label="confidence">{percent}</meter>'
     )
     about = f"{html.escape(answer.category)} · {percent} sure {meter} · {answer.seconds:.2f} s"
     return (
-        f'<div class="said"><p class="asked">{html_with_region_chips(question)}</p><p class="short">{short(answer)}</p>'
+        f'<div class="reply"><p class="asked">{html_with_region_chips(question)}</p><p class="short">{short(answer)}</p>'
         f'<p class="text">{html_with_region_chips(answer.answer)}</p><p class="about">{about}</p></div>'
     )
 
 
 def examples(scene: Scene) -> str:
-    """Buttons with questions that fit."""
+    """Return the HTML of buttons with questions that fit."""
     buttons = [
         f'<button type="button" data-question="{html.escape(question, quote=True)}">{html_with_region_chips(question)}</button>'
         for question in scene.examples
@@ -113,7 +115,7 @@ def examples(scene: Scene) -> str:
 
 
 def history(scene: Scene) -> str:
-    """Everything asked about this picture, the latest first."""
+    """Return the HTML of all questions about the image and their answers, the latest first."""
     rows = [
         f"<tr><td>{html_with_region_chips(question)}</td><td>{short(answer)}</td><td>{100 * answer.confidence:.0f} %</td></tr>"
         for question, answer in reversed(scene.history)
@@ -124,13 +126,13 @@ def history(scene: Scene) -> str:
 
 # ------------------------------------------------------------------------------------------------------------------------ space
 def floor_of(scene: Scene) -> Floor | None:
-    """The floor under a metric scene."""
+    """Find the floor of a metric scene; None where there is none."""
     assert scene.depth is not None and scene.camera is not None
     return find_floor(backproject(scene.depth.values, scene.camera).T)
 
 
 def _region_points(scene: Scene, region: Region) -> np.ndarray:
-    """(3, N) metres."""
+    """Return the visible points of a region, (3, N) metres in the camera frame."""
     assert scene.depth is not None and scene.camera is not None
     height, width = scene.depth.values.shape
     mask = np.asarray(Image.fromarray(region.to_mask()).resize((width, height), Image.Resampling.NEAREST))
@@ -138,7 +140,7 @@ def _region_points(scene: Scene, region: Region) -> np.ndarray:
 
 
 def measured(scene: Scene, floor: Floor | None) -> list[str]:
-    """What is seen of each region, in metres: its distance from the camera and, over a floor, its sides there and its top."""
+    """Describe each region's visible surface in metres: distance from the camera; over a floor, also its sides and its top."""
     lines = []
     for number, region in enumerate(scene.regions):
         points = _region_points(scene, region)
@@ -149,13 +151,13 @@ def measured(scene: Scene, floor: Floor | None) -> list[str]:
         text = f"{number}: {away:.2f} m away"
         if floor is not None:
             long, wide = floor_rectangle(floor.along(points))
-            text += f", seen {long:.2f} x {wide:.2f} m, top at {np.quantile(floor.above(points), 0.98):.2f} m"
+            text += f", visible {long:.2f} x {wide:.2f} m, top at {np.quantile(floor.above(points), 0.98):.2f} m"
         lines.append(text)
     return lines
 
 
 def _level(points: np.ndarray, floor: Floor | None) -> np.ndarray:
-    """(3, N) camera frame to x right, y away, z up; z = 0 on the floor, else level with the camera."""
+    """Turn (3, N) points of the camera frame to x right, y away, z up; z = 0 on the floor, else at the camera."""
     up = np.array([0.0, -1.0, 0.0]) if floor is None else floor.up
     away = np.array([0.0, 0.0, 1.0]) - up[2] * up
     away /= np.linalg.norm(away)
@@ -164,17 +166,17 @@ def _level(points: np.ndarray, floor: Floor | None) -> np.ndarray:
 
 
 def top_down(scene: Scene) -> Any:
-    """The scene from above, metres to the right of and away from the camera: every point, and what is seen of the regions."""
+    """Plot the points and the regions from above, in metres to the right of and away from the camera."""
     import plotly.graph_objects as go
 
     floor = floor_of(scene)
     points, colours = _cloud(scene, floor)
     figure = go.Figure(go.Scattergl(x=points[0], y=points[1], mode="markers", marker={"size": 2, "color": colours}, hoverinfo="skip"))
     for number, (region, line) in enumerate(zip(scene.regions, measured(scene, floor), strict=True)):
-        seen = _level(_region_points(scene, region), floor)[:, :: max(1, len(scene.regions))]
-        if not seen.shape[1]:
+        visible = _level(_region_points(scene, region), floor)[:, :: max(1, len(scene.regions))]
+        if not visible.shape[1]:
             continue
-        x, y = np.median(seen[:2], 1)
+        x, y = np.median(visible[:2], 1)
         colour = f"rgb{region_colour(number)}"
         marker = {"size": 22, "color": colour, "line": {"width": 1, "color": "black"}}
         ink = {"color": f"rgb{ink_on(region_colour(number))}"}
@@ -186,7 +188,7 @@ def top_down(scene: Scene) -> Any:
 
 
 def cloud(scene: Scene) -> Any:
-    """The scene as coloured points in metres, a box around what is seen of each region."""
+    """Plot the scene as coloured points in metres, with a box around each region's visible surface."""
     import plotly.graph_objects as go
 
     floor = floor_of(scene)
@@ -194,10 +196,10 @@ def cloud(scene: Scene) -> Any:
     x, y, z = points
     figure = go.Figure(go.Scatter3d(x=x, y=y, z=z, mode="markers", marker={"size": 1.6, "color": colours}, hoverinfo="skip"))
     for number, (region, line) in enumerate(zip(scene.regions, measured(scene, floor), strict=True)):
-        seen = _level(_region_points(scene, region), floor)
-        if seen.shape[1] < 10:
+        visible = _level(_region_points(scene, region), floor)
+        if visible.shape[1] < 10:
             continue
-        low, high = np.quantile(seen, (0.02, 0.98), axis=1)
+        low, high = np.quantile(visible, (0.02, 0.98), axis=1)
         x, y, z = np.where(_EDGES == 1, high, np.where(_EDGES == 0, low, np.nan)).T
         colour = f"rgb{region_colour(number)}"
         figure.add_scatter3d(
@@ -216,9 +218,9 @@ _EDGES = np.array(
     [
         corner
         for axis in range(3)
-        for one in (0, 1)
-        for two in (0, 1)
-        for corner in (*(tuple(np.insert((one, two), axis, end)) for end in (0, 1)), (-1, -1, -1))
+        for first in (0, 1)
+        for second in (0, 1)
+        for corner in (*(tuple(np.insert((first, second), axis, end)) for end in (0, 1)), (-1, -1, -1))
     ]
 )
 _LAYOUT: dict[str, Any] = {
@@ -232,7 +234,7 @@ _LAYOUT: dict[str, Any] = {
 
 
 def _cloud(scene: Scene, floor: Floor | None) -> tuple[np.ndarray, np.ndarray]:
-    """(3, N) level points and their colours, at most ``CLOUD_POINTS`` of them."""
+    """Return (3, N) level points and their colours, at most ``CLOUD_POINTS`` of them."""
     assert scene.depth is not None and scene.camera is not None
     height, width = scene.depth.values.shape
     pixels = np.asarray(scene.image.resize((width, height)))[np.isfinite(scene.depth.values) & (scene.depth.values > 0)]

@@ -1,0 +1,1 @@
+"""The HTTP service: an OpenAI-compatible gateway, and engines that answer requests together."""
