@@ -2,7 +2,7 @@
 
 A model that knows only the official sentences answers those alone: of two marked regions, the official questions about their distance were
 right in 98 of 100 and "How far is <mask> from <mask>?" in 2. ``wordings/<family>.json`` has the forms. The reserved ones are never trained
-on, and most of them were written by somebody who had not seen the others.
+on, and most of them were written by a person who had not read the others.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 MAX_PALLETS = 12
-#: Least free space between two objects, so that "touching" is never a matter of opinion.
+#: Least free space between two objects, so that objects never touch.
 CLEARANCE_M = 0.10
 
 
@@ -29,33 +29,34 @@ class Rect:
     width: float
 
     def local(self, x: float | np.ndarray, y: float | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Floor coordinates in the rectangle's own frame."""
+        """Convert floor coordinates to the rectangle's own frame."""
         cos, sin = math.cos(self.yaw), math.sin(self.yaw)
         dx, dy = np.asarray(x) - self.x, np.asarray(y) - self.y
         return cos * dx + sin * dy, cos * dy - sin * dx
 
     def place(self, u: Any, v: Any) -> tuple[Any, Any]:
-        """A point of the rectangle's own frame in floor coordinates."""
+        """Convert a point of the rectangle's own frame to floor coordinates."""
         cos, sin = math.cos(self.yaw), math.sin(self.yaw)
         return self.x + cos * u - sin * v, self.y + sin * u + cos * v
 
     def contains(self, x: float, y: float) -> bool:
+        """Return whether a point of the floor lies in the rectangle."""
         u, v = self.local(x, y)
         return bool(abs(u) <= self.length / 2 and abs(v) <= self.width / 2)
 
     def corners(self, inflate: float = 0.0) -> np.ndarray:
-        """(4, 2)."""
+        """Return the (4, 2) corners, moved outwards by ``inflate`` metres."""
         a, b = self.length / 2 + inflate, self.width / 2 + inflate
         return np.array([self.place(u, v) for u, v in ((a, b), (a, -b), (-a, -b), (-a, b))])
 
     def overlaps(self, other: Rect, clearance: float = 0.0) -> bool:
-        """Whether the two come closer than about ``clearance`` (separating axes of the inflated rectangles)."""
+        """Return whether the two come closer than about ``clearance`` (separating axes of the inflated rectangles)."""
         reach = math.hypot(self.length, self.width) / 2 + math.hypot(other.length, other.width) / 2 + clearance
         if math.hypot(self.x - other.x, self.y - other.y) > reach:
             return False
-        for one, two in ((self, other), (other, self)):
-            u, v = one.local(*two.corners().T)
-            a, b = one.length / 2 + clearance, one.width / 2 + clearance
+        for frame, rect in ((self, other), (other, self)):
+            u, v = frame.local(*rect.corners().T)
+            a, b = frame.length / 2 + clearance, frame.width / 2 + clearance
             if u.min() > a or u.max() < -a or v.min() > b or v.max() < -b:
                 return False
         return True
@@ -63,7 +64,7 @@ class Rect:
 
 @dataclass
 class Plan:
-    """What stands where. ``pallet_buffers[i]`` and ``transporter_buffers[i]``: the buffer it stands in, or None."""
+    """Where everything stands. ``pallet_buffers[i]`` and ``transporter_buffers[i]`` are the buffers that they stand in, or None."""
 
     buffers: list[Rect] = field(default_factory=list)
     pallets: list[Rect] = field(default_factory=list)
@@ -74,14 +75,16 @@ class Plan:
     clutter: list[Rect] = field(default_factory=list)
 
     def solids(self) -> Iterable[Rect]:
+        """Return the footprints of everything that stands on the floor."""
         return (*self.pallets, *self.transporters, *self.shelves, *self.clutter)
 
     def is_free(self, rect: Rect, clearance: float = CLEARANCE_M) -> bool:
+        """Return whether a rectangle keeps the clearance from everything that stands on the floor."""
         return not any(rect.overlaps(solid, clearance) for solid in self.solids())
 
 
 def make_plan(layout: str, rng: np.random.Generator) -> Plan:
-    """Raises ValueError for an unknown layout."""
+    """Draw a plan of a layout family. Raises ValueError for an unknown layout."""
     if layout not in LAYOUTS:
         raise ValueError(f"layout {layout!r} is unknown; expected one of {', '.join(LAYOUTS)}")
     plan, fill, spread = LAYOUTS[layout](rng)
@@ -91,7 +94,10 @@ def make_plan(layout: str, rng: np.random.Generator) -> Plan:
 
 
 def resolve_layouts(layouts: str | Sequence[str]) -> tuple[str, ...]:
-    """``"known"``, ``"reserved"``, ``"all"``, a name, ``"name,name"`` or a sequence of those. Raises ValueError for an unknown name."""
+    """Return the names of layout families.
+
+    layouts: "known", "reserved", "all", a name, "name,name" or a sequence of those. Raises ValueError for an unknown name.
+    """
     parts = layouts.split(",") if isinstance(layouts, str) else list(layouts)
     groups = {"known": KNOWN_LAYOUTS, "reserved": RESERVED_LAYOUTS, "all": (*KNOWN_LAYOUTS, *RESERVED_LAYOUTS)}
     names = [name for part in parts for name in groups.get(part.strip(), (part.strip(),))]
@@ -258,7 +264,7 @@ def _add_shelf(plan: Plan, spot: Rect, rng: np.random.Generator) -> None:
 
 
 def _fill_buffers(plan: Plan, fill: _Fill, rng: np.random.Generator) -> None:
-    """One to four pallets a buffer, now and then none; four are drawn more often, because some of them will not be seen."""
+    """One to four pallets a buffer, now and then none; four are drawn more often, because some of them are hidden."""
     for index, buffer in enumerate(plan.buffers):
         wanted = int(rng.choice(5, p=(0.06, 0.18, 0.21, 0.25, 0.3)))
         placed: list[Rect] = []

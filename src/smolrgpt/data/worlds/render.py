@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -39,7 +39,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Look:
-    """Everything about a picture that is not geometry."""
+    """The appearance of an image: light, colours, textures and noise."""
 
     light: np.ndarray  # (3,) towards the light
     ambient: float
@@ -69,11 +69,11 @@ class Room:
 
 
 @dataclass
-class Picture:
+class Rendering:
     """rgb uint8 (H, W, 3); depth_m float32 (H, W) along the optical axis; owners int16 (H, W); full: pixels of each owner were it alone.
 
     floor_xy float32 (2, H, W): floor coordinates under each pixel if nothing stood there; on_floor bool (H, W): nothing does.
-    bare_floor bool (H, W): the floor would be seen there if nothing stood on it.
+    bare_floor bool (H, W): the floor would be visible there if nothing stood on it.
     """
 
     rgb: np.ndarray
@@ -93,15 +93,25 @@ def render(
     camera: Camera,
     pose: CameraPose,
     look: Look,
-    num_owners: int,
     rng: np.random.Generator,
-) -> Picture:
-    """outlines: yellow rectangles on the floor. shadows: footprints with the height of what stands on them."""
+) -> Rendering:
+    """Draw boxes in a room.
+
+    Args:
+        boxes: everything that stands or hangs in the room.
+        room: the floor, the walls and the ceiling.
+        outlines: yellow rectangles on the floor.
+        shadows: footprints with the height of what stands on them.
+        camera: intrinsics of the image.
+        pose: where the camera is.
+        look: light and colours.
+        rng: draws the sensor's noise.
+    """
     rays = _rays(camera, pose)  # (3, H, W), unit step along the optical axis, so that the ray parameter is planar depth
     with np.errstate(divide="ignore", invalid="ignore"):
         inverse_z = 1 / rays[2]
         back, surface = _room_depth(rays, inverse_z, room, pose)
-        depth, index, full = _rasterise(boxes, rays, inverse_z, back, camera, pose, num_owners)
+        depth, index, full = _rasterise(boxes, rays, inverse_z, back, camera, pose)
     floor_t = np.where(rays[2] < -1e-6, -pose.position[2] * inverse_z, _BIG).astype(np.float32)
     floor_xy = np.stack([pose.position[k] + np.minimum(floor_t, 1e4) * rays[k] for k in (0, 1)]).astype(np.float32)
     colour = np.empty((*depth.shape, 3), np.float32)
@@ -113,14 +123,14 @@ def render(
     _paint_walls(colour, shown & ~bare_floor, surface, depth, rays, pose, look)
     _paint_boxes(colour, index, depth, rays, boxes, camera, pose, look)
     owner_of = np.array([box.owner for box in boxes] + [0], np.int16)
-    return Picture(_develop(colour, look, rng), depth, owner_of[index], full, floor_xy, on_floor, bare_floor)
+    return Rendering(_develop(colour, look, rng), depth, owner_of[index], full, floor_xy, on_floor, bare_floor)
 
 
 def project(points: np.ndarray, camera: Camera, pose: CameraPose) -> np.ndarray:
-    """(..., 3) floor coordinates to (..., 3): pixel column, row, and depth in metres (negative behind the camera)."""
-    seen = pose.to_camera(points)
-    z = np.where(np.abs(seen[..., 2]) < 1e-6, 1e-6, seen[..., 2])
-    return np.stack([seen[..., 0] / z * camera.fx + camera.cx, seen[..., 1] / z * camera.fy + camera.cy, seen[..., 2]], axis=-1)
+    """Convert (..., 3) scene coordinates to (..., 3): pixel column, row, and depth in metres (negative behind the camera)."""
+    local = pose.to_camera(points)
+    z = np.where(np.abs(local[..., 2]) < 1e-6, 1e-6, local[..., 2])
+    return np.stack([local[..., 0] / z * camera.fx + camera.cx, local[..., 1] / z * camera.fy + camera.cy, local[..., 2]], axis=-1)
 
 
 def _rays(camera: Camera, pose: CameraPose) -> np.ndarray:
@@ -143,10 +153,10 @@ def _room_depth(rays: np.ndarray, inverse_z: np.ndarray, room: Room, pose: Camer
 
 
 def _rasterise(
-    boxes: list[Box], rays: np.ndarray, inverse_z: np.ndarray, back: np.ndarray, camera: Camera, pose: CameraPose, num_owners: int
+    boxes: list[Box], rays: np.ndarray, inverse_z: np.ndarray, back: np.ndarray, camera: Camera, pose: CameraPose
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     depth, index = back.copy(), np.full(back.shape, -1, np.int16)
-    full = np.zeros((num_owners + 1, *back.shape), bool)
+    full = np.zeros((max(box.owner for box in boxes) + 1, *back.shape), bool)
     windows = _windows(boxes, camera, pose)
     px, py, pz = (float(v) for v in pose.position)
     for number, (box, (u0, u1, v0, v1)) in enumerate(zip(boxes, windows.tolist(), strict=True)):
@@ -178,16 +188,16 @@ def _windows(boxes: list[Box], camera: Camera, pose: CameraPose) -> np.ndarray:
     local = signs[None] * half[:, None]  # (N, 8, 3)
     cos, sin = np.cos(yaw)[:, None], np.sin(yaw)[:, None]
     corners = np.stack([cos * local[..., 0] - sin * local[..., 1], sin * local[..., 0] + cos * local[..., 1], local[..., 2]], -1)
-    seen = project(corners + center[:, None], camera, pose)
-    return _window(seen, camera, margin=1)
+    projected = project(corners + center[:, None], camera, pose)
+    return _window(projected, camera, margin=1)
 
 
-def _window(seen: np.ndarray, camera: Camera, margin: int) -> np.ndarray:
+def _window(projected: np.ndarray, camera: Camera, margin: int) -> np.ndarray:
     """(..., K, 3) projected corners to (..., 4) int u0, u1, v0, v1."""
     size = np.array([camera.width, camera.height])
-    low = np.clip(np.floor(seen[..., :2].min(-2)) - margin, 0, size)
-    high = np.clip(np.ceil(seen[..., :2].max(-2)) + 1 + margin, 0, size)
-    nearest, farthest = seen[..., 2].min(-1, keepdims=True), seen[..., 2].max(-1, keepdims=True)
+    low = np.clip(np.floor(projected[..., :2].min(-2)) - margin, 0, size)
+    high = np.clip(np.ceil(projected[..., :2].max(-2)) + 1 + margin, 0, size)
+    nearest, farthest = projected[..., 2].min(-1, keepdims=True), projected[..., 2].max(-1, keepdims=True)
     low = np.where(nearest < _NEAR_M, 0, low)
     high = np.where(nearest < _NEAR_M, size, high)
     high = np.where(farthest < _NEAR_M, 0, high)
@@ -291,6 +301,29 @@ def _paint_walls(
     colour[shown] = base * level[:, None]
 
 
+@dataclass(frozen=True)
+class _Surface:
+    """Where on its box each of P pixels lies, all (P,).
+
+    u, v: position on the face in [0, 1]; size_u, size_v: metres of the face; cells_u, cells_v: cartons along it; face: the axis that the
+    face is across; seed: of the box; span: metres that the pixel covers.
+    """
+
+    u: np.ndarray
+    v: np.ndarray
+    size_u: np.ndarray
+    size_v: np.ndarray
+    cells_u: np.ndarray
+    cells_v: np.ndarray
+    face: np.ndarray
+    seed: np.ndarray
+    span: np.ndarray
+
+    def at(self, where: np.ndarray) -> _Surface:
+        """Return the surface at the pixels of a (P,) mask."""
+        return _Surface(*(getattr(self, part.name)[where] for part in fields(self)))
+
+
 def _paint_boxes(
     colour: np.ndarray,
     index: np.ndarray,
@@ -324,11 +357,11 @@ def _paint_boxes(
     axis_u, axis_v = np.where(face == 0, 1, 0), np.where(face == 2, 1, 2)
     size_u, size_v = 2 * half[axis_u, pixels], 2 * half[axis_v, pixels]
     u, v = (unit[axis_u, pixels] + 1) / 2, (unit[axis_v, pixels] + 1) / 2
-    span = t / np.float32(camera.fx)
     base = table[8:11].copy()
-    across, up = cells[axis_u, pixels], cells[axis_v, pixels]
-    _cartons(base, lit, style == CARTONS, u, v, size_u, size_v, across, up, face, seed, table[11:14], span)
-    _slats(lit, style == SLATS, u, v, size_u, face)
+    cells_u, cells_v = cells[axis_u, pixels], cells[axis_v, pixels]
+    surface = _Surface(u, v, size_u, size_v, cells_u, cells_v, face, seed, t / np.float32(camera.fx))
+    _cartons(base, lit, style == CARTONS, surface, table[11:14])
+    _slats(lit, style == SLATS, surface)
     striped = (style == STRIPES) & (np.mod(local[2] + 0.4 * (u - 0.5) * size_u, 0.36) < 0.18) & (z + table[2] < 1.4)
     base[:, striped] = np.array([[0.85], [0.65], [0.05]], np.float32)
     planks = style == PLANKS
@@ -336,30 +369,17 @@ def _paint_boxes(
     colour[shown] = (base * lit).T
 
 
-def _cartons(
-    base: np.ndarray,
-    lit: np.ndarray,
-    where: np.ndarray,
-    u: np.ndarray,
-    v: np.ndarray,
-    size_u: np.ndarray,
-    size_v: np.ndarray,
-    cells_u: np.ndarray,
-    cells_v: np.ndarray,
-    face: np.ndarray,
-    seed: np.ndarray,
-    label: np.ndarray,
-    span: np.ndarray,
-) -> None:
+def _cartons(base: np.ndarray, lit: np.ndarray, where: np.ndarray, surface: _Surface, label: np.ndarray) -> None:
     """Seams between cartons, a brightness of its own for each, a strip of tape on top, white labels on some. In place."""
     if not where.any():
         return
-    u, v, cells_u, cells_v, seed, top = u[where], v[where], cells_u[where], cells_v[where], seed[where], face[where] == 2
+    part = surface.at(where)
+    u, v, cells_u, cells_v, seed, span, top = part.u, part.v, part.cells_u, part.cells_v, part.seed, part.span, part.face == 2
     cell_u, cell_v = u * cells_u, v * cells_v
     i, j = np.minimum(np.floor(cell_u), cells_u - 1), np.minimum(np.floor(cell_v), cells_v - 1)
     fu, fv = cell_u - i, cell_v - j
-    wide, tall, span = size_u[where] / cells_u, size_v[where] / cells_v, span[where]
-    chance = np.mod(np.sin(i * 12.9898 + j * 78.233 + seed * 37.719 + face[where] * 4.1) * 437.585, 1)
+    wide, tall = part.size_u / cells_u, part.size_v / cells_v
+    chance = np.mod(np.sin(i * 12.9898 + j * 78.233 + seed * 37.719 + part.face * 4.1) * 437.585, 1)
     edge = np.minimum(np.minimum(fu, 1 - fu) * wide, np.minimum(fv, 1 - fv) * tall)
     seam = np.clip((0.008 + span * 0.5 - edge) / span, 0, 1) * np.minimum(1, 0.022 / span)
     gain = (0.9 + 0.2 * chance) * (1 - 0.55 * seam)
@@ -372,13 +392,13 @@ def _cartons(
     base[:, sticker] = label[:, sticker]
 
 
-def _slats(lit: np.ndarray, where: np.ndarray, u: np.ndarray, v: np.ndarray, size_u: np.ndarray, face: np.ndarray) -> None:
+def _slats(lit: np.ndarray, where: np.ndarray, surface: _Surface) -> None:
     """Boards with gaps on top, three feet with openings at the sides. In place."""
     if not where.any():
         return
-    top = face == 2
-    boards = np.mod(u * size_u, 0.19) > 0.15
-    opening = (np.abs(np.abs(u - 0.5) - 0.24) < 0.13) & (v < 0.72)
+    top = surface.face == 2
+    boards = np.mod(surface.u * surface.size_u, 0.19) > 0.15
+    opening = (np.abs(np.abs(surface.u - 0.5) - 0.24) < 0.13) & (surface.v < 0.72)
     lit *= np.where(where & np.where(top, boards, opening), np.where(top, 0.55, 0.35), 1)
 
 

@@ -1,6 +1,6 @@
-"""One warehouse scene: what is in it, seen by one camera. ``generate_scene`` is all a caller needs.
+"""One warehouse scene in front of one camera. ``generate_scene`` is all a caller needs.
 
-World: metres, floor z = 0, z up. Camera coordinates: x right, y down, z forward (planar depth).
+Scene coordinates: metres, z up, the floor at z = 0. Camera coordinates: x right, y down, z forward (planar depth).
 """
 
 from __future__ import annotations
@@ -12,15 +12,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from smolrgpt.data.worlds.furniture import (
-    add_clutter,
-    add_overhead,
-    add_pallet,
-    add_shelf,
-    add_transporter,
-)
+from smolrgpt.data.worlds.furniture import add_clutter, add_overhead, add_pallet, add_shelf, add_transporter
 from smolrgpt.data.worlds.layouts import CLEARANCE_M, KNOWN_LAYOUTS, Plan, Rect, make_plan
-from smolrgpt.data.worlds.render import STRIPES, Box, Look, Picture, Room, project, render
+from smolrgpt.data.worlds.render import STRIPES, Box, Look, Rendering, Room, project, render
 from smolrgpt.schema import Camera, CameraPose, Region, SceneGraph, SceneObject
 
 #: An object becomes a region when at least this many pixels show at 384x216, and this share of all it has.
@@ -33,8 +27,13 @@ _SCENE_TRIES = 8
 
 @dataclass(frozen=True)
 class View:
-    """Where cameras stand and what they see, low and high ends: pitch below the horizon and field of view across in degrees, height above
-    the floor and distance to the middle of the goods in metres. A camera that is far off sees all of the goods with a narrow field.
+    """The ranges, from low to high, that cameras are drawn from.
+
+    Attributes:
+        pitch_deg: pitch below the horizon.
+        height_m: height above the floor.
+        distance_m: distance to the middle of the goods.
+        fov_deg: horizontal field of view; a distant camera shows all of the goods in a narrow one.
     """
 
     pitch_deg: tuple[float, float] = (25, 65)
@@ -56,9 +55,16 @@ VIEWS: dict[str, View] = {
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What stands about, and in which light. clutter, posts: fewest and most things strewn among the goods, and pillars between them, that
-    usual scenes do not have; min_visible: share of an object that must show for it to become a region; exposure, ambient, noise: times what
-    a usual scene has; painted: floor, walls and lamps of any colour.
+    """What else is in a scene, and in which light.
+
+    Attributes:
+        clutter: fewest and most extra objects that are strewn among the goods.
+        posts: fewest and most extra pillars between the goods.
+        min_visible: share of an object that must be visible for it to become a region.
+        exposure: times the exposure of a usual scene.
+        ambient: times the ambient light of a usual scene.
+        noise: times the noise of a usual scene.
+        painted: whether floor, walls and light have any colour.
     """
 
     clutter: tuple[int, int] = (0, 0)
@@ -171,7 +177,7 @@ class Scene:
 
 
 def random_generator(*seed: int) -> np.random.Generator:
-    """The project's generator for a path of non-negative seeds: the same numbers in every process."""
+    """Return the project's generator for a path of non-negative seeds: the same numbers in every process."""
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(list(seed))))
 
 
@@ -182,10 +188,17 @@ def generate_scene(
     view: View = VIEWS["usual"],
     surroundings: Surroundings = SURROUNDINGS["usual"],
 ) -> Scene:
-    """One scene. seed: a non-negative number or several (set seed, scene number); layout: a family's name, None for any known one;
-    size: width, height in pixels; view: where the camera may stand; surroundings: what stands about, and the light.
+    """Draw one scene; again, from the same random stream, until enough is visible to ask about.
 
-    Draws again (from the same stream) until the camera sees enough to ask about. Raises ValueError for an unknown layout or a bad size.
+    Args:
+        seed: a non-negative number or several (set seed, scene number).
+        layout: the layout family, None for any known one.
+        size: width and height in pixels.
+        view: where the camera may be.
+        surroundings: what else is in the scene, and the light.
+
+    Raises:
+        ValueError: for an unknown layout or a size below 32 pixels.
     """
     width, height = size
     if width < 32 or height < 32:
@@ -209,12 +222,12 @@ def _is_rich(scene: Scene) -> bool:
 def _draw(layout: str, size: tuple[int, int], view: View, surroundings: Surroundings, rng: np.random.Generator) -> Scene:
     plan = make_plan(layout, rng)
     camera, pose = _camera(plan, size, view, rng)
-    more = rng.spawn(1)[0]  # its own stream: the scene of a seed is the same but for what its surroundings add
-    plan.clutter += _strewn(plan, surroundings.clutter, (0.4, 1.2), more)
-    posts = _strewn(plan, surroundings.posts, (0.2, 0.35), more)
+    extra_rng = rng.spawn(1)[0]  # its own stream: the scene of a seed is the same except for what its surroundings add
+    plan.clutter += _strewn(plan, surroundings.clutter, (0.4, 1.2), extra_rng)
+    posts = _strewn(plan, surroundings.posts, (0.2, 0.35), extra_rng)
     boxes: list[Box] = []
     objects = _furnish(plan, boxes, rng)
-    look = _relit(_look(rng), surroundings, more)
+    look = _relit(_look(rng), surroundings, extra_rng)
     for rect in plan.clutter:
         add_clutter(boxes, rect, rng)
     room = _room(plan, pose, rng)
@@ -224,15 +237,18 @@ def _draw(layout: str, size: tuple[int, int], view: View, surroundings: Surround
             boxes.append(Box((rect.x, rect.y, 1.5), (rect.length / 2, rect.width / 2, 1.5), rect.yaw, look.wall, STRIPES))
     add_overhead(boxes, camera, pose, rng)
     lanes = _lanes(plan, room, rng)
-    shadows = [(thing.footprint, thing.size_m[2]) for thing in objects if thing.kind != "buffer"]
+    shadows = [(item.footprint, item.size_m[2]) for item in objects if item.kind != "buffer"]
     shadows += [(rect, 0.5) for rect in (*plan.clutter, *posts)]
-    picture = render(boxes, room, [*plan.buffers, *lanes], shadows, camera, pose, look, len(objects), rng)
-    _measure(objects, picture, camera, pose, surroundings.min_visible)
-    return Scene(picture.rgb, picture.depth_m, picture.owners, objects, camera, pose, layout)
+    rendering = render(boxes, room, [*plan.buffers, *lanes], shadows, camera, pose, look, rng)
+    _find_visible(objects, rendering, camera, pose, surroundings.min_visible)
+    return Scene(rendering.rgb, rendering.depth_m, rendering.owners, objects, camera, pose, layout)
 
 
 def _strewn(plan: Plan, count: tuple[int, int], sides_m: tuple[float, float], rng: np.random.Generator) -> list[Rect]:
-    """So many things of such sides anywhere among the goods, in buffers too, where there is room; nothing is drawn for a count of none."""
+    """Place rectangles anywhere among the goods, in buffers too, where they fit.
+
+    count: fewest and most of them; (0, 0) draws no random number. sides_m: the range of their sides.
+    """
     if count[1] == 0:
         return []
     found: list[Rect] = []
@@ -255,7 +271,7 @@ def _relit(look: Look, surroundings: Surroundings, rng: np.random.Generator) -> 
 
 
 def _furnish(plan: Plan, boxes: list[Box], rng: np.random.Generator) -> list[PlacedObject]:
-    """Buffers first, so that ``SceneObject.buffer`` is the plan's buffer number."""
+    """Place the plan's objects, buffers first, so that ``PlacedObject.buffer`` is the plan's buffer number."""
     objects = [_object("buffer", rect, 0.0) for rect in plan.buffers]
     for rect, buffer in zip(plan.pallets, plan.pallet_buffers, strict=True):
         top = add_pallet(boxes, rect, len(objects) + 1, rng)
@@ -278,7 +294,7 @@ def _object(kind: str, rect: Rect, height: float, loaded: bool | None = None, bu
 
 
 def _camera(plan: Plan, size: tuple[int, int], view: View, rng: np.random.Generator) -> tuple[Camera, CameraPose]:
-    """The best of a few random cameras of the view: with most of what matters in the frame."""
+    """Return the best of a few random cameras of the view: the one with most of the goods in the image."""
     width, height = size
     points = np.array([(rect.x, rect.y, 0.4) for rect in (*plan.pallets, *plan.transporters, *plan.buffers, *plan.shelves)])
     weights = np.repeat([1.0, 2.0, 2.0, 1.0], [len(plan.pallets), len(plan.transporters), len(plan.buffers), len(plan.shelves)])
@@ -291,8 +307,8 @@ def _camera(plan: Plan, size: tuple[int, int], view: View, rng: np.random.Genera
         focal = width / 2 / math.tan(fov / 2)
         cx, cy = (width - 1) / 2 + rng.normal(0, 0.01) * width, (height - 1) / 2 + rng.normal(0, 0.01) * height
         camera = Camera(focal, focal * rng.uniform(0.98, 1.02), cx, cy, width, height)
-        seen = project(points, camera, pose)
-        inside = (seen[:, 2] > 1) & (abs(seen[:, 0] / width - 0.5) < 0.47) & (abs(seen[:, 1] / height - 0.5) < 0.46)
+        column, row, depth = project(points, camera, pose).T
+        inside = (depth > 1) & (abs(column / width - 0.5) < 0.47) & (abs(row / height - 0.5) < 0.46)
         score = float((inside * weights).sum() / weights.sum()) + rng.uniform(0, 0.15)
         if best is None or score > best[0]:
             best = score, camera, pose
@@ -303,7 +319,7 @@ def _camera(plan: Plan, size: tuple[int, int], view: View, rng: np.random.Genera
 
 
 def _pose(points: np.ndarray, view: View, rng: np.random.Generator) -> tuple[CameraPose, float]:
-    """A pose of the view, roll small; also the distance to what it looks at."""
+    """Return a pose of the view with a small roll, and the distance to the point that it looks at."""
     while True:
         pitch, distance = math.radians(rng.uniform(*view.pitch_deg)), rng.uniform(*view.distance_m)
         if view.height_m[0] <= distance * math.sin(pitch) <= view.height_m[1]:
@@ -319,7 +335,7 @@ def _pose(points: np.ndarray, view: View, rng: np.random.Generator) -> tuple[Cam
 
 
 def _room(plan: Plan, pose: CameraPose, rng: np.random.Generator) -> Room:
-    """Walls close behind the goods on some sides, far on others; the camera is always inside."""
+    """Return a room with walls close behind the goods on some sides and far on others; the camera is always inside."""
     solids = [rect.corners() for rect in (*plan.solids(), *plan.buffers)]
     low, high = np.concatenate(solids).min(0), np.concatenate(solids).max(0)
     margin = np.where(rng.random(4) < 0.45, rng.uniform(0.4, 2.0, 4), rng.uniform(4, 14, 4))
@@ -334,7 +350,7 @@ def _room(plan: Plan, pose: CameraPose, rng: np.random.Generator) -> Room:
 
 
 def _lanes(plan: Plan, room: Room, rng: np.random.Generator) -> list[Rect]:
-    """Now and then a long yellow walkway outline beyond the buffers, as the real floors have; never a region."""
+    """Return, now and then, a long yellow walkway outline beyond the buffers, as real floors have; it is never a region."""
     if rng.random() < 0.5:
         return []
     reach = max(float(np.abs(rect.corners()).max()) for rect in plan.buffers)
@@ -346,7 +362,7 @@ def _lanes(plan: Plan, room: Room, rng: np.random.Generator) -> list[Rect]:
 
 
 def _add_pillars(boxes: list[Box], plan: Plan, room: Room, pose: CameraPose, look: Look, rng: np.random.Generator) -> None:
-    """White pillars with warning stripes at the foot, along the walls."""
+    """Add white pillars with warning stripes at the foot, along the walls."""
     for x in (room.x0 + 0.25, room.x1 - 0.25):
         for y in np.arange(room.y0 + rng.uniform(0.5, 3), room.y1, rng.uniform(3.5, 6)):
             if math.hypot(x - pose.position[0], y - pose.position[1]) > 2.0 and plan.is_free(Rect(x, float(y), 0, 0.5, 0.5), 0.1):
@@ -377,32 +393,32 @@ def _look(rng: np.random.Generator) -> Look:
     )
 
 
-def _measure(objects: list[PlacedObject], picture: Picture, camera: Camera, pose: CameraPose, min_visible: float) -> None:
-    """Fills in masks, visible shares, image and camera positions; drops what straddles the frame too much."""
-    threshold = MIN_PIXELS * camera.width * camera.height / _REFERENCE_PIXELS
-    for number, thing in enumerate(objects):
-        if thing.kind == "buffer":
-            u, v = thing.footprint.local(*picture.floor_xy)
-            inside = (np.abs(u) <= thing.footprint.length / 2) & (np.abs(v) <= thing.footprint.width / 2) & picture.bare_floor
-            thing.mask, whole = inside & picture.on_floor, int(np.count_nonzero(inside))
+def _find_visible(objects: list[PlacedObject], rendering: Rendering, camera: Camera, pose: CameraPose, min_visible: float) -> None:
+    """Fill in masks, visible shares and image positions, and decide what becomes a region."""
+    min_pixels = MIN_PIXELS * camera.width * camera.height / _REFERENCE_PIXELS
+    for number, item in enumerate(objects):
+        if item.kind == "buffer":
+            u, v = item.footprint.local(*rendering.floor_xy)
+            inside = (np.abs(u) <= item.footprint.length / 2) & (np.abs(v) <= item.footprint.width / 2) & rendering.bare_floor
+            item.mask, whole = inside & rendering.on_floor, int(np.count_nonzero(inside))
         else:
-            thing.mask, whole = picture.owners == number + 1, int(np.count_nonzero(picture.full[number + 1]))
-        columns, rows = np.count_nonzero(thing.mask, axis=0), np.count_nonzero(thing.mask, axis=1)
+            item.mask, whole = rendering.owners == number + 1, int(np.count_nonzero(rendering.full[number + 1]))
+        columns, rows = np.count_nonzero(item.mask, axis=0), np.count_nonzero(item.mask, axis=1)
         pixels = int(rows.sum())
         if pixels == 0:
             continue
-        thing.image_xy = float(columns @ np.arange(camera.width)) / pixels, float(rows @ np.arange(camera.height)) / pixels
-        thing.visible_fraction = pixels / max(whole, 1) * _share_in_frame(thing, camera, pose)
-        x, y, z = project(thing.center_m, camera, pose)
-        in_frame = bool(z > 0 and 0 <= x < camera.width and 0 <= y < camera.height)
-        thing.is_region = in_frame and pixels >= threshold and thing.visible_fraction >= min_visible
+        item.image_xy = float(columns @ np.arange(camera.width)) / pixels, float(rows @ np.arange(camera.height)) / pixels
+        item.visible_fraction = pixels / max(whole, 1) * _share_in_frame(item, camera, pose)
+        column, row, depth = project(item.center_m, camera, pose)
+        in_frame = bool(depth > 0 and 0 <= column < camera.width and 0 <= row < camera.height)
+        item.is_region = in_frame and pixels >= min_pixels and item.visible_fraction >= min_visible
 
 
-def _share_in_frame(thing: PlacedObject, camera: Camera, pose: CameraPose) -> float:
-    """Share of a grid of points through the object's box that the frame holds."""
+def _share_in_frame(item: PlacedObject, camera: Camera, pose: CameraPose) -> float:
+    """Return the share of a grid of points through the object's box that the image holds."""
     steps = np.linspace(-0.45, 0.45, 5)
-    length, width, height = thing.size_m
-    heights = steps * height + thing.center_m[2] if height else np.zeros(1)
+    length, width, height = item.size_m
+    heights = steps * height + item.center_m[2] if height else np.zeros(1)
     u, v, h = (axis.ravel() for axis in np.meshgrid(steps * length, steps * width, heights))
-    x, y, z = project(np.stack([*thing.footprint.place(u, v), h], axis=-1), camera, pose).T
+    x, y, z = project(np.stack([*item.footprint.place(u, v), h], axis=-1), camera, pose).T
     return float(((z > 0) & (x >= 0) & (x < camera.width) & (y >= 0) & (y < camera.height)).mean())

@@ -3,12 +3,12 @@
     <root>/<split>.json            the four official categories
     <root>/<split>_warmup.json     what and where single regions are, pairs
     <root>/<split>_extra.json      width, height, vertical, behind, above
-    <root>/<split>_plain.json      the official four and lengths in people's own words; row["wording"]: known or reserved
+    <root>/<split>_plain.json      the official four and lengths in plain words; row["wording"]: known or reserved
     <root>/<split>_templates.json  every official question form; row["template"]: which one
     <root>/<split>_captions.json   one description a scene
     <root>/<split>/                images, depths, depths_metric, cameras.json, settings.json
 
-While it is being made it is ``<root>/.<split>.partial`` with one record a scene, from which a broken-off run goes on.
+A set that is not finished is ``<root>/.<split>.partial`` with one record per scene, from which an interrupted run continues.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ from smolrgpt.schema import DataError
 from smolrgpt.tasks.question_sets import extra_questions, plain_questions, scene_questions, template_questions, warmup_questions
 from smolrgpt.tasks.wording import WORDINGS
 
-#: Rises whenever the same seed gives other pictures or rows, so that an old set is never mistaken for a new one.
+#: Rises whenever the same seed gives other images or rows, so that an old set is never mistaken for a new one.
 GENERATOR_VERSION = 8
 SETTINGS_FILE = "settings.json"
 _WARMUP_SHARE, _EXTRA_SHARE, _PLAIN_SHARE, _TEMPLATES_SHARE = 0.75, 0.25, 0.5, 2.0
 _NAMES = ("", "_warmup", "_extra", "_plain", "_templates", "_captions")
 
 
-def write_dataset(
+def write_dataset(  # noqa: PLR0913 (the settings of a data set)
     root: Path | str,
     split: str,
     num_scenes: int,
@@ -58,11 +58,27 @@ def write_dataset(
     view: str = "usual",
     surroundings: str = "usual",
 ) -> Path:
-    """Makes ``<root>/<split>`` and its question files; returns the split's main file. size: width, height in pixels; view, surroundings:
-    names of ``scene.VIEWS`` and ``scene.SURROUNDINGS``.
+    """Write ``<root>/<split>`` and its question files; return the split's main file.
 
     Scene k depends on (seed, k) and the settings only: the bytes are the same for any number of workers. A finished set with the same
-    settings is left as it is, a broken-off one is continued; one with other settings is a DataError. Raises ValueError for bad settings.
+    settings is left as it is, an interrupted one is continued.
+
+    Args:
+        root: folder of the data set.
+        split: name of the split.
+        num_scenes: number of scenes, one image each.
+        seed: a non-negative number; the same seed gives the same set.
+        layouts: as of ``layouts.resolve_layouts``.
+        size: width and height of the images in pixels.
+        questions_per_scene: official questions of a scene at most; the other files have a share or a multiple of it.
+        workers: number of processes; by default one per core.
+        progress: whether to show a progress bar.
+        view: a name of ``scene.VIEWS``.
+        surroundings: a name of ``scene.SURROUNDINGS``.
+
+    Raises:
+        ValueError: for bad settings.
+        DataError: when a finished set with other settings is there.
     """
     if num_scenes < 1 or questions_per_scene < 1 or seed < 0:
         raise ValueError(f"scenes {num_scenes}, questions per scene {questions_per_scene}, seed {seed}; expected >= 1, >= 1 and >= 0")
@@ -91,7 +107,7 @@ def _is_finished(root: Path, split: str, settings: dict[str, Any]) -> bool:
 
 
 def _open_partial(partial: Path, settings: dict[str, Any]) -> None:
-    """Keeps a broken-off run of the same settings, starts over from any other."""
+    """Keep an interrupted run of the same settings, start over from any other."""
     record = partial / SETTINGS_FILE
     if partial.exists() and not (record.is_file() and json.loads(record.read_text(encoding="utf-8")) == settings):
         shutil.rmtree(partial)
@@ -129,7 +145,7 @@ def _record(partial: Path, index: int) -> Path:
 
 
 def draw_scene(settings: dict[str, Any], index: int) -> tuple[Scene, np.random.Generator]:
-    """Scene number ``index`` of a set with these settings (``settings.json``), and the generator that its questions are drawn with."""
+    """Return scene number ``index`` of a set with these settings (``settings.json``), and the generator that draws its questions."""
     seed, names = settings["seed"], settings["layouts"]
     rng = random_generator(seed, index, 1)
     layout = names[int(rng.integers(len(names)))]
@@ -177,7 +193,7 @@ def _rows(scene: Scene, image: str, key: str, count: int, rng: np.random.Generat
 
 
 def _plain_rows(scene: Scene, image: str, settings: dict[str, Any], index: int) -> list[dict[str, Any]]:
-    """Both wordings, from a random stream of their own, so that other questions stay what they were before there were plain ones."""
+    """Return plain questions in both wordings, from a random stream of their own, on which no other question depends."""
     rng, count = random_generator(settings["seed"], index, 2), max(1, round(_PLAIN_SHARE * settings["questions_per_scene"]))
     rows = []
     for wording in WORDINGS:
@@ -188,7 +204,7 @@ def _plain_rows(scene: Scene, image: str, settings: dict[str, Any], index: int) 
 
 
 def _template_rows(scene: Scene, image: str, settings: dict[str, Any], index: int) -> list[dict[str, Any]]:
-    """Official forms, from a random stream of their own; ``row["template"]`` is the form."""
+    """Return questions of the official forms, from a random stream of their own; ``row["template"]`` is the form."""
     rng, count = random_generator(settings["seed"], index, 3), max(1, round(_TEMPLATES_SHARE * settings["questions_per_scene"]))
     questions = template_questions(scene.graph, rng, count)
     return [
@@ -204,7 +220,7 @@ def _camera(scene: Scene) -> dict[str, float]:
 
 
 def _join(root: Path, split: str, partial: Path, settings: dict[str, Any]) -> None:
-    """One list per kind of question from all scenes, then the folder under its name: a folder without files never looks finished."""
+    """Write the question files, then give the folder its name: a folder without question files never looks finished."""
     records = [json.loads(_record(partial, k).read_text(encoding="utf-8")) for k in range(settings["num_scenes"])]
     cameras = {record["image"]: record["camera"] for record in records}
     (partial / "cameras.json").write_text(json.dumps(cameras, indent=0), encoding="utf-8")
