@@ -148,6 +148,13 @@ def test_links_and_images_lead_somewhere(page: Path) -> None:
     assert not re.search(r"@[A-Z]+@|TODO|XXX", text), "a placeholder was left"
 
 
+def test_the_readme_is_one_screen_and_says_first_what_it_cannot_do() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 110
+    titles = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    assert titles.index("What it cannot do") < titles.index("Install")
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name not in ("CHANGELOG.md", "CONTRIBUTING.md")], ids=name_of)
 def test_pages_use_the_words_of_the_glossary(page: Path) -> None:
     found = re.search(r"\b(?:pictures?|askers?|remembered|so many words|as it does)\b", page.read_text(encoding="utf-8"), re.IGNORECASE)
