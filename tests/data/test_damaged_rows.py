@@ -61,8 +61,9 @@ GOOD: dict[str, dict[str, Any]] = {
                       "qa_info": {"type": "qualitative", "category": "x"}, "bbox": [[1, 2, 5, 8]] * 2, "rle": None},
     "released": {"id": "good", "rgb_image": "images/a.jpg", "depth_image": None, "rle": RLE, "category": "distance", "dataset_name": "osd",
                  "normalized_answer": "3.5", "texts": {"user": "<mask_rgb><mask_depth><mask><depth>", "assistant": "x"}},
-    "samples": {"image": "images/a.jpg", "depth": None, "camera": {"fx": 20, "fy": 20, "cx": 9, "cy": 9}, "regions": [{"box": [1, 2, 5, 8]}],
-                "question": "<region 0>?", "answer": "x", "normalized_answer": 1, "category": "x", "depth_near": "dark", "depth_kind": None},
+    "samples": {"image": "images/a.jpg", "depth": None, "camera": {"fx": 20, "fy": 20, "cx": 9, "cy": 9},
+                "regions": [{"box": [1, 2, 5, 8]}], "question": "<region 0>?", "answer": "x", "normalized_answer": 1, "category": "x",
+                "depth_near": "dark", "depth_kind": None},
     "label_studio": {"id": 1, "data": {"image": "/data/upload/1/0123abcd-a.jpg"}, "annotations": [{"result": RESULTS}]},
 }  # fmt: skip
 

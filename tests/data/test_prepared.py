@@ -209,9 +209,9 @@ def test_packing_that_was_broken_off_goes_on_without_packing_twice(pictures, tmp
 
 def test_an_archive_cut_short_is_named(pictures, tmp_path):
     packed = prepare(pictures[:1], tmp_path / "out", pack=True, progress=False)
-    archive = tmp_path / "out" / "pictures-00000.tar"
+    archive = tmp_path / "out" / "images-00000.tar"
     archive.write_bytes(archive.read_bytes()[: packed[0].image.offset + 20])
-    with pytest.raises(DataError, match=r"pictures-00000.tar/00000000.rgb.png: the archive ends \d+ bytes too early"):
+    with pytest.raises(DataError, match=r"images-00000.tar/00000000.rgb.png: the archive ends \d+ bytes too early"):
         load_image(packed[0])
     archive.unlink()
     with pytest.raises(DataError, match=r"00000000.depth.png: the archive cannot be read"):

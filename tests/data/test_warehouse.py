@@ -8,17 +8,26 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from smolrgpt.data.collate import Collator
 from smolrgpt.data.io import iter_rows
-from smolrgpt.data.loading import SkipLog, iter_loaded, load_image, load_sample_depth
+from smolrgpt.data.loading import SkipLog, group_by_image, load_image, load_sample_depth
 from smolrgpt.data.sources import SOURCES
 from smolrgpt.data.sources.warehouse import available_splits, iter_warehouse, read_warehouse
+from smolrgpt.inference.checkpoints import bundled_checkpoint
+from smolrgpt.model import SmolRGPTProcessor
 from smolrgpt.schema import Camera, DataError, DepthMap, Region, Sample
 
 H, W = 18, 32
 CAMERA = {"fx": 30.0, "fy": 30.0, "cx": 15.5, "cy": 8.5, "width": W, "height": H}
 SAMPLES = Path(__file__).parents[2] / "../shared/samples/warehouse"
+
+
+@pytest.fixture(scope="module")
+def processor() -> SmolRGPTProcessor:
+    return SmolRGPTProcessor.from_pretrained(bundled_checkpoint("nano"))
 
 
 def rle(x0: int) -> dict[str, Any]:
@@ -230,27 +239,29 @@ def test_broken_cameras_are_an_error(tmp_path: Path) -> None:
             read_warehouse(root, "train")
 
 
-def test_truncated_pictures_are_counted_skips(tmp_path: Path) -> None:
+def test_truncated_images_are_counted_skips(tmp_path: Path, processor: Any) -> None:
     root = write(tmp_path, [row("a"), row("b", "000002.png"), row("c"), row("d", "000003.png")], images=("000001", "000002", "000003"))
     for victim in ("images/000001.png", "depths/000003_depth.png"):
         whole = (root / "train" / victim).read_bytes()
         (root / "train" / victim).write_bytes(whole[: len(whole) // 2])
-    skips = SkipLog()
-    loaded = list(iter_loaded(read_warehouse(root, "train"), skips))
-    assert [[sample.id for sample in group.samples] for group in loaded] == [["b"]]
+    samples, skips = read_warehouse(root, "train"), SkipLog()
+    batch = Collator(processor, skips=skips)([samples])
+    alone = Collator(processor)([[samples[1]]])
+    assert batch.keys() == alone.keys() and all(torch.equal(batch[name], alone[name]) for name in batch), "only b is left"
     assert skips.counts == {"unreadable image": 3} and "000001.png" in skips.summary()
     with pytest.raises(DataError, match=r"000001\.png"):
         load_image(read_warehouse(root, "train")[0])
 
 
-def test_an_image_is_opened_once_for_all_its_questions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_is_opened_once_for_all_its_questions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processor: Any) -> None:
     opened: list[Path] = []
     real = Image.open
     monkeypatch.setattr(Image, "open", lambda path, *rest, **options: opened.append(path) or real(path, *rest, **options))
     samples = read_warehouse(write(tmp_path, [row("a"), row("b", "000002.png"), row("c")]), "train")
     assert opened == []
-    groups = list(iter_loaded(samples, SkipLog()))
-    assert [[sample.id for sample in group.samples] for group in groups] == [["a", "c"], ["b"]]
+    groups = list(group_by_image(samples).values())
+    assert [[sample.id for sample in group] for group in groups] == [["a", "c"], ["b"]]
+    assert Collator(processor)(groups)["image_index"].tolist() == [0, 0, 1]
     assert len(opened) == 4 == len(set(opened))
 
 
@@ -313,9 +324,10 @@ def test_real_rows_and_pixels() -> None:
     assert available_splits(root) == ["train", "val"]
     samples = [*read_warehouse(root, "train", skips=skips), *read_warehouse(root, "val", skips=skips)]
     assert [(s.category, s.normalized_answer) for s in samples] == [("distance", 5.99), ("mcq", "2"), ("left_right", "left")]
-    for group in iter_loaded(samples, skips):
-        assert group.image.size == (1920, 1080) and group.depth is not None and group.depth.values.shape == (1080, 1920)
-        assert all(region.to_mask().shape == (1080, 1920) for sample in group.samples for region in sample.regions)
+    for sample in samples:
+        depth = load_sample_depth(sample)
+        assert load_image(sample).size == (1920, 1080) and depth is not None and depth.values.shape == (1080, 1920)
+        assert all(region.to_mask().shape == (1080, 1920) for region in sample.regions)
     left, right = (np.nonzero(region.to_mask())[1].mean() for region in samples[2].regions)
     assert left < right and skips.total == 0
     bare = read_warehouse(root, "test_style", folder="train")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 
 from PIL import Image
 
-from smolrgpt.schema import DataError, DepthFile, DepthMap, Sample, naming
+from smolrgpt.schema import DepthFile, DepthMap, Sample, naming
 from smolrgpt.schema.image_file import decode_image, read_image, to_rgb
 
 
@@ -57,15 +57,6 @@ class SkipLog:
         return f"skipped {self.total}: " + "; ".join(parts)
 
 
-@dataclass(frozen=True)
-class LoadedImage:
-    """One image, its depth and all questions about it."""
-
-    image: Image.Image
-    depth: DepthMap | None
-    samples: list[Sample]
-
-
 def load_image(sample: Sample) -> Image.Image:
     """Return the sample's image as 8-bit RGB, upright. Raises DataError naming the file, or the sample when the image is in memory."""
     image = sample.image
@@ -85,17 +76,3 @@ def group_by_image(samples: Iterable[Sample]) -> dict[Hashable, list[Sample]]:
     for sample in samples:
         groups.setdefault(sample.image_key, []).append(sample)
     return groups
-
-
-def iter_loaded(samples: Iterable[Sample], skips: SkipLog) -> Iterator[LoadedImage]:
-    """Yield every image once with its questions, in order of first mention.
-
-    Unreadable images and depth maps are left out and counted in ``skips``, once per question.
-    """
-    for group in group_by_image(samples).values():
-        try:
-            loaded = LoadedImage(load_image(group[0]), load_sample_depth(group[0]), group)
-        except DataError as error:
-            skips.add("unreadable image", str(error), len(group))
-            continue
-        yield loaded

@@ -2,7 +2,7 @@
 
 <folder>/prepared.json        what is finished: the format's version, root, and for every shard its samples and rows used of the source
 <folder>/shard-00000.arrow    columns as in FEATURES
-<folder>/pictures-00000.tar   with ``pack``: the images and depth maps that occur first in this shard, named as WebDataset does,
+<folder>/images-00000.tar     with ``pack``: the images and depth maps that occur first in this shard, named as WebDataset does,
                               00000000.rgb.png and 00000000.depth.png; else they stay the files they are
 """
 
@@ -260,7 +260,7 @@ class _Writer:
 
     def _write_shard(self, samples: Sequence[Sample]) -> None:
         number, written = len(self._manifest["shards"]), 0
-        shard, archive = self._out / f"shard-{number:05d}.arrow", self._out / f"pictures-{number:05d}.tar"
+        shard, archive = self._out / f"shard-{number:05d}.arrow", self._out / f"images-{number:05d}.tar"
         num_packed = len(self._packed)
         with ExitStack() as stack:
             pack = None

@@ -33,7 +33,7 @@ PROBLEMS: dict[str, str] = {
     "damaged file": "files; no later row of it can be read",
     "duplicate id": "questions; answers could not be told apart in scoring",
     "answer names no region": "questions; the answer mentions a [Region n] that the question does not have",
-    "wrong short answer": "questions; normalized_answer is not what its category says, and would be scored as it is",
+    "wrong short answer": "questions; normalized_answer does not fit its category, and would be scored as it is",
     "unreadable image": "images; all their questions are left out",
     "unreadable depth": "images; all their questions are left out",
     "no depth map": "images; used without depth, although others of the set have it",
