@@ -60,6 +60,15 @@ class Intervals(TypedDict):
     accuracy: dict[str, list[float]]
 
 
+class WordingAccuracy(TypedDict):
+    """How many questions have a wording, and the share of correct answers in percent."""
+
+    template: str
+    category: str
+    num_questions: int
+    accuracy: float
+
+
 class ConfidenceBin(TypedDict):
     """Means over the questions whose confidence falls into one range, 0 to 1."""
 
@@ -188,16 +197,16 @@ def group_accuracies(
 
 def by_template(
     scored: Iterable[ScoredSample], name: Callable[[Sample], str] = lambda sample: template(sample.question)
-) -> list[dict[str, Any]]:
-    """Return {template, category, num_questions, accuracy in percent} of each wording, the most frequent first."""
+) -> list[WordingAccuracy]:
+    """Return the accuracy on each wording, the most frequent first; ``name`` returns the wording of a question."""
     members: dict[tuple[str, str], list[bool]] = defaultdict(list)
     for row in scored:
         members[name(row.sample), row.task.name].append(row.score.is_correct)
-    rows = [
+    rows: list[WordingAccuracy] = [
         {"template": text, "category": category, "num_questions": len(correct), "accuracy": 100.0 * sum(correct) / len(correct)}
         for (text, category), correct in members.items()
     ]
-    return sorted(rows, key=lambda row: (-int(row["num_questions"]), row["template"]))
+    return sorted(rows, key=lambda row: (-row["num_questions"], row["template"]))
 
 
 def _region_group(row: ScoredSample) -> str:
