@@ -118,7 +118,7 @@ def _unconstrained(model: str) -> Predictor:
         loaded, processor = predictor.model, predictor.processor
     processor.answer_field = False
     found = Predictor(loaded, processor)
-    found._end = loaded.config.image_token_id  # a token that no answer can contain
+    found.generator.end_id = loaded.config.image_token_id  # a token that no answer can contain
     return found
 
 

@@ -10,8 +10,9 @@ import pytest
 from benchmarks import scaling as bench_scaling
 from benchmarks.scaling import BASE, FACTORS, Load, make_samples, scaling
 from smolrgpt.data.worlds.scene import generate_scene
+from smolrgpt.model.processing_smolrgpt import TURN_END
 
-SMALL = {"batch_size": ((1, 4), "at once"), "images": ((1, 2), "images"), "answer_tokens": ((1, 3), "tokens")}
+SMALL = {"batch_size": ((1, 4), "at once"), "images": ((1, 2), "images"), "answer_tokens": ((1, 40), "tokens")}
 
 
 def test_only_what_is_named_varies() -> None:
@@ -27,15 +28,19 @@ def test_only_what_is_named_varies() -> None:
 @pytest.mark.slow
 def test_every_value_is_timed_with_answers_of_as_many_tokens(monkeypatch) -> None:
     monkeypatch.setattr(bench_scaling, "FACTORS", SMALL)
-    lengths = []
+    answers: list[list[int]] = []
     found = bench_scaling._unconstrained("nano")
     read = found.processor.post_process
-    monkeypatch.setattr(found.processor, "post_process", lambda ids: lengths.append(len(ids)) or read(ids))
+    monkeypatch.setattr(found.processor, "post_process", lambda ids: answers.append(ids) or read(ids))
     monkeypatch.setattr(bench_scaling, "_unconstrained", lambda model: found)
     result = scaling("nano", repeats=1, factors=("answer_tokens", "images"), image_size=(192, 108))
     curve = result["curves"]["answer_tokens"]
-    assert [point["value"] for point in curve] == [1, 3] and {point["questions"] for point in curve} == {16}
-    assert set(lengths[:32]) == {1} and set(lengths[32:64]) == {3}
+    assert [point["value"] for point in curve] == [1, 40] and {point["questions"] for point in curve} == {16}
+    short, long = answers[:32], answers[32:64]
+    assert {len(ids) for ids in short} == {1} and {len(ids) for ids in long} == {40}
+    end = found.processor.tokenizer.convert_tokens_to_ids(TURN_END)
+    after_end = {token for ids in long if end in ids for token in ids[ids.index(end) + 1 :]}
+    assert after_end - {found.generator.pad_id}  # an end token ends nothing
     assert [point["questions"] for point in result["curves"]["images"]] == [4, 8]
     assert "questions a second" in bench_scaling.render(result)
     with pytest.raises(ValueError, match="no factor 'weather'"):
