@@ -133,7 +133,7 @@ def test_the_service_answers_as_the_predictor(client: TestClient, predictor: Pre
         assert response.json()["id"] == response.headers["x-request-id"]
 
 
-def test_a_chat_answers_the_last_question_about_the_last_picture(client: TestClient, predictor: Predictor) -> None:
+def test_a_chat_answers_the_last_question_about_the_last_image(client: TestClient, predictor: Predictor) -> None:
     expected = client.post("/v1/spatial/ask", json=body()).json()["answers"][0]
     whole = client.post("/v1/chat/completions", json=chat()).json()
     said = whole["choices"][0]["message"]
@@ -196,10 +196,10 @@ REFUSED = {
     "a file address": (body(depth="file:///etc/passwd"), 400, "not fetched"),
     "bad base64": (body(image="data:image/png;base64,%%%"), 400, "base64"),
     "not base64": (body(image="data:image/png,abc"), 400, "base64"),
-    "no picture": (body(image=url(b"hello")), 400, "not a picture"),
-    "truncated picture": (body(image=truncated()), 400, "truncated"),
-    "svg": (body(image=url(b"<svg/>", "image/svg+xml")), 400, "not a picture"),
-    "large picture": (body(image=url(png(pixels(0, (400, 300))))), 413, "megapixels"),
+    "not an image": (body(image=url(b"hello")), 400, "not an image"),
+    "truncated image": (body(image=truncated()), 400, "truncated"),
+    "svg": (body(image=url(b"<svg/>", "image/svg+xml")), 400, "not an image"),
+    "large image": (body(image=url(png(pixels(0, (400, 300))))), 413, "megapixels"),
     "large mask": (body(regions=[{"mask": url(png(pixels(0, (400, 300))))}, REGIONS[0]]), 413, "megapixels"),
     "huge run lengths": (body(regions=[{"rle": {"size": [10**6, 10**6], "counts": "01"}}, REGIONS[0]]), 413, "megapixels"),
     "wrong run lengths": (body(regions=[{"rle": {"size": [48, 64], "counts": "01"}}, REGIONS[0]]), 400, "region 0"),
@@ -242,8 +242,8 @@ def test_bad_chats(client: TestClient) -> None:
     for changes, expected in (
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "system", "content": "hi"}]}, "role user"),
-        ({"messages": [{"role": "user", "content": "hi"}]}, "no picture"),
-        ({"messages": [{"role": "user", "content": [picture, picture, text]}]}, "two pictures"),
+        ({"messages": [{"role": "user", "content": "hi"}]}, "no image"),
+        ({"messages": [{"role": "user", "content": [picture, picture, text]}]}, "two images"),
         ({"messages": "hi"}, "messages"),
         ({"n": 2}, "n is 2"),
         ({"tools": [{"type": "function"}]}, "tools"),

@@ -1,4 +1,4 @@
-"""The service's engine: a Predictor that answers together what has come in meanwhile. Runs as replicas of Ray Serve."""
+"""The service's engine: a Predictor that answers waiting requests together. It runs as replicas of Ray Serve."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ from smolrgpt.schema.image_file import image_from_bytes
 logger = logging.getLogger(__name__)
 
 
-_DROPPED = Reply(error="nobody waits for this any more", status=503)
+#: Reply to a request whose client has gone.
+_DROPPED = Reply(error="the client has gone", status=503)
 
 
 @dataclass
 class Item:
-    """An inquiry in the queue. on_text: told of a question's place and its answer so far; dropped: nobody waits for it any more."""
+    """A queued inquiry. on_text: called with a question's position and its answer so far; dropped: the client has gone."""
 
     inquiry: Inquiry
     on_text: Callable[[int, str], None] | None = None
@@ -33,33 +34,33 @@ class Item:
 
 
 class Engine:
-    """Decodes, checks and answers. ``together`` is called with lists of items; what collects them is up to the subclass."""
+    """Decodes, checks and answers requests. A subclass may collect items and call ``together`` with several."""
 
     def __init__(self, predictor: Predictor):
         self.predictor = predictor
 
     async def ask(self, ask: Ask) -> Reply:
-        """All answers, or why there are none."""
+        """Return all answers, or why there are none."""
         item = await self._item(ask)
         return item if isinstance(item, Reply) else await self._wait(item)
 
     async def stream(self, ask: Ask) -> AsyncIterator[str | Reply]:
-        """The first question's answer as far as it is written, again and again, and the Reply at last."""
+        """Yield the unfinished answer to the first question again and again, and at last the Reply."""
         item = await self._item(ask)
         if isinstance(item, Reply):
             yield item
             return
-        loop, told = asyncio.get_running_loop(), asyncio.Queue[str | None]()
+        loop, texts = asyncio.get_running_loop(), asyncio.Queue[str | None]()
 
-        def tell(number: int, text: str) -> None:
-            if number == 0:
-                loop.call_soon_threadsafe(told.put_nowait, text)
+        def on_text(position: int, text: str) -> None:
+            if position == 0:
+                loop.call_soon_threadsafe(texts.put_nowait, text)
 
-        item.on_text = tell
+        item.on_text = on_text
         task = asyncio.create_task(self._wait(item))
-        task.add_done_callback(lambda _: told.put_nowait(None))
+        task.add_done_callback(lambda _: texts.put_nowait(None))
         try:
-            while (text := await told.get()) is not None:
+            while (text := await texts.get()) is not None:
                 yield text
             yield task.result()
         finally:
@@ -80,7 +81,7 @@ class Engine:
             raise
 
     async def collect(self, item: Item) -> Reply:
-        """Hand the item to whatever calls ``together``."""
+        """Have the item answered; this class answers each alone."""
         return (await asyncio.to_thread(self.together, [item]))[0]
 
     def _prepare(self, ask: Ask) -> Inquiry:
@@ -90,22 +91,22 @@ class Engine:
         return self.predictor.prepare(image, ask.questions, depth, table, ask.camera)
 
     def together(self, items: list[Item]) -> list[Reply]:
-        """Replies to several items at once; what fails together is tried alone, so that one inquiry cannot harm another."""
+        """Answer several items at once; when that fails each is tried alone, so that one inquiry cannot harm another."""
         waiting = [item for item in items if not item.dropped]
         replies = dict(zip(map(id, waiting), self._answer(waiting), strict=True))
         return [replies.get(id(item), _DROPPED) for item in items]
 
     def _answer(self, items: list[Item]) -> list[Reply]:
-        def tell(i: int, j: int, text: str) -> None:
-            on_text = items[i].on_text
-            if on_text is not None:
-                on_text(j, text)
+        def on_text(i: int, j: int, text: str) -> None:
+            callback = items[i].on_text
+            if callback is not None:
+                callback(j, text)
 
         if not items:
             return []
-        watched = tell if any(item.on_text for item in items) else None
+        callback = on_text if any(item.on_text for item in items) else None
         try:
-            answers = self.predictor.answer([item.inquiry for item in items], watched)
+            answers = self.predictor.answer([item.inquiry for item in items], callback)
         except Exception as error:
             if len(items) > 1:
                 return [reply for item in items for reply in self._answer([item])]

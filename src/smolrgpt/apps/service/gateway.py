@@ -1,6 +1,6 @@
-"""The service's HTTP side: who may ask, how much, and in which form; ids, logs and numbers. Decodes nothing and needs no torch.
+"""The service's HTTP side: authorisation, limits, request formats, ids, logs and metrics. It decodes nothing and needs no torch.
 
-Everything an engine does is behind ``EngineLike``, so that this runs on Ray Serve and in tests alike.
+An engine is whatever implements ``EngineLike``, so that the same gateway runs on Ray Serve and in tests.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -48,18 +48,24 @@ _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
 class EngineLike(Protocol):
-    """What answers. ask and stream raise Refusal when nothing can answer now."""
+    """The interface of an engine. ``ask`` and ``stream`` raise Refusal when nothing can answer now."""
 
-    async def ready(self) -> bool: ...
+    async def ready(self) -> bool:
+        """Tell whether a request would be answered now."""
+        ...
 
-    async def ask(self, ask: Ask) -> Reply: ...
+    async def ask(self, ask: Ask) -> Reply:
+        """Return all answers, or why there are none."""
+        ...
 
-    def stream(self, ask: Ask) -> AsyncIterator[str | Reply]: ...
+    def stream(self, ask: Ask) -> AsyncIterator[str | Reply]:
+        """Yield the unfinished answer to the first question again and again, and at last the Reply."""
+        ...
 
 
 @dataclass(frozen=True)
 class Settings:
-    """model: the name clients see; api_key: None = anybody may ask."""
+    """Settings of a gateway. model: the name that clients see; api_key: the key they must send, None = no key."""
 
     model: str = "nano"
     api_key: str | None = None
@@ -67,7 +73,7 @@ class Settings:
 
 
 class Gateway:
-    """What is going on: requests in flight, whether new ones are taken, and numbers for Prometheus."""
+    """The state of the service: requests in flight, whether new ones are accepted, and metrics for Prometheus."""
 
     def __init__(self, engine: EngineLike, settings: Settings):
         self.engine, self.settings = engine, settings
@@ -84,7 +90,7 @@ class Gateway:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """One request's time in the service. Raises Refusal when there is no room, none any more, or when it takes too long."""
+        """Hold one request's place in the queue. Raises Refusal when the queue is full or closed, and when the request takes too long."""
         limits = self.settings.limits
         if self.draining:
             raise Refusal(503, "this service is shutting down", retry_after_s=5)
@@ -100,11 +106,11 @@ class Gateway:
             self.in_flight -= 1
 
     async def answers(self, ask: Ask) -> Reply:
-        """Raises Refusal where there are none."""
+        """Return the engine's answers. Raises Refusal where there are none."""
         return self.counted(await self.engine.ask(ask))
 
     def counted(self, reply: Reply) -> Reply:
-        """The same reply. Raises Refusal with what it says went wrong."""
+        """Count a reply in the metrics and return it. Raises Refusal with the reply's error."""
         if reply.error is not None:
             raise Refusal(reply.status, reply.error)
         self.questions.inc(len(reply.answers))
@@ -112,7 +118,7 @@ class Gateway:
         return reply
 
     async def drain(self, timeout_s: float) -> int:
-        """Take no new requests and wait for those there are; returns how many are left after ``timeout_s``."""
+        """Refuse new requests and wait for those in flight; return how many are left after ``timeout_s``."""
         self.draining = True
         ends = time.monotonic() + timeout_s
         while self.in_flight and time.monotonic() < ends:
@@ -121,8 +127,8 @@ class Gateway:
 
 
 def make_app(engine: EngineLike, settings: Settings) -> FastAPI:
-    """The service around an engine; ``app.state.gateway`` is its ``Gateway``."""
-    app = FastAPIOffline(
+    """Return the service around an engine; ``app.state.gateway`` is its ``Gateway``."""
+    app: FastAPI = FastAPIOffline(
         redoc_url=None,
         title="smolrgpt",
         version=__version__,
@@ -133,45 +139,53 @@ def make_app(engine: EngineLike, settings: Settings) -> FastAPI:
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_middleware(_Guard, gateway=gateway)
-    body = {"schema": AskBody.model_json_schema(ref_template="#/components/schemas/{model}")}
-    form = {"schema": _FORM}
-    chat = {"schema": ChatBody.model_json_schema(ref_template="#/components/schemas/{model}")}
-    definitions = {**body["schema"].pop("$defs", {}), **chat["schema"].pop("$defs", {})}
+    ask, chat = (body.model_json_schema(ref_template="#/components/schemas/{model}") for body in (AskBody, ChatBody))
+    definitions = {**ask.pop("$defs", {}), **chat.pop("$defs", {})}
+    _add_spatial_ask(app, gateway, {"application/json": {"schema": ask}, "multipart/form-data": {"schema": _FORM}})
+    _add_chat(app, gateway, {"application/json": {"schema": chat}})
+    _add_status(app, gateway)
+    document = app.openapi()  # the application keeps this dict and serves it
+    document.setdefault("components", {}).setdefault("schemas", {}).update(definitions)
+    return app
 
-    @app.post(
-        "/v1/spatial/ask",
-        response_model=AnswersBody,
-        openapi_extra={"requestBody": {"required": True, "content": {"application/json": body, "multipart/form-data": form}}},
-    )
+
+def _add_spatial_ask(app: FastAPI, gateway: Gateway, content: dict[str, Any]) -> None:
+    @app.post("/v1/spatial/ask", response_model=AnswersBody, openapi_extra={"requestBody": {"required": True, "content": content}})
     async def spatial_ask(request: Request) -> Any:
-        """Ask about one picture, as JSON with data URLs or as an upload."""
+        """Ask about one image, as JSON with data URLs or as an upload."""
         started = time.perf_counter()
         async with gateway.turn():
-            ask = await _read_ask(request, settings.limits)
+            ask = await _read_ask(request, gateway.settings.limits)
             reply = await gateway.answers(ask)
         answers = [{**answer, "question": question} for question, answer in zip(ask.questions, reply.answers, strict=True)]
         seconds = round(time.perf_counter() - started, 4)
-        return {"id": request.state.id, "model": settings.model, "answers": answers, "seconds": seconds}
+        return {"id": request.state.id, "model": gateway.settings.model, "answers": answers, "seconds": seconds}
 
-    @app.post("/v1/chat/completions", openapi_extra={"requestBody": {"required": True, "content": {"application/json": chat}}})
+
+def _add_chat(app: FastAPI, gateway: Gateway, content: dict[str, Any]) -> None:
+    @app.post("/v1/chat/completions", openapi_extra={"requestBody": {"required": True, "content": content}})
     async def chat_completions(request: Request) -> Response:
         """OpenAI's protocol; depth, regions and camera go into the extension field ``spatial``."""
-        chat = {"id": f"chatcmpl-{request.state.id}", "created": int(time.time()), "model": settings.model}
+        chat = {"id": f"chatcmpl-{request.state.id}", "created": int(time.time()), "model": gateway.settings.model}
         async with gateway.turn():
             body = parse(await request.body(), ChatBody)
-            ask = ask_of_chat(body, settings.limits)
+            ask = ask_of_chat(body, gateway.settings.limits)
             if not body.stream:
                 answer = (await gateway.answers(ask)).answers[0]
                 choice = {"index": 0, "message": {"role": "assistant", **_message(answer)}, "finish_reason": "stop", "logprobs": None}
                 return JSONResponse({**chat, "object": "chat.completion", "choices": [choice]})
-        words = _stream(gateway, ask)
-        first = await anext(words)  # what is wrong with a request is said with a status, before anything is streamed
-        return StreamingResponse(_events(chat, first, words), media_type="text/event-stream")
+        deltas = _stream(gateway, ask)
+        first = await anext(deltas)  # an error in the request becomes a status before anything is streamed
+        return StreamingResponse(_events(chat, first, deltas), media_type="text/event-stream")
+
+
+def _add_status(app: FastAPI, gateway: Gateway) -> None:
+    model = gateway.settings.model
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
-        """The one model there is."""
-        return {"object": "list", "data": [{"id": settings.model, "object": "model", "created": 0, "owned_by": "smolrgpt"}]}
+        """The model that is served."""
+        return {"object": "list", "data": [{"id": model, "object": "model", "created": 0, "owned_by": "smolrgpt"}]}
 
     @app.get("/health")
     async def health() -> dict[str, str]:
@@ -187,22 +201,12 @@ def make_app(engine: EngineLike, settings: Settings) -> FastAPI:
 
     @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
-        """Numbers in Prometheus' format."""
+        """Counters and histograms in Prometheus' format."""
         return PlainTextResponse(generate_latest(gateway.registry))
 
     @app.get("/", include_in_schema=False)
     async def root() -> dict[str, Any]:
-        return {"service": "smolrgpt", "version": __version__, "model": settings.model, "docs": "/docs", "openapi": "/openapi.json"}
-
-    make_openapi: Callable[[], dict[str, Any]] = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        schema = make_openapi()
-        schema.setdefault("components", {}).setdefault("schemas", {}).update(definitions)
-        return schema
-
-    app.openapi = openapi  # type: ignore[method-assign]
-    return app
+        return {"service": "smolrgpt", "version": __version__, "model": model, "docs": "/docs", "openapi": "/openapi.json"}
 
 
 _FORM = {
@@ -226,8 +230,9 @@ async def _read_ask(request: Request, limits: Limits) -> Ask:
         return ask_of(parse(await request.body(), AskBody), limits)
     fields: dict[str, list[str]] = {}
     files: dict[str, list[bytes]] = {}
-    most = limits.max_regions + 8
-    async with request.form(max_files=most, max_fields=limits.max_questions + 8, max_part_size=round(1e6 * limits.max_body_mb)) as form:
+    async with request.form(
+        max_files=limits.max_regions + 8, max_fields=limits.max_questions + 8, max_part_size=round(1e6 * limits.max_body_mb)
+    ) as form:
         for name, value in form.multi_items():
             if isinstance(value, UploadFile):
                 files.setdefault(name, []).append(await value.read())
@@ -243,20 +248,20 @@ def _message(answer: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _stream(gateway: Gateway, ask: Ask) -> AsyncIterator[dict[str, Any]]:
-    """Deltas of an answer as it grows; the last one has the rest and ``spatial``. Raises Refusal."""
+    """Yield the deltas of a growing answer; the last one has the rest of it and ``spatial``. Raises Refusal."""
     deltas: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
 
-    async def produce() -> None:  # a task of its own, since what reads the deltas may change tasks, and a time limit cannot
-        said = ""
+    async def produce() -> None:  # a separate task: the reader of the deltas may change tasks, which asyncio.timeout does not survive
+        sent = ""
         try:
             async with gateway.turn():
                 async for part in gateway.engine.stream(ask):
                     if isinstance(part, Reply):
                         message = _message(gateway.counted(part).answers[0])
-                        deltas.put_nowait({**message, "content": message["content"].removeprefix(said)})
-                    elif part.startswith(said) and part != said:
-                        deltas.put_nowait({"content": part.removeprefix(said)})
-                        said = part
+                        deltas.put_nowait({**message, "content": message["content"].removeprefix(sent)})
+                    elif part.startswith(sent) and part != sent:
+                        deltas.put_nowait({"content": part.removeprefix(sent)})
+                        sent = part
         finally:
             deltas.put_nowait(None)
 
@@ -269,14 +274,14 @@ async def _stream(gateway: Gateway, ask: Ask) -> AsyncIterator[dict[str, Any]]:
         task.cancel()
 
 
-async def _events(chat: dict[str, Any], first: dict[str, Any], others: AsyncIterator[dict[str, Any]]) -> AsyncIterator[str]:
+async def _events(chat: dict[str, Any], first: dict[str, Any], rest: AsyncIterator[dict[str, Any]]) -> AsyncIterator[str]:
     def event(delta: dict[str, Any], reason: str | None = None) -> str:
         choice = {"index": 0, "delta": delta, "finish_reason": reason}
         return f"data: {json.dumps({**chat, 'object': 'chat.completion.chunk', 'choices': [choice]}, ensure_ascii=False)}\n\n"
 
     yield event({"role": "assistant", **first})
     try:
-        async for delta in others:
+        async for delta in rest:
             yield event(delta)
     except Refusal as error:  # too late for a status
         yield f"data: {json.dumps(_error_body(error.status, error.message))}\n\n"
@@ -302,14 +307,14 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
-    """What the framework refuses by itself: unknown paths and methods, broken uploads."""
+    """Answer what the framework refuses: unknown paths and methods, broken uploads."""
     assert isinstance(error, HTTPException)
-    hint = "; /docs lists what there is" if error.status_code in (404, 405) else ""
+    hint = "; /docs lists the paths and methods" if error.status_code in (404, 405) else ""
     return _error(error.status_code, f"{request.method} {request.url.path}: {error.detail}{hint}")
 
 
 class _Guard:
-    """Around every request: its id, its key, the size of its body, a line in the log, and no traceback to the outside."""
+    """Middleware: gives every request an id, checks key and size of the body, logs one line, and hides tracebacks."""
 
     def __init__(self, app: ASGIApp, gateway: Gateway):
         self.app, self.gateway = app, gateway
@@ -355,7 +360,7 @@ class _Guard:
         return None
 
     def _too_large(self) -> str:
-        return f"the body is larger than {self.gateway.settings.limits.max_body_mb:g} MB; scale the pictures down first"
+        return f"the body is larger than {self.gateway.settings.limits.max_body_mb:g} MB; scale the images down first"
 
     def _counting(self, receive: Receive) -> Receive:
         total, limit = 0, 1e6 * self.gateway.settings.limits.max_body_mb
@@ -372,7 +377,7 @@ class _Guard:
 
     def _log(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
         route = scope.get("route")
-        path = getattr(route, "path", "other")  # of the routes there are, so that numbers stay few whatever is asked for
+        path = getattr(route, "path", "other")  # only known routes, so that the number of metrics stays small
         self.gateway.requests.labels(path, str(status)).inc()
         self.gateway.seconds.labels(path).observe(seconds)
         line = {"time": round(time.time(), 3), "request_id": request_id, "method": scope["method"], "path": scope["path"][:200]}

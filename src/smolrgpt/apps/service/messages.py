@@ -1,6 +1,6 @@
-"""What clients of the service send and get: checked, measured and turned into an ``Ask``. No torch here, and no Ray.
+"""Requests and replies of the service: request bodies are validated, limited and turned into an ``Ask``. Needs no torch and no Ray.
 
-Nothing is fetched: pictures come as data URLs or uploads, never as addresses or paths.
+Nothing is fetched: images come as data URLs or uploads, never as addresses or paths.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-#: What pictures, depth maps and masks may be; other decoders of Pillow's are never run on what strangers send.
+#: Formats of images, depth maps and masks; Pillow's other decoders are never run on files from clients.
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
 _NPY = b"\x93NUMPY"
 
 
-class Refusal(Exception):
-    """A request that is not answered: HTTP status, a message that says what to do, and seconds after which trying again makes sense."""
+class Refusal(Exception):  # noqa: N818 (a refusal is an HTTP reply, not an error of the program)
+    """A request that is not answered: HTTP status, a message that says what to do, seconds until another try makes sense."""
 
     def __init__(self, status: int, message: str, retry_after_s: int | None = None):
         super().__init__(status, message, retry_after_s)  # all of them, so that it can be pickled
@@ -33,8 +33,10 @@ class Refusal(Exception):
 
 @dataclass(frozen=True)
 class Limits:
-    """What one request may ask for. max_body_mb: in 10^6 bytes; max_megapixels: of each picture, depth map and mask; max_queue: requests
-    being read or answered at once; timeout_s: from the first byte to the answer.
+    """Limits of one request.
+
+    max_body_mb: in 10^6 bytes; max_megapixels: of each image, depth map and mask; max_queue: requests being read or answered at once;
+    timeout_s: from the first byte to the answer.
     """
 
     max_body_mb: float = 32.0
@@ -48,9 +50,9 @@ class Limits:
 
 @dataclass(frozen=True)
 class Ask:
-    """One picture and its questions on their way to an engine; files are still encoded, and small enough by their headers.
+    """One image and its questions, as engines take them; files are still encoded, and within the limits by their headers.
 
-    regions: a region of JSON each (see ``RegionBody``), or the bytes of a mask picture.
+    regions: a region of JSON each (see ``RegionBody``), or the bytes of a mask image.
     """
 
     image: bytes
@@ -63,7 +65,7 @@ class Ask:
 
 @dataclass(frozen=True)
 class Reply:
-    """What an engine makes of an ``Ask``: answers (fields of ``smolrgpt.Answer``), or why there are none and the HTTP status for that.
+    """An engine's reply to an ``Ask``: answers (fields of ``smolrgpt.Answer``), or an error and its HTTP status.
 
     batch: questions that were answered together.
     """
@@ -80,12 +82,12 @@ class _Body(BaseModel):
 
 
 class RegionBody(_Body):
-    """A region of the picture, in one of four forms."""
+    """A region of the image, in one of four forms."""
 
-    box: list[float] | None = Field(default=None, min_length=4, max_length=4, description="x0, y0, x1, y1 in pixels of the picture")
-    polygon: list[float] | None = Field(default=None, min_length=6, description="x, y, x, y, ... in pixels of the picture")
+    box: list[float] | None = Field(default=None, min_length=4, max_length=4, description="x0, y0, x1, y1 in pixels of the image")
+    polygon: list[float] | None = Field(default=None, min_length=6, description="x, y, x, y, ... in pixels of the image")
     rle: dict[str, Any] | None = Field(default=None, description='COCO run lengths {"size": [H, W], "counts": ...}')
-    mask: str | None = Field(default=None, description="data URL of a mask picture")
+    mask: str | None = Field(default=None, description="data URL of a mask image")
 
     @model_validator(mode="after")
     def _one_form(self) -> RegionBody:
@@ -95,7 +97,7 @@ class RegionBody(_Body):
 
 
 class CameraBody(_Body):
-    """Intrinsics in pixels of the picture, or of one of width x height."""
+    """Intrinsics in pixels of the image, or of one of width x height."""
 
     fx: float
     fy: float
@@ -106,7 +108,7 @@ class CameraBody(_Body):
 
 
 class SceneBody(_Body):
-    """What else is known about a picture."""
+    """Depth, regions and camera of an image."""
 
     depth: str | None = Field(
         default=None, description="data URL: 8-bit grey (relative), 16-bit grey (millimetres), float TIFF or .npy (metres); the same view"
@@ -117,9 +119,9 @@ class SceneBody(_Body):
 
 
 class AskBody(SceneBody):
-    """One picture and questions about it."""
+    """One image and questions about it."""
 
-    image: str = Field(description="data URL of the picture")
+    image: str = Field(description="data URL of the image")
     questions: list[str] = Field(min_length=1, description="regions are written as <region 0>, <region 1>, ...")
 
 
@@ -143,28 +145,34 @@ class AnswersBody(BaseModel):
 
 
 class _Loose(BaseModel):
-    """Of OpenAI's bodies what is meant for us; clients send much that changes nothing here, such as a temperature."""
+    """The fields of OpenAI's bodies that are used here; others, such as a temperature, are ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
 
 class ImageUrl(_Loose):
+    """OpenAI's reference to an image; a data URL."""
+
     url: str
 
 
 class ContentPart(_Loose):
+    """OpenAI's part of a message: text or an image."""
+
     type: str
     text: str | None = None
     image_url: ImageUrl | None = None
 
 
 class ChatMessage(_Loose):
+    """OpenAI's chat message."""
+
     role: str
     content: str | list[ContentPart] | None = None
 
 
 class ChatBody(_Loose):
-    """OpenAI's chat completion request: the last user message is the question, the last picture what it is about, ``spatial`` has the rest.
+    """OpenAI's chat completion request: the last user message is the question, about the last image; ``spatial`` has the rest.
 
     Answers end by themselves and are greedy: sampling parameters and token limits are accepted and change nothing.
     """
@@ -181,7 +189,7 @@ B = TypeVar("B", bound=BaseModel)
 
 
 def parse(body: bytes, kind: type[B]) -> B:
-    """JSON to one of the bodies. Raises Refusal 400 naming the first field that is wrong."""
+    """Parse JSON into one of the bodies. Raises Refusal 400 naming the first wrong field."""
     try:
         return kind.model_validate(json.loads(body))
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
@@ -204,12 +212,12 @@ def _short(value: Any) -> str:
 
 # ------------------------------------------------------------------------------------------------------------------------- asks
 def ask_of(body: AskBody, limits: Limits) -> Ask:
-    """Raises Refusal for data URLs that are none, and whatever is beyond the limits."""
+    """Turn a JSON body into an Ask. Raises Refusal for malformed data URLs and for what is beyond the limits."""
     return checked(Ask(image=data_url(body.image, "image"), questions=body.questions, **_scene(body)), limits)
 
 
 def ask_of_chat(body: ChatBody, limits: Limits) -> Ask:
-    """Raises Refusal as ``ask_of`` does, and for what this model cannot do."""
+    """Turn a chat into an Ask. Raises the same errors as ``ask_of``, and Refusal for features of the protocol that are not supported."""
     if body.n not in (None, 1):
         raise Refusal(400, f"n is {body.n}: answers are greedy, so there is one; leave n out")
     if body.tools:
@@ -218,13 +226,13 @@ def ask_of_chat(body: ChatBody, limits: Limits) -> Ask:
     if not users:
         raise Refusal(400, "messages: none is of role user; the last of those is the question")
     parts = [part for message in users for part in _parts(message) if part.image_url is not None]
-    pictures = [part.image_url.url for part in parts if part.image_url is not None]
-    if not pictures:
-        raise Refusal(400, 'messages: no picture; put {"type": "image_url", "image_url": {"url": "data:image/png;base64,..."}} into one')
+    images = [part.image_url.url for part in parts if part.image_url is not None]
+    if not images:
+        raise Refusal(400, 'messages: no image; put {"type": "image_url", "image_url": {"url": "data:image/png;base64,..."}} into one')
     if sum(part.image_url is not None for part in _parts(users[-1])) > 1:
-        raise Refusal(400, "messages: two pictures in one message; depth goes to spatial.depth, masks to spatial.regions")
+        raise Refusal(400, "messages: two images in one message; depth goes to spatial.depth, masks to spatial.regions")
     question = "\n".join(part.text for part in _parts(users[-1]) if part.text is not None).strip()
-    return checked(Ask(image=data_url(pictures[-1], "image_url"), questions=[question], **_scene(body.spatial)), limits)
+    return checked(Ask(image=data_url(images[-1], "image_url"), questions=[question], **_scene(body.spatial)), limits)
 
 
 def _parts(message: ChatMessage) -> Sequence[ContentPart]:
@@ -246,8 +254,10 @@ def _region(region: RegionBody, number: int) -> dict[str, Any] | bytes:
 
 
 def form_ask(fields: Mapping[str, Sequence[str]], files: Mapping[str, Sequence[bytes]], limits: Limits) -> Ask:
-    """An upload (multipart/form-data) to an Ask: files image, depth and mask (repeated; masks come before other regions), fields question
-    (repeated), depth_near, and regions and camera as JSON. Raises Refusal.
+    """Turn an upload (multipart/form-data) into an Ask.
+
+    Files: image, depth and mask (repeated; masks come before other regions). Fields: question (repeated), depth_near, and regions and
+    camera as JSON. Raises Refusal.
     """
     known = {"question", "depth_near", "regions", "camera"}, {"image", "depth", "mask"}
     for given, names, kind in zip((fields, files), known, ("field", "file"), strict=True):
@@ -274,7 +284,7 @@ def _json(text: str, name: str) -> Any:
 
 
 def data_url(url: str, name: str) -> bytes:
-    """The bytes of ``data:...;base64,...``. Raises Refusal."""
+    """Decode the bytes of ``data:...;base64,...``. Raises Refusal."""
     head, comma, data = url.partition(",")
     if not head.startswith("data:") or not comma:
         raise Refusal(400, f"{name}: expected a data URL (data:image/png;base64,...), found {_short(url)}; addresses are not fetched")
@@ -288,7 +298,7 @@ def data_url(url: str, name: str) -> bytes:
 
 # ----------------------------------------------------------------------------------------------------------------------- limits
 def checked(ask: Ask, limits: Limits) -> Ask:
-    """The same Ask. Raises Refusal 413 or 400 for what is beyond the limits, from file headers, before anything is decoded."""
+    """Check an Ask against the limits by file headers, before anything is decoded, and return it. Raises Refusal 413 or 400."""
     if len(ask.regions) > limits.max_regions:
         raise Refusal(413, f"{len(ask.regions)} regions; this service takes {limits.max_regions}")
     if len(ask.questions) > limits.max_questions:
@@ -315,19 +325,19 @@ def _check_pixels(name: str, width: int, height: int, limits: Limits) -> None:
 
 
 def _size(data: bytes, name: str) -> tuple[int, int]:
-    """(width, height) by the header. Raises Refusal."""
+    """Read (width, height) from the header of a file. Raises Refusal."""
     try:
         if data.startswith(_NPY):
             height, width, *_ = (*_npy_shape(data), 1, 1)
             return int(width), int(height)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as picture:
-                return picture.size
+            with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
+                return image.size
     except Image.DecompressionBombError as error:
         raise Refusal(413, f"{name}: {error}") from error
-    except Exception as error:  # decoders raise all sorts on bytes made to confuse them; whatever it is, this is no picture
-        raise Refusal(400, f"{name}: not a picture ({_short(data[:16])}); expected {', '.join(IMAGE_FORMATS)}") from error
+    except Exception as error:  # decoders raise many kinds of errors on hostile bytes; whatever they raise, this is no image
+        raise Refusal(400, f"{name}: not an image ({_short(data[:16])}); expected {', '.join(IMAGE_FORMATS)}") from error
 
 
 def _npy_shape(data: bytes) -> tuple[int, ...]:

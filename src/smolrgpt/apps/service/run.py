@@ -17,12 +17,12 @@ from smolrgpt.apps.service.gateway import Settings, make_app
 from smolrgpt.apps.service.messages import Ask, Refusal, Reply
 
 APP = "smolrgpt"
-#: Requests wait this long for others to be answered with; those that come while a batch is being answered are the next one.
+#: A request waits this long for others to be batched with; requests that arrive while a batch is answered form the next one.
 BATCH_WAIT_S = 0.002
-#: Ray has this long to stop, once requests are done with.
+#: Time that Ray has to stop once all requests are answered.
 STOP_S = 30.0
-#: Threads wait asleep: the HTTP side needs the cores as well, and threads that wait awake for one that has none stop everything.
-_ASLEEP = {"OMP_WAIT_POLICY": "passive"}
+#: OpenMP threads sleep while they wait: the HTTP side needs the cores as well, and threads that spin take them away.
+_PASSIVE_THREADS = {"OMP_WAIT_POLICY": "passive"}
 #: Times a request is handed to another replica when the one that had it died.
 ATTEMPTS = 3
 
@@ -31,7 +31,7 @@ logger = logging.getLogger("smolrgpt.service")
 
 @dataclass(frozen=True)
 class Deployment:
-    """What runs where.
+    """Where the parts of the service run.
 
     checkpoint: name, folder or hub id, the same on every machine. replicas: engines, each with ``gpus`` GPUs (may be a share) and
     ``threads`` CPU threads (None: ``set_threads``). batch: requests answered together. address: of a Ray cluster, None starts
@@ -51,38 +51,40 @@ class Deployment:
 
 
 class RayEngine:
-    """The engine replicas, as the gateway sees them. A request whose replica dies goes to another one, or to its successor."""
+    """The engine of the gateway: hands requests to the replicas. A request whose replica dies goes to another one."""
 
     def __init__(self) -> None:
         self._handle: Any = None
 
     @property
     def handle(self) -> Any:
+        """Handle of the engine replicas in Ray Serve."""
         from ray import serve
 
         self._handle = self._handle or serve.get_deployment_handle("Engine", APP)
         return self._handle
 
     async def ready(self) -> bool:
-        """Whether a replica answers within a second."""
+        """Tell whether a replica answers within a second."""
         try:
             return bool(await asyncio.wait_for(self.handle.ping.remote(), 1.0))
-        except Exception:  # whatever is wrong, it is not ready
+        except Exception:  # whatever the reason, it is not ready
             return False
 
     async def ask(self, ask: Ask) -> Reply:
-        """Raises Refusal 503 when replica after replica dies."""
+        """Return a replica's reply. Raises Refusal 503 when ``ATTEMPTS`` replicas die."""
         from ray.exceptions import RayActorError
 
         for attempt in range(ATTEMPTS):
             try:
-                return await self.handle.ask.remote(ask)
+                reply: Reply = await self.handle.ask.remote(ask)
+                return reply
             except RayActorError:
                 logger.warning("an engine died at attempt %d of a request", attempt + 1)
         raise _DIED
 
     async def stream(self, ask: Ask) -> AsyncIterator[str | Reply]:
-        """As the engine's; what a dead replica had said is said again, which changes nothing: decoding is greedy. Raises Refusal 503."""
+        """Stream as ``Engine.stream``; another replica repeats what a dead one sent, since decoding is greedy. Raises Refusal 503."""
         from ray.exceptions import RayActorError
 
         for attempt in range(ATTEMPTS):
@@ -99,12 +101,33 @@ _DIED = Refusal(503, "the engines died at this request; try again, and if it sta
 
 
 def application(settings: Settings, deployment: Deployment) -> Any:
-    """The Ray Serve application: ``Gateway`` bound to ``Engine``."""
+    """Return the Ray Serve application: a gateway bound to engine replicas."""
+    from ray import serve
+
+    engines = serve.deployment(
+        name="Engine",
+        num_replicas=deployment.replicas,
+        max_ongoing_requests=settings.limits.max_queue + 64,
+        ray_actor_options={"num_cpus": 0, "num_gpus": deployment.gpus, "runtime_env": {"env_vars": _PASSIVE_THREADS}},
+        health_check_period_s=2,
+        graceful_shutdown_timeout_s=deployment.drain_s,
+    )(_engine_class(deployment))
+    gateway = serve.deployment(
+        name="Gateway",
+        max_ongoing_requests=4 * settings.limits.max_queue + 64,  # the gateway counts and refuses; Ray's own limit must not be reached
+        ray_actor_options={"num_cpus": 0},
+        graceful_shutdown_timeout_s=deployment.drain_s,
+    )(_gateway_class(settings, deployment))
+    return gateway.bind(engines.bind())
+
+
+def _engine_class(deployment: Deployment) -> type:
+    """Define the engine replica of a deployment; it loads the model when Ray starts it."""
     from ray import serve
 
     from smolrgpt.apps.service.engine import Engine, Item
 
-    shared = max(1, (os.cpu_count() or 1) // deployment.replicas)
+    shared_threads = max(1, (os.cpu_count() or 1) // deployment.replicas)
 
     class EngineReplica(Engine):
         def __init__(self) -> None:
@@ -117,8 +140,8 @@ def application(settings: Settings, deployment: Deployment) -> Any:
             if deployment.threads:
                 torch.set_num_threads(deployment.threads)
             else:
-                set_threads(self.predictor.model, shared)
-            self.thread = ThreadPoolExecutor(1)  # always the same one, since every thread that calls torch gets threads of its own
+                set_threads(self.predictor.model, shared_threads)
+            self.thread = ThreadPoolExecutor(1)  # always the same thread: each thread that calls torch gets a thread pool of its own
             self.idle = asyncio.Event()
             self.idle.set()
 
@@ -126,7 +149,7 @@ def application(settings: Settings, deployment: Deployment) -> Any:
             return True
 
         async def collect(self, item: Item) -> Reply:
-            await self.idle.wait()  # else Ray makes a batch of what comes within its wait, and lets those small batches queue
+            await self.idle.wait()  # otherwise Ray closes a batch after BATCH_WAIT_S and queues many small ones
             return await self.batched(item)
 
         @serve.batch(max_batch_size=deployment.batch, batch_wait_timeout_s=BATCH_WAIT_S)
@@ -137,38 +160,32 @@ def application(settings: Settings, deployment: Deployment) -> Any:
             finally:
                 self.idle.set()
 
+    return EngineReplica
+
+
+def _gateway_class(settings: Settings, deployment: Deployment) -> type:
+    """Define the HTTP side of a deployment."""
+    from ray import serve
+
     def build() -> Any:
         _log_to(deployment.log)
         return make_app(RayEngine(), settings)
 
     @serve.ingress(build)
     class Gateway:
-        def __init__(self, engine: Any):  # bound so that Ray deploys it; asked for by name, in build()
+        app: Any
+
+        def __init__(self, engine: Any):  # bound so that Ray deploys the engine, which build() finds by its name
             pass
 
         async def drain(self, timeout_s: float) -> int:
-            return await self.app.state.gateway.drain(timeout_s)  # type: ignore[attr-defined]
+            return int(await self.app.state.gateway.drain(timeout_s))
 
-    waiting = 4 * settings.limits.max_queue + 64  # the gateway counts and refuses; Ray's own limit stays out of its way
-    engines = serve.deployment(
-        name="Engine",
-        num_replicas=deployment.replicas,
-        max_ongoing_requests=settings.limits.max_queue + 64,
-        ray_actor_options={"num_cpus": 0, "num_gpus": deployment.gpus, "runtime_env": {"env_vars": _ASLEEP}},
-        health_check_period_s=2,
-        graceful_shutdown_timeout_s=deployment.drain_s,
-    )(EngineReplica)
-    gateway = serve.deployment(
-        name="Gateway",
-        max_ongoing_requests=waiting,
-        ray_actor_options={"num_cpus": 0},
-        graceful_shutdown_timeout_s=deployment.drain_s,
-    )(Gateway)
-    return gateway.bind(engines.bind())
+    return Gateway
 
 
 def _log_to(path: str | None) -> None:
-    """One JSON object a line, to a file or to what Ray shows of its workers."""
+    """Log one JSON object a line, to a file or to the output of Ray's workers."""
     handler = logging.StreamHandler(sys.stdout) if path is None else logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger.handlers, logger.propagate = [handler], False
@@ -176,7 +193,7 @@ def _log_to(path: str | None) -> None:
 
 
 def start(settings: Settings, deployment: Deployment) -> None:
-    """Start Ray unless an address is given, and the application. Returns once it answers. Raises RuntimeError when it does not come up."""
+    """Start Ray, unless an address is given, and the application, and wait until it answers. Raises RuntimeError when it does not."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
     from ray import serve
@@ -192,13 +209,13 @@ def start(settings: Settings, deployment: Deployment) -> None:
 
 
 def stop(drain_s: float) -> int:
-    """Take no new requests, answer those there are for at most ``drain_s``, and end; returns how many were left unanswered."""
+    """Refuse new requests, answer those in flight for at most ``drain_s``, and stop; return how many were left unanswered."""
     import ray
     from ray import serve
 
     try:
         left = int(serve.get_deployment_handle("Gateway", APP).drain.remote(drain_s).result(timeout_s=drain_s + 5))
-    except Exception as error:  # it is going down all the same
+    except Exception as error:  # the service stops in any case
         logger.warning("could not wait for requests under way: %s", error)
         left = -1
     serve.delete(APP)
@@ -209,17 +226,17 @@ def stop(drain_s: float) -> int:
 
 def run(settings: Settings, deployment: Deployment) -> None:
     """Serve until SIGINT or SIGTERM, then finish what was accepted."""
-    asked = threading.Event()
+    stop_requested = threading.Event()
     start(settings, deployment)
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: asked.set())
+        signal.signal(number, lambda *_: stop_requested.set())
     where = f"http://{deployment.host}:{deployment.port}"
     print(f"serving {settings.model} on {where}: {where}/docs, {where}/v1/chat/completions, {where}/v1/spatial/ask", file=sys.stderr)
-    asked.wait()
+    stop_requested.wait()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)  # who asks twice does not want to wait
-    print("finishing what was accepted; once more stops at once", file=sys.stderr)
-    overdue = threading.Timer(deployment.drain_s + STOP_S, os._exit, [1])  # a cluster that is gone does not answer
+        signal.signal(number, signal.SIG_DFL)  # a second signal ends the process at once
+    print("finishing accepted requests; interrupt once more to stop at once", file=sys.stderr)
+    overdue = threading.Timer(deployment.drain_s + STOP_S, os._exit, [1])  # a cluster that is gone never answers
     overdue.daemon = True
     overdue.start()
     left = stop(deployment.drain_s)
