@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import itertools
+import json
 import math
 import os
 import subprocess
@@ -104,6 +105,35 @@ def test_geometry_token_takes_one_more_id() -> None:
 def test_contradicting_configurations_raise(tiny_config, changes, message) -> None:
     with pytest.raises(Exception, match=message):  # the library wraps ValueErrors of a configuration's validators
         tiny_config(**changes)
+
+
+OLD_FIELDS = {
+    "depth_path": "separate",
+    "refiner": "separate",
+    "train_logits": False,
+    "geometry_loss_weight": 0.5,
+    "distance_loss_weight": 1.0,
+    "size_loss_weight": 1.0,
+    "size_word_ids": [6, 7, 8],
+}
+
+
+def test_fields_of_older_releases_are_converted_when_a_configuration_loads(tiny_config, tmp_path: Path) -> None:
+    tiny_config(**PAIRED).save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    fields = {key: value for key, value in json.loads(path.read_text()).items() if not key.startswith(("predicts", "estimates", "size_"))}
+
+    def load(**old) -> SmolRGPTConfig:
+        path.write_text(json.dumps({**fields, **OLD_FIELDS, **old}))
+        return AutoConfig.from_pretrained(tmp_path)
+
+    tiny_config(**VERTICAL, predicts_geometry=True).save_pretrained(tmp_path / "new")
+    assert load().to_dict() == AutoConfig.from_pretrained(tmp_path / "new").to_dict()
+    assert load(size_word_ids=[6, 7]).ordered_size_word_ids == [6, 7]
+    off = load(geometry_loss_weight=0.0, distance_loss_weight=0, size_loss_weight=0.0, refiner="none")
+    assert not (off.predicts_geometry or off.estimates_distance or off.estimates_sizes or off.num_size_estimates or off.refiner_stages)
+    with pytest.raises(ValueError, match="variant of an ablation"):
+        load(depth_path="shared")
 
 
 # ---------------------------------------------------------------------------------------------------------------- batches

@@ -315,7 +315,7 @@ class _GraphLanguage(nn.Module):
         hidden, *new = self.graph(words, mask, position_ids.expand(rows, -1), *past)
         for layer in range(config.num_hidden_layers):
             cache.update(new[2 * layer], new[2 * layer + 1], layer)
-        return BaseModelOutputWithPast(last_hidden_state=hidden, past_key_values=cache)  # type: ignore[arg-type]
+        return BaseModelOutputWithPast(last_hidden_state=hidden, past_key_values=cache)
 
 
 class _GraphHead(nn.Module):
@@ -354,6 +354,8 @@ class _GraphModel(SmolRGPTModel):
 class ExportedSmolRGPT(SmolRGPTForConditionalGeneration):
     """A model to ask, not to train: ``encode_images``, ``pool_regions`` and ``generate`` are those of the model it was exported from."""
 
+    model: _GraphModel
+    lm_head: _GraphHead
     model_class = _GraphModel
     #: Questions that the language model is best given at once. Of 16 or 32, the published shapes in OpenVINO answer as many or fewer,
     #: and hold 0.7 or 2.1 GB more.
@@ -361,7 +363,7 @@ class ExportedSmolRGPT(SmolRGPTForConditionalGeneration):
 
     def __init__(self, config: SmolRGPTConfig):
         super().__init__(config)
-        self.lm_head = _GraphHead()  # type: ignore[assignment]
+        self.lm_head = _GraphHead()
         if hasattr(self, "geometry_heads"):
             del self.geometry_heads
 
@@ -369,7 +371,8 @@ class ExportedSmolRGPT(SmolRGPTForConditionalGeneration):
     def skeleton(cls, config: SmolRGPTConfig) -> ExportedSmolRGPT:
         """Without graphs, and its tensors without storage."""
         with torch.device("meta"):
-            return cls._from_config(config, dtype=torch.float32, attn_implementation="eager")
+            model: ExportedSmolRGPT = cls._from_config(config, dtype=torch.float32, attn_implementation="eager")
+        return model
 
     @classmethod
     def load(cls, folder: Path) -> ExportedSmolRGPT:
@@ -386,6 +389,7 @@ class ExportedSmolRGPT(SmolRGPTForConditionalGeneration):
             parts = {name: known.read(folder / f"{name}{known.suffix}", record["weights"] == "float32") for name in GRAPHS}
         except ImportError as error:
             raise ImportError(f"{error.name or error} is missing; pip install 'smolrgpt[{known.extra}]'") from error
-        model.model.graph, model.model.language_model.graph, model.lm_head.graph = (parts[name] for name in GRAPHS)  # type: ignore[assignment]
+        model.model.graph, model.model.language_model.graph, model.lm_head.graph = (parts[name] for name in GRAPHS)
         model.generation_config = GenerationConfig.from_pretrained(folder)
-        return model.eval()
+        model.eval()
+        return model

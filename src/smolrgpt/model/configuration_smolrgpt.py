@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
@@ -67,8 +67,8 @@ class SmolRGPTConfig(PreTrainedConfig):
     """
 
     model_type = "smolrgpt"
-    keys_to_ignore_at_inference = ["past_key_values", "image_embeds", "region_features"]
-    sub_configs_defaults = {
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["past_key_values", "image_embeds", "region_features"]
+    sub_configs_defaults: ClassVar[dict[str, SubConfigSpec]] = {
         "vision_config": SubConfigSpec(
             config_class=AutoConfig,
             model_type="siglip_vision_model",
@@ -222,7 +222,7 @@ class SmolRGPTConfig(PreTrainedConfig):
     @property
     def grid_size(self) -> int:
         """G: side of the map that regions are pooled from, and so the natural size of `region_masks`."""
-        return self.tokens_per_side * 2**self.refiner_stages
+        return self.tokens_per_side << self.refiner_stages
 
     @property
     def num_size_estimates(self) -> int:

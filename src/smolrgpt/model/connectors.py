@@ -29,7 +29,8 @@ class SmolRGPTConnector(nn.Module):
         count, length, width = patches.shape
         side, f = int(length**0.5) // self.factor, self.factor
         cells = patches.view(count, side, f, side, f, width).transpose(2, 3)  # (I, side, side, f, f, C)
-        return self.proj(cells.reshape(count, side * side, f * f * width))
+        tokens: Tensor = self.proj(cells.reshape(count, side * side, f * f * width))
+        return tokens
 
 
 class SmolRGPTUpsample(nn.ConvTranspose2d):
@@ -66,4 +67,5 @@ class SmolRGPTRefiner(nn.Module):
             if i < len(self.norms):
                 x = self.norms[i](x)
             x = functional.gelu(x)
-        return x.flatten(1, 2)
+        cells: Tensor = x.flatten(1, 2)
+        return cells

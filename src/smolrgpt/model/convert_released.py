@@ -139,7 +139,8 @@ def load_released(folder: str | Path) -> SmolRGPTForConditionalGeneration:
     state = convert_state(load_file(folder / "model.safetensors"), model.state_dict())
     model.load_state_dict(state, strict=False)  # convert_state has accounted for every name
     model.tie_weights()
-    return model.eval()
+    model.eval()
+    return model
 
 
 def convert(folder: str | Path, out: str | Path, tokenizer: Any = None) -> SmolRGPTForConditionalGeneration:

@@ -1,4 +1,4 @@
-"""The floor of a picture with metric depth: which way is up, and how high a point lies. numpy only.
+"""The floor of an image with metric depth: which way is up, and how high a point lies. numpy only.
 
 Camera frame as everywhere: x right, y down, z forward, metres.
 """
@@ -10,18 +10,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-#: Planes tried. One in ten triples of points on the floor is enough to meet a floor that fills half of the picture many times over.
+#: Planes tried. A floor that fills half of the image is met by about one in eight of them.
 NUM_TRIALS = 192
-#: Points looked at: of a regular lattice over the picture.
+#: Most points used, from a regular grid over the image.
 MAX_POINTS = 1600
-#: A point is of the plane when it lies this near to it: metres, and a share of its depth (sensors err with distance).
+#: A point belongs to a plane within this distance: metres, plus a share of its depth (sensor errors grow with distance).
 TOLERANCE_M, TOLERANCE_SHARE = 0.02, 0.006
-#: The floor carries the scene: a point below it counts against a plane as much as this many points on it count for it.
+#: Weight of a point below a plane against a point on it: no part of the scene is below the floor.
 BELOW_COSTS = 3.0
-#: A floor has at least this share of the points. Less is a table, or chance.
+#: Least share of the points that a floor has; planes with fewer are tables or chance.
 MIN_SHARE = 0.05
-#: A camera stands on its feet: its own up differs sideways from the floor's by less than 30 degrees, and it does not look up at the floor
-#: by more than 15.
+#: Bounds of the floor's normal in the camera's frame: the camera is rolled by less than 30 degrees and looks up by at most 15.
 MAX_SIDEWAYS, MAX_FORWARD = 0.5, 0.26
 
 
@@ -33,19 +32,21 @@ class Floor(NamedTuple):
 
     def above(self, points: np.ndarray) -> np.ndarray:
         """(3, N) metres -> (N,) metres above the floor."""
-        return self.up @ points + self.height_m
+        heights: np.ndarray = self.up @ points + self.height_m
+        return heights
 
     def along(self, points: np.ndarray) -> np.ndarray:
-        """(3, N) metres -> (2, N) metres: coordinates on the floor, by any two axes at right angles."""
-        one = np.cross(self.up, np.eye(3)[np.argmin(np.abs(self.up))])
-        one /= np.linalg.norm(one)
-        return np.stack([one, np.cross(self.up, one)]) @ points
+        """(3, N) metres -> (2, N) metres: coordinates on the floor, along two axes at right angles."""
+        axis = np.cross(self.up, np.eye(3)[np.argmin(np.abs(self.up))])
+        axis /= np.linalg.norm(axis)
+        coordinates: np.ndarray = np.stack([axis, np.cross(self.up, axis)]) @ points
+        return coordinates
 
 
 def find_floor(points: np.ndarray) -> Floor | None:
-    """The plane under (3, N) points of a whole picture that most of them lie on and few below; None where there is none.
+    """The plane that many of an image's (3, N) points lie on and few lie below; None where there is none.
 
-    By random sample consensus with the same draws every time, then least squares on the points of the best plane.
+    Random sample consensus with a fixed seed, then least squares on the points of the best plane.
     """
     points = points[:, :: max(1, points.shape[1] // MAX_POINTS)].astype(np.float64)
     count = points.shape[1]

@@ -88,7 +88,8 @@ def _area_weights(length: int, grid: int) -> Array:
     edges = np.arange(grid + 1) * (length / grid)
     pixel = np.arange(length)
     overlap = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
-    return (np.clip(overlap, 0.0, None) * (grid / length)).astype(np.float32)
+    weights: Array = np.clip(overlap, 0.0, None) * (grid / length)
+    return weights.astype(np.float32)
 
 
 @lru_cache(maxsize=64)
@@ -115,7 +116,8 @@ def _resize_bilinear(mask: MaskPatch, grid: int) -> Array:
     rows, row_weights = _taps_inside(mask.height, grid, mask.top, mask.pixels.shape[0])
     columns, column_weights = _taps_inside(mask.width, grid, mask.left, mask.pixels.shape[1])
     taps = mask.pixels[rows.reshape(-1)][:, columns.reshape(-1)].reshape(2, grid, 2, grid)
-    return np.einsum("ayx,ay->yx", np.einsum("aybx,bx->ayx", taps, column_weights), row_weights)
+    coverage: Array = np.einsum("ayx,ay->yx", np.einsum("aybx,bx->ayx", taps, column_weights), row_weights)
+    return coverage
 
 
 def _taps_inside(length: int, grid: int, start: int, count: int) -> tuple[Array, Array]:
@@ -154,7 +156,7 @@ class SmolRGPTImageProcessor(BaseImageProcessor):
         ValueError: for an unknown name, or a mean or standard deviation of another length.
     """
 
-    model_input_names = ["pixel_values", "depth_values", "region_masks", "region_geometry"]
+    model_input_names = ["pixel_values", "depth_values", "region_masks", "region_geometry"]  # noqa: RUF012
     valid_kwargs = SmolRGPTImageProcessorKwargs
 
     def __init__(

@@ -37,6 +37,7 @@ from .inputs import (
     split_inputs,
 )
 from .packing import pack_rows
+from .placeholders import check_placeholders, default_image_index
 from .region_embedding import (
     FanInLinear,
     RegionFeatures,
@@ -51,7 +52,7 @@ from .region_embedding import (
     pool_masks,
     vertical_log_distance,
 )
-from .region_names import count_names, latest_regions, latest_size_words, named_regions
+from .region_names import latest_regions, latest_size_words, named_regions
 
 #: Options that need the rows as they are, so that questions cannot share a row.
 UNPACKED_OPTIONS = ("output_hidden_states", "output_attentions", "use_cache")
@@ -116,9 +117,9 @@ class SmolRGPTPreTrainedModel(PreTrainedModel):
     config: SmolRGPTConfig
     config_class = SmolRGPTConfig
     base_model_prefix = "model"
-    input_modalities = ("image", "text")
+    input_modalities = ["image", "text"]  # noqa: RUF012
     supports_gradient_checkpointing = True
-    _skip_keys_device_placement = ["past_key_values"]
+    _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
     _supports_flash_attn = True
     _supports_sdpa = True
     _supports_flex_attn = True
@@ -171,7 +172,8 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
             hidden = self.vision_tower(pixel_values.to(self.dtype)).last_hidden_state
         patch = self.config.vision_config.patch_size
         count = (pixel_values.shape[-2] // patch) * (pixel_values.shape[-1] // patch)
-        return hidden[:, hidden.shape[1] - count :]  # class and register tokens come first, where a tower has them
+        patches: Tensor = hidden[:, hidden.shape[1] - count :]  # class and register tokens come first, where a tower has them
+        return patches
 
     def get_patch_features(self, pixel_values: Tensor, depth_values: Tensor | None = None, with_maps: bool = True) -> Tensor:
         """RGB and depth images (I, 3, S, S) -> patch features (V, I, patches, C), RGB first, in one pass of the vision tower.
@@ -184,7 +186,8 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
             raise ValueError("depth_values is missing but region_tokens has 'depth'; pass it (the processor writes zeros for no depth)")
         if depth_values.shape != pixel_values.shape:
             raise ValueError(f"depth_values is {tuple(depth_values.shape)}, pixel_values {tuple(pixel_values.shape)}; they must be alike")
-        return self.encode_patches(torch.cat([pixel_values, depth_values])).unflatten(0, (2, -1))
+        patches: Tensor = self.encode_patches(torch.cat([pixel_values, depth_values])).unflatten(0, (2, -1))
+        return patches
 
     def connect_patches(self, patch_features: Tensor, with_maps: bool = True) -> SmolRGPTFeatures:
         """Patch features (V, I, patches, C) -> image tokens and, `with_maps`, the maps that regions are pooled from.
@@ -296,31 +299,15 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
     ) -> dict[str, Tensor]:
         """Where features replace token embeddings: a (Q, T) mask for "image" and, with `region_fusion` "tokens", for each region token.
 
-        This is the one place where placeholders meet features. `check` is off in an answer, which may hold any token.
+        `check` is off in an answer, which may hold any token; else see `check_placeholders`.
 
         Raises:
             ValueError: naming the first question whose placeholders do not match its image and regions, and both counts.
         """
         kinds = ("image", *(self.config.region_tokens if self.config.region_fusion == "tokens" else ()))
         masks = {kind: input_ids.eq(self.config.placeholder_token_ids[kind]) for kind in kinds}
-        if not check:
-            return masks
-        wanted = 0 if image_embeds is None else image_embeds.shape[1]
-        counts = masks["image"].sum(1)
-        for i in _first((counts != wanted) & (counts != 0)):
-            raise ValueError(f"sample {i}: {int(counts[i])} image placeholders in the text, {wanted} image features given")
-        regions = torch.zeros_like(counts) if region_index is None else (region_index >= 0).sum(1)
-        counts_of = {kind: mask.sum(1) for kind, mask in masks.items() if kind != "image"}
-        if self.config.region_fusion == "name":
-            counts_of["name"] = count_names(self.config, input_ids, regions)
-        for kind, counts in counts_of.items():
-            for i in _first(counts != regions):
-                raise ValueError(
-                    f"sample {i}: {int(counts[i])} '{kind}' region placeholders in the text, "
-                    f"{int(regions[i])} regions given; mark every region of the sample exactly once"
-                )
-        _check_index("region", region_index if self.config.region_tokens else None, len(region_features or ()))
-        _check_index("image", image_index if image_embeds is not None else None, 0 if image_embeds is None else len(image_embeds))
+        if check:
+            check_placeholders(self.config, input_ids, masks, image_embeds, region_features, image_index, region_index)
         return masks
 
     def merge(
@@ -341,7 +328,7 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
         if image_embeds is not None and image_index is None:
             image_index = default_image_index(len(input_ids), len(image_embeds), input_ids.device)
         masks = self.get_placeholder_mask(input_ids, image_embeds, region_features, image_index, region_index, check=not decoding)
-        embeds = self.get_input_embeddings()(input_ids)  # (Q, T, D)
+        embeds: Tensor = self.get_input_embeddings()(input_ids)  # (Q, T, D)
         if image_embeds is not None and image_index is not None:
             rows = image_index[masks["image"].any(1)]  # questions without image tokens take no image
             embeds = embeds.masked_scatter(masks["image"][..., None], image_embeds.to(embeds.dtype)[rows])
@@ -431,7 +418,7 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
         if input_ids is not None:
             has_pixels = inputs.get("pixel_values") is not None or inputs.get("patch_features") is not None
             if has_pixels and self._needs_features(input_ids):
-                features = self.encode(**{name: inputs.get(name) for name in ENCODE_INPUTS})
+                features = self.encode(**cast(dict[str, Any], {name: inputs.get(name) for name in ENCODE_INPUTS}))
                 image_embeds, region_features = features.image_embeds, features.region_features
             decoding = past_key_values is not None and past_key_values.get_seq_length() > 0
             indices = inputs.get("image_index"), inputs.get("region_index")
@@ -478,8 +465,10 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
 class SmolRGPTForConditionalGeneration(SmolRGPTPreTrainedModel, GenerationMixin):
     """SmolRGPT with its language model head: `forward` for training, `generate` for answers."""
 
-    _tied_weights_keys = {"lm_head.weight": "model.language_model.embed_tokens.weight"}
+    _tied_weights_keys = {"lm_head.weight": "model.language_model.embed_tokens.weight"}  # noqa: RUF012
     main_input_name = "input_ids"
+    model: SmolRGPTModel
+    lm_head: nn.Module
     #: Class of ``model``; variants of the model change it.
     model_class: ClassVar[type[SmolRGPTModel]] = SmolRGPTModel
 
@@ -532,7 +521,8 @@ class SmolRGPTForConditionalGeneration(SmolRGPTPreTrainedModel, GenerationMixin)
 
     def get_image_features(self, pixel_values: Tensor, **kwargs: Unpack[TransformersKwargs]) -> BaseModelOutputWithPooling:
         """See `SmolRGPTModel.get_image_features`."""
-        return self.model.get_image_features(pixel_values, **kwargs)
+        features: BaseModelOutputWithPooling = self.model.get_image_features(pixel_values, **kwargs)
+        return features
 
     @can_return_tuple
     def forward(
@@ -558,15 +548,16 @@ class SmolRGPTForConditionalGeneration(SmolRGPTPreTrainedModel, GenerationMixin)
             logits_to_keep: how many last positions have logits; 0: all, or none with labels.
             **kwargs: images, regions and known lengths, see `SmolRGPTTrainingKwargs`; others go to the language model.
         """
-        targets = {name: kwargs.pop(name, None) for name in SmolRGPTTargets.__optional_keys__}
-        num_items = kwargs.pop("num_items_in_batch", None)
+        options: dict[str, Any] = {**kwargs}
+        targets = {name: options.pop(name, None) for name in SmolRGPTTargets.__optional_keys__}
+        num_items = options.pop("num_items_in_batch", None)
         outputs = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
             position_ids=position_ids,
             past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
-            **kwargs,
+            **options,
         )
         keep_logits = labels is None or isinstance(logits_to_keep, Tensor) or logits_to_keep > 0
         losses = {}
@@ -616,11 +607,12 @@ class SmolRGPTForConditionalGeneration(SmolRGPTPreTrainedModel, GenerationMixin)
         return losses
 
     # ------------------------------------------------------------------------------------------------------------ generation
-    def _validate_model_kwargs(self, model_kwargs: dict[str, Any]) -> None:
+    def _validate_model_kwargs(self: Any, model_kwargs: dict[str, Any]) -> None:
+        """Refuses unknown inputs of `generate`; the library knows those in the signature of `forward` only."""
         known = SmolRGPTInputs.__optional_keys__
-        super()._validate_model_kwargs({name: value for name, value in model_kwargs.items() if name not in known})
+        GenerationMixin._validate_model_kwargs(self, {name: value for name, value in model_kwargs.items() if name not in known})
 
-    def _expand_inputs_for_generation(  # type: ignore[override]
+    def _expand_inputs_for_generation(
         self,
         expand_size: int = 1,
         is_encoder_decoder: bool = False,
@@ -641,7 +633,7 @@ class SmolRGPTForConditionalGeneration(SmolRGPTPreTrainedModel, GenerationMixin)
         self, input_ids: Any, is_first_iteration: bool | None = False, **kwargs: Any
     ) -> dict[str, Any]:
         """Passes images and regions with the prompt, then only `DECODE_INPUTS` where names carry features."""
-        inputs = super().prepare_inputs_for_generation(  # type: ignore[misc]
+        inputs: dict[str, Any] = super().prepare_inputs_for_generation(  # type: ignore[misc]
             input_ids, is_first_iteration=is_first_iteration, **kwargs
         )
         if not is_first_iteration and kwargs.get("use_cache", True):
@@ -654,33 +646,10 @@ class SmolRGPTForConditionalGeneration(SmolRGPTPreTrainedModel, GenerationMixin)
 
     def _update_model_kwargs_for_generation(self, outputs: Any, model_kwargs: dict[str, Any], *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Passes the regions' features on to the next step, for names in the answer."""
-        model_kwargs = super()._update_model_kwargs_for_generation(outputs, model_kwargs, *args, **kwargs)  # type: ignore[misc]
+        model_kwargs = super()._update_model_kwargs_for_generation(outputs, model_kwargs, *args, **kwargs)
         if self.config.region_fusion == "name" and outputs.region_features is not None:
             model_kwargs["region_features"] = outputs.region_features
         return model_kwargs
-
-
-# ----------------------------------------------------------------------------------------------------------------------- helpers
-def _first(wrong: Tensor) -> list[int]:
-    """Position of the first true element of (Q,); empty when there is none."""
-    return wrong.nonzero()[:1].flatten().tolist()
-
-
-def _check_index(noun: str, index: Tensor | None, count: int) -> None:
-    """Raises ValueError naming the first question of (Q,) or (Q, R) that points at a row outside a table of `count`."""
-    if index is not None and index.numel() and int(index.max()) >= count:
-        rows = index.view(len(index), -1)
-        sample = _first((rows >= count).any(1))[0]
-        raise ValueError(f"sample {sample}: points at {noun} {int(rows[sample].max())}, but only {count} {noun}s are given")
-
-
-def default_image_index(num_questions: int, num_images: int, device: torch.device) -> Tensor:
-    """The image of each question (Q,) when none is given: one image per question, or one for all. Raises ValueError otherwise."""
-    if num_images == num_questions:
-        return torch.arange(num_questions, device=device)
-    if num_images == 1:
-        return torch.zeros(num_questions, dtype=torch.long, device=device)
-    raise ValueError(f"{num_questions} questions and {num_images} images: pass image_index to say which question is about which image")
 
 
 __all__ = ["SmolRGPTFeatures", "SmolRGPTForConditionalGeneration", "SmolRGPTModel", "SmolRGPTPreTrainedModel"]

@@ -267,7 +267,7 @@ class SmolRGPTProcessor(ProcessorMixin):
         tokens = [int(i) for i in ids]
         if self._turn_end in tokens:
             tokens = tokens[: tokens.index(self._turn_end)]
-        return self.tokenizer.decode(tokens, skip_special_tokens=True).strip()
+        return str(self.tokenizer.decode(tokens, skip_special_tokens=True)).strip()
 
     # ------------------------------------------------------------------------------------------------------------------ batch
     def collate(
@@ -322,7 +322,7 @@ class SmolRGPTProcessor(ProcessorMixin):
             del batch["labels"]
         return batch
 
-    def __call__(  # type: ignore[override]
+    def __call__(  # noqa: PLR0913
         self,
         images: Any = None,
         text: str | Sequence[str] | None = None,

@@ -145,7 +145,8 @@ class SmolRGPTGeometryEmbedder(nn.Module):
     def forward(self, geometry: Tensor) -> Tensor:
         """(N, F) in about [-1, 1] -> (N, D)."""
         features = fourier_features(geometry, self.num_frequencies).to(self.fc1.weight.dtype)
-        return self.norm(self.fc2(functional.gelu(self.fc1(features))))
+        embedding: Tensor = self.norm(self.fc2(functional.gelu(self.fc1(features))))
+        return embedding
 
 
 class SmolRGPTPairEmbedder(nn.Module):
@@ -177,7 +178,8 @@ class SmolRGPTPairEmbedder(nn.Module):
             # detached: only the estimate's own loss trains it
             log_distance = self._log_distance(hidden, visible).detach()
             embedding = embedding + self.digits(digit_features(log_distance).to(embedding.dtype))
-        return self.norm(embedding)
+        normalised: Tensor = self.norm(embedding)
+        return normalised
 
     def log_distance(self, geometry_a: Tensor, geometry_b: Tensor) -> Tensor:
         """Geometry (M, F) twice -> (M,) float32: estimated logarithm of the metres between the objects' middles."""
@@ -226,7 +228,8 @@ class SmolRGPTSizeEmbedder(nn.Module):
 
     def embed_length(self, log_metres: Tensor) -> Tensor:
         """Logarithms of metres (M,) -> embedding of their digits (M, D)."""
-        return self.norm(self.digits(digit_features(log_metres.detach()).to(self.digits.weight.dtype)))
+        embedding: Tensor = self.norm(self.digits(digit_features(log_metres.detach()).to(self.digits.weight.dtype)))
+        return embedding
 
 
 class SmolRGPTGeometryHead(nn.Module):
@@ -241,7 +244,8 @@ class SmolRGPTGeometryHead(nn.Module):
 
     def forward(self, pooled: Tensor) -> Tensor:
         """(N, D) -> (N, F)."""
-        return self.fc2(functional.gelu(self.fc1(self.norm(pooled))))
+        geometry: Tensor = self.fc2(functional.gelu(self.fc1(self.norm(pooled))))
+        return geometry
 
 
 # -------------------------------------------------------------------------------------------------------- geometry in the batch
