@@ -127,8 +127,9 @@ def test_fields_of_older_releases_are_converted_when_a_configuration_loads(tiny_
         path.write_text(json.dumps({**fields, **OLD_FIELDS, **old}))
         return AutoConfig.from_pretrained(tmp_path)
 
-    tiny_config(**VERTICAL, predicts_geometry=True).save_pretrained(tmp_path / "new")
-    assert load().to_dict() == AutoConfig.from_pretrained(tmp_path / "new").to_dict()
+    old = load().to_dict()
+    tiny_config(**VERTICAL, predicts_geometry=True).save_pretrained(tmp_path)
+    assert old == AutoConfig.from_pretrained(tmp_path).to_dict()
     assert load(size_word_ids=[6, 7]).ordered_size_word_ids == [6, 7]
     off = load(geometry_loss_weight=0.0, distance_loss_weight=0, size_loss_weight=0.0, refiner="none")
     assert not (off.predicts_geometry or off.estimates_distance or off.estimates_sizes or off.num_size_estimates or off.refiner_stages)
