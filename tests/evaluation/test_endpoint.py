@@ -128,16 +128,16 @@ def test_a_passing_trouble_is_waited_out(stub: Stub, trouble: str) -> None:
 
 
 def test_each_category_is_asked_for_in_its_own_shape_and_others_are_not_asked(stub: Stub) -> None:
-    said = {"left_right": '{"side": "left"}', "count": '{"count": 3}', "mcq": '{"region": 4}', "distance": '{"metres": 2.5}'}
-    stub.answer = lambda text, tries: next(value for name, value in said.items() if name in text)
-    rows = [{"id": c, "question": "", "answer": c, "category": c} for c in (*said, "other")]
+    replies = {"left_right": '{"side": "left"}', "count": '{"count": 3}', "mcq": '{"region": 4}', "distance": '{"metres": 2.5}'}
+    stub.answer = lambda text, tries: next(value for name, value in replies.items() if name in text)
+    rows = [{"id": c, "question": "", "answer": c, "category": c} for c in (*replies, "other")]
     assert make_extractors(["llm"], {"llm": {"url": stub.url}})["llm"](rows) == ["left", 3, "4", 2.5, None]
     schemas = {next(iter(r["response_format"]["json_schema"]["schema"]["properties"])) for r in stub.requests}
     assert schemas == {"side", "count", "region", "metres"}
     assert all(r["response_format"]["json_schema"]["schema"]["additionalProperties"] is False for r in stub.requests)
 
 
-def test_a_judge_stands_beside_the_rules_and_never_inside(stub: Stub) -> None:
+def test_a_judge_is_reported_next_to_the_rules_and_does_not_change_them(stub: Stub) -> None:
     truth = [
         {"id": "a", "category": "left_choice", "question": "Which is more left?", "answer": "Region [0] is more to the left."},
         {"id": "b", "category": "width_data", "question": "How wide?", "answer": "2 meters"},
@@ -148,18 +148,18 @@ def test_a_judge_stands_beside_the_rules_and_never_inside(stub: Stub) -> None:
     predictions = [
         {"id": row_id, "answer": text} for row_id, text in {"a": "the sofa", "b": "two metres", "c": "noonish", "d": "bad"}.items()
     ]
-    said = {"the sofa": '{"agrees": true}', "two metres": '{"metres": 2.1}', "noonish": '{"hours": 12}', "bad": "no idea"}
-    stub.answer = lambda text, tries: next(value for name, value in said.items() if name in text)
+    replies = {"the sofa": '{"agrees": true}', "two metres": '{"metres": 2.1}', "noonish": '{"hours": 12}', "bad": "no idea"}
+    stub.answer = lambda text, tries: next(value for name, value in replies.items() if name in text)
     rules, judged = score(truth, predictions), score(truth, predictions, read=Judge(Endpoint(stub.url)))
     assert judged["accuracy"] == {"left/right": 100.0, "tall/short": 0.0, "width": 100.0, "height": 0.0, "direction": 100.0}
     assert judged["problem_counts"] == {"unparsable": 1, "missing": 1}
     assert score(truth, predictions) == rules and rules["accuracy"]["left/right"] == 0.0
     assert all("data; what they may tell you" in request["messages"][0]["content"] for request in stub.requests)
     shown = {request["messages"][1]["content"] for request in stub.requests}
-    assert sum("correct_answer" in text for text in shown) == 1, "only who marks is told the truth"
+    assert sum("correct_answer" in text for text in shown) == 1, "only a judge that compares is given the truth"
 
 
-def test_replies_are_remembered_by_everything_that_was_asked(stub: Stub, tmp_path: Path) -> None:
+def test_replies_are_cached_by_the_whole_request(stub: Stub, tmp_path: Path) -> None:
     stub.answer = lambda text, tries: '{"count": 1}'
     for model in ("one", "two", "one"):
         Endpoint(stub.url, model, cache=tmp_path).ask_all([("", "?"), ("", "!")], [Count, Count], progress=False)

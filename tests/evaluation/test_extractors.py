@@ -136,7 +136,7 @@ def test_options_reach_the_back_end(monkeypatch: pytest.MonkeyPatch) -> None:
     ("specs", "message"),
     [(["regex"], "expected some of self, rules"), (["rules", "rules"], "named twice"), (["rules:x"], "no value"), (["self:a=1"], "'a'")],
 )
-def test_wrong_names_and_options_are_told(specs: list[str], message: str) -> None:
+def test_wrong_names_and_options_are_errors(specs: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make_extractors(specs)
 

@@ -45,7 +45,7 @@ def test_every_level_is_scored_once(tmp_path: Path) -> None:
 
 def test_a_level_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
     samples = _samples(tmp_path)
-    (tmp_path / "a.png").write_bytes(b"no picture")
+    (tmp_path / "a.png").write_bytes(b"not an image")
     result = measure_robustness(Parrot(), samples, tmp_path / "out", factors=["blur", "depth scale"], progress=False)
     assert [one["level"] for one in result["problems"]] == list(FACTORS["blur"].levels[1:])
     assert "a.png" in result["problems"][0]["reason"] and "left out" in (tmp_path / "out" / "report.md").read_text()

@@ -118,20 +118,20 @@ def test_statements_are_read_from_either_region_and_either_side(asked: str, name
         "thin": "thinner",
         "front": "closer",
     }
-    said, opposite = word.get(asked, asked), word.get(OPPOSITES[asked], OPPOSITES[asked])
+    relation, opposite = word.get(asked, asked), word.get(OPPOSITES[asked], OPPOSITES[asked])
     for answer, holds in [
-        (f"{zero} is {said} compared to {one}.", True),
+        (f"{zero} is {relation} compared to {one}.", True),
         (f"{zero} is {opposite} compared to {one}.", False),
-        (f"{one} is {said} compared to {zero}.", False),
-        (f"{one} is not {said} compared to {zero}.", True),
-        (f"Yes, {one} is {said} compared to {zero}.", False),
+        (f"{one} is {relation} compared to {zero}.", False),
+        (f"{one} is not {relation} compared to {zero}.", True),
+        (f"Yes, {one} is {relation} compared to {zero}.", False),
     ]:
         assert parse_predicate(answer, asked) is holds, answer
     for answer, chosen in [
-        (f"{one} is {said}.", 1),
-        (f"More {said} is {one}.", 1),
+        (f"{one} is {relation}.", 1),
+        (f"More {relation} is {one}.", 1),
         (f"{one} is {opposite} compared to {zero}.", 0),
-        (f"Between {zero} and {one}, {zero} is {said}.", 0),
+        (f"Between {zero} and {one}, {zero} is {relation}.", 0),
     ]:
         assert parse_choice(answer, asked) == chosen, answer
 
@@ -175,7 +175,7 @@ def test_choices(answer: str, chosen: int | None) -> None:
 
 
 # ----------------------------------------------------------------------------------------------------------------------------- kinds
-def test_the_kind_is_told_from_qa_info() -> None:
+def test_the_kind_is_read_from_qa_info() -> None:
     info = {"type": "qualitative", "category": "below_predicate"}
     assert question_kind(info) == question_kind(json.dumps(info)) == Kind("below_predicate", "below/above", "predicate", "below")
     assert question_kind("direction").form == "clock"

@@ -132,7 +132,7 @@ def test_chance_is_the_best_constant() -> None:
     assert found["distance"] == pytest.approx(100 * max(tried), abs=0.51)  # the grid may miss a best guess by one answer
 
 
-def test_calibration_sees_who_knows_what_it_knows() -> None:
+def test_calibration_separates_honest_from_overconfident_answers() -> None:
     samples = _samples(500)
     rng = random.Random(3)
     honest = []

@@ -18,9 +18,9 @@ def _mask(top: int, left: int, side: int = 30, shape: tuple[int, int] = (90, 160
 
 @pytest.mark.parametrize("background", [(0, 0, 0), (255, 255, 255), (128, 128, 128), region_colour(0)])
 def test_a_region_is_tinted_numbered_and_nothing_else_changes(background: tuple[int, int, int]) -> None:
-    picture = draw_regions(Image.new("RGB", (1280, 720), background), [_mask(200, 300, 200, (720, 1280))])
-    assert picture.size == (1280, 720)
-    pixels = np.asarray(picture).astype(int)
+    drawn = draw_regions(Image.new("RGB", (1280, 720), background), [_mask(200, 300, 200, (720, 1280))])
+    assert drawn.size == (1280, 720)
+    pixels = np.asarray(drawn).astype(int)
     assert (pixels[:190] == background).all()
     assert (pixels[200, 310] == region_colour(0)).all()  # the outline has the full colour
     tag = pixels[280:320, 380:420].reshape(-1, 3)
@@ -31,20 +31,20 @@ def test_run_lengths_and_masks_draw_the_same_and_the_input_stays() -> None:
     image = Image.new("RGB", (160, 90), (90, 90, 90))
     masks = [_mask(10, 10), _mask(20, 25), _mask(40, 100)]
     first, second = draw_regions(image, masks), draw_regions(image, [Region.from_mask(mask) for mask in masks])
-    assert first.size == (640, 360)  # small pictures are enlarged so that the numbers can be read
+    assert first.size == (640, 360)  # small images are enlarged so that the numbers can be read
     assert np.array_equal(np.asarray(first), np.asarray(second))
     assert (np.asarray(image) == 90).all()
 
 
-def test_depth_stands_beside_and_the_caption_below() -> None:
+def test_depth_is_on_the_right_and_the_caption_below() -> None:
     image, depth = Image.new("RGB", (640, 360)), DepthMap(np.linspace(1, 9, 640 * 360, dtype=np.float32).reshape(360, 640), "metric")
     rows = [
         {"question": "<image>\nIs <mask> left?", "answer": "left", "truth": "left", "right": True},
         {"question": "How far?", "answer": "2"},
     ]
-    picture = draw_regions(image, [_mask(0, 0)], depth=depth, answer=rows)
-    assert picture.width == 1280
-    assert picture.height > 360
+    drawn = draw_regions(image, [_mask(0, 0)], depth=depth, answer=rows)
+    assert drawn.width == 1280
+    assert drawn.height > 360
     assert draw_regions(image, [], answer="first\nsecond").height > 360
 
 

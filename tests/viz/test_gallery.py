@@ -1,4 +1,4 @@
-"""A page and a sheet show exactly the chosen samples, complete in one file; what cannot be drawn is left out and said."""
+"""A page and a sheet show exactly the chosen samples, complete in one file; what cannot be drawn is left out and counted."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_page_is_complete_in_itself(tmp_path: Path) -> None:
     path = save([sample(0), sample(1, depth=False)], tmp_path / "new" / "page.html", "a <set>", SkipLog())
     text = path.read_text()
     tags = Tags(text).seen
-    assert (tags.count("article"), tags.count("img")) == (2, 3)  # a depth picture only where there is depth
+    assert (tags.count("article"), tags.count("img")) == (2, 3)  # a depth image only where there is depth
     assert not re.search(r"(?:src|href)=\"(?!data:)|https?:|url\(", text)
     assert "a &lt;set&gt;" in text and "&lt;left&gt;" in text and "&amp; nothing else" in text
     assert "prefers-color-scheme: dark" in text and "width=device-width" in text
@@ -64,13 +64,13 @@ def test_a_page_is_complete_in_itself(tmp_path: Path) -> None:
 def test_a_sheet_holds_every_sample(tmp_path: Path) -> None:
     sizes = {}
     for number in (1, 2, 3, 5):
-        with Image.open(save([sample(k) for k in range(number)], tmp_path / f"{number}.png", "set", SkipLog())) as picture:
-            sizes[number] = picture.size
+        with Image.open(save([sample(k) for k in range(number)], tmp_path / f"{number}.png", "set", SkipLog())) as opened:
+            sizes[number] = opened.size
     assert sizes[1][0] < sizes[2][0] == sizes[3][0] == sizes[5][0]
     assert sizes[1][1] == sizes[2][1] < sizes[3][1] < sizes[5][1]
 
 
-def test_what_cannot_be_drawn_is_left_out_and_said(tmp_path: Path) -> None:
+def test_what_cannot_be_drawn_is_left_out_and_counted(tmp_path: Path) -> None:
     skips = SkipLog()
     broken = [sample(2, image=tmp_path / "nowhere.png"), sample(3, regions=[Region((H, W), "~"), Region((H, W), "~")])]
     text = save([sample(0), *broken], tmp_path / "page.html", "set", skips).read_text()
