@@ -161,6 +161,7 @@ def test_pages_use_the_words_of_the_glossary(page: Path) -> None:
     assert not found, f"{page.name}: {found[0]}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ask_about_an_image", "see_a_scene_in_space"])
 def test_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     if name == "see_a_scene_in_space":
@@ -211,6 +212,7 @@ def run_command(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str
     return shown.out
 
 
+@pytest.mark.slow
 def test_every_question_asked_in_the_docs_is_answered(asked_files: None, capsys: pytest.CaptureFixture[str]) -> None:
     count = 0
     for _, words in commands([page for page in PAGES if page != TUTORIAL]):
@@ -268,6 +270,7 @@ def real_image(monkeypatch: pytest.MonkeyPatch) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_the_tutorial_runs_in_its_order(
     real_image: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -287,6 +290,7 @@ def test_the_tutorial_runs_in_its_order(
     assert Path("answer.png").is_file()
 
 
+@pytest.mark.slow
 def test_a_kind_of_question_is_two_files_and_its_registration(tmp_path: Path) -> None:
     """The page adds a kind to a copy of the package; the page's own checks then pass in a new process."""
     page = ROOT / "docs" / "how-to" / "add-a-kind-of-question.md"
