@@ -33,13 +33,14 @@ def best_dtype(device: str | torch.device) -> torch.dtype:
 
 
 #: Models with fewer parameters get one CPU thread. Nano answers 29 questions a second one by one and 45 batched on one, 31 and 49 on two,
-#: but 23 and 40 against 8 and 12 where another process wants one of the two cores (``benchmarks/threads.py``).
+#: but 23 and 40 against 8 and 12 where another process uses one of the two cores (``benchmarks/threads.py``).
 SMALL_MODEL = 100_000_000
 
 
 def set_threads(model: Any, most: int | None = None) -> None:
-    """Limit torch to the CPU threads that answer fastest on a machine that has other things to do as well: 1 for a model smaller than
-    ``SMALL_MODEL``, else ``most`` (None: what torch has). OMP_NUM_THREADS overrides.
+    """Limit torch to the number of CPU threads that is fastest on a machine shared with other processes.
+
+    That is 1 for a model smaller than ``SMALL_MODEL``, else ``most`` (None: torch's own number). OMP_NUM_THREADS overrides.
     """
     if "OMP_NUM_THREADS" in os.environ and most is None:
         return

@@ -138,7 +138,7 @@ def test_two_members_never_become_one_file(tmp_path: Path) -> None:
 
 
 def test_packed_sets_say_how_to_unpack_them_and_the_way_works(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no .tar"):
+    with pytest.raises(DataError, match=r"no .tar"):
         unpack(tmp_path, "train")
     pack(tmp_path / "train" / "images" / "chunk_000.tar.gz", {"a.png": b""})
     (tmp_path / "train.json").write_text(

@@ -131,7 +131,7 @@ def test_maps_of_another_meaning_are_not_mixed(models: dict[str, Path], relative
     estimate_depth(images, tmp_path / "out", relative, progress=False)
     with pytest.raises(DataError, match="near is 'bright', that of this run is 'dark'"):
         estimate_depth(images, tmp_path / "out", relative, layout="warehouse", progress=False)
-    with pytest.raises(DataError, match="depth.json: model is .*the maps have another meaning"):
+    with pytest.raises(DataError, match=r"depth.json: model is .*the maps have another meaning"):
         estimate_depth(images, tmp_path / "out", DepthEstimator(str(models["metric"]), device="cpu"), progress=False)
 
 

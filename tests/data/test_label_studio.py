@@ -131,7 +131,7 @@ def test_damaged_brush_run_lengths_are_errors() -> None:
     for bad, said in (
         (codes[: len(codes) // 2], "end after"),
         (codes[:3], "end after"),
-        (codes[:-1] + [999], "no bytes"),
+        ([*codes[:-1], 999], "no bytes"),
         (["x"], "no bytes"),
     ):
         with pytest.raises(DataError, match=said):

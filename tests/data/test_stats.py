@@ -84,7 +84,7 @@ def test_an_area_is_the_masks_number_of_pixels() -> None:
         region = Region.from_mask(rng.random((37, 53)) < density)
         assert region.area == region.to_mask().sum()
     with pytest.raises(DataError, match="corrupt run lengths"):
-        Region((4, 4), "~").area
+        _ = Region((4, 4), "~").area
 
 
 def test_it_prints_and_draws(tmp_path: Path) -> None:

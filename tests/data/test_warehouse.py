@@ -191,7 +191,7 @@ def test_image_keys_tell_sets_splits_and_depth_choices_apart(tmp_path: Path) -> 
 
 def test_missing_splits_say_what_there_is(tmp_path: Path) -> None:
     root = write(tmp_path, [row()])
-    with pytest.raises(DataError, match="splits found in .*: train"):
+    with pytest.raises(DataError, match=r"splits found in .*: train"):
         read_warehouse(root, "valid")
     with pytest.raises(DataError, match="none"):
         read_warehouse(tmp_path / "absent", "train")
@@ -227,7 +227,7 @@ def test_rows_stream_from_lists_and_lines_of_any_length(tmp_path: Path, monkeypa
 @pytest.mark.parametrize("text", ['[{"id": 1}, {"id": 2', '[{"id": 1}, ', '[{"id": 1}, {"id": oops}]', '{"id": 1}\n{"id"', '[{"id": 1}'])
 def test_damaged_json_names_the_row(tmp_path: Path, text: str) -> None:
     (tmp_path / "rows.json").write_text(text)
-    with pytest.raises(DataError, match="rows.json row 1: damaged"):
+    with pytest.raises(DataError, match=r"rows.json row 1: damaged"):
         list(iter_rows(tmp_path / "rows.json"))
 
 
@@ -235,7 +235,7 @@ def test_broken_cameras_are_an_error(tmp_path: Path) -> None:
     root = write(tmp_path, [row()])
     for text in ("[]", "{", '{"000001.png": {"fx": 1}}'):
         (root / "train" / "cameras.json").write_text(text)
-        with pytest.raises(DataError, match="cameras.json"):
+        with pytest.raises(DataError, match=r"cameras.json"):
             read_warehouse(root, "train")
 
 
@@ -309,7 +309,8 @@ def test_skip_logs_merge_and_stay_short() -> None:
     for index in range(3):
         one.add("bad", f"one {index}")
         two.add("bad", f"two {index}", count=2)
-    assert (taken := one.take()) and taken.total == 3 and one.total == 0 and not one.examples
+    taken = one.take()
+    assert taken and taken.total == 3 and one.total == 0 and not one.examples
     one.merge(taken)
     one.merge(two)
     assert one.total == 9 and one.examples == {"bad": ["one 0", "one 1"]}

@@ -121,7 +121,7 @@ def test_an_exported_folder_is_not_taken_for_anything_else(format, folders, tmp_
     assert "is an exported model already" in capsys.readouterr().err
     from smolrgpt.model import SmolRGPTForConditionalGeneration
 
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="no file named"):
         SmolRGPTForConditionalGeneration.from_pretrained(folder)
     older = tmp_path / "older"
     shutil.copytree(folder, older)

@@ -222,9 +222,9 @@ def test_bad_cameras_are_errors(predictor: Predictor, camera: object) -> None:
 def test_unreadable_images_are_errors(predictor: Predictor, tmp_path: Path) -> None:
     path = tmp_path / "broken.png"
     path.write_bytes(b"\x89PNG not really")
-    with pytest.raises(DataError, match="broken.png"):
+    with pytest.raises(DataError, match=r"broken.png"):
         predictor.ask(path, "Describe this.")
-    with pytest.raises(DataError, match="broken.png"):
+    with pytest.raises(DataError, match=r"broken.png"):
         predictor.predict_samples([Sample("a", path, "Describe this.")])
 
 

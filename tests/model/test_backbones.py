@@ -112,7 +112,7 @@ def test_a_weight_too_few_or_too_many_is_named(part, tmp_path):
     with pytest.raises(ValueError, match=r"missing: [\w.]*mlp"):
         _join(tmp_path)
     save_file({**weights, "surprise.weight": torch.zeros(2)}, path, {"format": "pt"})
-    with pytest.raises(ValueError, match="unexpected: surprise.weight"):
+    with pytest.raises(ValueError, match=r"unexpected: surprise.weight"):
         _join(tmp_path)
 
 

@@ -130,7 +130,7 @@ def test_converted_folder_is_complete(tmp_path: Path, model, batch) -> None:
     processor = AutoProcessor.from_pretrained(tmp_path / "out")
     assert (processor.image_token_id, processor.region_token_ids) == (125, {"rgb": 126, "depth": 127})
     assert (processor.image_processor.grid_size, processor.image_processor.mask_resize) == (64, "bilinear")
-    with pytest.raises(ValueError, match="has no config.json"):
+    with pytest.raises(ValueError, match=r"has no config.json"):
         convert(tmp_path, tmp_path / "again", tokenizer)
 
 

@@ -113,8 +113,10 @@ def test_truncated_run_lengths_are_an_error(cut: int) -> None:
 
 @pytest.mark.parametrize(
     "rle",
-    [{}, {"size": [4, 4]}, {"size": 4, "counts": "0"}, {"size": [4, 4], "counts": 7}, {"size": [4, 4], "counts": [3, 3]}]
-    + [{"size": [0, 4], "counts": "0"}, {"size": [4, 4], "counts": [-1, 17]}, {"size": [4, 4, 1], "counts": "0"}, None],
+    [
+        *({}, {"size": [4, 4]}, {"size": 4, "counts": "0"}, {"size": [4, 4], "counts": 7}, {"size": [4, 4], "counts": [3, 3]}),
+        *({"size": [0, 4], "counts": "0"}, {"size": [4, 4], "counts": [-1, 17]}, {"size": [4, 4, 1], "counts": "0"}, None),
+    ],
 )
 def test_malformed_rle_is_an_error(rle: dict) -> None:
     with pytest.raises(DataError):
