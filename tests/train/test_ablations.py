@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import statistics
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_run
 import torch
 
+from smolrgpt.data import worlds
+from smolrgpt.data.worlds import write_dataset
 from smolrgpt.inference.checkpoints import bundled_checkpoint
 from smolrgpt.model import SmolRGPTForConditionalGeneration, SmolRGPTImageProcessor, SmolRGPTProcessor
 from smolrgpt.schema import Region, Sample
@@ -156,6 +160,8 @@ def test_an_ablation_goes_on_and_its_table_holds_means_over_seeds(tmp_path: Path
         return dataclasses.replace(run, data=dataclasses.replace(run.data, root=tmp_path / "data", num_scenes=2, num_val_scenes=1))
 
     monkeypatch.setattr(ablations, "base_run", small)
+    for module in (ablations, worlds):
+        monkeypatch.setattr(module, "write_dataset", functools.partial(write_dataset, **tiny_run.SMALL))
     monkeypatch.setattr(ablations, "TEST_SCENES", 2)
     train = ablations.train_run
     monkeypatch.setattr(ablations, "train_run", lambda run, **options: calls.append(run.seed) or train(run, **options))
