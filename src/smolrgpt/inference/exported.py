@@ -1,17 +1,17 @@
 """Models whose heavy parts run outside of torch, in OpenVINO or ONNX Runtime: written by ``export``, read by ``Predictor.from_pretrained``.
 
-A folder holds the configuration, the processor, three graphs and what is left. Legend as in ``model/modeling_smolrgpt.py``; T0: tokens that
-have been read before.
+A folder holds the configuration, the processor, three graphs and the remaining weights. Legend as in ``model/modeling_smolrgpt.py``;
+T0: tokens in the cache.
 
-    vision      pixel_values (I, 3, S, S), and depth_values where the model looks at depth -> image_embeds (I, P, D), then a map
+    vision      pixel_values (I, 3, S, S), and depth_values where the model uses depth -> image_embeds (I, P, D), then a map
                 (I, G*G, D) for every pooled kind
     language    inputs_embeds (Q, T, D), mask (Q, 1, T, T0 + T) added to the scores of attention, position_ids (Q, T), then layer by layer
                 keys and values (Q, heads, T0, width) -> hidden states (Q, T, D), then layer by layer keys and values of the T new tokens
     head        hidden states (Q, T, D) -> logits (Q, T, vocabulary)
-    torch.safetensors   what stays in torch: word embeddings, and what regions and pairs of them are embedded with
+    torch.safetensors   weights that stay in torch: token embeddings, and the embedders of regions and pairs
 
-Graphs take and give float32, whatever they compute in. T0 = 0 reads a prompt and T = 1 writes an answer, so one graph does both, and
-everything around it, from the cache to the answer's rules, is the same as with torch.
+Inputs and outputs of graphs are float32, whatever precision they compute in. One graph reads prompts (T0 = 0) and writes answers (T = 1);
+everything else, from the cache to constrained decoding, is the same as with torch.
 """
 
 from __future__ import annotations
@@ -41,24 +41,31 @@ from smolrgpt.model.modeling_smolrgpt import SmolRGPTFeatures, SmolRGPTModel
 
 logger = logging.getLogger(__name__)
 
-#: Of the folder's layout; rises when older folders cannot be read any more.
+#: Version of the folder's layout; raised when older folders can no longer be read.
 VERSION = 1
-#: The file of what stays in torch; not the library's name, so that nothing takes the folder for a model of torch with weights missing.
-LEFT = "torch.safetensors"
-#: Names of the graphs' files, without what their format adds.
+#: File of the weights that stay in torch. Its name differs from the library's, so that the folder is not mistaken for an incomplete torch
+#: model.
+REMAINING_WEIGHTS = "torch.safetensors"
+#: Names of the graphs' files, without suffix.
 GRAPHS = ("vision", "language", "head")
 #: Number formats that weights can be stored in. float32: answers are those of torch in float32; float16: half the size; int8: a quarter,
 #: with a scale and a zero point for every row of a matrix (OpenVINO, by NNCF) or every 64 weights of one (ONNX Runtime).
 WEIGHTS = ("float32", "float16", "int8")
-#: A graph that has been loaded: tensors in, tensors out, in the graph's order.
+#: A loaded graph: tensors in, tensors out, in the graph's order.
 Graph = Callable[..., list[Tensor]]
 
 
 # -------------------------------------------------------------------------------------------------------------------------- formats
 @dataclass(frozen=True)
 class Format:
-    """write(program, path, names of inputs and outputs, weights); read(path, exact): exact = compute in float32 even where the hardware has
-    something faster. extra: of the package, that holds what ``read`` needs.
+    """A format of graphs.
+
+    Attributes:
+        suffix: of the graphs' files.
+        weights: names of ``WEIGHTS`` that the format can store.
+        write: (program, path, names of inputs, names of outputs, weights) writes a graph.
+        read: (path, exact) loads a graph; exact: compute in float32 even where the hardware has a faster format.
+        extra: extra of this package that ``read`` needs.
     """
 
     suffix: str
@@ -147,8 +154,8 @@ class _Vision(nn.Module):
         return (features.image_embeds, *(features.region_maps[kind] for kind in self.model.config.pooled_tokens))
 
 
-class _Handed:
-    """A cache whose tensors are given, layer by layer keys and values (Q, heads, T0, width), and that hands out only what is new."""
+class _GivenCache:
+    """A cache of given tensors, layer by layer keys and values (Q, heads, T0, width), that collects the new tokens' separately."""
 
     def __init__(self, past: Sequence[Tensor]):
         self.past = past
@@ -165,7 +172,7 @@ class _Language(nn.Module):
         self.language_model = language_model
 
     def forward(self, inputs_embeds: Tensor, mask: Tensor, position_ids: Tensor, past: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        cache = _Handed(past)
+        cache = _GivenCache(past)
         read = self.language_model(
             inputs_embeds=inputs_embeds, attention_mask=mask, position_ids=position_ids, past_key_values=cache, use_cache=True
         )
@@ -173,10 +180,18 @@ class _Language(nn.Module):
 
 
 def export(model: SmolRGPTForConditionalGeneration, processor: SmolRGPTProcessor, out: Path, format: str, weights: str) -> None:
-    """Write a model as graphs of ``FORMATS`` into a folder that is not there yet, with its weights in one of ``WEIGHTS``.
+    """Writes a model as graphs of a format into a new folder.
 
-    Raises ValueError for a format or a kind of weights that there is not, or an ``out`` that is not empty; ImportError naming the extra to
-    install.
+    Args:
+        model: in any precision; it is converted to float32.
+        processor: of the model.
+        out: folder that does not exist or is empty.
+        format: a name of ``FORMATS``.
+        weights: a name of ``WEIGHTS`` that the format can store.
+
+    Raises:
+        ValueError: for an unknown format or kind of weights, or an ``out`` that is not empty.
+        ImportError: naming the extra to install.
     """
     if format not in FORMATS:
         raise ValueError(f"there is no format {format!r}; expected one of {', '.join(FORMATS)}")
@@ -205,34 +220,34 @@ def _write_graphs(model: SmolRGPTForConditionalGeneration, folder: Path, format:
 
 
 def _write_rest(model: SmolRGPTForConditionalGeneration, folder: Path, weights: str) -> None:
-    """What is not in the graphs: the weights of ``ExportedSmolRGPT.skeleton``, and the configurations."""
-    left, whole = ExportedSmolRGPT.skeleton(model.config), model.state_dict()
-    tensors = {name: whole[name].clone() for name in left.state_dict()}
+    """Writes the weights that are not in the graphs (those of ``ExportedSmolRGPT.skeleton``), and the configurations."""
+    remaining, state = ExportedSmolRGPT.skeleton(model.config), model.state_dict()
+    tensors = {name: state[name].clone() for name in remaining.state_dict()}
     if weights != "float32":
         tensors = {name: tensor.half() if "embed_tokens" in name else tensor for name, tensor in tensors.items()}
-    save_file(tensors, folder / LEFT, metadata={"format": "pt"})
+    save_file(tensors, folder / REMAINING_WEIGHTS, metadata={"format": "pt"})
     model.config.save_pretrained(folder)
     model.generation_config.save_pretrained(folder)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what the exporters say of every node they see and of their own future, and without what they report to their makers."""
+    """Silences the exporters' messages and progress, and switches off their telemetry."""
     loggers = [logging.getLogger(name) for name in ("onnxruntime.quantization", "onnx_ir", "onnxscript", "torch.onnx")]
-    levels, root, silent = [one.level for one in loggers], logging.getLogger(), logging.NullHandler()
-    root.addHandler(silent)  # with a handler there, none of them installs its own for everybody
-    unreported = {"CI": "true", "NNCF_CI": "1"}  # the way to say so that both OpenVINO's converter and NNCF take
+    levels, root, silent = [library.level for library in loggers], logging.getLogger(), logging.NullHandler()
+    root.addHandler(silent)  # with a handler present, none of them installs its own on the root logger
+    unreported = {"CI": "true", "NNCF_CI": "1"}  # OpenVINO's converter and NNCF both respect these
     before = {name: os.environ.get(name) for name in unreported}
     os.environ.update(unreported)
     with warnings.catch_warnings(), redirect_stdout(sys.stderr):  # progress bars
         warnings.simplefilter("ignore")
-        for one in loggers:
-            one.setLevel(logging.ERROR)
+        for library in loggers:
+            library.setLevel(logging.ERROR)
         try:
             yield
         finally:
-            for one, level in zip(loggers, levels, strict=True):
-                one.setLevel(level)
+            for library, level in zip(loggers, levels, strict=True):
+                library.setLevel(level)
             root.removeHandler(silent)
             for name, value in before.items():
                 if value is None:
@@ -243,8 +258,9 @@ def _quiet() -> Iterator[None]:
 
 @torch.no_grad()
 def _programs(model: SmolRGPTForConditionalGeneration) -> Iterator[tuple[str, Any, list[str], list[str]]]:
-    """Name, program, names of inputs and outputs of each graph. Example sizes differ from one another and from 1, so that none is taken for
-    fixed.
+    """Yields name, program, names of inputs and names of outputs of each graph.
+
+    Example sizes differ from one another and from 1, so that the exporter takes none as constant.
     """
     inner, config = model.model, model.config
     text, side = config.text_config, config.vision_config.image_size
@@ -252,11 +268,11 @@ def _programs(model: SmolRGPTForConditionalGeneration) -> Iterator[tuple[str, An
     free = torch.export.Dim.AUTO
     rows, new, before = 2, 3, 5
 
-    pictures = ["pixel_values", "depth_values"][: 1 + inner.uses_depth]
-    images = ([torch.rand(rows, 3, side, side) for _ in pictures],)
+    image_inputs = ["pixel_values", "depth_values"][: 1 + inner.uses_depth]
+    images = ([torch.rand(rows, 3, side, side) for _ in image_inputs],)
     count = torch.export.Dim("images")
-    program = torch.export.export(_Vision(inner).eval(), images, dynamic_shapes=([{0: count} for _ in pictures],), strict=False)
-    yield "vision", program, pictures, ["image_embeds", *(f"{kind}_map" for kind in config.pooled_tokens)]
+    program = torch.export.export(_Vision(inner).eval(), images, dynamic_shapes=([{0: count} for _ in image_inputs],), strict=False)
+    yield "vision", program, image_inputs, ["image_embeds", *(f"{kind}_map" for kind in config.pooled_tokens)]
 
     kept = [f"{kind}_{layer}" for layer in range(layers) for kind in ("keys", "values")]
     example = (
@@ -281,7 +297,7 @@ def _programs(model: SmolRGPTForConditionalGeneration) -> Iterator[tuple[str, An
 
 # ------------------------------------------------------------------------------------------------------------------- what is loaded
 class _GraphLanguage(nn.Module):
-    """Stands in for the language model: its words in torch, all else in the graph."""
+    """Replaces the language model: token embeddings in torch, the rest in the graph."""
 
     def __init__(self, config: Any):
         super().__init__()
@@ -308,11 +324,11 @@ class _GraphLanguage(nn.Module):
         before = cache.get_seq_length()
         if position_ids is None:
             position_ids = torch.arange(before, before + count).expand(rows, -1)
-        words = inputs_embeds.float()
-        mask = create_causal_mask(config, words, attention_mask, cache, position_ids)
+        embeds = inputs_embeds.float()
+        mask = create_causal_mask(config, embeds, attention_mask, cache, position_ids)
         past = [tensor for layer in cache.layers for tensor in (layer.keys, layer.values)] if before else []
-        past = past or [words.new_zeros(rows, heads, 0, width)] * (2 * config.num_hidden_layers)
-        hidden, *new = self.graph(words, mask, position_ids.expand(rows, -1), *past)
+        past = past or [embeds.new_zeros(rows, heads, 0, width)] * (2 * config.num_hidden_layers)
+        hidden, *new = self.graph(embeds, mask, position_ids.expand(rows, -1), *past)
         for layer in range(config.num_hidden_layers):
             cache.update(new[2 * layer], new[2 * layer + 1], layer)
         return BaseModelOutputWithPast(last_hidden_state=hidden, past_key_values=cache)
@@ -344,7 +360,7 @@ class _GraphModel(SmolRGPTModel):
         """As ``SmolRGPTModel.encode_images``; maps are computed in any case."""
         assert self.graph is not None
         if self.uses_depth and depth_values is None:
-            depth_values = torch.zeros_like(pixel_values)  # image tokens alone are wanted, which do not look at it
+            depth_values = torch.zeros_like(pixel_values)  # only image tokens are wanted, which do not depend on it
         image_embeds, *maps = self.graph(
             *(image.float() for image in (pixel_values, depth_values)[: 1 + self.uses_depth] if image is not None)
         )
@@ -384,7 +400,7 @@ class ExportedSmolRGPT(SmolRGPTForConditionalGeneration):
             )
         known = FORMATS[record["format"]]
         model = cls.skeleton(SmolRGPTConfig.from_pretrained(folder))
-        model.load_state_dict(load_file(folder / LEFT), assign=True)
+        model.load_state_dict(load_file(folder / REMAINING_WEIGHTS), assign=True)
         try:
             parts = {name: known.read(folder / f"{name}{known.suffix}", record["weights"] == "float32") for name in GRAPHS}
         except ImportError as error:
