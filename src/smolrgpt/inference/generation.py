@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import regex
 import torch
-from transformers import Cache, DynamicCache, LogitsProcessor, LogitsProcessorList, StoppingCriteriaList
+from transformers import Cache, DynamicCache, LogitsProcessor, LogitsProcessorList
 
 from smolrgpt.inference.image_cache import PrefixCache
 from smolrgpt.inference.inputs import Question
@@ -171,12 +171,12 @@ def _probability(logprobs: Sequence[float]) -> float:
 
 def greedy(
     model: Any,
-    input_ids: torch.LongTensor,
-    logits_processor: LogitsProcessorList,
-    stopping_criteria: StoppingCriteriaList,
+    input_ids: torch.Tensor,
+    logits_processor: Sequence[Callable[..., torch.Tensor]],
+    stopping_criteria: Callable[..., torch.Tensor],
     generation_config: Any,
     **model_kwargs: Any,
-) -> torch.LongTensor:
+) -> torch.Tensor:
     """Do the greedy search of ``generate`` (as its ``custom_generate``) without computing rows that have ended.
 
     ``keep(rows)`` is called on logits processors that have it, with the rows of their last call that go on. Returns (Q, longest) int64,
@@ -194,8 +194,8 @@ def greedy(
         for processor in logits_processor:  # the list itself looks up every processor's signature at every token
             scores = processor(input_ids, scores)
         chosen = torch.where(ended, pad, scores.argmax(-1)) if pad is not None else scores.argmax(-1)
-        input_ids = torch.cat([input_ids, chosen[:, None]], dim=1)  # type: ignore[assignment]
-        ended = ended | stopping_criteria(input_ids, None)  # type: ignore[arg-type]
+        input_ids = torch.cat([input_ids, chosen[:, None]], dim=1)
+        ended = ended | stopping_criteria(input_ids, None)
         count = int(ended.sum())
         if count == len(rows) or count >= LEAVING_SHARE * len(rows):
             for row in ended.nonzero().flatten().tolist():
@@ -203,7 +203,7 @@ def greedy(
             going = (~ended).nonzero().flatten()
             if not len(going):
                 break
-            rows, input_ids, ended = rows[going.cpu()], input_ids[going], ended[going]  # type: ignore[assignment]
+            rows, input_ids, ended = rows[going.cpu()], input_ids[going], ended[going]
             cache: Cache = model_kwargs["past_key_values"]
             cache.batch_select_indices(going)
             for name in ROW_INPUTS:
@@ -215,7 +215,7 @@ def greedy(
         inputs = model.prepare_inputs_for_generation(input_ids, next_sequence_length=1, **model_kwargs)
         outputs = model(**inputs, return_dict=True)
     filler = 0 if pad is None else int(pad)
-    return torch.nn.utils.rnn.pad_sequence(finished, batch_first=True, padding_value=filler)  # type: ignore[return-value]
+    return torch.nn.utils.rnn.pad_sequence(finished, batch_first=True, padding_value=filler)
 
 
 class FieldVocabulary:
@@ -257,7 +257,7 @@ class AnswerField(LogitsProcessor):
         self.vocabulary, self.patterns, self.prompt_length = vocabulary, patterns, prompt_length
         self.last_call = max_new_tokens - MAX_FIELD_TOKENS - 1
 
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.FloatTensor:
         """Set the scores (Q, V) of tokens that a row may not write to -inf."""
         kept, end = scores.clone(), self.vocabulary.end
         length = input_ids.shape[1] - self.prompt_length
@@ -275,7 +275,7 @@ class AnswerField(LogitsProcessor):
             elif length > MAX_FIELD_TOKENS or not regex.fullmatch(pattern, text):
                 unfinished.append(row)
         kept[unfinished, end] = -torch.inf
-        return kept  # type: ignore[return-value]
+        return cast(torch.FloatTensor, kept)
 
     def keep(self, rows: Sequence[int]) -> None:
         """Drop all other rows."""

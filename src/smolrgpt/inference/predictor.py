@@ -102,8 +102,7 @@ class Predictor:
             dtype=dtype or best_dtype(target),
             attn_implementation=attn_implementation or ("eager" if target.type == "cpu" else "sdpa"),
         )
-        model.to(target)  # type: ignore[arg-type]
-        return cls(model.eval(), SmolRGPTProcessor.from_pretrained(source))
+        return cls(torch.nn.Module.to(model, target).eval(), SmolRGPTProcessor.from_pretrained(source))
 
     def __repr__(self) -> str:
         count = self.num_parameters
