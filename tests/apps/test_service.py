@@ -136,9 +136,9 @@ def test_the_service_answers_as_the_predictor(client: TestClient, predictor: Pre
 def test_a_chat_answers_the_last_question_about_the_last_image(client: TestClient, predictor: Predictor) -> None:
     expected = client.post("/v1/spatial/ask", json=body()).json()["answers"][0]
     whole = client.post("/v1/chat/completions", json=chat()).json()
-    said = whole["choices"][0]["message"]
-    assert (said["role"], said["content"]) == ("assistant", expected["answer"])
-    assert said["spatial"]["normalized_answer"] == expected["normalized_answer"]
+    message = whole["choices"][0]["message"]
+    assert (message["role"], message["content"]) == ("assistant", expected["answer"])
+    assert message["spatial"]["normalized_answer"] == expected["normalized_answer"]
     followed = chat()
     followed["messages"] += [{"role": "assistant", "content": "..."}, {"role": "user", "content": QUESTION}]
     assert client.post("/v1/chat/completions", json=followed).json()["choices"][0]["message"]["content"] == expected["answer"]
@@ -238,12 +238,12 @@ def test_bad_requests_get_a_status_and_a_line_that_helps(client: TestClient, nam
 
 
 def test_bad_chats(client: TestClient) -> None:
-    text, picture = chat()["messages"][0]["content"]
+    text, image = chat()["messages"][0]["content"]
     for changes, expected in (
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "system", "content": "hi"}]}, "role user"),
         ({"messages": [{"role": "user", "content": "hi"}]}, "no image"),
-        ({"messages": [{"role": "user", "content": [picture, picture, text]}]}, "two images"),
+        ({"messages": [{"role": "user", "content": [image, image, text]}]}, "two images"),
         ({"messages": "hi"}, "messages"),
         ({"n": 2}, "n is 2"),
         ({"tools": [{"type": "function"}]}, "tools"),

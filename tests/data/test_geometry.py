@@ -41,7 +41,7 @@ def test_a_fronto_parallel_plate_has_its_size_and_place() -> None:
     np.testing.assert_allclose(box_extent(points), [2 * 0.96, 1 * 0.96, 0], atol=0.02)
 
 
-def test_the_camera_follows_the_picture_size() -> None:
+def test_the_camera_follows_the_image_size() -> None:
     small = backproject(np.full((30, 40), 3, np.float32), CAMERA)
     large = backproject(np.full((300, 400), 3, np.float32), CAMERA)
     np.testing.assert_allclose(visible_centroid(small), visible_centroid(large), atol=0.06)

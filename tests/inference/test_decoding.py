@@ -48,13 +48,13 @@ def _draw(vocabulary: FieldVocabulary, category: str, max_new_tokens: int, seed:
 @pytest.mark.parametrize("category", CATEGORIES)
 def test_every_answer_ends_and_can_be_read(bundled: Predictor, category: str) -> None:
     assert bundled.generator.vocabulary is not None
-    said = [_draw(bundled.generator.vocabulary, category, 24, seed) for seed in range(30)]
-    for text in said:
+    generated = [_draw(bundled.generator.vocabulary, category, 24, seed) for seed in range(30)]
+    for text in generated:
         field = text.rpartition(FIELD_SEPARATOR)[2]
         assert regex.fullmatch(task_named(category).field_pattern(5), field)
         assert task_named(category).parse_or_none(task_named(category).read("", field)) is not None, text
         assert category != "mcq" or int(field) < 5
-    assert len({text.rpartition(FIELD_SEPARATOR)[2] for text in said}) > 1
+    assert len({text.rpartition(FIELD_SEPARATOR)[2] for text in generated}) > 1
 
 
 def test_rows_of_a_batch_do_not_touch_one_another(bundled: Predictor) -> None:

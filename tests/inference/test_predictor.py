@@ -31,7 +31,7 @@ def predictor(tiny_checkpoint: Path) -> Predictor:
     return predictor
 
 
-def picture(seed: int, size: tuple[int, int] = SIZE) -> Image.Image:
+def random_image(seed: int, size: tuple[int, int] = SIZE) -> Image.Image:
     return Image.fromarray(np.random.default_rng(seed).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8))
 
 
@@ -48,7 +48,7 @@ def samples(num_images: int = 3, num_questions: int = 3) -> list[Sample]:
     return [
         Sample(
             id=f"{i}-{q}",
-            image=picture(i),
+            image=random_image(i),
             depth=depth_map(i),
             question="Which of " + "<mask> " * (q + 1) + "is far away from here?" * (1 + (q + i) % 2),
             regions=[region(box) for box in BOXES[: q + 1]],
@@ -83,27 +83,27 @@ def test_an_image_is_encoded_once(predictor: Predictor, monkeypatch: pytest.Monk
     predictor.image_cache.clear()
     encode = predictor.model.encode_images
     monkeypatch.setattr(predictor.model, "encode_images", lambda *args, **kwargs: calls.append(1) or encode(*args, **kwargs))
-    first = predictor.ask_many(picture(0), ["How far is <region 0>?", "How many in <region 1>?"], depth_map(0), BOXES[:2])
-    again = predictor.ask(picture(0), "How far is <region 0>?", depth_map(0), BOXES)  # equal content, new objects, one more region
+    first = predictor.ask_many(random_image(0), ["How far is <region 0>?", "How many in <region 1>?"], depth_map(0), BOXES[:2])
+    again = predictor.ask(random_image(0), "How far is <region 0>?", depth_map(0), BOXES)  # equal content, new objects, one more region
     assert (len(calls), again.answer) == (1, first[0].answer)
-    predictor.ask(picture(0), "How far is <region 0>?", None, BOXES)
-    predictor.ask(picture(1), "How far is <region 0>?", None, BOXES)
+    predictor.ask(random_image(0), "How far is <region 0>?", None, BOXES)
+    predictor.ask(random_image(1), "How far is <region 0>?", None, BOXES)
     assert len(calls) == 3, "another depth map or image must be encoded"
-    predictor.ask(picture(0), "How far is <region 1>?", depth_map(0), BOXES)
+    predictor.ask(random_image(0), "How far is <region 1>?", depth_map(0), BOXES)
     assert len(calls) == 3, "and an earlier one is still known"
 
 
 def test_cached_images_stay_within_their_budget(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
     """The least recently used images go first; answers do not depend on what is cached, and the last image always is."""
     predictor.image_cache.clear()
-    first = [predictor.ask(picture(i), "How far is <region 0>?", depth_map(i), BOXES[:1]).answer for i in range(3)]
+    first = [predictor.ask(random_image(i), "How far is <region 0>?", depth_map(i), BOXES[:1]).answer for i in range(3)]
     one = next(iter(predictor.image_cache)).nbytes
     assert len(predictor.image_cache) == 3 and one > 3 * SIZE[0] * SIZE[1]
     monkeypatch.setattr(predictor.image_cache, "max_bytes", 2 * one)
-    again = [predictor.ask(picture(i), "How far is <region 0>?", depth_map(i), BOXES[:1]).answer for i in (1, 0, 2)]
+    again = [predictor.ask(random_image(i), "How far is <region 0>?", depth_map(i), BOXES[:1]).answer for i in (1, 0, 2)]
     assert again == [first[1], first[0], first[2]] and len(predictor.image_cache) == 2
     monkeypatch.setattr(predictor.image_cache, "max_bytes", 0)
-    assert predictor.ask(picture(0), "How far is <region 0>?", depth_map(0), BOXES[:1]).answer == first[0]
+    assert predictor.ask(random_image(0), "How far is <region 0>?", depth_map(0), BOXES[:1]).answer == first[0]
     assert [len(image.region_features) for image in predictor.image_cache] == [1]
 
 
@@ -128,8 +128,8 @@ def test_batches_keep_within_their_memory_and_answer_alike(predictor: Predictor,
 
 
 def test_the_order_of_mention_decides(predictor: Predictor) -> None:
-    swapped = predictor.ask(picture(0), "Is <region 1> left of <region 0>?", depth_map(0), BOXES[:2])
-    plain = predictor.ask(picture(0), "Is <mask> left of <mask>?", depth_map(0), [BOXES[1], BOXES[0]])
+    swapped = predictor.ask(random_image(0), "Is <region 1> left of <region 0>?", depth_map(0), BOXES[:2])
+    plain = predictor.ask(random_image(0), "Is <mask> left of <mask>?", depth_map(0), [BOXES[1], BOXES[0]])
     assert swapped.normalized_answer == plain.normalized_answer
 
 
@@ -139,14 +139,14 @@ def test_every_form_of_region_means_the_same(predictor: Predictor, tmp_path: Pat
     Image.fromarray(mask).save(tmp_path / "mask.png")
     rle = {"size": list(Region.from_mask(mask).size), "counts": Region.from_mask(mask).counts}
     forms = [BOXES[0], np.array(BOXES[0]), mask, str(tmp_path / "mask.png"), rle, Region.from_mask(mask)]
-    assert len({predictor.ask(picture(0), "How far is <region 0>?", depth_map(0), [form]).answer for form in forms}) == 1
+    assert len({predictor.ask(random_image(0), "How far is <region 0>?", depth_map(0), [form]).answer for form in forms}) == 1
 
 
 def test_questions_without_regions(predictor: Predictor) -> None:
-    assert isinstance(predictor.ask(picture(0), "Describe this.").answer, str)
-    rows = predictor.ask_many(picture(0), ["Describe this.", "How many in <region 0>?"], regions=BOXES[:1])
+    assert isinstance(predictor.ask(random_image(0), "Describe this.").answer, str)
+    rows = predictor.ask_many(random_image(0), ["Describe this.", "How many in <region 0>?"], regions=BOXES[:1])
     assert [row.category for row in rows] == ["other", "count"]
-    assert predictor.ask_many(picture(0), []) == []
+    assert predictor.ask_many(random_image(0), []) == []
 
 
 # ------------------------------------------------------------------------------------------------------------- region indices of the caller
@@ -192,31 +192,31 @@ def test_mentions_that_do_not_fit_are_errors(question: str, num_regions: int, me
 
 def test_unmentioned_regions_are_an_error(predictor: Predictor) -> None:
     with pytest.raises(ValueError, match="no question mentions one; write regions as <region NUMBER>"):
-        predictor.ask(picture(0), "How far is the pallet?", regions=BOXES[:1])
+        predictor.ask(random_image(0), "How far is the pallet?", regions=BOXES[:1])
 
 
 # ---------------------------------------------------------------------------------------------------------------- unfitting input
 def test_depth_of_another_scale_is_fine_of_another_shape_is_not(predictor: Predictor) -> None:
     for size in ((32, 24), (640, 480), (33, 24)):
-        predictor.ask(picture(0), "How far is <region 0>?", depth_map(0, size), BOXES[:1])
+        predictor.ask(random_image(0), "How far is <region 0>?", depth_map(0, size), BOXES[:1])
     with pytest.raises(DataError, match="depth map is 48x48, the image 64x48"):
-        predictor.ask(picture(0), "How far is <region 0>?", depth_map(0, (48, 48)), BOXES[:1])
+        predictor.ask(random_image(0), "How far is <region 0>?", depth_map(0, (48, 48)), BOXES[:1])
 
 
 def test_regions_that_do_not_fit_are_errors(predictor: Predictor) -> None:
     empty = Region.from_rle({"size": [48, 64], "counts": [48 * 64]})
     with pytest.raises(DataError, match="region 1: its mask is empty"):
-        predictor.ask(picture(0), "How far is <region 0>?", regions=[BOXES[0], empty])
+        predictor.ask(random_image(0), "How far is <region 0>?", regions=[BOXES[0], empty])
     with pytest.raises(DataError, match="region 0: its mask is 48x48"):
-        predictor.ask(picture(0), "How far is <region 0>?", regions=[np.ones((48, 48), dtype=bool)])
+        predictor.ask(random_image(0), "How far is <region 0>?", regions=[np.ones((48, 48), dtype=bool)])
     with pytest.raises(DataError, match="outside the image"):
-        predictor.ask(picture(0), "How far is <region 0>?", regions=[(70, 0, 90, 10)])
+        predictor.ask(random_image(0), "How far is <region 0>?", regions=[(70, 0, 90, 10)])
 
 
 @pytest.mark.parametrize("camera", [(1, 2, 3), ("a", 1, 2, 3), (0, 1, 2, 3), {"fx": 1}])
 def test_bad_cameras_are_errors(predictor: Predictor, camera: object) -> None:
     with pytest.raises(DataError, match="camera"):
-        predictor.ask(picture(0), "How far is <region 0>?", depth_map(0), BOXES[:1], camera)  # type: ignore[arg-type]
+        predictor.ask(random_image(0), "How far is <region 0>?", depth_map(0), BOXES[:1], camera)  # type: ignore[arg-type]
 
 
 def test_unreadable_images_are_errors(predictor: Predictor, tmp_path: Path) -> None:
@@ -257,15 +257,15 @@ def test_a_blind_model_never_opens_the_image(predictor: Predictor, tmp_path: Pat
     eyes = predictor.processor
     blind = Predictor(predictor.model, type(eyes)(eyes.image_processor, eyes.tokenizer, region_tokens=(), num_image_tokens=0), 12)
     row = Sample("a", tmp_path / "nowhere.png", "How many are in <mask>?", [region(BOXES[0])])
-    assert blind.predict_samples([row])[0].answer == blind.ask(picture(0), row.question, None, row.regions).answer
+    assert blind.predict_samples([row])[0].answer == blind.ask(random_image(0), row.question, None, row.regions).answer
 
 
 # -------------------------------------------------------------------------------------------------------------- several inquiries
 def inquiries(predictor: Predictor):
-    """Three pictures, the first of them asked about twice, interleaved."""
+    """Three images, the first of them asked about twice, interleaved."""
     first = ["How far is <region 0> from <region 1>?", "Which of <region 1> <region 2> is left?"]
     asked = [(0, first, BOXES), (1, ["Is <region 0> far away from here?"], BOXES[:1]), (0, ["How many are in <region 2>?"], BOXES)]
-    return [predictor.prepare(picture(i), questions, depth_map(i), boxes) for i, questions, boxes in asked]
+    return [predictor.prepare(random_image(i), questions, depth_map(i), boxes) for i, questions, boxes in asked]
 
 
 def test_inquiries_answered_together_get_the_answers_each_gets_alone(predictor):
@@ -277,13 +277,13 @@ def test_inquiries_answered_together_get_the_answers_each_gets_alone(predictor):
 
 
 def test_an_answer_grows_to_what_it_ends_as(predictor):
-    told: dict[tuple[int, int], list[str]] = {}
-    answers = predictor.answer(inquiries(predictor), on_text=lambda i, j, text: told.setdefault((i, j), []).append(text))
-    for (i, j), grown in told.items():
+    texts_so_far: dict[tuple[int, int], list[str]] = {}
+    answers = predictor.answer(inquiries(predictor), on_text=lambda i, j, text: texts_so_far.setdefault((i, j), []).append(text))
+    for (i, j), grown in texts_so_far.items():
         whole = answers[i][j].answer
         assert all(whole.startswith(text) for text in grown), (grown, whole)
         assert len(grown) >= 2
-    assert set(told) == {(0, 0), (0, 1), (1, 0), (2, 0)}
+    assert set(texts_so_far) == {(0, 0), (0, 1), (1, 0), (2, 0)}
 
 
 def test_half_a_region_name_is_not_shown():
@@ -300,16 +300,16 @@ def test_half_a_region_name_is_not_shown():
 def test_questions_no_model_reads_are_refused(predictor):
     for question, message in (("", "empty"), (" \n", "empty"), ("a" * 20_000, "characters"), ("how far " * 400, "tokens")):
         with pytest.raises(ValueError, match=message):
-            predictor.ask(picture(0), question)
-    long = Sample(id="long", image=picture(0), question="how far " * 400)
+            predictor.ask(random_image(0), question)
+    long = Sample(id="long", image=random_image(0), question="how far " * 400)
     with pytest.raises(DataError, match="tokens"):
         predictor.predict_samples([long])
 
 
-def test_notebooks_see_the_picture_and_programs_see_a_plain_answer(predictor):
-    answer = predictor(picture(0), "Is <region 0> left of <region 1>?", regions=BOXES[:2])
+def test_notebooks_see_the_image_and_programs_see_a_plain_answer(predictor):
+    answer = predictor(random_image(0), "Is <region 0> left of <region 1>?", regions=BOXES[:2])
     shown = answer._repr_html_()
     assert "data:image/jpeg" in shown and "<region" not in shown
     assert set(dataclasses.asdict(answer)) == {"answer", "normalized_answer", "category", "seconds", "confidence"}
     assert "<b>x</b>" not in Answer("<b>x</b>", None, "other", 0.0, 1.0)._repr_html_()
-    assert len(predictor(picture(0), ["What is this?"] * 2)) == 2 and "region features: rgb, depth, geo" in repr(predictor)
+    assert len(predictor(random_image(0), ["What is this?"] * 2)) == 2 and "region features: rgb, depth, geo" in repr(predictor)

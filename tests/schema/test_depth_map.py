@@ -35,7 +35,7 @@ def test_bright_polarity_is_turned_round(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P"])
-def test_grey_pictures_of_other_modes_are_the_same_depth(tmp_path: Path, mode: str) -> None:
+def test_grey_images_of_other_modes_are_the_same_depth(tmp_path: Path, mode: str) -> None:
     path = tmp_path / "d.png"
     Image.fromarray(RAMP).convert(mode).save(path)
     np.testing.assert_array_equal(DepthMap.from_file(path).values, RAMP.astype(np.float32) / 255)

@@ -68,9 +68,9 @@ def test_a_patch_is_the_mask_without_its_empty_border(mask: np.ndarray) -> None:
 def test_a_region_prepared_from_its_runs_is_the_one_prepared_from_its_mask(mask, grid, resize, kind) -> None:
     processor = SmolRGPTImageProcessor(size=8, grid_size=grid, mask_resize=resize)
     depth = np.random.default_rng(0).uniform(0.2, 1.0, (13, 11)).astype(np.float32) if kind else None
-    picture, camera = Image.new("RGB", (9, 7)), (9.0, 9.0, 4.0, 3.0, 9, 7)
-    masks = processor.preprocess_image(picture, depth, kind, [mask, mask], camera)
-    patches = processor.preprocess_image(picture, depth, kind, [_region_of(mask).to_patch()] * 2, camera)
+    image, camera = Image.new("RGB", (9, 7)), (9.0, 9.0, 4.0, 3.0, 9, 7)
+    masks = processor.preprocess_image(image, depth, kind, [mask, mask], camera)
+    patches = processor.preprocess_image(image, depth, kind, [_region_of(mask).to_patch()] * 2, camera)
     np.testing.assert_array_equal(patches["region_geometry"], masks["region_geometry"])
     np.testing.assert_allclose(patches["region_masks"], masks["region_masks"], atol=1e-6)
 
@@ -177,26 +177,26 @@ def test_empty_or_misshapen_masks_are_errors(mask: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "I;16", "RGB", "RGBA", "LA", "P", "cutout"])
-def test_mask_pictures_of_every_mode(tmp_path: Path, mode: str) -> None:
+def test_mask_images_of_every_mode(tmp_path: Path, mode: str) -> None:
     mask = np.zeros((12, 16), bool)
     mask[3:7, 2:9] = True
     grey = Image.fromarray(mask.astype(np.uint8) * 255)
     if mode == "cutout":  # a dark object on transparency: alpha decides, not colour
         grey.putalpha(grey.copy())
-        picture = Image.merge("LA", (Image.new("L", grey.size, 0), grey.getchannel("A")))
+        image = Image.merge("LA", (Image.new("L", grey.size, 0), grey.getchannel("A")))
     elif mode == "P":
-        picture = Image.fromarray(mask.astype(np.uint8))
-        picture.putpalette([0, 0, 0] * 256)
+        image = Image.fromarray(mask.astype(np.uint8))
+        image.putpalette([0, 0, 0] * 256)
     else:
-        picture = Image.fromarray(mask.astype(np.uint16)) if mode == "I;16" else grey.convert(mode)
+        image = Image.fromarray(mask.astype(np.uint16)) if mode == "I;16" else grey.convert(mode)
     path = tmp_path / "mask.png"
-    picture.save(path)
+    image.save(path)
     np.testing.assert_array_equal(Region.from_file(path).to_mask(), mask)
 
 
-def test_bad_mask_pictures_name_the_file(tmp_path: Path) -> None:
+def test_bad_mask_images_name_the_file(tmp_path: Path) -> None:
     Image.new("L", (4, 4)).save(tmp_path / "black.png")
-    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "text.png").write_text("no image")
     for name in ("black.png", "text.png", "absent.png"):
         with pytest.raises(DataError, match=name):
             Region.from_file(tmp_path / name)

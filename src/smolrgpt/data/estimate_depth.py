@@ -30,7 +30,7 @@ from smolrgpt.data.sources.folders import DEPTH_RECORD
 from smolrgpt.precision import best_dtype
 from smolrgpt.schema import DataError, DepthKind, Polarity
 from smolrgpt.schema.depth_map import MILLIMETRE
-from smolrgpt.schema.image_file import read_image, to_rgb
+from smolrgpt.schema.image_file import read_rgb
 
 DEFAULT_MODEL = "depth-anything/Depth-Anything-V2-Small-hf"
 #: Kind of model -> the content of its files, for depth.json.
@@ -179,7 +179,7 @@ class _ImageDataset(Dataset[_ModelInput | _Unreadable]):
     def __getitem__(self, index: int) -> _ModelInput | _Unreadable:
         source, target = self.todo[index]
         try:
-            image = to_rgb(read_image(source))
+            image = read_rgb(source)
         except DataError as error:
             return _Unreadable(str(error))
         pixel_values = self.processor(images=image, return_tensors="pt")["pixel_values"]

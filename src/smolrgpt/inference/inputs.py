@@ -12,7 +12,7 @@ from PIL import Image
 
 from smolrgpt.data.geometry import ASPECT_TOLERANCE, same_aspect
 from smolrgpt.schema import Camera, DataError, DepthFile, DepthMap, Region, TarMember
-from smolrgpt.schema.image_file import read_image, to_rgb
+from smolrgpt.schema.image_file import read_rgb, to_rgb
 from smolrgpt.tasks import Task
 
 ImageLike = Path | TarMember | str | Image.Image | np.ndarray
@@ -76,7 +76,7 @@ def as_image(image: ImageLike) -> Image.Image:
         image = Image.fromarray(image)
     if not isinstance(image, (Image.Image, str, Path, TarMember)):
         raise DataError(f"the image is a {type(image).__name__}; expected a path, an image or an array of uint8 (H, W, 3)")
-    return to_rgb(image if isinstance(image, Image.Image) else read_image(image))
+    return to_rgb(image) if isinstance(image, Image.Image) else read_rgb(image)
 
 
 def check_depth(depth: DepthMap, image: Image.Image) -> None:

@@ -61,6 +61,12 @@ def read_image(path: Path | TarMember | str) -> Image.Image:
         return decode_image(Image.open(file), in_place=True)
 
 
+def read_rgb(path: Path | TarMember | str) -> Image.Image:
+    """Read an image file as 8-bit RGB, upright. Raises DataError naming the file."""
+    with naming(path):
+        return to_rgb(read_image(path))
+
+
 def image_size(path: Path | TarMember | str) -> tuple[int, int]:
     """Read (width, height) of an upright image, as ``read_image`` returns it, from the file's header. Raises DataError naming the file."""
     with naming(path), _decoder_errors(), open_file(path) as file, warnings.catch_warnings():

@@ -16,7 +16,7 @@ from smolrgpt.data.geometry import same_aspect
 from smolrgpt.data.loading import load_image, load_sample_depth
 from smolrgpt.inference.answer import Answer
 from smolrgpt.schema import Camera, DataError, DepthKind, DepthMap, Region, Sample
-from smolrgpt.schema.image_file import read_image, to_rgb
+from smolrgpt.schema.image_file import read_image, read_rgb
 from smolrgpt.tasks.region_text import write_mentions
 
 #: Scenes of the synthetic warehouse that the page draws; nothing from this seed on was ever trained on.
@@ -62,7 +62,7 @@ class Scene:
 # ------------------------------------------------------------------------------------------------------------------------- open
 def open_image(path: str | Path) -> Scene:
     """Open an image file as a scene without regions. Raises DataError naming the file."""
-    return Scene(to_rgb(read_image(path)), name=Path(path).stem)
+    return Scene(read_rgb(path), name=Path(path).stem)
 
 
 def with_depth(scene: Scene, path: str | Path, near: Any = "dark", kind: DepthKind | None = None) -> None:

@@ -28,7 +28,7 @@ from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.sources.folders import FileFolder, ImageSet
 from smolrgpt.data.sources.rows import UNUSABLE_ROW, field, image_shape, iter_samples, optional, scalar, skip_reason
 from smolrgpt.schema import DataError, Polarity, Region, Sample
-from smolrgpt.schema.image_file import read_image, to_rgb
+from smolrgpt.schema.image_file import read_rgb
 from smolrgpt.tasks.side import LEFT_RIGHT
 
 #: Share of the image's width; people do not agree on the side of objects whose centroids are closer to each other.
@@ -173,7 +173,7 @@ def _regions(image: _Image, objects: Sequence[_Object]) -> list[Region]:
 @functools.lru_cache(maxsize=1)  # questions about an image follow each other
 def _segment_ids(path: Path) -> np.ndarray:
     """Return int64 (H, W): the id that each pixel's colour encodes, R + 256 G + 256^2 B (COCO's panoptic format)."""
-    ids: np.ndarray = np.asarray(to_rgb(read_image(path)), dtype=np.int64) @ (1, 256, 256**2)
+    ids: np.ndarray = np.asarray(read_rgb(path), dtype=np.int64) @ (1, 256, 256**2)
     return ids
 
 
