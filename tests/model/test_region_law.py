@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from smolrgpt.model.configuration_smolrgpt import SmolRGPTConfig
+from smolrgpt.model.connectors import SmolRGPTRefiner
 from smolrgpt.model.image_processing_smolrgpt import SmolRGPTImageProcessor
-from smolrgpt.model.modeling_smolrgpt import SmolRGPTRefiner, pool_masks
+from smolrgpt.model.region_embedding import pool_masks
 
 GRID, STAGES = 64, 3
 SHARPNESS = 100.0

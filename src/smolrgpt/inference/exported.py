@@ -37,7 +37,8 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 from smolrgpt.data.io import atomic_path
 from smolrgpt.inference.checkpoints import EXPORT_RECORD
 from smolrgpt.model import SmolRGPTConfig, SmolRGPTForConditionalGeneration, SmolRGPTProcessor
-from smolrgpt.model.modeling_smolrgpt import SmolRGPTFeatures, SmolRGPTModel
+from smolrgpt.model.modeling_smolrgpt import SmolRGPTModel
+from smolrgpt.model.outputs import SmolRGPTFeatures
 
 logger = logging.getLogger(__name__)
 

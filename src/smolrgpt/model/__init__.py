@@ -4,7 +4,8 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelFor
 
 from .configuration_smolrgpt import SmolRGPTConfig
 from .image_processing_smolrgpt import SmolRGPTImageProcessor
-from .modeling_smolrgpt import SmolRGPTFeatures, SmolRGPTForConditionalGeneration, SmolRGPTModel
+from .modeling_smolrgpt import SmolRGPTForConditionalGeneration, SmolRGPTModel
+from .outputs import SmolRGPTFeatures
 from .processing_smolrgpt import SmolRGPTProcessor
 from .region_embedding import RegionFeatures
 from .region_geometry import REGION_GEOMETRY_FEATURES

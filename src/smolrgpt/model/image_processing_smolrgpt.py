@@ -156,7 +156,7 @@ class SmolRGPTImageProcessor(BaseImageProcessor):
         ValueError: for an unknown name, or a mean or standard deviation of another length.
     """
 
-    model_input_names = ["pixel_values", "depth_values", "region_masks", "region_geometry"]  # noqa: RUF012
+    model_input_names = ["pixel_values", "depth_values", "region_masks", "region_geometry"]
     valid_kwargs = SmolRGPTImageProcessorKwargs
 
     def __init__(

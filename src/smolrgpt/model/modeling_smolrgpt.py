@@ -7,7 +7,6 @@ P image tokens, G side of the map that regions are pooled from, C vision width, 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, ClassVar, cast
 
 import torch
@@ -16,7 +15,7 @@ from torch.nn import functional
 from transformers import AutoModel, GenerationMixin, PreTrainedModel
 from transformers import initialization as init
 from transformers.cache_utils import Cache
-from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutputWithPooling, ModelOutput
+from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutputWithPooling
 from transformers.modeling_utils import slice_logits_to_keep
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs
@@ -36,6 +35,7 @@ from .inputs import (
     SmolRGPTTrainingKwargs,
     split_inputs,
 )
+from .outputs import SmolRGPTCausalLMOutputWithPast, SmolRGPTFeatures, SmolRGPTModelOutputWithPast
 from .packing import pack_rows
 from .placeholders import check_placeholders, default_image_index
 from .region_embedding import (
@@ -58,68 +58,15 @@ from .region_names import latest_regions, latest_size_words, named_regions
 UNPACKED_OPTIONS = ("output_hidden_states", "output_attentions", "use_cache")
 
 
-# ----------------------------------------------------------------------------------------------------------------------- outputs
-@dataclass
-class SmolRGPTFeatures:
-    """Features of a batch's images and regions, in the model's dtype.
-
-    Attributes:
-        image_embeds: (I, P, D) image tokens.
-        region_maps: (I, G*G, D) row-major, for each pooled kind ("rgb", "depth").
-        region_features: features of the regions; empty without regions.
-    """
-
-    image_embeds: Tensor
-    region_maps: dict[str, Tensor] = field(default_factory=dict)
-    region_features: RegionFeatures = field(default_factory=RegionFeatures)
-
-
-@dataclass
-class SmolRGPTModelOutputWithPast(BaseModelOutputWithPast):
-    """Output of the language model, and the features that were used, for reuse: `image_embeds` (I, P, D) and `region_features`."""
-
-    image_embeds: Tensor | None = None
-    region_features: RegionFeatures | None = None
-
-
-@dataclass
-class SmolRGPTCausalLMOutputWithPast(ModelOutput):
-    """Output of `SmolRGPTForConditionalGeneration.forward`.
-
-    Attributes:
-        loss: () next-token loss of the answers.
-        logits: (Q, T, vocabulary); `None` with labels, unless `logits_to_keep` asks for them.
-        past_key_values: the cache, with `use_cache`.
-        hidden_states: with `output_hidden_states`.
-        attentions: with `output_attentions`.
-        geometry_loss: () unweighted auxiliary loss, in training only.
-        distance_loss: likewise.
-        size_loss: likewise.
-        image_embeds: (I, P, D) features used, for reuse.
-        region_features: likewise.
-    """
-
-    loss: Tensor | None = None
-    logits: Tensor | None = None
-    past_key_values: Cache | None = None
-    hidden_states: tuple[Tensor, ...] | None = None
-    attentions: tuple[Tensor, ...] | None = None
-    geometry_loss: Tensor | None = None
-    distance_loss: Tensor | None = None
-    size_loss: Tensor | None = None
-    image_embeds: Tensor | None = None
-    region_features: RegionFeatures | None = None
-
-
 class SmolRGPTPreTrainedModel(PreTrainedModel):
     """Initial weights and the library's switches."""
 
     config: SmolRGPTConfig
     config_class = SmolRGPTConfig
     base_model_prefix = "model"
-    input_modalities = ["image", "text"]  # noqa: RUF012
+    input_modalities = ["image", "text"]
     supports_gradient_checkpointing = True
-    _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
+    _skip_keys_device_placement = ["past_key_values"]
     _supports_flash_attn = True
     _supports_sdpa = True
     _supports_flex_attn = True
@@ -465,7 +412,7 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
 class SmolRGPTForConditionalGeneration(SmolRGPTPreTrainedModel, GenerationMixin):
     """SmolRGPT with its language model head: `forward` for training, `generate` for answers."""
 
-    _tied_weights_keys = {"lm_head.weight": "model.language_model.embed_tokens.weight"}  # noqa: RUF012
+    _tied_weights_keys = {"lm_head.weight": "model.language_model.embed_tokens.weight"}
     main_input_name = "input_ids"
     model: SmolRGPTModel
     lm_head: nn.Module
@@ -539,11 +486,7 @@ class SmolRGPTForConditionalGeneration(SmolRGPTPreTrainedModel, GenerationMixin)
         """Loss or logits of questions.
 
         Args:
-            input_ids: as in `SmolRGPTModel.forward`.
-            attention_mask: likewise.
-            position_ids: likewise.
-            past_key_values: likewise.
-            inputs_embeds: likewise.
+            input_ids, attention_mask, position_ids, past_key_values, inputs_embeds: as in `SmolRGPTModel.forward`.
             labels: (Q, T) int64, -100 ignored, not shifted (position t holds token t).
             logits_to_keep: how many last positions have logits; 0: all, or none with labels.
             **kwargs: images, regions and known lengths, see `SmolRGPTTrainingKwargs`; others go to the language model.
@@ -652,4 +595,4 @@ class SmolRGPTForConditionalGeneration(SmolRGPTPreTrainedModel, GenerationMixin)
         return model_kwargs
 
 
-__all__ = ["SmolRGPTFeatures", "SmolRGPTForConditionalGeneration", "SmolRGPTModel", "SmolRGPTPreTrainedModel"]
+__all__ = ["SmolRGPTForConditionalGeneration", "SmolRGPTModel", "SmolRGPTPreTrainedModel"]

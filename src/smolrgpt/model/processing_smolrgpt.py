@@ -170,7 +170,7 @@ class SmolRGPTProcessor(ProcessorMixin):
             found, _ = SmolRGPTImageProcessor.get_image_processor_dict(vision)
         except OSError as error:
             raise ValueError(
-                f"{vision} has no preprocessor_config.json, so how its pictures are normalised is unknown; "
+                f"{vision} has no preprocessor_config.json, so how its images are normalised is unknown; "
                 "save one there, for example with AutoImageProcessor.save_pretrained"
             ) from error
         return cls.for_model(config, tokenizer, **{"image_mean": found["image_mean"], "image_std": found["image_std"], **options})

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from smolrgpt.model import SmolRGPTConfig, SmolRGPTForConditionalGeneration
 from smolrgpt.model.connectors import SmolRGPTConnector
-from smolrgpt.model.modeling_smolrgpt import SmolRGPTFeatures, SmolRGPTModel
+from smolrgpt.model.modeling_smolrgpt import SmolRGPTModel
+from smolrgpt.model.outputs import SmolRGPTFeatures
 
 
 class SharedDepthModel(SmolRGPTModel):
