@@ -483,13 +483,10 @@ class SmolRGPTForConditionalGeneration(SmolRGPTPreTrainedModel, GenerationMixin)
         logits_to_keep: int | Tensor = 0,
         **kwargs: Unpack[SmolRGPTTrainingKwargs],
     ) -> SmolRGPTCausalLMOutputWithPast:
-        """Loss or logits of questions.
+        """Loss or logits of questions; the text inputs are those of `SmolRGPTModel.forward`.
 
-        Args:
-            input_ids, attention_mask, position_ids, past_key_values, inputs_embeds: as in `SmolRGPTModel.forward`.
-            labels: (Q, T) int64, -100 ignored, not shifted (position t holds token t).
-            logits_to_keep: how many last positions have logits; 0: all, or none with labels.
-            **kwargs: images, regions and known lengths, see `SmolRGPTTrainingKwargs`; others go to the language model.
+        `labels`: (Q, T) int64, -100 ignored, not shifted (position t holds token t). `logits_to_keep`: how many last positions have logits;
+        0: all, or none with labels. Other keyword arguments: images, regions and known lengths, see `SmolRGPTTrainingKwargs`.
         """
         options: dict[str, Any] = {**kwargs}
         targets = {name: options.pop(name, None) for name in SmolRGPTTargets.__optional_keys__}
