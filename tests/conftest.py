@@ -111,7 +111,7 @@ def scenes() -> list[Scene]:
 def asked(scenes: list[Scene]) -> list[tuple[Scene, list[Question]]]:
     """Scenes with their official questions."""
     from smolrgpt.data.worlds import random_generator
-    from smolrgpt.tasks.question_sets import scene_questions
+    from smolrgpt.data.worlds.question_sets import scene_questions
 
     return [(scene, scene_questions(scene.graph, random_generator(12, k), 24)) for k, scene in enumerate(scenes)]
 

@@ -291,15 +291,13 @@ def test_the_tutorial_runs_in_its_order(
 
 
 @pytest.mark.slow
-def test_a_kind_of_question_is_two_files_and_its_registration(tmp_path: Path) -> None:
+def test_a_kind_of_question_is_two_files(tmp_path: Path) -> None:
     """The page adds a kind to a copy of the package; the page's own checks then pass in a new process."""
     page = ROOT / "docs" / "how-to" / "add-a-kind-of-question.md"
     shutil.copytree(ROOT / "src" / "smolrgpt", tmp_path / "smolrgpt", ignore=shutil.ignore_patterns("checkpoints", "__pycache__"))
     written = 0
-    for name, title, block in re.findall(r'```(\w+)(?: title="src/([^"]+)")?\n(.*?)```', page.read_text(encoding="utf-8"), re.DOTALL):
-        if name == "diff":
-            apply_diff(tmp_path / title, block)
-        elif title:
+    for title, block in re.findall(r'```\w+(?: title="src/([^"]+)")?\n(.*?)```', page.read_text(encoding="utf-8"), re.DOTALL):
+        if title:
             assert not (tmp_path / title).exists()
             (tmp_path / title).write_text(block, encoding="utf-8")
             written += 1
@@ -309,18 +307,3 @@ def test_a_kind_of_question_is_two_files_and_its_registration(tmp_path: Path) ->
     done = subprocess.run(command, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "questions, such as" in done.stdout
-
-
-def apply_diff(path: Path, diff: str) -> None:
-    """Replace "-" lines by the "+" lines after them, and add "+" lines after the line above them."""
-    text, before = path.read_text(encoding="utf-8"), ""
-    for line in diff.splitlines():
-        sign, content = line[0], line[1:]
-        if sign == "+":
-            assert text.count(f"{before}\n") == 1, before
-            text = text.replace(f"{before}\n", f"{before}\n{content}\n")
-        else:
-            assert text.count(f"{content}\n") == 1, f"{path.name} has no line {content!r}"
-        before = content
-    removed = [line[1:] for line in diff.splitlines() if line[0] == "-"]
-    path.write_text("".join(line for line in text.splitlines(keepends=True) if line.rstrip("\n") not in removed), encoding="utf-8")

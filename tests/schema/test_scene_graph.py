@@ -11,9 +11,9 @@ import pytest
 
 from smolrgpt.data.measure import MarkedObject, measure_graph
 from smolrgpt.data.worlds import Scene, generate_scene, random_generator
+from smolrgpt.data.worlds.question_sets import extra_questions, plain_questions, scene_questions, template_questions, warmup_questions
 from smolrgpt.data.worlds.scene import NOUNS
 from smolrgpt.schema import CameraPose, DepthMap, SceneGraph, SceneObject
-from smolrgpt.tasks.question_sets import extra_questions, plain_questions, scene_questions, template_questions, warmup_questions
 from smolrgpt.tasks.relations import distance_m, side_of, stands_in, vertical_distance_m
 
 

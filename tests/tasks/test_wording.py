@@ -20,7 +20,7 @@ FORMS = {asked: forms for family in ("side", "distance", "choice", "count", "siz
 
 
 def _plain(wording, n=6):
-    from smolrgpt.tasks.question_sets import plain_questions
+    from smolrgpt.data.worlds.question_sets import plain_questions
 
     for number in range(n):
         scene = generate_scene((91, number))

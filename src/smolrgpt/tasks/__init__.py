@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
+
 from smolrgpt.tasks.base import FIELD_SEPARATOR, NormalizedAnswer, OtherTask, Task
 from smolrgpt.tasks.choice import MCQ
 from smolrgpt.tasks.count import COUNT
 from smolrgpt.tasks.distance import DISTANCE
-from smolrgpt.tasks.order import ABOVE, BEHIND
 from smolrgpt.tasks.recognition import Recogniser
 from smolrgpt.tasks.side import LEFT_RIGHT
-from smolrgpt.tasks.size import HEIGHT, VERTICAL, WIDTH
 
-__all__ = ["EXTRA", "FIELD_SEPARATOR", "OFFICIAL", "OTHER", "TASKS", "NormalizedAnswer", "Task", "read_answer", "recognise", "task_named"]
+__all__ = ["FIELD_SEPARATOR", "OFFICIAL", "OTHER", "TASKS", "NormalizedAnswer", "Task", "read_answer", "recognise", "task_named"]
 
 #: The four kinds that the warehouse score averages, in the order of its reports.
 OFFICIAL: tuple[Task, ...] = (LEFT_RIGHT, COUNT, MCQ, DISTANCE)
-#: The kinds of a synthetic set's extra questions. The order of two objects is asked in training only.
-EXTRA: tuple[Task, ...] = (WIDTH, HEIGHT, VERTICAL, BEHIND, ABOVE)
 #: A question of no kind that is known.
 OTHER = OtherTask(name="other", title="other")
+
+
+def _find_tasks() -> dict[str, Task]:
+    """Return the kinds by name: the official ones, then those of every module of this package. A new kind is found without being listed.
+
+    Raises ValueError when two kinds have one name.
+    """
+    found = {task.name: task for task in OFFICIAL}
+    for module in pkgutil.iter_modules(__path__):
+        for value in vars(importlib.import_module(f"{__name__}.{module.name}")).values():
+            if isinstance(value, Task) and found.setdefault(value.name, value) is not value:
+                raise ValueError(f"two kinds of question are named {value.name!r}; the second is in tasks/{module.name}.py")
+    return {**found, OTHER.name: OTHER}
+
+
 #: Name -> kind, of all kinds.
-TASKS: dict[str, Task] = {task.name: task for task in (*OFFICIAL, WIDTH, HEIGHT, VERTICAL, OTHER)}
+TASKS: dict[str, Task] = _find_tasks()
 
 _recogniser = Recogniser(TASKS.values(), OTHER)
 

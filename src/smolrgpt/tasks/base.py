@@ -84,6 +84,7 @@ class Task:
         is_length: its normalised answer is in metres.
         makers: what draws its questions from a scene, with weights.
         plain_makers: the same in plain words of one wording.
+        is_extra: a synthetic data set asks its makers in ``<split>_extra.json``.
         form_maker: what asks an official form of the kind; None where the official data set has none.
     """
 
@@ -94,6 +95,7 @@ class Task:
     guess: NormalizedAnswer = ""
     makers: tuple[tuple[float, Maker], ...] = ()
     plain_makers: tuple[tuple[float, PlainMaker], ...] = ()
+    is_extra: bool = False
     form_maker: FormMaker | None = None
     names_region: bool = field(default=False, init=False)
     is_length: bool = field(default=False, init=False)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from smolrgpt.schema import SceneGraph, SceneObject
-from smolrgpt.tasks.base import Cue, NormalizedAnswer, Rank, ReplySchema, Task
+from smolrgpt.tasks.base import Cue, NormalizedAnswer, OtherTask, Rank, ReplySchema, Task
 from smolrgpt.tasks.distance import parse_number
 from smolrgpt.tasks.drawing import draw_several, pick, shuffled
 from smolrgpt.tasks.official import OfficialForm, fill_form
@@ -266,7 +266,7 @@ def ask_inside(graph: SceneGraph, rng: np.random.Generator) -> Question | None:
     item = pick(rng, movable)
     text = pick(rng, ("Is the {n} <mask> inside the buffer region <mask>?", "Does the {n} <mask> stand in the buffer region <mask>?"))
     answer = f"The {item.name} [Region 0] is {'inside' if wanted else 'outside'} the buffer region [Region 1]."
-    return Question(text.format(n=item.name), [item, buffer], answer, "in" if wanted else "out", "inside", "[Region 0][Region 1]")
+    return Question(text.format(n=item.name), [item, buffer], answer, "in" if wanted else "out", INSIDE.name, "[Region 0][Region 1]")
 
 
 def survey_insides(graph: SceneGraph, rng: np.random.Generator) -> Question | None:
@@ -280,7 +280,7 @@ def survey_insides(graph: SceneGraph, rng: np.random.Generator) -> Question | No
     text = pick(rng, ("Which of {m} are inside the buffer region <mask>?", "Are {m} in or out of the buffer region <mask>?"))
     values = ["in" if stands_in(item, buffer) else "out" for item in objects]
     sentence = f"{{r}} is {{v}} of the buffer region {region_tag(len(objects))}."
-    return list_facts("insides", text.format(m=masks(len(objects))), [*objects, buffer], values, sentence)
+    return list_facts(INSIDES.name, text.format(m=masks(len(objects))), [*objects, buffer], values, sentence)
 
 
 COUNT = CountTask(
@@ -293,3 +293,5 @@ COUNT = CountTask(
     plain_makers=((1.0, ask_count_plainly),),
     form_maker=ask_count_form,
 )
+INSIDES = OtherTask(name="insides", title="what is inside, of several objects", makers=((1.0, survey_insides),))
+INSIDE = OtherTask(name="inside", title="inside or outside", makers=((1.0, ask_inside),))

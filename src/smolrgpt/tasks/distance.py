@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from smolrgpt.schema import SceneGraph, SceneObject
-from smolrgpt.tasks.base import Cue, NormalizedAnswer, Rank, ReplySchema, Task, best_constant
+from smolrgpt.tasks.base import Cue, NormalizedAnswer, OtherTask, Rank, ReplySchema, Task, best_constant
 from smolrgpt.tasks.drawing import draw_several, pick, shuffled
 from smolrgpt.tasks.official import OfficialForm, fill_form
 from smolrgpt.tasks.question import MAX_MARKED, Question, brief_metres, capitalized, from_viewpoint, join_steps, list_facts, masks, tags
@@ -321,7 +321,7 @@ def survey_distances(graph: SceneGraph, rng: np.random.Generator) -> Question | 
     text = text.format(m=masks(len(objects)), a=anchor.name)
     values = [brief_metres(distance_m(item, anchor)) for item in objects]
     sentence = f"{{r}} is {{v}} meters from {region_tag(len(objects))}."
-    return list_facts("distances", text, [*objects, anchor], values, sentence)
+    return list_facts(DISTANCES.name, text, [*objects, anchor], values, sentence)
 
 
 DISTANCE = LengthTask(
@@ -346,3 +346,4 @@ DISTANCE = LengthTask(
     plain_makers=((1.0, ask_distance_plainly),),
     form_maker=ask_distance_form,
 )
+DISTANCES = OtherTask(name="distances", title="distances, of several objects", makers=((1.0, survey_distances),))

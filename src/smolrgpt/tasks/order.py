@@ -25,7 +25,7 @@ def ask_behind(graph: SceneGraph, rng: np.random.Generator) -> Question | None:
     order = "behind" if distances[0] > distances[1] else "in front of"
     a, b = (item.name for item in pair)
     text = f"Is the {a} <mask> behind or in front of the {b} <mask>?"
-    return Question(text, pair, f"The {a} [Region 0] is {order} the {b} [Region 1].", order, "behind")
+    return Question(text, pair, f"The {a} [Region 0] is {order} the {b} [Region 1].", order, BEHIND.name)
 
 
 def ask_above(graph: SceneGraph, rng: np.random.Generator) -> Question | None:
@@ -36,7 +36,7 @@ def ask_above(graph: SceneGraph, rng: np.random.Generator) -> Question | None:
     order = "above" if pair[0].image_xy[1] < pair[1].image_xy[1] else "below"
     a, b = (item.name for item in pair)
     text = f"In the image, does the {a} <mask> appear above or below the {b} <mask>?"
-    return Question(text, pair, f"The {a} [Region 0] is {order} the {b} [Region 1] in the image.", order, "above")
+    return Question(text, pair, f"The {a} [Region 0] is {order} the {b} [Region 1] in the image.", order, ABOVE.name)
 
 
 BEHIND = OtherTask(name="behind", title="behind or in front", makers=((1.0, ask_behind),))

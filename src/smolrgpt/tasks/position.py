@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from smolrgpt.schema import SceneGraph, SceneObject
+from smolrgpt.tasks.base import OtherTask
 from smolrgpt.tasks.drawing import draw_one, draw_several, pick, shuffled
 from smolrgpt.tasks.question import Question, brief_metres, list_facts, masks
 from smolrgpt.tasks.region_text import region_tag
@@ -15,7 +16,7 @@ def ask_what(graph: SceneGraph, rng: np.random.Generator) -> Question | None:
     name = _full_name(item := draw_one(graph, rng))
     text = pick(rng, ("What is <mask>?", "What kind of object is <mask>?", "Can you name the object in <mask>?"))
     article = "an" if name[0] in "aeiou" else "a"
-    return Question(text, [item], f"[Region 0] is {article} {name}.", name, "what", "[Region 0]")
+    return Question(text, [item], f"[Region 0] is {article} {name}.", name, WHAT.name, "[Region 0]")
 
 
 def ask_where(graph: SceneGraph, rng: np.random.Generator) -> Question | None:
@@ -24,7 +25,7 @@ def ask_where(graph: SceneGraph, rng: np.random.Generator) -> Question | None:
     column, row = _percentages(graph, item)
     text = pick(rng, ("Where is <mask>?", "Where in the image is <mask>?", "What is the position of <mask> in the image?"))
     answer = f"[Region 0] is {column} percent from the left and {row} percent from the top of the image."
-    return Question(text, [item], answer, f"{column:02d} {row:02d}", "where", "[Region 0]")
+    return Question(text, [item], answer, f"{column:02d} {row:02d}", WHERE.name, "[Region 0]")
 
 
 def ask_depth(graph: SceneGraph, rng: np.random.Generator) -> Question | None:
@@ -33,7 +34,7 @@ def ask_depth(graph: SceneGraph, rng: np.random.Generator) -> Question | None:
     metres = round(graph.camera_distance_m(item), 2)
     forms = ("How far is <mask> from the camera?", "What is the distance of <mask> from the camera?", "How distant is <mask> from us?")
     text = pick(rng, forms)
-    return Question(text, [item], f"[Region 0] is {metres:.2f} meters from the camera.", metres, "depth", "[Region 0]")
+    return Question(text, [item], f"[Region 0] is {metres:.2f} meters from the camera.", metres, DEPTH.name, "[Region 0]")
 
 
 def ask_closer(graph: SceneGraph, rng: np.random.Generator) -> Question | None:
@@ -45,7 +46,7 @@ def ask_closer(graph: SceneGraph, rng: np.random.Generator) -> Question | None:
     near = int(np.argmin(distances))
     text = pick(rng, ("Which is closer to the camera, <mask> or <mask>?", "Which of <mask> and <mask> is nearer to the observer?"))
     steps = ", ".join(f"{region_tag(k)} {brief_metres(value)}" for k, value in enumerate(distances))
-    return Question(text, pair, f"{region_tag(near)} is closer to the camera.", str(near), "closer", steps)
+    return Question(text, pair, f"{region_tag(near)} is closer to the camera.", str(near), CLOSER.name, steps)
 
 
 def survey_positions(graph: SceneGraph, rng: np.random.Generator) -> Question | None:
@@ -53,7 +54,7 @@ def survey_positions(graph: SceneGraph, rng: np.random.Generator) -> Question | 
     objects = draw_several(graph.objects, rng)
     text = pick(rng, ("Where in the image are {m}?", "What are the positions of {m} in the image?")).format(m=masks(len(objects)))
     values = ["{:02d} {:02d}".format(*_percentages(graph, item)) for item in objects]
-    return list_facts("positions", text, objects, values, "{r} is at {v} percent of the width and height.")
+    return list_facts(POSITIONS.name, text, objects, values, "{r} is at {v} percent of the width and height.")
 
 
 def survey_depths(graph: SceneGraph, rng: np.random.Generator) -> Question | None:
@@ -61,14 +62,14 @@ def survey_depths(graph: SceneGraph, rng: np.random.Generator) -> Question | Non
     objects = draw_several(graph.objects, rng)
     text = pick(rng, ("How far are {m} from the camera?", "What are the distances of {m} from the camera?")).format(m=masks(len(objects)))
     values = [brief_metres(graph.camera_distance_m(item)) for item in objects]
-    return list_facts("depths", text, objects, values, "{r} is {v} meters from the camera.")
+    return list_facts(DEPTHS.name, text, objects, values, "{r} is {v} meters from the camera.")
 
 
 def survey_kinds(graph: SceneGraph, rng: np.random.Generator) -> Question | None:
     """Ask what several objects are."""
     objects = draw_several(graph.objects, rng)
     text = pick(rng, ("What are {m}?", "What kinds of objects are {m}?")).format(m=masks(len(objects)))
-    return list_facts("kinds", text, objects, [_full_name(item) for item in objects], "{r} is a {v}.")
+    return list_facts(KINDS.name, text, objects, [_full_name(item) for item in objects], "{r} is a {v}.")
 
 
 def survey_loads(graph: SceneGraph, rng: np.random.Generator) -> Question | None:
@@ -78,7 +79,7 @@ def survey_loads(graph: SceneGraph, rng: np.random.Generator) -> Question | None
         return None
     text = pick(rng, ("Are the transporters {m} loaded or empty?", "Which of the transporters {m} carry a load?"))
     values = ["loaded" if item.loaded else "empty" for item in objects]
-    return list_facts("loads", text.format(m=masks(len(objects))), objects, values, "{r} is {v}.")
+    return list_facts(LOADS.name, text.format(m=masks(len(objects))), objects, values, "{r} is {v}.")
 
 
 def _full_name(item: SceneObject) -> str:
@@ -91,3 +92,13 @@ def _percentages(graph: SceneGraph, item: SceneObject) -> tuple[int, int]:
     shares = item.image_xy[0] / graph.camera.width, item.image_xy[1] / graph.camera.height
     column, row = (min(99, max(0, int(100 * share))) for share in shares)
     return column, row
+
+
+WHAT = OtherTask(name="what", title="what an object is", makers=((1.0, ask_what),))
+WHERE = OtherTask(name="where", title="position in the image", makers=((1.0, ask_where),))
+DEPTH = OtherTask(name="depth", title="distance from the camera", makers=((1.0, ask_depth),))
+CLOSER = OtherTask(name="closer", title="closer to the camera", makers=((1.0, ask_closer),))
+POSITIONS = OtherTask(name="positions", title="positions in the image", makers=((1.0, survey_positions),))
+DEPTHS = OtherTask(name="depths", title="distances from the camera", makers=((1.0, survey_depths),))
+KINDS = OtherTask(name="kinds", title="what objects are", makers=((1.0, survey_kinds),))
+LOADS = OtherTask(name="loads", title="loads of transporters", makers=((1.0, survey_loads),))

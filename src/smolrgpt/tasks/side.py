@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from smolrgpt.schema import SceneGraph, SceneObject
-from smolrgpt.tasks.base import Cue, NormalizedAnswer, Rank, ReplySchema, Task
+from smolrgpt.tasks.base import Cue, NormalizedAnswer, OtherTask, Rank, ReplySchema, Task
 from smolrgpt.tasks.drawing import draw_several, pick, shuffled
 from smolrgpt.tasks.official import OfficialForm, fill_form
 from smolrgpt.tasks.question import Question, capitalized, from_viewpoint, list_facts, masks, tags
@@ -151,7 +151,7 @@ def survey_sides(graph: SceneGraph, rng: np.random.Generator) -> Question | None
         return None
     text = pick(rng, _SURVEY_QUESTIONS).format(m=masks(len(objects)), a=anchor.name)
     values = [side_of(item, anchor) for item in objects]
-    return list_facts("sides", text, [*objects, anchor], values, f"{{r}} is to the {{v}} of {region_tag(len(objects))}.")
+    return list_facts(SIDES.name, text, [*objects, anchor], values, f"{{r}} is to the {{v}} of {region_tag(len(objects))}.")
 
 
 LEFT_RIGHT = SideTask(
@@ -169,3 +169,4 @@ LEFT_RIGHT = SideTask(
     plain_makers=((1.0, ask_side_plainly),),
     form_maker=ask_side_form,
 )
+SIDES = OtherTask(name="sides", title="sides, of several objects", makers=((1.0, survey_sides),))

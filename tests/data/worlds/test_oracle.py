@@ -12,10 +12,10 @@ from smolrgpt.data.worlds import (
     random_generator,
 )
 from smolrgpt.data.worlds.oracle import answer, true_geometry, visible_geometry
+from smolrgpt.data.worlds.question_sets import template_questions
 from smolrgpt.tasks import read_answer, recognise, task_named
 from smolrgpt.tasks.count import ask_count_form
 from smolrgpt.tasks.official import official_forms
-from smolrgpt.tasks.question_sets import template_questions
 
 
 def test_oracle_answers_everything(asked):

@@ -13,8 +13,8 @@ from smolrgpt.data.worlds import (
     generate_scene,
     random_generator,
 )
+from smolrgpt.data.worlds.question_sets import scene_questions
 from smolrgpt.data.worlds.scene import MIN_VISIBLE_FRACTION, SURROUNDINGS, VIEWS, Scene
-from smolrgpt.tasks.question_sets import scene_questions
 
 
 def test_scene_arrays(scenes):

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from smolrgpt.data.worlds.question_sets import scene_questions
 from smolrgpt.data.worlds.scene import Scene
 from smolrgpt.schema import DepthMap, Sample, Truth
 from smolrgpt.tasks.question import Question
-from smolrgpt.tasks.question_sets import scene_questions
 
 #: Share of the rows whose question starts with the image placeholder.
 _IMAGE_FIRST_SHARE = 0.75

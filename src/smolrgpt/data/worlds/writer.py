@@ -32,10 +32,10 @@ from tqdm import tqdm
 from smolrgpt.data.io import atomic_path, write_rows
 from smolrgpt.data.worlds.captions import caption_row
 from smolrgpt.data.worlds.layouts import resolve_layouts
+from smolrgpt.data.worlds.question_sets import extra_questions, plain_questions, scene_questions, template_questions, warmup_questions
 from smolrgpt.data.worlds.rows import to_row
 from smolrgpt.data.worlds.scene import SURROUNDINGS, VIEWS, Scene, generate_scene, random_generator
 from smolrgpt.schema import DataError
-from smolrgpt.tasks.question_sets import extra_questions, plain_questions, scene_questions, template_questions, warmup_questions
 from smolrgpt.tasks.wording import WORDINGS
 
 #: Rises whenever the same seed gives other images or rows, so that an old set is never mistaken for a new one.

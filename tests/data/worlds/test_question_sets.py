@@ -12,8 +12,8 @@ from smolrgpt.data.worlds import (
     random_generator,
 )
 from smolrgpt.data.worlds.captions import caption
+from smolrgpt.data.worlds.question_sets import extra_questions, warmup_questions
 from smolrgpt.tasks import read_answer, recognise, task_named
-from smolrgpt.tasks.question_sets import extra_questions, warmup_questions
 from smolrgpt.tasks.relations import distance_m, stands_in
 
 

@@ -11,12 +11,13 @@ from dataclasses import replace
 import numpy as np
 
 from smolrgpt.schema import SceneGraph
-from smolrgpt.tasks import EXTRA, OFFICIAL, TASKS, Task
+from smolrgpt.tasks import OFFICIAL, TASKS, Task
 from smolrgpt.tasks.choice import MCQ
 from smolrgpt.tasks.count import COUNT, ask_inside, survey_insides
 from smolrgpt.tasks.distance import DISTANCE, ask_distance, survey_distances
 from smolrgpt.tasks.drawing import WeightedMakers, sample_balanced
 from smolrgpt.tasks.official import OfficialForm, official_forms
+from smolrgpt.tasks.order import ABOVE, BEHIND
 from smolrgpt.tasks.position import (
     ask_closer,
     ask_depth,
@@ -64,13 +65,16 @@ _WARMUP: dict[str, WeightedMakers] = {
         (0.15, survey_loads),
     ],
 }
+#: The kinds of the extra questions. Those that came after the first sets follow at the end.
+_FIRST_EXTRA = (WIDTH, HEIGHT, VERTICAL, BEHIND, ABOVE)
+_EXTRA: tuple[Task, ...] = (*_FIRST_EXTRA, *(task for task in TASKS.values() if task.is_extra))
 #: Group of the plain questions -> its kinds. A kind that is in no group here is a group of its own, after these.
 _PLAIN: dict[str, tuple[Task, ...]] = {
-    "left_right": (LEFT_RIGHT,),
-    "distance": (DISTANCE,),
-    "mcq": (MCQ,),
-    "count": (COUNT,),
-    "size": (WIDTH, HEIGHT, VERTICAL),
+    "sides": (LEFT_RIGHT,),
+    "distances": (DISTANCE,),
+    "choices": (MCQ,),
+    "counts": (COUNT,),
+    "sizes": (WIDTH, HEIGHT, VERTICAL),
 }
 _PLAIN |= {task.name: (task,) for task in TASKS.values() if task.plain_makers and not any(task in group for group in _PLAIN.values())}
 
@@ -86,8 +90,8 @@ def warmup_questions(graph: SceneGraph, rng: np.random.Generator, n: int) -> lis
 
 
 def extra_questions(graph: SceneGraph, rng: np.random.Generator, n: int) -> list[Question]:
-    """Draw at most n questions of the kinds width, height, vertical, behind and above."""
-    return sample_balanced(graph, rng, n, {task.name: task.makers for task in EXTRA})
+    """Draw at most n questions about sizes, about the order of two objects, and of further kinds that ``Task.is_extra`` marks."""
+    return sample_balanced(graph, rng, n, {task.name: task.makers for task in _EXTRA})
 
 
 def plain_questions(graph: SceneGraph, rng: np.random.Generator, n: int, wording: Wording = "known") -> list[Question]:
