@@ -37,11 +37,9 @@ class LengthTask(Task):
 
     Attributes:
         tolerance: the multiples of the truth between which an answer is right, both ends included.
-        length_word: what an answer writes between the regions and the number when a model is taught in steps; "" for nothing.
     """
 
     tolerance: tuple[float, float] = OFFICIAL_TOLERANCE
-    length_word: str = ""
     guess: NormalizedAnswer = 0.0
     is_length: bool = field(default=True, init=False)
 

@@ -104,7 +104,6 @@ WIDTH = LengthTask(
         Cue(Rank.DIMENSION, r"(?:side|left) (?:side )?to (?:its )?(?:side|right)\b"),
     ),
     reply=ReplySchema("metres", float, "The width in metres."),
-    length_word=" width",
     makers=((1.0, ask_width),),
     plain_makers=((0.35, ask_width_plainly),),
 )
@@ -117,7 +116,6 @@ HEIGHT = LengthTask(
         Cue(Rank.DIMENSION, r"to (?:its |the )?(?:top|upper end)\b"),
     ),
     reply=ReplySchema("metres", float, "The height in metres."),
-    length_word=" height",
     makers=((1.0, ask_height),),
     plain_makers=((0.35, ask_height_plainly),),
 )
@@ -130,7 +128,6 @@ VERTICAL = LengthTask(
         Cue(Rank.EXPLICIT + 5, r"(?:how many |in )?(?:centi|milli)?met(?:er|re)s (?:higher|lower|further (?:up|down))\b"),
     ),
     reply=ReplySchema("metres", float, "The vertical distance in metres."),
-    length_word=" up",
     makers=((1.0, ask_vertical),),
     plain_makers=((0.3, ask_vertical_plainly),),
 )
