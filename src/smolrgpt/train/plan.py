@@ -123,8 +123,10 @@ def _groups(facts: SourceFacts, questions_per_image: int) -> int:
 
 # ----------------------------------------------------------------------------------------------------------------------- model
 def model_config(spec: ModelSpec) -> SmolRGPTConfig:
-    """The configuration ``build.build_model`` arrives at, without a tokenizer: exact for the published backbones, an upper bound on the
-    vocabulary where a tokenizer is still to be learned. Raises ValueError when other backbones' configurations cannot be had.
+    """The configuration that ``build.build_model`` would make, without a tokenizer.
+
+    It is exact for the published backbones; where a tokenizer is yet to be trained, its vocabulary is an upper bound. Raises ValueError if
+    the configuration of another backbone is not available.
     """
     if spec.path is not None:
         return SmolRGPTConfig.from_pretrained(spec.path)
@@ -248,8 +250,10 @@ def _tokens(config: SmolRGPTConfig, epoch: Epoch, blind: bool) -> float:
 
 
 def memory(total: int, trainable: int, activations: float, gpus: int) -> dict[str, dict[str, int]]:
-    """Bytes on each GPU. With several, DDP keeps a second copy of the gradients in its buckets; FSDP keeps a share of everything but
-    activations (and, for a moment, one gathered layer). The libraries' own gigabyte or two are not in it.
+    """Bytes on each GPU.
+
+    With several GPUs, DDP keeps a second copy of the gradients in its buckets; FSDP keeps a share of everything but activations (and,
+    for a moment, one gathered layer). The libraries' own gigabyte or two are not included.
     """
     parts = {"weights": WEIGHT_BYTES * total, "gradients": GRADIENT_BYTES * trainable, "optimizer": STATE_BYTES * trainable}
     ddp = {**parts, "gradients": parts["gradients"] * (2 if gpus > 1 else 1)}
