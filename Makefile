@@ -17,7 +17,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH_INDEX ?=
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
-CODE := src tests benchmarks tools experiments examples
+CODE := src tests benchmarks tools experiments examples docs
 PACKAGE_FILES := pyproject.toml constraints.txt
 
 .PHONY: setup demo test test-fast check fmt docs bench-quick train-nano real-weights clean
