@@ -42,6 +42,7 @@ def _samples(count: int, first: int = 0) -> list[Sample]:
             region_indices=(4, 2) if i % 3 else (),
             truth=[None, Truth(), Truth("a", ((0.1, 2.0, 0.3), (3.0, 4.0, 0.0)), ((1.0, None), (2.5, 1.5)))][i % 3],
             wording=[None, "known", "reserved"][i % 3],
+            official_template="Is OBJ left of OBJ?" if i % 3 else None,
             text_question="Is region 0 left of region 1?" if i % 2 else None,
             metadata={"layout": "a", "ids": [[0.1, 2], [3.0, 4]], "none": None} if i % 2 else {},
         )

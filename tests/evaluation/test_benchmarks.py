@@ -26,8 +26,7 @@ def test_the_command_line_offers_every_benchmark() -> None:
 
 
 def _sample(row_id: str, template: str | None, truth: int = 2) -> Sample:
-    metadata = {} if template is None else {"template": template}
-    return Sample(row_id, Path("a.png"), "?", normalized_answer=truth, category="count", metadata=metadata)
+    return Sample(row_id, Path("a.png"), "?", normalized_answer=truth, category="count", official_template=template)
 
 
 def test_templates_are_counted_one_by_one_and_the_worst_come_first() -> None:

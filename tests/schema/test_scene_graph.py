@@ -69,7 +69,7 @@ def test_an_annotated_graph_gives_the_same_questions_as_a_drawn_one(drawn):
         graphs = [scene.graph, annotated_graph(scene)]
         for one, other in zip(*(questions_of(graph, k) for graph in graphs), strict=True):
             assert [item.region for item in one.objects] == [item.region for item in other.objects]
-            assert one.category == other.category and one.template == other.template
+            assert one.category == other.category and one.official_template == other.official_template
             if isinstance(one.normalized_answer, float):
                 assert other.normalized_answer == pytest.approx(one.normalized_answer, abs=0.011)
             else:

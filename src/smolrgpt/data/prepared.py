@@ -48,7 +48,7 @@ _LENGTHS = List(List(Value("float64")))
 #: Fields whose type depends on the row, normalized_answer and metadata, are JSON.
 FEATURES = Features(
     {
-        **{name: Value("string") for name in ("id", "question", "answer", "category", "wording", "text_question")},
+        **{name: Value("string") for name in ("id", "question", "answer", "category", "wording", "official_template", "text_question")},
         **{name: Value("string") for name in ("normalized_answer", "metadata")},
         "image_number": Value("int64"),
         "image": _FILE,
@@ -308,6 +308,7 @@ class _Writer:
                 "answer": sample.answer,
                 "category": sample.category,
                 "wording": sample.wording,
+                "official_template": sample.official_template,
                 "text_question": sample.text_question,
                 "normalized_answer": json.dumps(sample.normalized_answer),
                 "metadata": json.dumps(sample.metadata),

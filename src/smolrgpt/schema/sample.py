@@ -43,6 +43,7 @@ class Sample:
         region_indices: The index of each region in the list that the caller passed, which answers refer to; empty: 0 to R - 1.
         truth: What is known of the objects besides the answer.
         wording: Whether the question's wording is trained on; None where the data set does not distinguish.
+        official_template: The official template that the question is an instance of; None where the data set names none.
         text_question: The question with its regions named in words instead of marked, where the data set has that as well.
         metadata: Where the sample comes from, such as layout or annotation ids; JSON values. No code depends on it, reports group by it.
     """
@@ -60,6 +61,7 @@ class Sample:
     region_indices: tuple[int, ...] = ()
     truth: Truth | None = None
     wording: Wording | None = None
+    official_template: str | None = None
     text_question: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
 

@@ -25,7 +25,7 @@ class Question:
         normalized_answer: the short answer; None where the answer is a list of facts, which is not scored.
         category: the kind of the question.
         steps: what has to be found out on the way to the answer, region by region; empty when one look is enough.
-        template: the official template that the question is an instance of; empty for other questions.
+        official_template: the template of the official data set that the question is an instance of; empty for other questions.
         max_same_fact: how often one fact about the same objects is asked of a scene at most, in different words.
     """
 
@@ -35,7 +35,7 @@ class Question:
     normalized_answer: str | int | float | None
     category: str
     steps: str = ""
-    template: str = ""
+    official_template: str = ""
     max_same_fact: int = 2
 
 

@@ -49,7 +49,7 @@ def test_oracle_agrees_on_every_official_form(scenes):
             task, truth = task_named(question.category), question.normalized_answer
             assert given == (pytest.approx(truth, abs=0.011) if task.is_length else truth), question.text
             assert recognise(question.text) is task and read_answer(question.text, question.answer, task) == truth, question.text
-            found[question.category, question.template] += 1
+            found[question.category, question.official_template] += 1
     assert set(found) == {(form.category, form.template) for form in official_forms()}
 
 

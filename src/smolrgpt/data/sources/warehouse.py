@@ -35,7 +35,7 @@ _DEPTH_FOLDERS: dict[DepthChoice, tuple[str, ...]] = {
     "none": (),
 }
 _TRUTH_KEYS = ("steps", "centers_m", "sizes_m")
-_ROW_KEYS = frozenset(("id", "image", "conversations", "rle", "category", "normalized_answer", "freeform_answer", "wording", *_TRUTH_KEYS))
+_ROW_KEYS = {"id", "image", "conversations", "rle", "category", "normalized_answer", "freeform_answer", "wording", "template", *_TRUTH_KEYS}
 _CAPTIONS = "_captions"
 
 
@@ -131,6 +131,7 @@ def _sample(row: dict[str, Any], files: _SplitFolder) -> Sample:
             category=optional(row, "category"),
             truth=_truth(row),
             wording=_wording(row),
+            official_template=optional(row, "template"),
             metadata={key: value for key, value in row.items() if key not in _ROW_KEYS},
         )
     except DataError as error:

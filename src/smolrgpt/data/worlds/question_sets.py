@@ -129,5 +129,5 @@ def _ask_form(graph: SceneGraph, rng: np.random.Generator, form: OfficialForm) -
     for _ in range(_FORM_TRIES):
         question = ask(graph, rng, form)
         if question is not None:
-            return replace(question, template=form.template)
+            return replace(question, official_template=form.template)
     return None

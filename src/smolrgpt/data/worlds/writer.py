@@ -208,7 +208,7 @@ def _template_rows(scene: Scene, image: str, settings: dict[str, Any], index: in
     rng, count = random_generator(settings["seed"], index, 3), max(1, round(_TEMPLATES_SHARE * settings["questions_per_scene"]))
     questions = template_questions(scene.graph, rng, count)
     return [
-        {**to_row(question, image, scene.layout, f"{settings['seed']}/{index}/_templates/{k}", rng), "template": question.template}
+        {**to_row(question, image, scene.layout, f"{settings['seed']}/{index}/_templates/{k}", rng), "template": question.official_template}
         for k, question in enumerate(questions)
     ]
 

@@ -29,7 +29,7 @@ class TemplatesBenchmark(PlainBenchmark):
 
     def can_score(self, sample: Sample) -> bool:
         """Return whether the sample names its template, is of an official category and has a normalised answer."""
-        return bool(sample.metadata.get("template")) and super().can_score(sample)
+        return bool(sample.official_template) and super().can_score(sample)
 
     def score(self, samples: Sequence[Sample], predictions: Sequence[Row]) -> dict[str, Any]:
         """Return the result of ``score`` with ``interval`` and ``by_template``.
@@ -38,7 +38,7 @@ class TemplatesBenchmark(PlainBenchmark):
         """
         asked = [sample for sample in samples if self.can_score(sample)]
         scored = score_samples(asked, predictions)
-        rows = by_template(scored, lambda sample: str(sample.metadata["template"]))
+        rows = by_template(scored, lambda sample: str(sample.official_template))
         known = {sample.id for sample in asked}
         return {
             **score(map(truth_row, asked), [row for row in predictions if str(row["id"]) in known]),
