@@ -48,21 +48,21 @@ def metric() -> Scene:
 # --------------------------------------------------------------------------------------------------------------------- gestures
 def test_gestures_mark_what_they_cover() -> None:
     scene = blank()
-    scenes.mark(scene, "box", {"box": [0.25, 0.5, 0.5, 1.0]})
+    scenes.apply_gesture(scene, "box", {"box": [0.25, 0.5, 0.5, 1.0]})
     assert scene.regions == [Region.from_box([20, 30, 40, 60], HEIGHT, WIDTH)]
-    scenes.mark(scene, "polygon", {"points": [[0.0, 0.0], [0.5, 0.0], [0.5, 0.5], [0.0, 0.5]]})
+    scenes.apply_gesture(scene, "polygon", {"points": [[0.0, 0.0], [0.5, 0.0], [0.5, 0.5], [0.0, 0.5]]})
     assert scene.regions[1].to_mask()[: HEIGHT // 2, : WIDTH // 2].mean() > 0.95
     painted = Image.new("RGBA", (WIDTH // 2, HEIGHT // 2))
     painted.paste((255, 140, 0, 255), (0, 0, 10, 10))
-    scenes.mark(scene, "brush", {"mask": painted})
+    scenes.apply_gesture(scene, "brush", {"mask": painted})
     assert scene.regions[2].to_mask().sum() == 20 * 20
     assert any("<region 2>" in question for question in scene.examples)
-    scenes.mark(scene, "delete", {"number": 0})
-    scenes.mark(scene, "undo", {})
+    scenes.apply_gesture(scene, "delete", {"number": 0})
+    scenes.apply_gesture(scene, "undo", {})
     assert len(scene.regions) == 1 and scene.regions[0].to_mask()[0, 0]
-    scenes.mark(scene, "clear", {})
-    scenes.mark(scene, "undo", {})
-    scenes.mark(scene, "delete", {"number": 7})
+    scenes.apply_gesture(scene, "clear", {})
+    scenes.apply_gesture(scene, "undo", {})
+    scenes.apply_gesture(scene, "delete", {"number": 7})
     assert (scene.regions, scene.examples) == ([], [])
 
 
@@ -75,11 +75,11 @@ def test_what_cannot_be_marked_says_why() -> None:
         ("pick", {"x": 0.5, "y": 0.5}, "no masks to pick from"),
     ):
         with pytest.raises(DataError, match=expected):
-            scenes.mark(scene, action, data)
+            scenes.apply_gesture(scene, action, data)
     for _ in range(scenes.MAX_REGIONS):
-        scenes.mark(scene, "box", {"box": [0, 0, 1, 1]})
+        scenes.apply_gesture(scene, "box", {"box": [0, 0, 1, 1]})
     with pytest.raises(DataError, match="take one away"):
-        scenes.mark(scene, "box", {"box": [0, 0, 1, 1]})
+        scenes.apply_gesture(scene, "box", {"box": [0, 0, 1, 1]})
 
 
 def test_instances_of_a_mask_file_are_picked_by_clicking(tmp_path: Path) -> None:
@@ -91,18 +91,18 @@ def test_instances_of_a_mask_file_are_picked_by_clicking(tmp_path: Path) -> None
     Image.fromarray(colours).save(tmp_path / "colours.png")
     for name in ("labels.png", "colours.png"):
         scene = blank()
-        assert scenes.with_instances(scene, tmp_path / name) == 2
-        scenes.mark(scene, "pick", {"x": 60 / WIDTH, "y": 45 / HEIGHT})
+        assert scenes.load_instances(scene, tmp_path / name) == 2
+        scenes.apply_gesture(scene, "pick", {"x": 60 / WIDTH, "y": 45 / HEIGHT})
         assert scene.regions == [Region.from_mask(labels == 200)]
         with pytest.raises(DataError, match="region 0 already"):
-            scenes.mark(scene, "pick", {"x": 55 / WIDTH, "y": 41 / HEIGHT})
+            scenes.apply_gesture(scene, "pick", {"x": 55 / WIDTH, "y": 41 / HEIGHT})
         with pytest.raises(DataError, match="no instance at this position"):
-            scenes.mark(scene, "pick", {"x": 0.999, "y": 0.999})
+            scenes.apply_gesture(scene, "pick", {"x": 0.999, "y": 0.999})
     Image.new("L", (WIDTH, HEIGHT)).save(tmp_path / "empty.png")
     Image.new("L", (WIDTH, WIDTH), 1).save(tmp_path / "square.png")
     for name, expected in (("empty.png", "holds no instance"), ("square.png", "expected masks of it")):
         with pytest.raises(DataError, match=expected):
-            scenes.with_instances(blank(), tmp_path / name)
+            scenes.load_instances(blank(), tmp_path / name)
 
 
 def test_bad_files_change_nothing(tmp_path: Path) -> None:
@@ -111,11 +111,11 @@ def test_bad_files_change_nothing(tmp_path: Path) -> None:
     np.save(tmp_path / "square.npy", np.ones((50, 50), np.float32))
     for call in (
         lambda scene: scenes.open_image(tmp_path / "broken.png"),
-        lambda scene: scenes.with_depth(scene, tmp_path / "broken.png"),
-        lambda scene: scenes.with_depth(scene, tmp_path / "square.npy"),
-        lambda scene: scenes.with_camera(scene, "1, 2"),
-        lambda scene: scenes.with_camera(scene, "a b c d"),
-        lambda scene: scenes.with_camera(scene, "0, 1, 2, 3"),
+        lambda scene: scenes.load_depth(scene, tmp_path / "broken.png"),
+        lambda scene: scenes.load_depth(scene, tmp_path / "square.npy"),
+        lambda scene: scenes.set_camera(scene, "1, 2"),
+        lambda scene: scenes.set_camera(scene, "a b c d"),
+        lambda scene: scenes.set_camera(scene, "0, 1, 2, 3"),
         lambda scene: scenes.open_sample(tmp_path / "list.json"),
     ):
         scene = blank()
@@ -159,7 +159,7 @@ def test_images_of_a_data_set_come_with_their_questions(tmp_path: Path) -> None:
 
     write_dataset(tmp_path, "val", 1, seed=4, workers=1, progress=False)
     samples = read_source("warehouse", tmp_path, "val")
-    scene = scenes.scene_of(samples, "one")
+    scene = scenes.scene_from_samples(samples, "one")
     assert scene.is_metric and {region for sample in samples for region in sample.regions} == set(scene.regions)
     assert len(scene.examples) == len(samples) and "<mask>" not in "".join(scene.examples)
 
@@ -168,30 +168,30 @@ def test_images_of_a_data_set_come_with_their_questions(tmp_path: Path) -> None:
 def test_marks_lie_where_their_regions_are() -> None:
     scene = blank()
     scene.regions = [Region.from_box([20, 30, 40, 60], HEIGHT, WIDTH), Region.from_box([0, 0, 1, 1], HEIGHT, WIDTH)]
-    first, tiny = views.marks(scene)
+    first, tiny = views.region_overlays(scene)
     assert first["box"] == [25.0, 50.0, 25.0, 50.0] and first["mask"].startswith("data:image/png")
     assert 25 < first["anchor"][0] < 50 and 50 < first["anchor"][1] < 100
     assert (tiny["number"], tiny["box"][:2]) == (1, [0.0, 0.0])
     large = Scene(Image.new("RGB", (4000, 3000)), regions=[Region.from_box([0, 0, 2, 2], 3000, 4000)])
-    assert views.marks(large)[0]["box"][2] > 0, "what is thinner than a shown pixel is still there"
-    assert views.stage(large)["width"] == views.SHOWN_SIDE
+    assert views.region_overlays(large)[0]["box"][2] > 0, "what is thinner than a shown pixel is still there"
+    assert views.marker_images(large)["width"] == views.BROWSER_SIDE
 
 
 def test_answers_are_escaped_and_name_regions() -> None:
-    text = views.finished("Is <region 1> <b>?", ANSWER)
+    text = views.finished_answer_html("Is <region 1> <b>?", ANSWER)
     assert "<b>" not in text and "2.5 m" in text and 'class="chip"' in text
-    assert views.named("[Region 3] [Region 0][Region 3]") == [0, 3]
-    assert "<script>" not in views.growing("<script>", "<script>")
+    assert views.mentioned_regions("[Region 3] [Region 0][Region 3]") == [0, 3]
+    assert "<script>" not in views.unfinished_answer_html("<script>", "<script>")
 
 
 def test_space_is_measured_from_the_floor() -> None:
     scene = metric()
-    floor = views.floor_of(scene)
+    floor = views.find_scene_floor(scene)
     assert floor is not None and floor.height_m == pytest.approx(2.0, abs=0.05)
-    (line,) = views.measured(scene, floor)
+    (line,) = views.describe_regions(scene, floor)
     top = float(line.rpartition("top at ")[2].removesuffix(" m"))
     assert top == pytest.approx(2.0 + 10 / 60 * 6, abs=0.15), "a pixel ten rows above the horizon, six metres away"
-    for figure in (views.top_down(scene), views.cloud(scene)):
+    for figure in (views.plot_top_down(scene), views.plot_point_cloud(scene)):
         assert len(figure.data) >= 3 and json.loads(figure.to_json())["layout"]
 
 

@@ -22,9 +22,9 @@ import torch
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from smolrgpt.apps.service.engine import Engine, Item
+from smolrgpt.apps.service.engine import Engine, QueuedInquiry
 from smolrgpt.apps.service.gateway import Settings, make_app
-from smolrgpt.apps.service.messages import Ask, Limits, Reply
+from smolrgpt.apps.service.messages import AskRequest, Limits, Reply
 from smolrgpt.inference.predictor import Predictor
 
 LIMITS = Limits(max_body_mb=1, max_megapixels=0.1, max_regions=4, max_questions=3, max_question_characters=200, max_queue=2, timeout_s=5)
@@ -72,7 +72,7 @@ class Asleep:
     async def ready(self) -> bool:
         return self.error is None
 
-    async def ask(self, ask: Ask) -> Reply:
+    async def ask(self, ask: AskRequest) -> Reply:
         self.asked += 1
         await asyncio.sleep(self.seconds)
         if self.error:
@@ -80,7 +80,7 @@ class Asleep:
         answer = {"answer": "left", "normalized_answer": "left", "category": "left_right", "confidence": 1.0, "seconds": 0.0}
         return Reply([answer] * len(ask.questions), batch=1)
 
-    async def stream(self, ask: Ask) -> AsyncIterator[str | Reply]:
+    async def stream(self, ask: AskRequest) -> AsyncIterator[str | Reply]:
         yield "le"
         yield await self.ask(ask)
 
@@ -158,9 +158,9 @@ def test_a_stream_is_the_answer_in_pieces(client: TestClient) -> None:
 
 def test_what_comes_in_together_is_answered_together_and_apart_when_one_fails(predictor: Predictor, monkeypatch) -> None:
     engine = Engine(predictor)
-    good = engine._prepare(Ask(png(pixels()), [QUESTION], regions=list(REGIONS)))
-    bad = engine._prepare(Ask(png(pixels(1)), [QUESTION], regions=list(REGIONS)))
-    alone = engine.together([Item(good)])[0]
+    good = engine._prepare(AskRequest(png(pixels()), [QUESTION], regions=list(REGIONS)))
+    bad = engine._prepare(AskRequest(png(pixels(1)), [QUESTION], regions=list(REGIONS)))
+    alone = engine.answer_batch([QueuedInquiry(good)])[0]
     answer = predictor.answer
 
     def fails(inquiries: Any, on_text: Any = None) -> Any:
@@ -169,11 +169,11 @@ def test_what_comes_in_together_is_answered_together_and_apart_when_one_fails(pr
         return answer(inquiries, on_text)
 
     monkeypatch.setattr(predictor, "answer", fails)
-    found = engine.together([Item(good), Item(bad), Item(good, dropped=True), Item(good)])
+    found = engine.answer_batch([QueuedInquiry(good), QueuedInquiry(bad), QueuedInquiry(good, dropped=True), QueuedInquiry(good)])
     assert [one.answers[0]["answer"] for one in (found[0], found[3])] == [alone.answers[0]["answer"]] * 2
     assert [found[1].status, found[2].status] == [500, 503] and "out of memory" not in str(found[1].error)
     monkeypatch.undo()
-    assert [reply.batch for reply in engine.together([Item(good), Item(bad)])] == [2, 2]
+    assert [reply.batch for reply in engine.answer_batch([QueuedInquiry(good), QueuedInquiry(bad)])] == [2, 2]
 
 
 # ------------------------------------------------------------------------------------------------------------------- refusals

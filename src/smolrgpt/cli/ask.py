@@ -20,7 +20,7 @@ from smolrgpt.cli.options import (
     ModelArgument,
     ModelOption,
     Split,
-    list_first,
+    format_first_ids,
     require_packages,
 )
 
@@ -167,7 +167,7 @@ def predict(  # noqa: PLR0913 (the options of a command)
     print(f"wrote {len(rows)} answers to {out}", file=sys.stderr)
     if submission is not None:
         guessed = write_submission(submission, samples, rows)
-        guesses = f", {len(guessed)} of them guesses{list_first(guessed)}" if guessed else ""
+        guesses = f", {len(guessed)} of them guesses{format_first_ids(guessed)}" if guessed else ""
         print(f"wrote {submission}: {len(rows)} answers{guesses}", file=sys.stderr)
 
 

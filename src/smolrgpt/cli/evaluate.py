@@ -22,7 +22,7 @@ from smolrgpt.cli.options import (
     Limit,
     ModelArgument,
     Split,
-    list_first,
+    format_first_ids,
 )
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ def extract(
     if as_json:
         print(json.dumps({name: {"num_unreadable": len(ids), "unreadable": ids} for name, ids in missed.items()}))
     else:
-        print("\n".join(f"  {name:<12} {len(ids)} of {len(rows)} unreadable{list_first(ids)}" for name, ids in missed.items()))
+        print("\n".join(f"  {name:<12} {len(ids)} of {len(rows)} unreadable{format_first_ids(ids)}" for name, ids in missed.items()))
     print(f"wrote {len(rows)} rows to {out}", file=sys.stderr)
 
 

@@ -67,6 +67,6 @@ def parse_numbers(text: str, option: str) -> list[float]:
         raise ValueError(f"{option} {text}: expected numbers separated by commas, without spaces") from None
 
 
-def list_first(ids: Sequence[Any], number: int = 5) -> str:
-    """``": a, b, c, ..."``: the first ids of a list; empty if there are none."""
+def format_first_ids(ids: Sequence[Any], number: int = 5) -> str:
+    """Format the first ids of a list as ``": a, b, c, ..."``; "" if there are none."""
     return f": {', '.join(map(str, ids[:number]))}{', ...' if len(ids) > number else ''}" if ids else ""

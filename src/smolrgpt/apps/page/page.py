@@ -67,8 +67,8 @@ footer {{ display: none !important; }}
 
 
 @dataclass(frozen=True)
-class Parts:
-    """The components of the page that events read or change."""
+class Components:
+    """The Gradio components of the page that events read or change."""
 
     scene: gr.State
     marker: gr.HTML
@@ -119,7 +119,7 @@ def make_page(predictor: Predictor, name: str, images: Sequence[Sequence[Sample]
                 left = _image_column(origins)
             with gr.Column(scale=2, min_width=320):
                 right = _question_column()
-        parts = Parts(scene=scene, **left, **right, **_tabs())
+        parts = Components(scene=scene, **left, **right, **_tabs())
         _connect_scene(page, parts, images)
         _connect_question(parts, predictor)
     return page
@@ -174,7 +174,7 @@ def _tabs() -> dict[str, Any]:
     parts: dict[str, Any] = {}
     with gr.Tabs():
         with gr.Tab("History"):
-            parts["history"] = gr.HTML(views.history(Scene(Image.new("RGB", (1, 1)))), elem_id="history")
+            parts["history"] = gr.HTML(views.history_html(Scene(Image.new("RGB", (1, 1)))), elem_id="history")
         with gr.Tab("From above") as parts["above_tab"]:
             parts |= {"above": gr.Plot(show_label=False, elem_id="above"), "above_note": gr.Markdown()}
         with gr.Tab("In space") as parts["space_tab"]:
@@ -183,14 +183,14 @@ def _tabs() -> dict[str, Any]:
 
 
 # ----------------------------------------------------------------------------------------------------------------------- events
-def _connect_scene(page: gr.Blocks, parts: Parts, images: Sequence[Sequence[Sample]]) -> None:
+def _connect_scene(page: gr.Blocks, parts: Components, images: Sequence[Sequence[Sample]]) -> None:
     """Connect everything that opens or changes the scene."""
 
     @_with_messages
     def open_number(number: float | None, origin: str) -> list[Any]:
         index = int(number or 0)
         if origin == "data set":
-            return _show(scenes.scene_of(images[index % len(images)], f"image-{index}"))
+            return _show(scenes.scene_from_samples(images[index % len(images)], f"image-{index}"))
         return _show(scenes.draw_scene(index, origin))
 
     inputs, outputs = [parts.seed, parts.origin], parts.scene_views
@@ -199,30 +199,30 @@ def _connect_scene(page: gr.Blocks, parts: Parts, images: Sequence[Sequence[Samp
     page.load(open_number, inputs, outputs)
     parts.marker.select(_with_messages(_mark), parts.scene, outputs)
     parts.image.upload(_with_messages(_open_files), parts.image, outputs)
-    parts.depth.upload(_changing(scenes.with_depth), [parts.scene, parts.depth, parts.near], outputs)
-    parts.masks.upload(_changing(scenes.with_instances), [parts.scene, parts.masks], outputs)
-    parts.camera.submit(_changing(scenes.with_camera), [parts.scene, parts.camera], outputs)
+    parts.depth.upload(_changing(scenes.load_depth), [parts.scene, parts.depth, parts.near], outputs)
+    parts.masks.upload(_changing(scenes.load_instances), [parts.scene, parts.masks], outputs)
+    parts.camera.submit(_changing(scenes.set_camera), [parts.scene, parts.camera], outputs)
     for tab, plot, note, draw in (
-        (parts.above_tab, parts.above, parts.above_note, views.top_down),
-        (parts.space_tab, parts.space, parts.space_note, views.cloud),
+        (parts.above_tab, parts.above, parts.above_note, views.plot_top_down),
+        (parts.space_tab, parts.space, parts.space_note, views.plot_point_cloud),
     ):
         tab.select(_with_messages(functools.partial(_plot, draw)), parts.scene, [plot, note])
     for button, write in ((parts.save_image, scenes.export_image), (parts.save_sample, scenes.export_sample)):
         button.click(_with_messages(functools.partial(_save, write)), parts.scene, parts.saved)
 
 
-def _connect_question(parts: Parts, predictor: Predictor) -> None:
+def _connect_question(parts: Components, predictor: Predictor) -> None:
     """Connect the question with the predictor; the answer is shown as it grows."""
 
     def ask(scene: Scene | None, question: str) -> Iterator[list[Any]]:
         try:
             for text, answer in _stream(predictor, _opened(scene), question):
-                marker = gr.HTML(named=views.named(text))
+                marker = gr.HTML(named=views.mentioned_regions(text))
                 if answer is None:
-                    yield [scene, marker, views.growing(question, text), gr.skip()]
+                    yield [scene, marker, views.unfinished_answer_html(question, text), gr.skip()]
                 else:
                     _opened(scene).history.append((question, answer))
-                    yield [scene, marker, views.finished(question, answer), views.history(_opened(scene))]
+                    yield [scene, marker, views.finished_answer_html(question, answer), views.history_html(_opened(scene))]
         except (ValueError, OSError) as error:
             raise _message(error) from error
 
@@ -232,8 +232,8 @@ def _connect_question(parts: Parts, predictor: Predictor) -> None:
 
 def _show(scene: Scene) -> list[Any]:
     """Return the new values of ``Parts.scene_views``; the marker takes what marker.js documents."""
-    marker = gr.HTML({**views.stage(scene), "regions": views.marks(scene)}, named=[])
-    return [scene, marker, views.examples(scene), views.history(scene), None, None]
+    marker = gr.HTML({**views.marker_images(scene), "regions": views.region_overlays(scene)}, named=[])
+    return [scene, marker, views.example_buttons_html(scene), views.history_html(scene), None, None]
 
 
 def _opened(scene: Scene | None) -> Scene:
@@ -257,7 +257,7 @@ def _mark(scene: Scene | None, event: gr.EventData) -> list[Any]:
     data = dict(event._data)
     if "mask" in data:
         data["mask"] = _brush_image(data["mask"])
-    scenes.mark(_opened(scene), str(data.pop("action")), data)
+    scenes.apply_gesture(_opened(scene), str(data.pop("action")), data)
     return _show(_opened(scene))
 
 
@@ -270,7 +270,7 @@ def _open_files(paths: list[str]) -> list[Any]:
 def _plot(draw: Callable[[Scene], Any], scene: Scene | None) -> tuple[Any, str]:
     if scene is None or not scene.is_metric:
         return None, "Positions in metres need metric depth and the camera; this image lacks one of them."
-    return draw(scene), "  \n".join(["In metres, of the visible surfaces:", *views.measured(scene, views.floor_of(scene))])
+    return draw(scene), "  \n".join(["In metres, of the visible surfaces:", *views.describe_regions(scene, views.find_scene_floor(scene))])
 
 
 def _with_messages(function: Callable[..., Any]) -> Callable[..., Any]:

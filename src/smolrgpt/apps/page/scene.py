@@ -26,7 +26,7 @@ MAX_REGIONS = 32  #: as many as the bundled model has names for
 
 @dataclass
 class Scene:
-    """One image on the page.
+    """One image on the page, with its depth, camera, marked regions and questions.
 
     Attributes:
         image: 8-bit RGB.
@@ -65,7 +65,7 @@ def open_image(path: str | Path) -> Scene:
     return Scene(read_rgb(path), name=Path(path).stem)
 
 
-def with_depth(scene: Scene, path: str | Path, near: Any = "dark", kind: DepthKind | None = None) -> None:
+def load_depth(scene: Scene, path: str | Path, near: Any = "dark", kind: DepthKind | None = None) -> None:
     """Load the scene's depth from a file. Raises DataError naming the file, also for a map of another shape than the image."""
     depth = DepthMap.from_file(path, near=near, kind=kind)
     if not same_aspect(depth.values.shape, scene.size):
@@ -76,12 +76,12 @@ def with_depth(scene: Scene, path: str | Path, near: Any = "dark", kind: DepthKi
     scene.depth = depth
 
 
-def with_camera(scene: Scene, text: str) -> None:
+def set_camera(scene: Scene, text: str) -> None:
     """Set the scene's camera from ``fx, fy, cx, cy`` in pixels of the image; empty text removes it. Raises DataError."""
     scene.camera = Camera.from_text(text, *scene.size) if text.strip() else None
 
 
-def with_instances(scene: Scene, path: str | Path) -> int:
+def load_instances(scene: Scene, path: str | Path) -> int:
     """Load a mask file of the image, whose objects become regions by a click; return how many there are.
 
     Every value above 0, or colour that is not black, is an object. Raises DataError naming the file.
@@ -104,7 +104,7 @@ def with_instances(scene: Scene, path: str | Path) -> int:
     return len(names)
 
 
-def scene_of(samples: Sequence[Sample], name: str) -> Scene:
+def scene_from_samples(samples: Sequence[Sample], name: str) -> Scene:
     """Return a data set's image with the regions and texts of all questions about it. Raises DataError where a file cannot be read."""
     first = samples[0]
     table = list(dict.fromkeys(region for sample in samples for region in sample.regions))
@@ -129,7 +129,7 @@ def draw_scene(seed: int, layouts: str = "known") -> Scene:
     path, families = (HELD_OUT_SEED + seed, 0), resolve_layouts(layouts)
     scene = generate_scene(path, families[seed % len(families)])
     samples = scene_samples(scene, 8, random_generator(*path, 1), key=f"scene {seed}")
-    return scene_of(samples, f"scene-{seed}")
+    return scene_from_samples(samples, f"scene-{seed}")
 
 
 def open_sample(path: str | Path) -> Scene:
@@ -145,7 +145,7 @@ def open_sample(path: str | Path) -> Scene:
     scene = open_image(image)
     scene.regions, scene.camera = regions, camera
     if depth is not None:
-        with_depth(scene, depth, kind=found.get("depth_kind"))
+        load_depth(scene, depth, kind=found.get("depth_kind"))
     return scene
 
 
@@ -158,7 +158,7 @@ def add_region(scene: Scene, region: Region) -> None:
     scene.examples = example_questions(len(scene.regions))
 
 
-def mark(scene: Scene, action: str, data: dict[str, Any]) -> None:
+def apply_gesture(scene: Scene, action: str, data: dict[str, Any]) -> None:
     """Apply one gesture on the image: box {box}, polygon {points}, brush {mask}, pick {x, y}, delete {number}, undo or clear.
 
     Coordinates are shares of the image's width and height, 0 to 1; a brush's mask is an image. Raises DataError that says what to do
@@ -179,7 +179,7 @@ def mark(scene: Scene, action: str, data: dict[str, Any]) -> None:
         del scene.regions[int(data["number"])]
         scene.examples = example_questions(len(scene.regions))
     elif action == "undo" and scene.regions:
-        mark(scene, "delete", {"number": len(scene.regions) - 1})
+        apply_gesture(scene, "delete", {"number": len(scene.regions) - 1})
     elif action == "clear":
         scene.regions, scene.examples = [], []
 

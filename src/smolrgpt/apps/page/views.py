@@ -21,35 +21,35 @@ from smolrgpt.viz.drawing import depth_image, ink_on, mask_anchor, mask_border, 
 from smolrgpt.viz.gallery import html_with_region_chips
 
 #: Longest side of an image sent to the browser, in pixels.
-SHOWN_SIDE = 1280
+BROWSER_SIDE = 1280
 #: Points of a cloud at most.
 CLOUD_POINTS = 12_000
 
 
 # ----------------------------------------------------------------------------------------------------------------------- images
-def data_url(image: Image.Image, kind: str = "JPEG") -> str:
+def encode_data_url(image: Image.Image, kind: str = "JPEG") -> str:
     """Encode an image as JPEG or PNG in a data URL."""
     buffer = io.BytesIO()
     image.save(buffer, format=kind, **({"quality": 88} if kind == "JPEG" else {}))
     return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def shown(image: Image.Image) -> Image.Image:
-    """Shrink an image to the largest size that the browser needs."""
-    scale = SHOWN_SIDE / max(image.size)
+def shrink_for_browser(image: Image.Image) -> Image.Image:
+    """Shrink an image to at most ``BROWSER_SIDE`` pixels a side; a smaller one is returned unchanged."""
+    scale = BROWSER_SIDE / max(image.size)
     return image if scale >= 1 else image.resize((round(image.width * scale), round(image.height * scale)))
 
 
-def stage(scene: Scene) -> dict[str, Any]:
-    """Return the images under the marks and their size, as marker.js takes them."""
-    image = shown(scene.image)
-    depth = None if scene.depth is None else data_url(depth_image(scene.depth).resize(image.size, Image.Resampling.NEAREST))
-    return {"image": data_url(image), "depth": depth, "width": image.width, "height": image.height}
+def marker_images(scene: Scene) -> dict[str, Any]:
+    """Return the RGB and depth images that regions are marked on, as data URLs, and their size: the input of marker.js."""
+    image = shrink_for_browser(scene.image)
+    depth = None if scene.depth is None else encode_data_url(depth_image(scene.depth).resize(image.size, Image.Resampling.NEAREST))
+    return {"image": encode_data_url(image), "depth": depth, "width": image.width, "height": image.height}
 
 
-def marks(scene: Scene) -> list[dict[str, Any]]:
+def region_overlays(scene: Scene) -> list[dict[str, Any]]:
     """Return each region as a tinted PNG of its bounding box, with the positions of box and number in percent of the image."""
-    size = shown(scene.image).size
+    size = shrink_for_browser(scene.image).size
     return [_mark(region, number, size) for number, region in enumerate(scene.regions)]
 
 
@@ -69,30 +69,30 @@ def _mark(region: Region, number: int, size: tuple[int, int]) -> dict[str, Any]:
         "number": number,
         "colour": f"rgb{colour}",
         "ink": f"rgb{ink_on(colour)}",
-        "mask": data_url(Image.fromarray(pixels), "PNG"),
+        "mask": encode_data_url(Image.fromarray(pixels), "PNG"),
         "box": [100 * left / width, 100 * top / height, 100 * (right - left) / width, 100 * (bottom - top) / height],
         "anchor": [100 * (x + 0.5) / width, 100 * (y + 0.5) / height],
     }
 
 
 # ----------------------------------------------------------------------------------------------------------------------- answer
-def named(text: str) -> list[int]:
-    """Return the indices of the regions that a text names."""
+def mentioned_regions(text: str) -> list[int]:
+    """Return the indices k of all ``[Region k]`` in a text, sorted, each once."""
     return sorted(set(find_regions(text, TAG)))
 
 
-def short(answer: Answer) -> str:
+def answer_html(answer: Answer) -> str:
     """Return the HTML of a normalised answer, with its unit."""
     return html_with_region_chips(task_named(answer.category).show(answer.normalized_answer))
 
 
-def growing(question: str, text: str) -> str:
+def unfinished_answer_html(question: str, text: str) -> str:
     """Return the HTML of an unfinished answer."""
     grown = f'<p class="text">{html_with_region_chips(text)}<span class="pen"></span></p>'
     return f'<div class="reply"><p class="asked">{html_with_region_chips(question)}</p>{grown}</div>'
 
 
-def finished(question: str, answer: Answer) -> str:
+def finished_answer_html(question: str, answer: Answer) -> str:
     """Return the HTML of an answer with its confidence and time."""
     percent = f"{100 * answer.confidence:.0f} %"
     meter = (
@@ -100,13 +100,13 @@ def finished(question: str, answer: Answer) -> str:
     )
     about = f"{html.escape(answer.category)} · {percent} sure {meter} · {answer.seconds:.2f} s"
     return (
-        f'<div class="reply"><p class="asked">{html_with_region_chips(question)}</p><p class="short">{short(answer)}</p>'
+        f'<div class="reply"><p class="asked">{html_with_region_chips(question)}</p><p class="short">{answer_html(answer)}</p>'
         f'<p class="text">{html_with_region_chips(answer.answer)}</p><p class="about">{about}</p></div>'
     )
 
 
-def examples(scene: Scene) -> str:
-    """Return the HTML of buttons with questions that fit."""
+def example_buttons_html(scene: Scene) -> str:
+    """Return the HTML of a button for each example question of the scene."""
     buttons = [
         f'<button type="button" data-question="{html.escape(question, quote=True)}">{html_with_region_chips(question)}</button>'
         for question in scene.examples
@@ -114,10 +114,10 @@ def examples(scene: Scene) -> str:
     return f'<div class="examples"><b>Questions that fit</b>{"".join(buttons)}</div>' if buttons else ""
 
 
-def history(scene: Scene) -> str:
+def history_html(scene: Scene) -> str:
     """Return the HTML of all questions about the image and their answers, the latest first."""
     rows = [
-        f"<tr><td>{html_with_region_chips(question)}</td><td>{short(answer)}</td><td>{100 * answer.confidence:.0f} %</td></tr>"
+        f"<tr><td>{html_with_region_chips(question)}</td><td>{answer_html(answer)}</td><td>{100 * answer.confidence:.0f} %</td></tr>"
         for question, answer in reversed(scene.history)
     ]
     head = "<tr><th>question</th><th>answer</th><th>sure</th></tr>"
@@ -125,7 +125,7 @@ def history(scene: Scene) -> str:
 
 
 # ------------------------------------------------------------------------------------------------------------------------ space
-def floor_of(scene: Scene) -> Floor | None:
+def find_scene_floor(scene: Scene) -> Floor | None:
     """Find the floor of a metric scene; None where there is none."""
     assert scene.depth is not None and scene.camera is not None
     return find_floor(backproject(scene.depth.values, scene.camera).T)
@@ -139,7 +139,7 @@ def _region_points(scene: Scene, region: Region) -> np.ndarray:
     return backproject(scene.depth.values, scene.camera, mask).T.astype(np.float64)
 
 
-def measured(scene: Scene, floor: Floor | None) -> list[str]:
+def describe_regions(scene: Scene, floor: Floor | None) -> list[str]:
     """Describe each region's visible surface in metres: distance from the camera; over a floor, also its sides and its top."""
     lines = []
     for number, region in enumerate(scene.regions):
@@ -165,14 +165,14 @@ def _level(points: np.ndarray, floor: Floor | None) -> np.ndarray:
     return np.stack([np.cross(away, up) @ points, away @ points, up @ points + height])
 
 
-def top_down(scene: Scene) -> Any:
-    """Plot the points and the regions from above, in metres to the right of and away from the camera."""
+def plot_top_down(scene: Scene) -> Any:
+    """Plot the scene's points and regions from above, in metres to the right of and away from the camera."""
     import plotly.graph_objects as go
 
-    floor = floor_of(scene)
+    floor = find_scene_floor(scene)
     points, colours = _cloud(scene, floor)
     figure = go.Figure(go.Scattergl(x=points[0], y=points[1], mode="markers", marker={"size": 2, "color": colours}, hoverinfo="skip"))
-    for number, (region, line) in enumerate(zip(scene.regions, measured(scene, floor), strict=True)):
+    for number, (region, line) in enumerate(zip(scene.regions, describe_regions(scene, floor), strict=True)):
         visible = _level(_region_points(scene, region), floor)[:, :: max(1, len(scene.regions))]
         if not visible.shape[1]:
             continue
@@ -187,15 +187,15 @@ def top_down(scene: Scene) -> Any:
     return figure
 
 
-def cloud(scene: Scene) -> Any:
+def plot_point_cloud(scene: Scene) -> Any:
     """Plot the scene as coloured points in metres, with a box around each region's visible surface."""
     import plotly.graph_objects as go
 
-    floor = floor_of(scene)
+    floor = find_scene_floor(scene)
     points, colours = _cloud(scene, floor)
     x, y, z = points
     figure = go.Figure(go.Scatter3d(x=x, y=y, z=z, mode="markers", marker={"size": 1.6, "color": colours}, hoverinfo="skip"))
-    for number, (region, line) in enumerate(zip(scene.regions, measured(scene, floor), strict=True)):
+    for number, (region, line) in enumerate(zip(scene.regions, describe_regions(scene, floor), strict=True)):
         visible = _level(_region_points(scene, region), floor)
         if visible.shape[1] < 10:
             continue

@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from smolrgpt.apps.service.messages import IMAGE_FORMATS, Ask, Reply
+from smolrgpt.apps.service.messages import IMAGE_FORMATS, AskRequest, Reply
 from smolrgpt.inference.inputs import Inquiry
 from smolrgpt.inference.predictor import Predictor
 from smolrgpt.schema import DepthMap, Polarity, Region, naming
@@ -25,8 +25,11 @@ _DROPPED = Reply(error="the client has gone", status=503)
 
 
 @dataclass
-class Item:
-    """A queued inquiry. on_text: called with a question's position and its answer so far; dropped: the client has gone."""
+class QueuedInquiry:
+    """One image and its questions that wait for the model.
+
+    on_text: called with a question's position and its answer so far; dropped: the client has gone.
+    """
 
     inquiry: Inquiry
     on_text: Callable[[int, str], None] | None = None
@@ -34,17 +37,17 @@ class Item:
 
 
 class Engine:
-    """Decodes, checks and answers requests. A subclass may collect items and call ``together`` with several."""
+    """Decodes, checks and answers requests. A subclass may gather queued inquiries and call ``answer_batch`` with several."""
 
     def __init__(self, predictor: Predictor):
         self.predictor = predictor
 
-    async def ask(self, ask: Ask) -> Reply:
+    async def ask(self, ask: AskRequest) -> Reply:
         """Return all answers, or why there are none."""
         item = await self._item(ask)
         return item if isinstance(item, Reply) else await self._wait(item)
 
-    async def stream(self, ask: Ask) -> AsyncIterator[str | Reply]:
+    async def stream(self, ask: AskRequest) -> AsyncIterator[str | Reply]:
         """Yield the unfinished answer to the first question again and again, and at last the Reply."""
         item = await self._item(ask)
         if isinstance(item, Reply):
@@ -67,36 +70,36 @@ class Engine:
             item.dropped = True
             task.cancel()
 
-    async def _item(self, ask: Ask) -> Item | Reply:
+    async def _item(self, ask: AskRequest) -> QueuedInquiry | Reply:
         try:
-            return Item(await asyncio.to_thread(self._prepare, ask))
+            return QueuedInquiry(await asyncio.to_thread(self._prepare, ask))
         except (ValueError, MemoryError) as error:
             return Reply(error=" ".join(str(error).split()) or type(error).__name__)
 
-    async def _wait(self, item: Item) -> Reply:
+    async def _wait(self, item: QueuedInquiry) -> Reply:
         try:
-            return await self.collect(item)
+            return await self.answer_item(item)
         except asyncio.CancelledError:
             item.dropped = True
             raise
 
-    async def collect(self, item: Item) -> Reply:
-        """Have the item answered; this class answers each alone."""
-        return (await asyncio.to_thread(self.together, [item]))[0]
+    async def answer_item(self, item: QueuedInquiry) -> Reply:
+        """Return the reply to one queued inquiry; this class answers each alone, a subclass may wait for more to share a batch."""
+        return (await asyncio.to_thread(self.answer_batch, [item]))[0]
 
-    def _prepare(self, ask: Ask) -> Inquiry:
+    def _prepare(self, ask: AskRequest) -> Inquiry:
         image = _image(ask.image, "the image")
         depth = None if ask.depth is None else _depth(ask.depth, ask.depth_near)
         table = [_region(region, number, image.height, image.width) for number, region in enumerate(ask.regions)]
         return self.predictor.prepare(image, ask.questions, depth, table, ask.camera)
 
-    def together(self, items: list[Item]) -> list[Reply]:
-        """Answer several items at once; when that fails each is tried alone, so that one inquiry cannot harm another."""
+    def answer_batch(self, items: list[QueuedInquiry]) -> list[Reply]:
+        """Answer several queued inquiries at once; when that fails, each is tried alone, so that one cannot harm another."""
         waiting = [item for item in items if not item.dropped]
         replies = dict(zip(map(id, waiting), self._answer(waiting), strict=True))
         return [replies.get(id(item), _DROPPED) for item in items]
 
-    def _answer(self, items: list[Item]) -> list[Reply]:
+    def _answer(self, items: list[QueuedInquiry]) -> list[Reply]:
         def on_text(i: int, j: int, text: str) -> None:
             callback = items[i].on_text
             if callback is not None:

@@ -28,16 +28,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from smolrgpt import __version__
 from smolrgpt.apps.service.messages import (
     AnswersBody,
-    Ask,
     AskBody,
+    AskRequest,
     ChatBody,
     Limits,
     Refusal,
     Reply,
-    ask_of,
-    ask_of_chat,
-    form_ask,
     parse,
+    request_from_chat,
+    request_from_form,
+    request_from_json,
 )
 
 logger = logging.getLogger("smolrgpt.service")
@@ -54,11 +54,11 @@ class EngineLike(Protocol):
         """Tell whether a request would be answered now."""
         ...
 
-    async def ask(self, ask: Ask) -> Reply:
+    async def ask(self, ask: AskRequest) -> Reply:
         """Return all answers, or why there are none."""
         ...
 
-    def stream(self, ask: Ask) -> AsyncIterator[str | Reply]:
+    def stream(self, ask: AskRequest) -> AsyncIterator[str | Reply]:
         """Yield the unfinished answer to the first question again and again, and at last the Reply."""
         ...
 
@@ -89,7 +89,7 @@ class Gateway:
         Gauge("smolrgpt_requests_in_flight", "Requests being read or answered", registry=self.registry).set_function(lambda: self.in_flight)
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
+    async def queue_slot(self) -> AsyncIterator[None]:
         """Hold one request's place in the queue. Raises Refusal when the queue is full or closed, and when the request takes too long."""
         limits = self.settings.limits
         if self.draining:
@@ -105,11 +105,11 @@ class Gateway:
         finally:
             self.in_flight -= 1
 
-    async def answers(self, ask: Ask) -> Reply:
+    async def answers(self, ask: AskRequest) -> Reply:
         """Return the engine's answers. Raises Refusal where there are none."""
-        return self.counted(await self.engine.ask(ask))
+        return self.count_reply(await self.engine.ask(ask))
 
-    def counted(self, reply: Reply) -> Reply:
+    def count_reply(self, reply: Reply) -> Reply:
         """Count a reply in the metrics and return it. Raises Refusal with the reply's error."""
         if reply.error is not None:
             raise Refusal(reply.status, reply.error)
@@ -154,7 +154,7 @@ def _add_spatial_ask(app: FastAPI, gateway: Gateway, content: dict[str, Any]) ->
     async def spatial_ask(request: Request) -> Any:
         """Ask about one image, as JSON with data URLs or as an upload."""
         started = time.perf_counter()
-        async with gateway.turn():
+        async with gateway.queue_slot():
             ask = await _read_ask(request, gateway.settings.limits)
             reply = await gateway.answers(ask)
         answers = [{**answer, "question": question} for question, answer in zip(ask.questions, reply.answers, strict=True)]
@@ -167,9 +167,9 @@ def _add_chat(app: FastAPI, gateway: Gateway, content: dict[str, Any]) -> None:
     async def chat_completions(request: Request) -> Response:
         """OpenAI's protocol; depth, regions and camera go into the extension field ``spatial``."""
         chat = {"id": f"chatcmpl-{request.state.id}", "created": int(time.time()), "model": gateway.settings.model}
-        async with gateway.turn():
+        async with gateway.queue_slot():
             body = parse(await request.body(), ChatBody)
-            ask = ask_of_chat(body, gateway.settings.limits)
+            ask = request_from_chat(body, gateway.settings.limits)
             if not body.stream:
                 answer = (await gateway.answers(ask)).answers[0]
                 choice = {"index": 0, "message": {"role": "assistant", **_message(answer)}, "finish_reason": "stop", "logprobs": None}
@@ -224,10 +224,10 @@ _FORM = {
 }
 
 
-async def _read_ask(request: Request, limits: Limits) -> Ask:
+async def _read_ask(request: Request, limits: Limits) -> AskRequest:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "multipart/form-data":
-        return ask_of(parse(await request.body(), AskBody), limits)
+        return request_from_json(parse(await request.body(), AskBody), limits)
     fields: dict[str, list[str]] = {}
     files: dict[str, list[bytes]] = {}
     async with request.form(
@@ -238,7 +238,7 @@ async def _read_ask(request: Request, limits: Limits) -> Ask:
                 files.setdefault(name, []).append(await value.read())
             else:
                 fields.setdefault(name, []).append(value)
-    return form_ask(fields, files, limits)
+    return request_from_form(fields, files, limits)
 
 
 # -------------------------------------------------------------------------------------------------------------------- streaming
@@ -247,17 +247,17 @@ def _message(answer: dict[str, Any]) -> dict[str, Any]:
     return {"content": answer["answer"], "spatial": short}
 
 
-async def _stream(gateway: Gateway, ask: Ask) -> AsyncIterator[dict[str, Any]]:
+async def _stream(gateway: Gateway, ask: AskRequest) -> AsyncIterator[dict[str, Any]]:
     """Yield the deltas of a growing answer; the last one has the rest of it and ``spatial``. Raises Refusal."""
     deltas: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
 
     async def produce() -> None:  # a separate task: the reader of the deltas may change tasks, which asyncio.timeout does not survive
         sent = ""
         try:
-            async with gateway.turn():
+            async with gateway.queue_slot():
                 async for part in gateway.engine.stream(ask):
                     if isinstance(part, Reply):
-                        message = _message(gateway.counted(part).answers[0])
+                        message = _message(gateway.count_reply(part).answers[0])
                         deltas.put_nowait({**message, "content": message["content"].removeprefix(sent)})
                     elif part.startswith(sent) and part != sent:
                         deltas.put_nowait({"content": part.removeprefix(sent)})

@@ -1,4 +1,4 @@
-"""Requests and replies of the service: request bodies are validated, limited and turned into an ``Ask``. Needs no torch and no Ray.
+"""Requests and replies of the service: request bodies are validated, limited and turned into an ``AskRequest``. Needs no torch and no Ray.
 
 Nothing is fetched: images come as data URLs or uploads, never as addresses or paths.
 """
@@ -49,7 +49,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Ask:
+class AskRequest:
     """One image and its questions, as engines take them; files are still encoded, and within the limits by their headers.
 
     regions: a region of JSON each (see ``RegionBody``), or the bytes of a mask image.
@@ -65,7 +65,7 @@ class Ask:
 
 @dataclass(frozen=True)
 class Reply:
-    """An engine's reply to an ``Ask``: answers (fields of ``smolrgpt.Answer``), or an error and its HTTP status.
+    """An engine's reply to an ``AskRequest``: answers (fields of ``smolrgpt.Answer``), or an error and its HTTP status.
 
     batch: questions that were answered together.
     """
@@ -211,13 +211,16 @@ def _short(value: Any) -> str:
 
 
 # ------------------------------------------------------------------------------------------------------------------------- asks
-def ask_of(body: AskBody, limits: Limits) -> Ask:
-    """Turn a JSON body into an Ask. Raises Refusal for malformed data URLs and for what is beyond the limits."""
-    return checked(Ask(image=data_url(body.image, "image"), questions=body.questions, **_scene(body)), limits)
+def request_from_json(body: AskBody, limits: Limits) -> AskRequest:
+    """Turn a JSON body into an AskRequest. Raises Refusal for malformed data URLs and for what is beyond the limits."""
+    return check_limits(AskRequest(image=decode_data_url(body.image, "image"), questions=body.questions, **_scene(body)), limits)
 
 
-def ask_of_chat(body: ChatBody, limits: Limits) -> Ask:
-    """Turn a chat into an Ask. Raises the same errors as ``ask_of``, and Refusal for features of the protocol that are not supported."""
+def request_from_chat(body: ChatBody, limits: Limits) -> AskRequest:
+    """Turn a chat into an AskRequest.
+
+    Raises the same errors as ``request_from_json``, and Refusal for features of the protocol that are not supported.
+    """
     if body.n not in (None, 1):
         raise Refusal(400, f"n is {body.n}: answers are greedy, so there is one; leave n out")
     if body.tools:
@@ -232,7 +235,7 @@ def ask_of_chat(body: ChatBody, limits: Limits) -> Ask:
     if sum(part.image_url is not None for part in _parts(users[-1])) > 1:
         raise Refusal(400, "messages: two images in one message; depth goes to spatial.depth, masks to spatial.regions")
     question = "\n".join(part.text for part in _parts(users[-1]) if part.text is not None).strip()
-    return checked(Ask(image=data_url(images[-1], "image_url"), questions=[question], **_scene(body.spatial)), limits)
+    return check_limits(AskRequest(image=decode_data_url(images[-1], "image_url"), questions=[question], **_scene(body.spatial)), limits)
 
 
 def _parts(message: ChatMessage) -> Sequence[ContentPart]:
@@ -242,7 +245,7 @@ def _parts(message: ChatMessage) -> Sequence[ContentPart]:
 
 def _scene(body: SceneBody) -> dict[str, Any]:
     return {
-        "depth": None if body.depth is None else data_url(body.depth, "depth"),
+        "depth": None if body.depth is None else decode_data_url(body.depth, "depth"),
         "depth_near": body.depth_near,
         "regions": [_region(region, number) for number, region in enumerate(body.regions)],
         "camera": None if body.camera is None else body.camera.model_dump(exclude_none=True),
@@ -250,11 +253,11 @@ def _scene(body: SceneBody) -> dict[str, Any]:
 
 
 def _region(region: RegionBody, number: int) -> dict[str, Any] | bytes:
-    return region.model_dump(exclude_none=True) if region.mask is None else data_url(region.mask, f"regions.{number}.mask")
+    return region.model_dump(exclude_none=True) if region.mask is None else decode_data_url(region.mask, f"regions.{number}.mask")
 
 
-def form_ask(fields: Mapping[str, Sequence[str]], files: Mapping[str, Sequence[bytes]], limits: Limits) -> Ask:
-    """Turn an upload (multipart/form-data) into an Ask.
+def request_from_form(fields: Mapping[str, Sequence[str]], files: Mapping[str, Sequence[bytes]], limits: Limits) -> AskRequest:
+    """Turn an upload (multipart/form-data) into an AskRequest.
 
     Files: image, depth and mask (repeated; masks come before other regions). Fields: question (repeated), depth_near, and regions and
     camera as JSON. Raises Refusal.
@@ -273,7 +276,7 @@ def form_ask(fields: Mapping[str, Sequence[str]], files: Mapping[str, Sequence[b
     given |= {"depth": next(iter(files.get("depth", ())), None), "regions": [*files.get("mask", ()), *given["regions"]]}
     if not fields.get("question"):
         raise Refusal(400, "expected at least one field 'question'")
-    return checked(Ask(image=files["image"][0], questions=list(fields["question"]), **given), limits)
+    return check_limits(AskRequest(image=files["image"][0], questions=list(fields["question"]), **given), limits)
 
 
 def _json(text: str, name: str) -> Any:
@@ -283,7 +286,7 @@ def _json(text: str, name: str) -> Any:
         raise Refusal(400, f"field {name} is not JSON: {error}") from error
 
 
-def data_url(url: str, name: str) -> bytes:
+def decode_data_url(url: str, name: str) -> bytes:
     """Decode the bytes of ``data:...;base64,...``. Raises Refusal."""
     head, comma, data = url.partition(",")
     if not head.startswith("data:") or not comma:
@@ -297,8 +300,8 @@ def data_url(url: str, name: str) -> bytes:
 
 
 # ----------------------------------------------------------------------------------------------------------------------- limits
-def checked(ask: Ask, limits: Limits) -> Ask:
-    """Check an Ask against the limits by file headers, before anything is decoded, and return it. Raises Refusal 413 or 400."""
+def check_limits(ask: AskRequest, limits: Limits) -> AskRequest:
+    """Check a request against the limits by file headers, before anything is decoded, and return it. Raises Refusal 413 or 400."""
     if len(ask.regions) > limits.max_regions:
         raise Refusal(413, f"{len(ask.regions)} regions; this service takes {limits.max_regions}")
     if len(ask.questions) > limits.max_questions:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from smolrgpt.apps.service.gateway import Settings, make_app
-from smolrgpt.apps.service.messages import Ask, Refusal, Reply
+from smolrgpt.apps.service.messages import AskRequest, Refusal, Reply
 
 APP = "smolrgpt"
 #: A request waits this long for others to be batched with; requests that arrive while a batch is answered form the next one.
@@ -31,7 +31,7 @@ logger = logging.getLogger("smolrgpt.service")
 
 @dataclass(frozen=True)
 class Deployment:
-    """Where the parts of the service run.
+    """Where the gateway and the engines of the service run.
 
     checkpoint: name, folder or hub id, the same on every machine. replicas: engines, each with ``gpus`` GPUs (may be a share) and
     ``threads`` CPU threads (None: ``set_threads``). batch: requests answered together. address: of a Ray cluster, None starts
@@ -71,7 +71,7 @@ class RayEngine:
         except Exception:  # whatever the reason, it is not ready
             return False
 
-    async def ask(self, ask: Ask) -> Reply:
+    async def ask(self, ask: AskRequest) -> Reply:
         """Return a replica's reply. Raises Refusal 503 when ``ATTEMPTS`` replicas die."""
         from ray.exceptions import RayActorError
 
@@ -83,7 +83,7 @@ class RayEngine:
                 logger.warning("an engine died at attempt %d of a request", attempt + 1)
         raise _DIED
 
-    async def stream(self, ask: Ask) -> AsyncIterator[str | Reply]:
+    async def stream(self, ask: AskRequest) -> AsyncIterator[str | Reply]:
         """Stream as ``Engine.stream``; another replica repeats what a dead one sent, since decoding is greedy. Raises Refusal 503."""
         from ray.exceptions import RayActorError
 
@@ -125,7 +125,7 @@ def _engine_class(deployment: Deployment) -> type:
     """Define the engine replica of a deployment; it loads the model when Ray starts it."""
     from ray import serve
 
-    from smolrgpt.apps.service.engine import Engine, Item
+    from smolrgpt.apps.service.engine import Engine, QueuedInquiry
 
     shared_threads = max(1, (os.cpu_count() or 1) // deployment.replicas)
 
@@ -148,15 +148,15 @@ def _engine_class(deployment: Deployment) -> type:
         async def ping(self) -> bool:
             return True
 
-        async def collect(self, item: Item) -> Reply:
+        async def answer_item(self, item: QueuedInquiry) -> Reply:
             await self.idle.wait()  # otherwise Ray closes a batch after BATCH_WAIT_S and queues many small ones
             return await self.batched(item)
 
         @serve.batch(max_batch_size=deployment.batch, batch_wait_timeout_s=BATCH_WAIT_S)
-        async def batched(self, items: list[Item]) -> list[Reply]:
+        async def batched(self, items: list[QueuedInquiry]) -> list[Reply]:
             self.idle.clear()
             try:
-                return await asyncio.get_running_loop().run_in_executor(self.thread, self.together, items)
+                return await asyncio.get_running_loop().run_in_executor(self.thread, self.answer_batch, items)
             finally:
                 self.idle.set()
 
@@ -209,7 +209,7 @@ def start(settings: Settings, deployment: Deployment) -> None:
 
 
 def stop(drain_s: float) -> int:
-    """Refuse new requests, answer those in flight for at most ``drain_s``, and stop; return how many were left unanswered."""
+    """Stop the service of this Ray cluster: answer requests in flight for at most ``drain_s``; return how many are left, -1 if unknown."""
     import ray
     from ray import serve
 
