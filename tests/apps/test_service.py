@@ -316,7 +316,7 @@ def test_slow_engines_time_out_and_full_queues_refuse() -> None:
 def test_draining_finishes_what_was_accepted_and_takes_nothing_new() -> None:
     engine = Asleep(0.5)
     with asleep(engine) as client:
-        gateway = client.app.state.gateway  # type: ignore[attr-defined]
+        gateway = client.app.state.gateway
         found: list[Any] = []
         thread = threading.Thread(target=lambda: found.append(client.post("/v1/spatial/ask", json=body())))
         thread.start()

@@ -21,7 +21,7 @@ FILES = {f"{number:06d}.png": np.random.default_rng(number).bytes(30_000 + numbe
 
 def pack(path: Path, files: dict[str, bytes], mode: str = "w:gz") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, mode) as tar:  # type: ignore[call-overload]
+    with tarfile.open(path, mode) as tar:
         folder = tarfile.TarInfo("some")
         folder.type = tarfile.DIRTYPE
         tar.addfile(folder)
@@ -66,7 +66,7 @@ def test_a_rerun_goes_on_after_an_interruption(tmp_path: Path, monkeypatch: pyte
     def interrupted(*arguments: object) -> bool:
         if next(left, None) is None:
             raise KeyboardInterrupt
-        return real(*arguments)  # type: ignore[arg-type]
+        return real(*arguments)
 
     monkeypatch.setattr(archives, "_write", interrupted)
     with pytest.raises(KeyboardInterrupt):

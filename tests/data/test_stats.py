@@ -26,7 +26,7 @@ def sample(number: int, category: str | None, answer: object, question: str, *bo
         answer=None if answer is None else "text",
         normalized_answer=answer,
         category=category,
-    )  # type: ignore[arg-type]
+    )
 
 
 def some() -> list[Sample]:

@@ -155,7 +155,7 @@ def test_asked_for_depth_must_exist(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="depths_metric"):
         read_warehouse(root, "train", depth="metric")
     with pytest.raises(DataError, match="expected 'auto'"):
-        read_warehouse(root, "train", depth="both")  # type: ignore[arg-type]
+        read_warehouse(root, "train", depth="both")
 
 
 def test_a_set_without_depth_is_fine(tmp_path: Path) -> None:

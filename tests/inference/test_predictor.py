@@ -216,7 +216,7 @@ def test_regions_that_do_not_fit_are_errors(predictor: Predictor) -> None:
 @pytest.mark.parametrize("camera", [(1, 2, 3), ("a", 1, 2, 3), (0, 1, 2, 3), {"fx": 1}])
 def test_bad_cameras_are_errors(predictor: Predictor, camera: object) -> None:
     with pytest.raises(DataError, match="camera"):
-        predictor.ask(random_image(0), "How far is <region 0>?", depth_map(0), BOXES[:1], camera)  # type: ignore[arg-type]
+        predictor.ask(random_image(0), "How far is <region 0>?", depth_map(0), BOXES[:1], camera)
 
 
 def test_unreadable_images_are_errors(predictor: Predictor, tmp_path: Path) -> None:

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_batches import NAMES
 
 from smolrgpt.model import REGION_GEOMETRY_FEATURES, SmolRGPTConfig, SmolRGPTForConditionalGeneration
 
 IMAGE, RGB, DEPTH, GEO, END = 60, 61, 62, 63, 2
-NAMES = list(range(40, 48))
 TINY_VISION = {
     "model_type": "siglip_vision_model",
     "hidden_size": 16,
