@@ -12,8 +12,8 @@ import numpy as np
 from smolrgpt.schema import SceneGraph, SceneObject
 from smolrgpt.tasks.base import Cue, NormalizedAnswer, Rank, ReplySchema, Task
 from smolrgpt.tasks.drawing import pick, shuffled
-from smolrgpt.tasks.official import OfficialForm, fill_form
-from smolrgpt.tasks.question import Question, from_viewpoint, join_steps, masks, tags
+from smolrgpt.tasks.official import OfficialForm, fill_frame, synthetic_frames
+from smolrgpt.tasks.question import Question, from_viewpoint, join_steps, tags
 from smolrgpt.tasks.region_text import NUMBER_WORDS, REGION, find_regions, region_tag
 from smolrgpt.tasks.relations import compare_distances, compare_sides, find_extreme, find_nearest, find_shelf_and_buffer
 from smolrgpt.tasks.wording import MAX_LISTED, Wording, as_typed, list_masks, load_wordings, name_object
@@ -82,30 +82,6 @@ class ChoiceTask(Task):
 # ---------------------------------------------------------------------------------------------------------------------- questions
 #: Most candidates of an official question.
 MAX_CANDIDATES = 13
-_EXTREME_QUESTIONS = (
-    "Which among {list} is situated on the extreme {short} from the observer's perspective?",
-    "Among {list}, which one appears on the {side} side?",
-    "Among {list}, which object appears closest to the {short} side?",
-    "From the current viewing position, which of {list} is the {side}?",
-    "Looking from this perspective, which of {list} is the {side}?",
-    "Among {list}, which one is the {side} object from the image's perspective?",
-)
-_PICKUP_QUESTIONS = (
-    "Considering the placement of {p}, which pallet is the most convenient for {t} to collect?",
-    "Considering the locations of pallets {p}, which is the optimal choice for the transporter in {t}?",
-    "Based on pallet positions in {p}, which one should the transporter at {t} retrieve?",
-    "Among the pallets in {p}, which one is best positioned for pickup by the transporter in {t}?",
-    "Which pallet from {p} is the most suitable for the transporter at {t} to pick up?",
-)
-_PICKUP_BY_EMPTY_QUESTIONS = (
-    "Which pallet in {p} is the best candidate for automated retrieval by an available transporter in {t}?",
-    "Which pallet in {p} should be assigned to an idle transporter in {t} for automated pickup?",
-    "Which pallet in {p} is most suitable for an empty transporter in {t} to retrieve autonomously?",
-)
-_TRANSPORTERS_FIRST_QUESTIONS = (
-    "Given the transporters {t} and the pallets {p}, which pallet is best suited for automated picking by an empty transporter?",
-    "Given the available transporters {t} and pallets {p}, which pallet is the best choice for automated pickup by an empty transporter?",
-)
 _EMPTY_CLAIMS = (
     "The transporter {t} is not transporting any boxes. ",
     "Among all the transporters, the transporter {t} is empty. ",
@@ -116,108 +92,67 @@ _PICKUP_ANSWERS = (
     "Given that pallet {p} is the closest to transporter {t}, it is the most logical choice for automated picking.",
     "Given that pallet {p} is the nearest to transporter {t}, it is the optimal choice to pick up.",
 )
-_BUFFER_QUESTIONS = (
-    "Which buffer region from {b} is positioned closest to the shelves on the {side} among {s}?",
-    "Among the buffer regions {b}, which one is nearest to the shelf on the {side} among {s}?",
-)
-
-
-def ask_extreme(graph: SceneGraph, rng: np.random.Generator) -> Question | None:
-    """Ask which of three objects is the leftmost or rightmost, in an official sentence."""
-    objects, side = _draw_three(graph, rng), pick(rng, ("leftmost", "rightmost"))
-    chosen = find_extreme(graph, objects, side) if len(objects) == 3 else None
-    if chosen is None:
-        return None
-    a, b, c = (f"the {item.name} <mask>" for item in objects)
-    text = pick(rng, _EXTREME_QUESTIONS).format(list=f"{a}, {b}, and {c}", side=side, short=side.removesuffix("most"))
-    return _extreme_question(text, objects, chosen, side, rng)
-
-
-def ask_pickup(graph: SceneGraph, rng: np.random.Generator) -> Question | None:
-    """Ask which pallet a transporter, or the only empty one of several, should pick up, in an official sentence."""
-    pallets, transporters = _draw_candidates(graph, rng)
-    by_empty = len(transporters) > 1 and rng.random() < 0.6
-    if not by_empty:
-        transporters = transporters[:1]
-    carrier, chosen = _find_pickup(pallets, transporters, by_empty)
-    if carrier is None or chosen is None:
-        return None
-    transporters_first = by_empty and rng.random() < 0.4
-    objects = [*transporters, *pallets] if transporters_first else [*pallets, *transporters]
-    forms = _TRANSPORTERS_FIRST_QUESTIONS if transporters_first else _PICKUP_BY_EMPTY_QUESTIONS if by_empty else _PICKUP_QUESTIONS
-    text = pick(rng, forms).format(p=masks(len(pallets)), t=masks(len(transporters)))
-    return _pickup_question(text, objects, carrier, chosen, by_empty, rng)
-
-
-def ask_buffer_by_shelf(graph: SceneGraph, rng: np.random.Generator) -> Question | None:
-    """Ask which buffer is the nearest to the left or right shelf, in an official sentence."""
-    buffers = shuffled(graph.of_kind("buffer"), rng)
-    shelves, side = shuffled(graph.of_kind("shelf"), rng), pick(rng, ("left", "right"))
-    shelf, chosen = find_shelf_and_buffer(graph, shelves, side, buffers)
-    if shelf is None or chosen is None or len(buffers) < 3:
-        return None
-    text = pick(rng, _BUFFER_QUESTIONS).format(b=masks(len(buffers)), s=masks(len(shelves)), side=side)
-    return _buffer_question(text, [*buffers, *shelves], shelf, chosen, side)
 
 
 def ask_choice_form(graph: SceneGraph, rng: np.random.Generator, form: OfficialForm) -> Question | None:
     """Ask an official form that chooses one of the regions it lists."""
     if form.relation == "extreme_of_three":
-        return _ask_extreme_form(graph, rng, form)
-    return _ask_pickup_form(graph, rng, form) if form.relation.startswith("pickup") else _ask_buffer_form(graph, rng, form)
+        return ask_extreme(graph, rng, form)
+    return ask_pickup(graph, rng, form) if form.relation.startswith("pickup") else ask_buffer_by_shelf(graph, rng, form)
 
 
-def _ask_extreme_form(graph: SceneGraph, rng: np.random.Generator, form: OfficialForm) -> Question | None:
-    objects, side = _draw_three(graph, rng), form.extreme()
+def ask_extreme(graph: SceneGraph, rng: np.random.Generator, form: OfficialForm | None = None) -> Question | None:
+    """Ask which of three objects is the leftmost or rightmost, in an official form, by default a random one."""
+    pool = graph.of_kind("pallet") if rng.random() < 0.8 else graph.objects
+    objects = shuffled(pool, rng)[:3]
+    side = form.extreme() if form else pick(rng, ("leftmost", "rightmost"))
     chosen = find_extreme(graph, objects, side) if len(objects) == 3 else None
     if chosen is None:
         return None
-    text, objects = fill_form(form, a=objects[0], b=objects[1], c=objects[2])
-    return _extreme_question(text, objects, chosen, side, rng)
+    frame = form.frame if form else pick(rng, synthetic_frames("extreme_of_three"))
+    frame = frame.replace("{side}", side).replace("{short}", side.removesuffix("most"))
+    text, objects = fill_frame(frame, a=objects[0], b=objects[1], c=objects[2])
+    answer = from_viewpoint(rng, f"The {chosen.name} {tags(objects, chosen)} is the {side} object.")
+    return _choice_question(text, objects, answer, chosen, compare_sides(objects, objects, side))
 
 
-def _ask_pickup_form(graph: SceneGraph, rng: np.random.Generator, form: OfficialForm) -> Question | None:
+def ask_pickup(graph: SceneGraph, rng: np.random.Generator, form: OfficialForm | None = None) -> Question | None:
+    """Ask which pallet a transporter, or the only empty one of several, should pick up, in an official form, by default a random one."""
     pallets, transporters = _draw_candidates(graph, rng)
-    by_empty = form.relation == "pickup_by_empty"
+    by_empty = form.relation == "pickup_by_empty" if form else len(transporters) > 1 and rng.random() < 0.6
     if by_empty and len(transporters) < 2:
         return None
     if not by_empty:
         transporters = transporters[:1]
-    carrier, chosen = _find_pickup(pallets, transporters, by_empty)
-    if carrier is None or chosen is None:
+    free = [item for item in transporters if item.loaded is False] if by_empty else transporters
+    chosen = find_nearest(free[0], pallets) if len(free) == 1 and len(pallets) >= 3 else None
+    if chosen is None:
         return None
-    text, objects = fill_form(form, pallets=pallets, transporters=transporters, transporter=carrier)
-    return _pickup_question(text, objects, carrier, chosen, by_empty, rng)
+    name = "pickup_by_empty" if by_empty else "pickup"
+    if form is None and by_empty and rng.random() < 0.4:
+        name = "pickup_by_empty_transporters_first"
+    frame = form.frame if form else pick(rng, synthetic_frames(name))
+    text, objects = fill_frame(frame, pallets=pallets, transporters=transporters, transporter=free)
+    return _pickup_question(text, objects, free[0], chosen, by_empty, rng)
 
 
-def _ask_buffer_form(graph: SceneGraph, rng: np.random.Generator, form: OfficialForm) -> Question | None:
+def ask_buffer_by_shelf(graph: SceneGraph, rng: np.random.Generator, form: OfficialForm | None = None) -> Question | None:
+    """Ask which buffer is the nearest to a shelf, mostly the left or right one, in an official form, by default a random one."""
     buffers, shelves = shuffled(graph.of_kind("buffer"), rng), shuffled(graph.of_kind("shelf"), rng)
-    if len(buffers) < 2 or not shelves:
-        return None
-    if form.relation == "buffer_by_shelf":
-        chosen = find_nearest(shelves[0], buffers)
-        if chosen is None:
-            return None
-        text, objects = fill_form(form, buffers=buffers, shelf=shelves[0])
-        return _buffer_question(text, objects, shelves[0], chosen)
-    side = form.extreme().removesuffix("most")
+    side = form.extreme().removesuffix("most") if form else pick(rng, ("left", "right"))
     shelf, chosen = find_shelf_and_buffer(graph, shelves, side, buffers)
-    if shelf is None or chosen is None:
+    if shelf is None or chosen is None or (form is None and len(buffers) < 3):
         return None
-    text, objects = fill_form(form, buffers=buffers, shelves=shelves)
-    return _buffer_question(text, objects, shelf, chosen, side)
+    frame = form.frame if form else pick(rng, synthetic_frames("buffer_by_shelf_on_side")).replace("{side}", side)
+    text, objects = fill_frame(frame, buffers=buffers, shelves=shelves, shelf=shelf)
+    claim = f"The shelf {tags(objects, shelf)} is the shelf on the {side}. " if side else ""
+    answer = f"{claim}The buffer region {tags(objects, chosen)} is the closest to the shelf {tags(objects, shelf)}."
+    steps = compare_sides(objects, shelves, side + "most") if side else []
+    return _choice_question(text, objects, answer, chosen, [*steps, *compare_distances(objects, buffers, shelf)])
 
 
-def _draw_three(graph: SceneGraph, rng: np.random.Generator) -> list[SceneObject]:
-    """Draw three pallets or, less often, any three objects."""
-    pool = graph.of_kind("pallet") if rng.random() < 0.8 else graph.objects
-    return shuffled(pool, rng)[:3]
-
-
-def _extreme_question(text: str, objects: list[SceneObject], chosen: SceneObject, side: str, rng: np.random.Generator) -> Question:
-    answer = from_viewpoint(rng, f"The {chosen.name} {tags(objects, chosen)} is the {side} object.")
-    steps = join_steps(compare_sides(objects, objects, side))
-    return Question(text, objects, answer, str(objects.index(chosen)), "mcq", steps)
+def _choice_question(text: str, objects: list[SceneObject], answer: str, chosen: SceneObject, steps: list[str]) -> Question:
+    return Question(text, objects, answer, str(objects.index(chosen)), MCQ.name, join_steps(steps))
 
 
 def _draw_candidates(graph: SceneGraph, rng: np.random.Generator) -> tuple[list[SceneObject], list[SceneObject]]:
@@ -229,16 +164,6 @@ def _draw_candidates(graph: SceneGraph, rng: np.random.Generator) -> tuple[list[
     return pallets[:MAX_CANDIDATES], transporters
 
 
-def _find_pickup(
-    pallets: list[SceneObject], transporters: list[SceneObject], by_empty: bool
-) -> tuple[SceneObject | None, SceneObject | None]:
-    """Return the transporter that is asked about and the pallet nearest to it; None for what is not clear."""
-    free = [item for item in transporters if item.loaded is False] if by_empty else transporters
-    if len(free) != 1 or len(pallets) < 3:
-        return None, None
-    return free[0], find_nearest(free[0], pallets)
-
-
 def _pickup_question(
     text: str, objects: list[SceneObject], carrier: SceneObject, chosen: SceneObject, by_empty: bool, rng: np.random.Generator
 ) -> Question:
@@ -248,17 +173,7 @@ def _pickup_question(
     transporters = [item for item in objects if item.kind == "transporter"] if by_empty else []
     loads = [f"{tags(objects, item)} {'loaded' if item.loaded else 'empty'}" for item in transporters]
     pallets = [item for item in objects if item.kind == "pallet"]
-    steps = join_steps(loads, compare_distances(objects, pallets, carrier))
-    return Question(text, objects, answer, str(objects.index(chosen)), "mcq", steps)
-
-
-def _buffer_question(text: str, objects: list[SceneObject], shelf: SceneObject, chosen: SceneObject, side: str = "") -> Question:
-    """Word the answer and the steps; side: of the shelf, where the question does not mark the shelf alone."""
-    buffers, shelves = ([item for item in objects if item.kind == kind] for kind in ("buffer", "shelf"))
-    claim = f"The shelf {tags(objects, shelf)} is the shelf on the {side}. " if side else ""
-    answer = f"{claim}The buffer region {tags(objects, chosen)} is the closest to the shelf {tags(objects, shelf)}."
-    steps = compare_sides(objects, shelves, side + "most") if side else []
-    return Question(text, objects, answer, str(objects.index(chosen)), "mcq", join_steps(steps, compare_distances(objects, buffers, shelf)))
+    return _choice_question(text, objects, answer, chosen, [*loads, *compare_distances(objects, pallets, carrier)])
 
 
 def ask_extreme_plainly(graph: SceneGraph, rng: np.random.Generator, wording: Wording) -> Question | None:
@@ -269,9 +184,7 @@ def ask_extreme_plainly(graph: SceneGraph, rng: np.random.Generator, wording: Wo
         return None
     form = pick(rng, load_wordings("choice")["extremes"][wording])
     text = as_typed(form.format(list=list_masks(objects, rng), side=side, short=side.removesuffix("most")), rng)
-    index = objects.index(chosen)
-    steps = join_steps(compare_sides(objects, objects, side))
-    return Question(text, objects, f"[Region {index}] is the {side}.", str(index), "mcq", steps)
+    return _choice_question(text, objects, f"{tags(objects, chosen)} is the {side}.", chosen, compare_sides(objects, objects, side))
 
 
 def ask_nearest_plainly(graph: SceneGraph, rng: np.random.Generator, wording: Wording) -> Question | None:
@@ -286,9 +199,8 @@ def ask_nearest_plainly(graph: SceneGraph, rng: np.random.Generator, wording: Wo
     form = pick(rng, load_wordings("choice")["nearest"][wording])
     objects = [*listed, anchor] if form.index("{list}") < form.index("{a}") else [anchor, *listed]
     text = as_typed(form.format(list=list_masks(listed, rng), a=name_object(anchor, rng, bool(rng.random() < 0.5))), rng)
-    index = objects.index(chosen)
-    answer = f"[Region {index}] is the closest to {tags(objects, anchor)}."
-    return Question(text, objects, answer, str(index), "mcq", join_steps(compare_distances(objects, listed, anchor)))
+    answer = f"{tags(objects, chosen)} is the closest to {tags(objects, anchor)}."
+    return _choice_question(text, objects, answer, chosen, compare_distances(objects, listed, anchor))
 
 
 def _draw_listed(graph: SceneGraph, rng: np.random.Generator) -> list[SceneObject]:

@@ -15,10 +15,10 @@ from smolrgpt.schema import SceneGraph, SceneObject
 from smolrgpt.tasks.base import Cue, NormalizedAnswer, OtherTask, Rank, ReplySchema, Task
 from smolrgpt.tasks.distance import parse_number
 from smolrgpt.tasks.drawing import draw_several, pick, shuffled
-from smolrgpt.tasks.official import OfficialForm, fill_form
+from smolrgpt.tasks.official import OfficialForm, fill_frame, synthetic_frames
 from smolrgpt.tasks.question import MAX_MARKED, Question, from_viewpoint, join_steps, list_facts, masks, tags
 from smolrgpt.tasks.region_text import NUMBER_WORDS, REGION, number_word, region_tag
-from smolrgpt.tasks.relations import compare_distances, compare_sides, find_extreme, find_nearest, find_shelf_and_buffer, stands_in
+from smolrgpt.tasks.relations import compare_distances, compare_sides, find_extreme, find_shelf_and_buffer, stands_in
 from smolrgpt.tasks.wording import MAX_LISTED, Wording, as_typed, list_masks, load_wordings
 
 _COUNT = rf"\b(\d{{1,9}}|no|{'|'.join(NUMBER_WORDS)})\b"
@@ -71,19 +71,6 @@ class CountTask(Task):
 # ---------------------------------------------------------------------------------------------------------------------- questions
 #: Share of the questions with the answers 1, 2, 3 and 4 that is asked; measured, so that each is about a quarter.
 _COUNT_SHARES = (0.45, 0.4, 0.5, 1.0)
-_QUESTIONS = (
-    "Given the buffer masks {b} and pallet masks {p}, what is the count of pallets in the {where}?",
-    "Using the buffer masks {b} and pallet masks {p}, how many pallets are situated in the {where}?",
-    "Based on the provided buffer masks {b} and pallet masks {p}, what is the count of pallets in the {where}?",
-    "Given the buffer regions {b} and the pallets {p}, how many pallets are there in the {where}?",
-    "Among the given buffer masks {b} and pallet masks {p}, how many pallets are stored in the {where}?",
-    "Considering the buffer regions {b} and the pallets {p}, what is the total number of pallets in the {where}?",
-    "Using the buffer masks {b} and pallet masks {p}, can you determine how many pallets are inside the {where}?",
-)
-_PALLETS_FIRST_QUESTIONS = (
-    "Considering the pallets {p}, what is the total number of pallets in the {where} among {b}?",
-    "Given the pallet masks {p}, how many pallets are placed in the {where} among the buffer masks {b}?",
-)
 _NEAREST_CLAIMS = ("buffer region {b} is the closest to the shelf {s}", "buffer area {b} is nearest to the shelf {s}")
 
 
@@ -99,14 +86,11 @@ def ask_count(graph: SceneGraph, rng: np.random.Generator) -> Question | None:
     pallets, inside = _listed_pallets(pallets, buffer, rng)
     if not _keep_count(len(inside), rng):
         return None
-    short = {"leftmost": "left", "rightmost": "right"}.get(side, side)
+    short = side.removesuffix("most")
     where = pick(rng, (f"{side} buffer region", f"{side} buffer area", f"{short} buffer zone", f"{side} buffer"))
-    pallets_first = rng.random() < 0.2
-    objects = [*pallets, *buffers] if pallets_first else [*buffers, *pallets]
-    forms = _PALLETS_FIRST_QUESTIONS if pallets_first else _QUESTIONS
-    text = pick(rng, forms).format(b=masks(len(buffers)), p=masks(len(pallets)), where=where)
-    claim = _claim_side(objects, buffer, side, rng)
-    return _counted(text, objects, _Found(claim, buffer, inside, compare_sides(objects, buffers, side)), rng)
+    frames = synthetic_frames("count_pallets_first" if rng.random() < 0.2 else "count")
+    text, objects = fill_frame(pick(rng, frames).replace("{where}", where), buffers=buffers, pallets=pallets)
+    return _count_question(text, objects, buffer, None, side, rng)
 
 
 def ask_count_by_shelf(graph: SceneGraph, rng: np.random.Generator) -> Question | None:
@@ -119,15 +103,12 @@ def ask_count_by_shelf(graph: SceneGraph, rng: np.random.Generator) -> Question 
     if shelf is None or buffer is None:
         return None
     pallets, inside = _listed_pallets(pallets, buffer, rng)
-    objects = [*buffers, *pallets, *shelves]
-    if not _keep_count(len(inside), rng) or len(objects) > MAX_MARKED:
+    if not _keep_count(len(inside), rng) or len(buffers) + len(pallets) + len(shelves) > MAX_MARKED:
         return None
-    where = f"buffer region closest to the shelf on the {side} among {masks(len(shelves))}"
-    text = pick(rng, _QUESTIONS).format(b=masks(len(buffers)), p=masks(len(pallets)), where=where)
-    nearest = pick(rng, _NEAREST_CLAIMS).format(b=tags(objects, buffer), s=tags(objects, shelf))
-    claim = f"The shelf {tags(objects, shelf)} is the shelf on the {side}. The {nearest}."
-    steps = [*compare_sides(objects, shelves, side + "most"), *compare_distances(objects, buffers, shelf)]
-    return _counted(text, objects, _Found(claim, buffer, inside, steps), rng)
+    where = f"buffer region closest to the shelf on the {side} among {{shelves}}"
+    frame = pick(rng, synthetic_frames("count")).replace("{where}", where)
+    text, objects = fill_frame(frame, buffers=buffers, pallets=pallets, shelves=shelves)
+    return _count_question(text, objects, buffer, shelf, side, rng)
 
 
 def ask_count_form(graph: SceneGraph, rng: np.random.Generator, form: OfficialForm) -> Question | None:
@@ -136,30 +117,19 @@ def ask_count_form(graph: SceneGraph, rng: np.random.Generator, form: OfficialFo
         return None
     buffers, pallets = shuffled(graph.of_kind("buffer"), rng), shuffled(graph.of_kind("pallet"), rng)
     shelves = shuffled(graph.of_kind("shelf"), rng)
-    shelf: SceneObject | None = None
+    shelf, side = None, form.extreme()
     if form.relation == "buffer_on_side":
-        buffer = find_extreme(graph, buffers, form.extreme())
-    elif form.relation == "buffer_by_shelf_on_side":
-        shelf, buffer = find_shelf_and_buffer(graph, shelves, form.extreme().removesuffix("most"), buffers)
+        buffer = find_extreme(graph, buffers, side)
     else:
-        shelf = shelves[0] if shelves else None
-        buffer = find_nearest(shelf, buffers) if shelf else None
+        side = side.removesuffix("most")
+        shelf, buffer = find_shelf_and_buffer(graph, shelves, side, buffers)
     if buffer is None:
         return None
     pallets, inside = _listed_pallets(pallets, buffer, rng)
-    text, objects = fill_form(form, buffers=buffers, pallets=pallets, shelves=shelves, shelf=shelves[:1])
+    text, objects = fill_frame(form.frame, buffers=buffers, pallets=pallets, shelves=shelves, shelf=shelves[:1])
     if not 1 <= len(inside) <= 4 or len(objects) > MAX_MARKED:
         return None
-    claim, steps = "", []
-    if form.relation == "buffer_on_side":
-        claim, steps = _claim_side(objects, buffer, form.extreme(), rng), compare_sides(objects, buffers, form.extreme())
-    if form.relation == "buffer_by_shelf_on_side" and shelf is not None:
-        side = form.extreme().removesuffix("most")
-        claim, steps = f"The shelf {tags(objects, shelf)} is the shelf on the {side}. ", compare_sides(objects, shelves, side + "most")
-    if shelf is not None:
-        claim += f"The {pick(rng, _NEAREST_CLAIMS).format(b=tags(objects, buffer), s=tags(objects, shelf))}."
-        steps = [*steps, *compare_distances(objects, buffers, shelf)]
-    return _counted(text, objects, _Found(claim, buffer, inside, steps), rng)
+    return _count_question(text, objects, buffer, shelf, side, rng)
 
 
 def _listed_pallets(
@@ -181,47 +151,61 @@ def _keep_count(inside: int, rng: np.random.Generator) -> bool:
     return 1 <= inside <= 4 and bool(rng.random() < _COUNT_SHARES[inside - 1])
 
 
-def _claim_side(objects: list[SceneObject], buffer: SceneObject, side: str, rng: np.random.Generator) -> str:
-    among = pick(rng, ("", " among all the buffer regions"))
-    return from_viewpoint(rng, f"The buffer region {tags(objects, buffer)} is the {side} buffer region{among}.")
+def _explain_buffer(
+    objects: list[SceneObject], buffer: SceneObject, shelf: SceneObject | None, side: str, rng: np.random.Generator
+) -> tuple[str, list[str]]:
+    """Return the sentences that say which buffer is asked about, and the steps to it; see ``_count_question``."""
+    buffers, shelves = ([item for item in objects if item.kind == kind] for kind in ("buffer", "shelf"))
+    if shelf is None:
+        among = pick(rng, ("", " among all the buffer regions"))
+        claim = from_viewpoint(rng, f"The buffer region {tags(objects, buffer)} is the {side} buffer region{among}.")
+        return claim, compare_sides(objects, buffers, side)
+    claim = f"The shelf {tags(objects, shelf)} is the shelf on the {side}. " if side else ""
+    claim += f"The {pick(rng, _NEAREST_CLAIMS).format(b=tags(objects, buffer), s=tags(objects, shelf))}."
+    steps = compare_sides(objects, shelves, side + "most") if side else []
+    return claim, [*steps, *compare_distances(objects, buffers, shelf)]
 
 
-@dataclass(frozen=True)
-class _Found:
-    """The buffer that a count is about: the sentence that says which it is, the pallets in it, and the steps that lead to it."""
+def _count_question(
+    text: str, objects: list[SceneObject], buffer: SceneObject, shelf: SceneObject | None, side: str, rng: np.random.Generator
+) -> Question:
+    """Word the answer and the steps.
 
-    claim: str
-    buffer: SceneObject
-    inside: list[SceneObject]
-    steps: list[str]
-
-
-def _counted(text: str, objects: list[SceneObject], found: _Found, rng: np.random.Generator) -> Question:
-    count, buffer = len(found.inside), tags(objects, found.buffer)
+    Args:
+        text: the question.
+        objects: the objects in the order of their masks.
+        buffer: the buffer that the count is about.
+        shelf: the shelf that the buffer is the nearest to; None where the buffer is given by its side.
+        side: of the shelf, "left" or "right", or empty where only one is marked; of the buffer, "leftmost", "rightmost" or "middle".
+        rng: draws the wording.
+    """
+    claim, steps = _explain_buffer(objects, buffer, shelf, side, rng)
+    pallets = [item for item in objects if item.kind == "pallet"]
+    inside = [item for item in pallets if stands_in(item, buffer)]
+    count, tag = len(inside), tags(objects, buffer)
     be, plural = ("are", "s") if count > 1 else ("is", "")
-    names = " ".join([f"pallet{plural}", *(region_tag(k) for k in sorted(map(objects.index, found.inside)))])
+    names = " ".join([f"pallet{plural}", *(tags(objects, item) for item in inside)])
     listing = pick(
         rng,
         (
-            f"The {names} {be} located in the buffer region {buffer}.",
-            f"The buffer region {buffer} contains {names}.",
-            f"You can find {names} inside the buffer region {buffer}.",
-            f"I see {names} in the buffer region {buffer}.",
+            f"The {names} {be} located in the buffer region {tag}.",
+            f"The buffer region {tag} contains {names}.",
+            f"You can find {names} inside the buffer region {tag}.",
+            f"I see {names} in the buffer region {tag}.",
         ),
     )
     amount = f"{number_word(count)} pallet{plural}"
     end = pick(
         rng,
         (
-            f"Therefore, the buffer area {buffer} has {amount}.",
-            f"Hence, there {be} {amount} in the buffer area {buffer}.",
-            f"Therefore, the buffer region {buffer} holds a total of {amount}.",
-            f"It means that there {be} {amount} in the buffer zone {buffer}.",
+            f"Therefore, the buffer area {tag} has {amount}.",
+            f"Hence, there {be} {amount} in the buffer area {tag}.",
+            f"Therefore, the buffer region {tag} holds a total of {amount}.",
+            f"It means that there {be} {amount} in the buffer zone {tag}.",
         ),
     )
-    pallets = [item for item in objects if item.kind == "pallet"]
-    steps = join_steps(found.steps, _count_steps(objects, pallets, found.buffer))
-    return Question(text, objects, f"{found.claim} {listing} {end}", count, "count", steps, max_same_fact=4)
+    derivation = join_steps(steps, _count_steps(objects, pallets, buffer))
+    return Question(text, objects, f"{claim} {listing} {end}", count, COUNT.name, derivation, max_same_fact=4)
 
 
 def _count_steps(objects: list[SceneObject], pallets: list[SceneObject], buffer: SceneObject) -> list[str]:
@@ -248,7 +232,7 @@ def ask_count_plainly(graph: SceneGraph, rng: np.random.Generator, wording: Word
     text = as_typed(form.format(list=list_masks(pallets, rng), b=name), rng)
     answer = f"There are {number_word(inside)} pallets in {tags(objects, buffer)}."
     steps = join_steps(_count_steps(objects, pallets, buffer))
-    return Question(text, objects, answer, inside, "count", steps, max_same_fact=4)
+    return Question(text, objects, answer, inside, COUNT.name, steps, max_same_fact=4)
 
 
 def ask_inside(graph: SceneGraph, rng: np.random.Generator) -> Question | None:

@@ -13,7 +13,7 @@ import numpy as np
 from smolrgpt.schema import SceneGraph, SceneObject
 from smolrgpt.tasks.base import Cue, NormalizedAnswer, OtherTask, Rank, ReplySchema, Task, best_constant
 from smolrgpt.tasks.drawing import draw_several, pick, shuffled
-from smolrgpt.tasks.official import OfficialForm, fill_form
+from smolrgpt.tasks.official import OfficialForm, fill_frame, synthetic_frames
 from smolrgpt.tasks.question import MAX_MARKED, Question, brief_metres, capitalized, from_viewpoint, join_steps, list_facts, masks, tags
 from smolrgpt.tasks.region_text import LENGTH_UNITS, region_tag
 from smolrgpt.tasks.relations import compare_sides, distance_m, find_extreme
@@ -103,18 +103,6 @@ def _metres(value: float) -> int | float:
 
 
 # ---------------------------------------------------------------------------------------------------------------------- questions
-_PAIR_QUESTIONS = (
-    "What is the distance between {a} and {b}?",
-    "Can you tell me the distance of {a} from {b}?",
-    "How distant is {a} from {b}?",
-    "How far is {a} from {b}?",
-    "How close is {a} from {b}?",
-    "Can you give me an estimation of the distance between {a} and {b}?",
-    "Could you measure the distance between {a} and {b}?",
-    "How much distance is there between {a} and {b}?",
-    "Measure the distance between {a} and {b}.",
-    "Tell me the distance between {a} and {b}.",
-)
 _PAIR_KINDS = (("pallet", "pallet"), ("pallet", "buffer"), ("pallet", "transporter"), ("transporter", "buffer"), ("pallet", "shelf"),
                ("buffer", "buffer"))  # fmt: skip
 _PAIR_SHARES = (0.56, 0.16, 0.12, 0.08, 0.04, 0.04)
@@ -126,26 +114,6 @@ _DISTANCE_ANSWERS = (
     "{a} is {m} meters away from {b}.",
     "{a} and {b} are {m} meters apart.",
     "the distance from {a} to {b} is {m} meters.",
-)
-_TRANSPORTER_FIRST_QUESTIONS = (
-    "What is the distance between transporter <mask> and the {side} buffer area in {b}?",
-    "How far is transporter <mask> from the {side} buffer region among {b}?",
-    "Can you determine the distance from transporter <mask> to the {side} buffer area in {b}?",
-)
-_BUFFERS_FIRST_QUESTIONS = ("Among the buffer zones {b}, what is the distance between transporter <mask> and the {side} buffer zone?",)
-_PALLET_TO_BUFFER_QUESTIONS = (
-    "Considering the buffer regions {b} and the pallets {p}, how far is the {one} pallet from the {two} buffer region?",
-    "Given the buffer regions {b} and the pallets {p}, what is the distance between the {one} pallet and the {two} buffer region?",
-    "How close is the {one} pallet to the {two} buffer region among the buffer regions {b} and pallet masks {p}?",
-)
-_PALLETS_QUESTIONS = (
-    "How far is the leftmost pallet from the rightmost pallet among the pallets {p}?",
-    "Among the pallets {p}, how much distance is there between the leftmost pallet and the rightmost pallet?",
-    "Tell me the distance between the leftmost pallet and the rightmost pallet among the pallets {p}.",
-)
-_PALLET_TO_SHELF_QUESTIONS = (
-    "Given the pallets {p}, how far is the {side} pallet from the shelf <mask>?",
-    "What is the distance between the {side} pallet among the pallets {p} and the shelf <mask>?",
 )
 #: The two ends of a distance in the official forms: the slot, and the side (or the slot of the side) that picks one of several.
 _ENDS = {
@@ -162,13 +130,15 @@ _CLAIMS = {
 }
 
 
-def ask_distance(graph: SceneGraph, rng: np.random.Generator) -> Question | None:
-    """Ask for the distance between two objects, in an official sentence."""
+def ask_distance(graph: SceneGraph, rng: np.random.Generator, form: OfficialForm | None = None) -> Question | None:
+    """Ask for the distance between two objects, in an official form, by default a random one."""
     pair = _draw_pair(graph, rng)
     if pair is None:
         return None
-    a, b = (f"the {item.name} <mask>" for item in pair)
-    return _pair_question(pick(rng, _PAIR_QUESTIONS).format(a=a, b=b), pair, rng)
+    frame = form.frame if form else pick(rng, synthetic_frames("pair"))
+    text, objects = fill_frame(frame, a=pair[0], b=pair[1])
+    answer = _state_distance(objects, objects, rng)
+    return Question(text, objects, answer, _metres(distance_m(*objects)), DISTANCE.name, tags(objects, *objects))
 
 
 def ask_transporter_to_buffer(graph: SceneGraph, rng: np.random.Generator) -> Question | None:
@@ -178,10 +148,8 @@ def ask_transporter_to_buffer(graph: SceneGraph, rng: np.random.Generator) -> Qu
     buffer = find_extreme(graph, buffers, side)
     if not transporters or buffer is None:
         return None
-    first = rng.random() < 0.8
-    objects = [transporters[0], *buffers] if first else [*buffers, transporters[0]]
-    forms = _TRANSPORTER_FIRST_QUESTIONS if first else _BUFFERS_FIRST_QUESTIONS
-    text = pick(rng, forms).format(side=side, b=masks(len(buffers)))
+    frames = synthetic_frames("transporter_to_buffer" if rng.random() < 0.8 else "buffer_to_transporter")
+    text, objects = fill_frame(pick(rng, frames).replace("{side}", side), transporter=transporters[0], buffers=buffers)
     claim = from_viewpoint(rng, f"The buffer region {tags(objects, buffer)} is the {side} buffer region.")
     return _chain(text, objects, claim, (transporters[0], buffer), compare_sides(objects, buffers, side), rng)
 
@@ -193,8 +161,8 @@ def ask_pallet_to_buffer(graph: SceneGraph, rng: np.random.Generator) -> Questio
     pallet, buffer = find_extreme(graph, pallets, one), find_extreme(graph, buffers, two)
     if pallet is None or buffer is None or (distance_m(pallet, buffer) == 0 and rng.random() > 0.5):
         return None
-    objects = [*buffers, *pallets]
-    text = pick(rng, _PALLET_TO_BUFFER_QUESTIONS).format(b=masks(len(buffers)), p=masks(len(pallets)), one=one, two=two)
+    frame = pick(rng, synthetic_frames("pallet_to_buffer")).replace("{pallet_side}", one).replace("{buffer_side}", two)
+    text, objects = fill_frame(frame, buffers=buffers, pallets=pallets)
     claim = from_viewpoint(rng, f"{tags(objects, pallet)} is the {one} pallet.")
     claim += " " + from_viewpoint(rng, f"{tags(objects, buffer)} is the {two} buffer region.")
     steps = [*compare_sides(objects, pallets, one), *compare_sides(objects, buffers, two)]
@@ -207,7 +175,7 @@ def ask_pallet_to_pallet(graph: SceneGraph, rng: np.random.Generator) -> Questio
     left, right = find_extreme(graph, pallets, "leftmost"), find_extreme(graph, pallets, "rightmost")
     if left is None or right is None or len(pallets) < 3:
         return None
-    text = pick(rng, _PALLETS_QUESTIONS).format(p=masks(len(pallets)))
+    text, _ = fill_frame(pick(rng, synthetic_frames("pallet_to_pallet")), pallets=pallets)
     claim = f"{tags(pallets, left)} is the leftmost pallet, and {tags(pallets, right)} is the rightmost pallet."
     claim = from_viewpoint(rng, claim)
     steps = [*compare_sides(pallets, pallets, "leftmost"), *compare_sides(pallets, pallets, "rightmost")]
@@ -221,8 +189,8 @@ def ask_pallet_to_shelf(graph: SceneGraph, rng: np.random.Generator) -> Question
     pallet = find_extreme(graph, pallets, side)
     if pallet is None or not shelves:
         return None
-    objects = [*pallets, shelves[0]]
-    text = pick(rng, _PALLET_TO_SHELF_QUESTIONS).format(p=masks(len(pallets)), side=side)
+    frame = pick(rng, synthetic_frames("pallet_to_shelf")).replace("{side}", side)
+    text, objects = fill_frame(frame, pallets=pallets, shelf=shelves[0])
     claim = from_viewpoint(rng, f"{tags(objects, pallet)} is the {side} pallet.")
     return _chain(text, objects, claim, (pallet, shelves[0]), compare_sides(objects, pallets, side), rng)
 
@@ -230,14 +198,13 @@ def ask_pallet_to_shelf(graph: SceneGraph, rng: np.random.Generator) -> Question
 def ask_distance_form(graph: SceneGraph, rng: np.random.Generator, form: OfficialForm) -> Question | None:
     """Ask an official form about the distance between two objects, each given or found by its side."""
     if form.relation == "pair":
-        pair = _draw_pair(graph, rng)
-        return None if pair is None else _pair_question(*fill_form(form, a=pair[0], b=pair[1]), rng)
+        return ask_distance(graph, rng, form)
     slots = {f"{kind}s": shuffled(graph.of_kind(kind), rng) for kind in ("pallet", "buffer", "transporter")}
     slots["shelves"] = shuffled(graph.of_kind("shelf"), rng)
     slots |= {"shelf": slots["shelves"][:1], "transporter": slots["transporters"][:1]}
     ends = [_find_end(graph, slots[slot], form.extreme(side) if side in form.sides else side) for slot, side in _ENDS[form.relation]]
     one, two = (item for item, _ in ends)
-    text, objects = fill_form(form, **slots)
+    text, objects = fill_frame(form.frame, **slots)
     if one is None or two is None or len(objects) > MAX_MARKED or ("{shelves}" in form.frame and len(slots["shelves"]) != 2):
         return None
     claims, steps = [], []
@@ -265,10 +232,6 @@ def _draw_pair(graph: SceneGraph, rng: np.random.Generator) -> list[SceneObject]
     return None if distance_m(*pair) == 0 and rng.random() > _ZERO_SHARE else pair
 
 
-def _pair_question(text: str, pair: list[SceneObject], rng: np.random.Generator) -> Question:
-    return Question(text, pair, _state_distance(pair, pair, rng), _normalized(distance_m(*pair)), "distance", tags(pair, *pair))
-
-
 def _chain(
     text: str,
     objects: list[SceneObject],
@@ -279,12 +242,7 @@ def _chain(
 ) -> Question:
     """Word the answer to a question whose ends have to be found first; claim and steps say which they are."""
     answer = f"{claim} {_state_distance(objects, ends, rng)}"
-    return Question(text, objects, answer, _normalized(distance_m(*ends)), "distance", join_steps(steps, [tags(objects, *ends)]))
-
-
-def _normalized(metres: float) -> int | float:
-    """Return the official form: int 0 for contact, else a float."""
-    return metres or 0
+    return Question(text, objects, answer, _metres(distance_m(*ends)), DISTANCE.name, join_steps(steps, [tags(objects, *ends)]))
 
 
 def _state_distance(objects: list[SceneObject], ends: Sequence[SceneObject], rng: np.random.Generator) -> str:
@@ -306,7 +264,7 @@ def ask_distance_plainly(graph: SceneGraph, rng: np.random.Generator, wording: W
     text, objects = ask_about_pair(load_wordings("distance")["distances"][wording], pair, rng)
     metres = distance_m(*pair)
     answer = f"The distance is {metres:.2f} meters." if metres else "One is within the other."
-    return Question(text, objects, answer, _normalized(metres), "distance", tags(objects, *objects))
+    return Question(text, objects, answer, _metres(metres), DISTANCE.name, tags(objects, *objects))
 
 
 def survey_distances(graph: SceneGraph, rng: np.random.Generator) -> Question | None:

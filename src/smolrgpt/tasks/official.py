@@ -16,6 +16,7 @@ import string
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
@@ -46,7 +47,9 @@ class OfficialForm:
     sides: Mapping[str, str]
 
     def extreme(self, slot: str = "side") -> str:
-        """Return which object the words of a side mean: "leftmost", "rightmost" or "middle"."""
+        """Return which object the words of a side mean: "leftmost", "rightmost" or "middle"; empty where the form has no such side."""
+        if slot not in self.sides:
+            return ""
         word = re.split(r"\W", self.sides[slot])[0].removesuffix("most")
         return word if word == "middle" else word + "most"
 
@@ -62,16 +65,29 @@ FormMaker = Callable[[SceneGraph, np.random.Generator, OfficialForm], Question |
 
 
 @functools.cache
+def synthetic_frames(name: str) -> tuple[str, ...]:
+    """Return the official sentences in which the main file of a synthetic set asks one kind of question; ``name``: see the file.
+
+    Their order decides which one a random number picks.
+    """
+    return tuple(_read("synthetic.json")[name])
+
+
+@functools.cache
 def official_forms() -> tuple[OfficialForm, ...]:
     """Return all official question forms, in the order of the file."""
-    groups = json.loads((Path(__file__).parent / "wordings" / "official.json").read_text(encoding="utf-8"))
     return tuple(
         OfficialForm(category, group["relation"], _with_sides(frame, sides), sides)
-        for category, members in groups.items()
+        for category, members in _read("official.json").items()
         for group in members
         for frame in group["frames"]
         for sides in _combinations(group["sides"])
     )
+
+
+@functools.cache
+def _read(file: str) -> dict[str, list[Any]]:
+    return cast("dict[str, list[Any]]", json.loads((Path(__file__).parent / "wordings" / file).read_text(encoding="utf-8")))
 
 
 def _combinations(sides: Mapping[str, list[str]]) -> list[dict[str, str]]:
@@ -84,10 +100,10 @@ def _with_sides(frame: str, sides: Mapping[str, str]) -> str:
     return frame
 
 
-def fill_form(form: OfficialForm, **slots: SceneObject | Sequence[SceneObject]) -> tuple[str, list[SceneObject]]:
-    """Return the question that a form asks about these objects, and the objects in the order in which it marks them."""
+def fill_frame(frame: str, **slots: SceneObject | Sequence[SceneObject]) -> tuple[str, list[SceneObject]]:
+    """Return the question that a frame asks about these objects, and the objects in the order in which it marks them."""
     text, objects = "", []
-    for literal, name, _, _ in string.Formatter().parse(form.frame):
+    for literal, name, _, _ in string.Formatter().parse(frame):
         text += literal
         if name is None:
             continue

@@ -55,8 +55,13 @@ def find_nearest(anchor: SceneObject, others: Sequence[SceneObject]) -> SceneObj
 def find_shelf_and_buffer(
     graph: SceneGraph, shelves: Sequence[SceneObject], side: str, buffers: Sequence[SceneObject]
 ) -> tuple[SceneObject | None, SceneObject | None]:
-    """Return the "left" or "right" one of two shelves and the buffer nearest to it; None for what is not clear."""
-    shelf = find_extreme(graph, shelves, side + "most") if len(shelves) == 2 else None
+    """Return a shelf and the buffer nearest to it; None for what is not clear.
+
+    The shelf is the "left" or "right" one of two, or the first one where ``side`` is empty.
+    """
+    shelf = next(iter(shelves), None)
+    if side:
+        shelf = find_extreme(graph, shelves, side + "most") if len(shelves) == 2 else None
     return shelf, None if shelf is None else find_nearest(shelf, buffers)
 
 

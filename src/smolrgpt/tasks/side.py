@@ -12,8 +12,8 @@ import numpy as np
 from smolrgpt.schema import SceneGraph, SceneObject
 from smolrgpt.tasks.base import Cue, NormalizedAnswer, OtherTask, Rank, ReplySchema, Task
 from smolrgpt.tasks.drawing import draw_several, pick, shuffled
-from smolrgpt.tasks.official import OfficialForm, fill_form
-from smolrgpt.tasks.question import Question, capitalized, from_viewpoint, list_facts, masks, tags
+from smolrgpt.tasks.official import OfficialForm, fill_frame, synthetic_frames
+from smolrgpt.tasks.question import Question, from_viewpoint, list_facts, masks, tags
 from smolrgpt.tasks.region_text import find_regions, region_tag
 from smolrgpt.tasks.relations import is_side_clear, side_of
 from smolrgpt.tasks.wording import Wording, ask_about_pair, load_wordings
@@ -74,40 +74,23 @@ def is_mirrored(mentions: Sequence[int]) -> bool:
 
 
 # ---------------------------------------------------------------------------------------------------------------------- questions
-_QUESTIONS = (
-    "Is {a} to the left or right of {b}?",
-    "From this viewpoint, does {a} appear on the left or right side of {b}?",
-    "Does {a} appear on the left or right side of {b}?",
-    "Is {a} positioned on the left or right side of {b} relative to the observer?",
-    "Is {a} to the {side} of {b} from the image's perspective?",
-    "Looking from this perspective, is {a} to the {side} of {b}?",
-    "Is {a} placed to the {side} of {b} when looking from this angle?",
-    "Is {a} positioned on the {side} side of {b} relative to the observer?",
-    "Can you determine if {a} is to the {side} of {b} based on the current viewing angle?",
-)
 _SURVEY_QUESTIONS = (
     "Are {m} to the left or right of the {a} <mask>?",
     "On which side of the {a} in the last mask are {m}? It is <mask>.",
 )
 
 
-def ask_side(graph: SceneGraph, rng: np.random.Generator) -> Question | None:
-    """Ask on which side of the second object the first one is, in an official sentence."""
+def ask_side(graph: SceneGraph, rng: np.random.Generator, form: OfficialForm | None = None) -> Question | None:
+    """Ask on which side of the second object the first one is, in an official form, by default a random one."""
     pair = _draw_pair(graph, rng)
     if pair is None:
         return None
-    a, b = (f"the {item.name} <mask>" for item in pair)
-    text = capitalized(pick(rng, _QUESTIONS).format(a=a, b=b, side=pick(rng, ("left", "right"))))
-    return _official_question(text, pair, rng)
-
-
-def ask_side_form(graph: SceneGraph, rng: np.random.Generator, form: OfficialForm) -> Question | None:
-    """Ask an official form about the sides of two objects."""
-    pair = _draw_pair(graph, rng)
-    if pair is None:
-        return None
-    text, objects = fill_form(form, a=pair[0], b=pair[1])
-    return _official_question(text, objects, rng)
+    frame = form.frame if form else pick(rng, synthetic_frames("side")).replace("{side}", pick(rng, ("left", "right")))
+    text, objects = fill_frame(frame, a=pair[0], b=pair[1])
+    side = side_of(*objects)
+    relation = pick(rng, ("is to the {s} of", "is on the {s} of", "is situated on the {s} of")).format(s=side)
+    answer = from_viewpoint(rng, f"The {objects[0].name} [Region 0] {relation} the {objects[1].name} [Region 1].")
+    return Question(text, objects, answer, side, LEFT_RIGHT.name, tags(objects, *objects))
 
 
 def _draw_pair(graph: SceneGraph, rng: np.random.Generator) -> list[SceneObject] | None:
@@ -121,13 +104,6 @@ def _draw_pair(graph: SceneGraph, rng: np.random.Generator) -> list[SceneObject]
     return pair if len(pair) == 2 and is_side_clear(graph, pair) else None
 
 
-def _official_question(text: str, pair: list[SceneObject], rng: np.random.Generator) -> Question:
-    side = side_of(*pair)
-    form = pick(rng, ("is to the {s} of", "is on the {s} of", "is situated on the {s} of"))
-    answer = from_viewpoint(rng, f"The {pair[0].name} [Region 0] {form.format(s=side)} the {pair[1].name} [Region 1].")
-    return Question(text, pair, answer, side, "left_right", tags(pair, *pair))
-
-
 def ask_side_plainly(graph: SceneGraph, rng: np.random.Generator, wording: Wording) -> Question | None:
     """Ask on which side of the second object the first one is, in plain words."""
     pair = shuffled(graph.objects, rng)[:2]
@@ -137,7 +113,7 @@ def ask_side_plainly(graph: SceneGraph, rng: np.random.Generator, wording: Wordi
     a, b = pair
     side = side_of(a, b)
     answer = f"{tags(objects, a)} is to the {side} of {tags(objects, b)}."
-    return Question(text, objects, answer, side, "left_right", tags(objects, a, b))
+    return Question(text, objects, answer, side, LEFT_RIGHT.name, tags(objects, a, b))
 
 
 def survey_sides(graph: SceneGraph, rng: np.random.Generator) -> Question | None:
@@ -167,6 +143,6 @@ LEFT_RIGHT = SideTask(
     guess="left",
     makers=((1.0, ask_side),),
     plain_makers=((1.0, ask_side_plainly),),
-    form_maker=ask_side_form,
+    form_maker=ask_side,
 )
 SIDES = OtherTask(name="sides", title="sides, of several objects", makers=((1.0, survey_sides),))

@@ -20,7 +20,7 @@ def ask_width(graph: SceneGraph, rng: np.random.Generator) -> Question | None:
         return None
     item = draw_one(graph, rng)
     text = pick(rng, (f"How wide is the {item.name} <mask>?", f"What is the width of the {item.name} <mask>?"))
-    return _length_question(text, item, "width", item.width_m)
+    return _length_question(text, item, WIDTH.name, item.width_m)
 
 
 def ask_height(graph: SceneGraph, rng: np.random.Generator) -> Question | None:
@@ -32,7 +32,7 @@ def ask_height(graph: SceneGraph, rng: np.random.Generator) -> Question | None:
     if metres is None:
         return None
     text = pick(rng, (f"How tall is the {item.name} <mask>?", f"What is the height of the {item.name} <mask>?"))
-    return _length_question(text, item, "height", metres)
+    return _length_question(text, item, HEIGHT.name, metres)
 
 
 def _length_question(text: str, item: SceneObject, category: str, metres: float) -> Question:
@@ -53,7 +53,7 @@ def ask_vertical(graph: SceneGraph, rng: np.random.Generator) -> Question | None
     a, b = (f"the {item.name}" for item in pair)
     text = f"What is the vertical distance between {a} <mask> and {b} <mask>?"
     answer = f"The vertical distance between {a} [Region 0] and {b} [Region 1] is {metres:.2f} meters."
-    return Question(text, pair, answer, metres, "vertical")
+    return Question(text, pair, answer, metres, VERTICAL.name)
 
 
 def ask_width_plainly(graph: SceneGraph, rng: np.random.Generator, wording: Wording) -> Question | None:
@@ -61,7 +61,7 @@ def ask_width_plainly(graph: SceneGraph, rng: np.random.Generator, wording: Word
     if not graph.has_plane:
         return None
     widths = [(item, item.width_m) for item in graph.objects if item.width_m]
-    return _ask_length_plainly(widths, "width", load_wordings("size")["widths"][wording], rng)
+    return _ask_length_plainly(widths, WIDTH.name, load_wordings("size")["widths"][wording], rng)
 
 
 def ask_height_plainly(graph: SceneGraph, rng: np.random.Generator, wording: Wording) -> Question | None:
@@ -69,7 +69,7 @@ def ask_height_plainly(graph: SceneGraph, rng: np.random.Generator, wording: Wor
     if not graph.has_plane:
         return None
     heights = [(item, item.height_m) for item in graph.objects if item.height_m]
-    return _ask_length_plainly(heights, "height", load_wordings("size")["heights"][wording], rng)
+    return _ask_length_plainly(heights, HEIGHT.name, load_wordings("size")["heights"][wording], rng)
 
 
 def _ask_length_plainly(
@@ -92,7 +92,7 @@ def ask_vertical_plainly(graph: SceneGraph, rng: np.random.Generator, wording: W
     if metres < MIN_VERTICAL_M:
         return None
     text, objects = ask_about_pair(load_wordings("size")["apart"][wording], pair, rng)
-    return Question(text, objects, f"The vertical distance is {metres:.2f} meters.", metres, "vertical", tags(objects, *objects))
+    return Question(text, objects, f"The vertical distance is {metres:.2f} meters.", metres, VERTICAL.name, tags(objects, *objects))
 
 
 WIDTH = LengthTask(
