@@ -244,8 +244,8 @@ def test_truncated_images_are_counted_skips(tmp_path: Path, processor: Any) -> N
     for victim in ("images/000001.png", "depths/000003_depth.png"):
         whole = (root / "train" / victim).read_bytes()
         (root / "train" / victim).write_bytes(whole[: len(whole) // 2])
-    samples, skips = read_warehouse(root, "train"), SkipLog()
-    batch = Collator(processor, skips=skips)([samples])
+    samples, collator = read_warehouse(root, "train"), Collator(processor)
+    batch, skips = collator([samples]), collator.skips
     alone = Collator(processor)([[samples[1]]])
     assert batch.keys() == alone.keys() and all(torch.equal(batch[name], alone[name]) for name in batch), "only b is left"
     assert skips.counts == {"unreadable image": 3} and "000001.png" in skips.summary()

@@ -16,7 +16,6 @@ from smolrgpt.tasks.region_text import (
     read_mentions,
     region_tag,
     renumber_tags,
-    split_regions,
     words_to_digits,
     write_mentions,
 )
@@ -53,10 +52,6 @@ def test_renumbering_is_undone_by_the_inverse(indices: list[int]) -> None:
     text = " ".join(region_tag(index) for index in range(6))
     inverse = [indices.index(index) for index in range(6)]
     assert renumber_tags(renumber_tags(text, indices), inverse) == text
-
-
-def test_a_text_is_split_into_words_and_regions() -> None:
-    assert list(split_regions("[Region 2] is left of <region 0>.")) == [2, " is left of ", 0, "."]
 
 
 @pytest.mark.parametrize("value", range(14))

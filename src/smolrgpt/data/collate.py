@@ -74,12 +74,12 @@ class EncodedImage:
 class Collator:
     """Groups of samples -> the model's batch (see ``SmolRGPTProcessor.collate`` for keys, shapes and dtypes).
 
-    An image that cannot be read is counted in ``skips`` and its questions are left out; a batch in which nothing is left is a DataError.
+    An image that cannot be read is counted in ``skips``, and its questions are left out; a batch in which nothing is left is a DataError.
     Prepared images stay in memory up to ``cache_gb``.
     """
 
-    def __init__(self, processor: Any, *, skips: SkipLog | None = None, cache_gb: float = 0.0):
-        self.processor, self.skips = processor, skips or SkipLog()
+    def __init__(self, processor: Any, *, cache_gb: float = 0.0):
+        self.processor, self.skips = processor, SkipLog()
         self._budget = cache_gb * 1e9
         self._cache: dict[Hashable, EncodedImage] = {}
         self._tables: dict[Hashable, list[Region]] = {}

@@ -1,4 +1,4 @@
-"""Pinhole geometry: pixels and metric depth to points and back.
+"""Pinhole geometry: pixels and metric depth to points, and the box around them.
 
 Camera frame: x right, y down, z forward, metres; depth is z (planar), not the distance along the ray. The centre of the pixel
 in column u, row v is at (u, v), the convention of the intrinsics that RGB-D cameras ship. Legend: H W image, N points.
@@ -38,31 +38,11 @@ def backproject(depth_m: np.ndarray, camera: Camera, mask: np.ndarray | None = N
     return points.astype(np.float32)
 
 
-def project(points: np.ndarray, camera: Camera) -> np.ndarray:
-    """Project (N, 3) metres to (N, 2) float32 pixels (column, row); NaN for points not in front of the camera."""
-    points = np.asarray(points, dtype=np.float64).reshape(-1, 3)
-    z = np.where(points[:, 2] > 0, points[:, 2], np.nan)
-    return np.stack([points[:, 0] / z * camera.fx + camera.cx, points[:, 1] / z * camera.fy + camera.cy], axis=-1).astype(np.float32)
+def visible_box(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Measure the bounding box of visible points (N, 3) in metres: its middle and its sides along x, y, z, both (3,) float32.
 
-
-def visible_centroid(points: np.ndarray) -> np.ndarray:
-    """Find the middle (3,) float32 of the bounding box of visible points (N, 3) in metres; NaN without points.
-
-    Robust (2nd to 98th percentile a side), because mask edges pick up background; the mean would lean to the near side,
-    which has more pixels.
+    Robust (2nd to 98th percentile), because mask edges pick up background; the mean would lean to the near side, which has more pixels.
+    Both are NaN without points.
     """
-    low, high = _robust_bounds(points)
-    return np.asarray((low + high) / 2, dtype=np.float32)
-
-
-def box_extent(points: np.ndarray) -> np.ndarray:
-    """Measure visible points (N, 3) along x, y, z: (3,) float32 metres, 2nd to 98th percentile; NaN without points."""
-    low, high = _robust_bounds(points)
-    return np.asarray(high - low, dtype=np.float32)
-
-
-def _robust_bounds(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    if len(points) == 0:
-        return np.full(3, np.nan), np.full(3, np.nan)
-    low, high = np.percentile(points, [2, 98], axis=0)
-    return low, high
+    low, high = np.percentile(points, [2, 98], axis=0) if len(points) else np.full((2, 3), np.nan)
+    return np.asarray((low + high) / 2, dtype=np.float32), np.asarray(high - low, dtype=np.float32)

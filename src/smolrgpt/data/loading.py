@@ -32,10 +32,6 @@ class SkipLog:
         """How many were left out, over all reasons."""
         return sum(self.counts.values())
 
-    def __bool__(self) -> bool:
-        """A log is always true, so that ``skips or SkipLog()`` keeps the caller's empty one."""
-        return True
-
     def merge(self, other: SkipLog) -> None:
         """Add what another log (a loader's, a worker's) counted."""
         for reason, count in other.counts.items():

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from smolrgpt.data.geometry import backproject, box_extent, visible_centroid
+from smolrgpt.data.geometry import backproject, visible_box
 from smolrgpt.schema import Camera, CameraPose, DataError, DepthMap, Region, SceneGraph, SceneObject
 
 #: Points that are kept of an object at most; enough for its outline on the plane.
@@ -60,7 +60,7 @@ def _measure_object(item: MarkedObject, depth_m: np.ndarray, camera: Camera, pos
     yaw = _footprint_yaw(points[:, :2]) if find_sides else None
     to_sides = _rotation(yaw or 0.0)
     turned = points @ to_sides.T
-    center, size = visible_centroid(turned).astype(np.float64), box_extent(turned).astype(np.float64)
+    center, size = (values.astype(np.float64) for values in visible_box(turned))
     inner = points[(np.abs(turned - center) <= size / 2).all(axis=1)]
     rows, columns = np.nonzero(mask)
     height, width = mask.shape

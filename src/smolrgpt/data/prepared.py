@@ -152,7 +152,6 @@ def prepare(
     root: Path | str | None = None,
     pack: bool = False,
     shard_samples: int = 20_000,
-    total: int | None = None,
     skips: SkipLog | None = None,
     progress: bool = True,
 ) -> Prepared:
@@ -169,7 +168,6 @@ def prepare(
         pack: Whether to copy images and depth maps, each once, into archives beside the rows: a few large files for object stores and
             shared disks.
         shard_samples: Samples of a shard.
-        total: How many samples there are, for the progress bar.
         skips: Counts what was left out; logged when it is None.
         progress: Whether to show a progress bar.
 
@@ -180,7 +178,7 @@ def prepare(
     settings = {"version": VERSION, "root": None if root is None else str(root), "shard_samples": shard_samples, "pack": pack}
     manifest = _begin(out, settings)
     if not manifest["complete"]:
-        with tqdm(total=total, unit="question", desc=out.name, disable=not progress) as bar:
+        with tqdm(unit="question", desc=out.name, disable=not progress) as bar:
             _Writer(out, manifest, log, bar).write(iter(samples))
     if not sum(shard["samples"] for shard in manifest["shards"]):
         raise DataError(f"{out}: none of the source's samples can be stored: {log.summary()}")

@@ -23,7 +23,10 @@ from smolrgpt.tasks.templates import template
 DISTANCE_EDGES_M = tuple(range(16))
 AREA_EDGES_PERCENT = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
 QUANTILES = (5, 25, 50, 75, 95)
-NUM_TEMPLATES = 20
+#: Templates that the statistics list, and those of them that the text shows.
+NUM_TEMPLATES, NUM_SHOWN_TEMPLATES = 20, 8
+#: Categories, answers or numbers of regions that the text shows.
+_NUM_SHOWN_COUNTS = 16
 #: Categories with few different answers, which are counted one by one.
 _COUNTED = tuple(task.name for task in OFFICIAL if not task.is_length)
 
@@ -37,7 +40,7 @@ class _Wording:
     categories: Counter[str] = field(default_factory=Counter)
 
 
-def statistics(samples: Iterable[Sample], num_templates: int = NUM_TEMPLATES) -> dict[str, Any]:
+def statistics(samples: Iterable[Sample]) -> dict[str, Any]:
     """Return the statistics of a split as JSON values, from one pass over its samples.
 
     questions, images, with_depth, with_answer; categories {name: questions}; answers {category: {answer: questions}};
@@ -82,7 +85,7 @@ def statistics(samples: Iterable[Sample], num_templates: int = NUM_TEMPLATES) ->
         "distance": _distance_summary(np.asarray(distances)) if distances else None,
         "regions_per_question": {str(number): regions[number] for number in sorted(regions)},
         "mask_area": _area_summary(np.asarray(areas), counts["corrupt"]),
-        "templates": _template_summary(wordings, counts["questions"], num_templates),
+        "templates": _template_summary(wordings, counts["questions"]),
     }
 
 
@@ -126,8 +129,8 @@ def _area_summary(percent: np.ndarray, num_corrupt: int) -> dict[str, Any]:
     }
 
 
-def _template_summary(wordings: Mapping[str, _Wording], num_questions: int, number: int) -> dict[str, Any]:
-    most = sorted(wordings.items(), key=lambda item: (-item[1].count, item[0]))[:number]
+def _template_summary(wordings: Mapping[str, _Wording], num_questions: int) -> dict[str, Any]:
+    most = sorted(wordings.items(), key=lambda item: (-item[1].count, item[0]))[:NUM_TEMPLATES]
     top = [
         {
             "template": text,
@@ -141,12 +144,12 @@ def _template_summary(wordings: Mapping[str, _Wording], num_questions: int, numb
     return {"distinct": len(wordings), "top": top}
 
 
-def format_statistics(splits: Mapping[str, Mapping[str, Any]], name: str, num_templates: int = 8) -> str:
+def format_statistics(splits: Mapping[str, Mapping[str, Any]], name: str) -> str:
     """Return ``{split: statistics(...)}`` as text."""
-    return "\n\n".join(_format_split(f"{name} {split}", found, num_templates) for split, found in splits.items())
+    return "\n\n".join(_format_split(f"{name} {split}", found) for split, found in splits.items())
 
 
-def _format_split(name: str, found: Mapping[str, Any], num_templates: int) -> str:
+def _format_split(name: str, found: Mapping[str, Any]) -> str:
     total = found["questions"]
     depth = "all" if found["with_depth"] == total else f"{found['with_depth']:,}"
     lines = [f"{name}: {total:,} questions, {found['images']:,} images; {depth} with depth, {found['with_answer']:,} with an answer"]
@@ -167,15 +170,15 @@ def _format_split(name: str, found: Mapping[str, Any], num_templates: int) -> st
         )
     wordings = found["templates"]
     lines.append(f"  {'wordings':<15} {wordings['distinct']:,} different; the most frequent:")
-    for row in wordings["top"][:num_templates]:
+    for row in wordings["top"][:NUM_SHOWN_TEMPLATES]:
         lines.append(f"    {row['questions']:>9,}  {100 * row['share']:4.1f} %  {row['category']:<10}  {_clip(row['template'], 110)}")
     return "\n".join(lines)
 
 
-def _shares(counts: Mapping[str, int], most: int = 16) -> str:
+def _shares(counts: Mapping[str, int]) -> str:
     total = sum(counts.values())
-    shown = [f"{name}: {number:,} ({100 * number / total:.0f} %)" for name, number in list(counts.items())[:most]]
-    return ", ".join(shown) + (f", and {len(counts) - most} more" if len(counts) > most else "")
+    shown = [f"{name}: {number:,} ({100 * number / total:.0f} %)" for name, number in list(counts.items())[:_NUM_SHOWN_COUNTS]]
+    return ", ".join(shown) + (f", and {len(counts) - _NUM_SHOWN_COUNTS} more" if len(counts) > _NUM_SHOWN_COUNTS else "")
 
 
 def _clip(text: str, length: int) -> str:

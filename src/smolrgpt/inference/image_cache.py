@@ -59,7 +59,7 @@ class EncodedImage:
 class ImageCache:
     """Encoded images by content, the least recently used first. The most recent one is kept whatever it takes."""
 
-    def __init__(self, max_bytes: int = CACHE_BYTES):
+    def __init__(self, max_bytes: int):
         self.max_bytes = max_bytes
         self._images: dict[Hashable, EncodedImage] = {}
 

@@ -22,6 +22,8 @@ BELOW_COSTS = 3.0
 MIN_SHARE = 0.05
 #: Bounds of the floor's normal in the camera's frame: the camera is rolled by less than 30 degrees and looks up by at most 15.
 MAX_SIDEWAYS, MAX_FORWARD = 0.5, 0.26
+#: Quantiles that stand for the lowest and the highest of many measured values, of which a few are far off.
+OUTER_QUANTILES = (0.005, 0.995)
 
 
 class Floor(NamedTuple):
@@ -78,17 +80,17 @@ def find_floor(points: np.ndarray) -> Floor | None:
     return floor if scores[best] > 0 else None
 
 
-def floor_rectangle(along: np.ndarray, fraction: float = 0.005) -> tuple[float, float]:
-    """Longer and shorter side, metres, of the smallest rectangle around (2, N) floor coordinates, ``fraction`` of them outside each side.
+def floor_rectangle(along: np.ndarray) -> tuple[float, float]:
+    """Longer and shorter side, metres, of the smallest rectangle around (2, N) floor coordinates, up to `OUTER_QUANTILES`.
 
     Its direction is found to 3 degrees, from at most 256 of the points.
     """
     angles = np.radians(np.arange(0, 90, 3))
     turns = np.stack([np.stack([np.cos(angles), np.sin(angles)], 1), np.stack([-np.sin(angles), np.cos(angles)], 1)])  # (2, angles, 2)
     some = turns @ along[:, :: max(1, along.shape[1] // 256)]  # (2 sides, angles, points)
-    low, high = quantiles(some, (fraction, 1 - fraction))
+    low, high = quantiles(some, OUTER_QUANTILES)
     best = int(np.argmin((high - low).prod(0)))
-    low, high = quantiles(turns[:, best] @ along, (fraction, 1 - fraction))
+    low, high = quantiles(turns[:, best] @ along, OUTER_QUANTILES)
     short, long = sorted((high - low).tolist())
     return long, short
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .floor import MAX_POINTS, Floor, find_floor, floor_rectangle, quantiles
+from .floor import MAX_POINTS, OUTER_QUANTILES, Floor, find_floor, floor_rectangle, quantiles
 
 #: (fx, fy, cx, cy, width, height): a pinhole camera in pixels of an image of (height, width).
 CameraTuple = tuple[float, float, float, float, int, int]
@@ -224,7 +224,7 @@ def _back_project(size: tuple[int, ...], rows: Array, columns: Array, depth_m: A
 
 def _metric_features(points: Array) -> dict[str, float]:
     """Points (3, N) in metres -> middle, sides and range of their box in metres / 10."""
-    low, high = quantiles(points, (0.005, 0.995)) / METRES_PER_UNIT
+    low, high = quantiles(points, OUTER_QUANTILES) / METRES_PER_UNIT
     middle = (low + high) / 2
     names = ("x_m", "y_m", "z_m", "extent_x_m", "extent_y_m", "extent_z_m")
     features = dict(zip(names, [*middle.tolist(), *(high - low).tolist()], strict=True))
@@ -233,7 +233,7 @@ def _metric_features(points: Array) -> dict[str, float]:
 
 def _floor_features(points: Array, floor: Floor) -> dict[str, float]:
     """Points (3, N) in metres -> heights above the floor and sides of the rectangle on it, in metres / 10."""
-    values = (*quantiles(floor.above(points), (0.005, 0.995)).tolist(), *floor_rectangle(floor.along(points)))
+    values = (*quantiles(floor.above(points), OUTER_QUANTILES).tolist(), *floor_rectangle(floor.along(points)))
     names = ("floor_low_m", "floor_high_m", "floor_long_m", "floor_short_m")
     return {name: value / METRES_PER_UNIT for name, value in zip(names, values, strict=True)} | {"has_floor": 1.0}
 

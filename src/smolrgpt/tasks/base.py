@@ -8,7 +8,7 @@ package compares the names of kinds. Legend: R regions of a question.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -188,17 +188,3 @@ class OtherTask(Task):
 
 #: A region behind a word, the separator, and the same number again: the end of a chain of steps that chooses a region.
 _CHOSEN_REGION = re.compile(rf"[a-z]\[Region (\d+)\]{FIELD_SEPARATOR} ?(\1)$")
-
-
-def best_constant(values: Iterable[float], low: float, high: float) -> float:
-    """Return the largest share of ``values`` that one guess gets right.
-
-    A guess is right for a value v from ``low * v`` to ``high * v``; values are at least 0.
-    """
-    ordered = sorted(values)
-    best, first = 0, 0
-    for last, value in enumerate(ordered):  # the best guess can be slid up to the end of some value's band
-        while ordered[first] * high < value * low * (1 - 1e-12):
-            first += 1
-        best = max(best, last - first + 1)
-    return best / len(ordered) if ordered else 0.0

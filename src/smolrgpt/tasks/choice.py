@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from smolrgpt.schema import SceneGraph, SceneObject
+from smolrgpt.schema import SceneGraph, SceneObject, Wording
 from smolrgpt.tasks.base import Cue, NormalizedAnswer, Rank, ReplySchema, Task
 from smolrgpt.tasks.drawing import pick, shuffled
 from smolrgpt.tasks.official import OfficialForm, fill_frame, synthetic_frames
 from smolrgpt.tasks.question import Question, from_viewpoint, join_steps, tags
 from smolrgpt.tasks.region_text import NUMBER_WORDS, REGION, find_regions, region_tag
 from smolrgpt.tasks.relations import compare_distances, compare_sides, find_extreme, find_nearest, find_shelf_and_buffer
-from smolrgpt.tasks.wording import MAX_LISTED, Wording, as_typed, list_masks, load_wordings, name_object
+from smolrgpt.tasks.wording import MAX_LISTED, as_typed, list_masks, load_wordings, name_object
 
 #: What sets the chosen region apart; the region named just before "is ... <one of these>" is the answer.
 _CHOICE = r"(?:\w+most|closest|nearest|shortest|best|optimal|most|middle|answer|only)\b"

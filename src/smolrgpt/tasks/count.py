@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from smolrgpt.schema import SceneGraph, SceneObject
+from smolrgpt.schema import SceneGraph, SceneObject, Wording
 from smolrgpt.tasks.base import Cue, NormalizedAnswer, OtherTask, Rank, ReplySchema, Task
 from smolrgpt.tasks.distance import parse_number
 from smolrgpt.tasks.drawing import draw_several, pick, shuffled
@@ -19,7 +19,7 @@ from smolrgpt.tasks.official import OfficialForm, fill_frame, synthetic_frames
 from smolrgpt.tasks.question import MAX_MARKED, Question, from_viewpoint, join_steps, list_facts, masks, tags
 from smolrgpt.tasks.region_text import NUMBER_WORDS, REGION, number_word, region_tag
 from smolrgpt.tasks.relations import compare_distances, compare_sides, find_extreme, find_shelf_and_buffer, stands_in
-from smolrgpt.tasks.wording import MAX_LISTED, Wording, as_typed, list_masks, load_wordings
+from smolrgpt.tasks.wording import MAX_LISTED, as_typed, list_masks, load_wordings
 
 _COUNT = rf"\b(\d{{1,9}}|no|{'|'.join(NUMBER_WORDS)})\b"
 _COUNTED = re.compile(rf"{_COUNT}(?: \w+){{0,2}}? (?:pallets?|objects?|boxes|transporters?)\b", re.IGNORECASE)

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from smolrgpt.schema import SceneGraph, SceneObject
-from smolrgpt.tasks.base import Cue, NormalizedAnswer, OtherTask, Rank, ReplySchema, Task, best_constant
+from smolrgpt.schema import SceneGraph, SceneObject, Wording
+from smolrgpt.tasks.base import Cue, NormalizedAnswer, OtherTask, Rank, ReplySchema, Task
 from smolrgpt.tasks.drawing import draw_several, pick, shuffled
 from smolrgpt.tasks.official import OfficialForm, fill_frame, synthetic_frames
 from smolrgpt.tasks.question import MAX_MARKED, Question, brief_metres, capitalized, from_viewpoint, join_steps, list_facts, masks, tags
 from smolrgpt.tasks.region_text import LENGTH_UNITS, region_tag
 from smolrgpt.tasks.relations import compare_sides, distance_m, find_extreme
-from smolrgpt.tasks.wording import Wording, ask_about_pair, load_wordings
+from smolrgpt.tasks.wording import ask_about_pair, load_wordings
 
 #: An official distance is right between these multiples of the truth, both ends included; a truth of 0 needs exactly 0.
 OFFICIAL_TOLERANCE = (0.90, 1.10)
@@ -79,7 +79,7 @@ class LengthTask(Task):
 
     def chance(self, truths: Sequence[Any], num_regions: Sequence[int]) -> float:
         """Return the share that the best constant length gets right."""
-        return best_constant(truths, *self.tolerance)
+        return _best_constant(truths, *self.tolerance)
 
     def show(self, value: NormalizedAnswer) -> str:
         """Return the length with its unit."""
@@ -95,6 +95,20 @@ def parse_number(value: Any) -> float:
     if not math.isfinite(number):
         raise ValueError("not a finite number")
     return number
+
+
+def _best_constant(values: Iterable[float], low: float, high: float) -> float:
+    """Return the largest share of ``values`` that one guess gets right.
+
+    A guess is right for a value v from ``low * v`` to ``high * v``; values are at least 0.
+    """
+    ordered = sorted(values)
+    best, first = 0, 0
+    for last, value in enumerate(ordered):  # the best guess can be slid up to the end of some value's band
+        while ordered[first] * high < value * low * (1 - 1e-12):
+            first += 1
+        best = max(best, last - first + 1)
+    return best / len(ordered) if ordered else 0.0
 
 
 def _metres(value: float) -> int | float:

@@ -7,7 +7,7 @@ language models spell the same in other ways, which ``REGION`` reads. Legend: k 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from smolrgpt.schema import REGION_PLACEHOLDER, brief
 
@@ -76,18 +76,6 @@ def find_regions(text: str, pattern: re.Pattern[str] = REGION) -> list[int]:
 def replace_regions(text: str, write: Callable[[int], str], pattern: re.Pattern[str] = REGION) -> str:
     """Replace every mention of a region in a text by ``write(index)``."""
     return pattern.sub(lambda match: write(region_index(match)), text)
-
-
-def split_regions(text: str) -> Iterator[str | int]:
-    """Yield the parts of a text in order: what stands between ``[Region k]`` or ``<region k>`` as str, each k as int."""
-    end = 0
-    for match in MARKED_REGION.finditer(text):
-        if match.start() > end:
-            yield text[end : match.start()]
-        yield region_index(match)
-        end = match.end()
-    if end < len(text):
-        yield text[end:]
 
 
 def renumber(index: str, indices: Sequence[int]) -> str:

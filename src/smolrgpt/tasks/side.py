@@ -9,14 +9,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from smolrgpt.schema import SceneGraph, SceneObject
+from smolrgpt.schema import SceneGraph, SceneObject, Wording
 from smolrgpt.tasks.base import Cue, NormalizedAnswer, OtherTask, Rank, ReplySchema, Task
 from smolrgpt.tasks.drawing import draw_several, pick, shuffled
 from smolrgpt.tasks.official import OfficialForm, fill_frame, synthetic_frames
 from smolrgpt.tasks.question import Question, from_viewpoint, list_facts, masks, tags
 from smolrgpt.tasks.region_text import find_regions, region_tag
 from smolrgpt.tasks.relations import is_side_clear, side_of
-from smolrgpt.tasks.wording import Wording, ask_about_pair, load_wordings
+from smolrgpt.tasks.wording import ask_about_pair, load_wordings
 
 OPPOSITE = {"left": "right", "right": "left"}
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from smolrgpt.schema import SceneGraph, SceneObject
+from smolrgpt.schema import SceneGraph, SceneObject, Wording
 from smolrgpt.tasks.base import Cue, Rank, ReplySchema
 from smolrgpt.tasks.distance import LengthTask
 from smolrgpt.tasks.drawing import draw_one, pick, shuffled
 from smolrgpt.tasks.question import Question, tags
 from smolrgpt.tasks.relations import MIN_VERTICAL_M, vertical_distance_m
-from smolrgpt.tasks.wording import Wording, as_typed, ask_about_pair, load_wordings, name_object
+from smolrgpt.tasks.wording import as_typed, ask_about_pair, load_wordings, name_object
 
 
 # ---------------------------------------------------------------------------------------------------------------------- questions

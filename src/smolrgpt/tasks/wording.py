@@ -11,16 +11,15 @@ import functools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast, get_args
 
 import numpy as np
 
-from smolrgpt.schema import SceneGraph, SceneObject
+from smolrgpt.schema import SceneGraph, SceneObject, Wording
 from smolrgpt.tasks.drawing import pick
 from smolrgpt.tasks.question import Question, capitalized
 
-Wording = Literal["known", "reserved"]
-WORDINGS: tuple[Wording, ...] = ("known", "reserved")
+WORDINGS: tuple[Wording, ...] = get_args(Wording)
 #: Draws one question about a scene in plain words of a wording, or None where the drawn facts give no clear question.
 PlainMaker = Callable[[SceneGraph, np.random.Generator, Wording], Question | None]
 #: Regions that a question lists at most.

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from smolrgpt.schema import SceneGraph
+from smolrgpt.schema import SceneGraph, Wording
 from smolrgpt.tasks import OFFICIAL, TASKS, Task
 from smolrgpt.tasks.choice import MCQ
 from smolrgpt.tasks.count import COUNT, ask_inside, survey_insides
@@ -31,7 +31,7 @@ from smolrgpt.tasks.position import (
 from smolrgpt.tasks.question import Maker, Question
 from smolrgpt.tasks.side import LEFT_RIGHT, ask_side, survey_sides
 from smolrgpt.tasks.size import HEIGHT, VERTICAL, WIDTH, ask_height, ask_width
-from smolrgpt.tasks.wording import PlainMaker, Wording
+from smolrgpt.tasks.wording import PlainMaker
 
 #: Relation of the official forms -> how much earlier than others it is tried in a scene, because fewer scenes show it: of the synthetic
 #: warehouse's, one in ten has two shelves on clear sides, one in three has a shelf that one buffer is clearly the nearest to.
@@ -66,8 +66,7 @@ _WARMUP: dict[str, WeightedMakers] = {
     ],
 }
 #: The kinds of the extra questions. Those that came after the first sets follow at the end.
-_FIRST_EXTRA = (WIDTH, HEIGHT, VERTICAL, BEHIND, ABOVE)
-_EXTRA: tuple[Task, ...] = (*_FIRST_EXTRA, *(task for task in TASKS.values() if task.is_extra))
+_EXTRA: tuple[Task, ...] = (WIDTH, HEIGHT, VERTICAL, BEHIND, ABOVE, *(task for task in TASKS.values() if task.is_extra))
 #: Group of the plain questions -> its kinds. A kind that is in no group here is a group of its own, after these.
 _PLAIN: dict[str, tuple[Task, ...]] = {
     "sides": (LEFT_RIGHT,),

@@ -236,7 +236,7 @@ def _draw(layout: str, size: tuple[int, int], view: View, surroundings: Surround
         if math.hypot(rect.x - pose.position[0], rect.y - pose.position[1]) > 2.0:
             boxes.append(Box((rect.x, rect.y, 1.5), (rect.length / 2, rect.width / 2, 1.5), rect.yaw, look.wall, STRIPES))
     add_overhead(boxes, camera, pose, rng)
-    lanes = _lanes(plan, room, rng)
+    lanes = _lanes(plan, rng)
     shadows = [(item.footprint, item.size_m[2]) for item in objects if item.kind != "buffer"]
     shadows += [(rect, 0.5) for rect in (*plan.clutter, *posts)]
     rendering = render(boxes, room, [*plan.buffers, *lanes], shadows, camera, pose, look, rng)
@@ -349,7 +349,7 @@ def _room(plan: Plan, pose: CameraPose, rng: np.random.Generator) -> Room:
     )
 
 
-def _lanes(plan: Plan, room: Room, rng: np.random.Generator) -> list[Rect]:
+def _lanes(plan: Plan, rng: np.random.Generator) -> list[Rect]:
     """Return, now and then, a long yellow walkway outline beyond the buffers, as real floors have; it is never a region."""
     if rng.random() < 0.5:
         return []
