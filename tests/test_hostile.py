@@ -8,8 +8,7 @@ words or with several lines.
 from __future__ import annotations
 
 import io
-import itertools
-import json
+import re
 import resource
 import struct
 import time
@@ -27,7 +26,7 @@ from PIL import Image
 
 from smolrgpt.inference.answer import Answer
 from smolrgpt.inference.predictor import Predictor
-from smolrgpt.schema import Camera, DataError, DepthMap, Region
+from smolrgpt.schema import Camera, DepthMap, Region
 
 WIDTH, HEIGHT = 64, 48
 QUESTION = "How far is <region 0> from <region 1>?"
@@ -64,9 +63,20 @@ def check(call: Callable[[], Any], name: str) -> str | None:
     finally:
         assert time.perf_counter() - started < MAX_SECONDS, name
         assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e3 < MAX_NEW_MB, name
-    for one in found if isinstance(found, list) else [found]:
-        assert isinstance(one, Answer) and isinstance(one.answer, str) and 0 <= one.confidence <= 1, name
+    for answer in found if isinstance(found, list) else [found]:
+        assert isinstance(answer, Answer) and isinstance(answer.answer, str) and 0 <= answer.confidence <= 1, name
     return None
+
+
+def assert_outcome(call: Callable[[], Any], name: str, expected: str | None) -> None:
+    """``call`` is answered (``expected`` is None), or refused in a line that holds ``expected``."""
+    message = check(call, name)
+    assert (message is None) if expected is None else (message is not None and expected in message), (name, message, expected)
+
+
+def named(cases: Iterator[tuple[Any, ...]]) -> list[Any]:
+    """Cases as parameters, each with its name as its id."""
+    return [pytest.param(*case, id=case[0]) for case in cases]
 
 
 # ------------------------------------------------------------------------------------------------------------------------ images
@@ -122,6 +132,10 @@ def image_files() -> Iterator[tuple[str, bytes]]:
     yield from junk.items()
 
 
+IMAGE_FILES = named(image_files())
+#: Files that are an image, and files that are ruined, whatever they are passed as; the rest may be either.
+IS_IMAGE = r"\w+ (whole|twice)|PNG mode .+|TIFF mode (CMYK|LAB)|JPEG CMYK|palette .+|PNG \d+x\d+|JPEG turned .+|animated .+"
+IS_RUINED = r"\w+ cut at .+|PNG (flipped|zeroed).*|PNG that says (?!64x4800).+|nothing|text|html|zip|noise"
 #: How messages begin about a file that can be read and does not fit: they name what the file was passed as.
 OTHER_FAULTS = {
     "image": ("the question and its image take",),
@@ -131,30 +145,34 @@ OTHER_FAULTS = {
 
 
 @pytest.mark.parametrize("use", ["image", "depth", "mask"])
-def test_image_files(predictor: Predictor, tmp_path: Path, use: str) -> None:
-    count = answered = 0
-    for name, data in image_files():
-        path = tmp_path / f"{count}.bin"
-        path.write_bytes(data)
-        if use == "image":
-            message = check(lambda path=path: predictor.ask(path, "What is this?"), name)
-        elif use == "depth":
-            message = check(lambda path=path: predictor.ask(Image.fromarray(pixels()), QUESTION, depth=path, regions=BOXES), name)
-        else:
-            message = check(lambda path=path: predictor.ask(Image.fromarray(pixels()), "How tall is <region 0>?", regions=[path]), name)
-        assert message is None or str(path) in message or message.startswith(OTHER_FAULTS[use]), (name, message)
-        count, answered = count + 1, answered + (message is None)
-        if "whole" in name and use == "image":
-            assert message is None, (name, message)
-    assert count >= 130 and 10 < answered < count
+@pytest.mark.parametrize(("name", "data"), IMAGE_FILES)
+def test_image_files(predictor: Predictor, tmp_path: Path, name: str, data: bytes, use: str) -> None:
+    path = tmp_path / "file.bin"
+    path.write_bytes(data)
+    calls = {
+        "image": lambda: predictor.ask(path, "What is this?"),
+        "depth": lambda: predictor.ask(Image.fromarray(pixels()), QUESTION, depth=path, regions=BOXES),
+        "mask": lambda: predictor.ask(Image.fromarray(pixels()), "How tall is <region 0>?", regions=[path]),
+    }
+    message = check(calls[use], name)
+    assert message is None or str(path) in message or message.startswith(OTHER_FAULTS[use]), message
+    if re.fullmatch(IS_RUINED, name):
+        assert message is not None
+    elif use == "image" and re.fullmatch(IS_IMAGE, name):
+        assert message is None
 
 
-def test_files_that_are_none(predictor: Predictor, tmp_path: Path) -> None:
+def test_a_path_may_hold_any_letter(predictor: Predictor, tmp_path: Path) -> None:
     (tmp_path / "ünï cödé 图.png").write_bytes(encoded("PNG"))
-    assert check(lambda: predictor.ask(tmp_path / "ünï cödé 图.png", "What is this?"), "unicode") is None
-    for path in (tmp_path, tmp_path / "absent.png", "", "\0", "a" * 5000, tmp_path / "absent.npy"):
-        assert check(lambda path=path: predictor.ask(path, "What is this?"), repr(path)), path
-        assert check(lambda path=path: predictor.ask(Image.fromarray(pixels()), "What?", depth=path or "?"), repr(path)), path
+    assert_outcome(lambda: predictor.ask(tmp_path / "ünï cödé 图.png", "What is this?"), "unicode", None)
+
+
+@pytest.mark.parametrize("use", ["image", "depth"])
+@pytest.mark.parametrize("name", [".", "absent.png", "", "\0", "a" * 5000, "absent.npy"], ids=lambda name: repr(name)[:20])
+def test_paths_without_a_file(predictor: Predictor, tmp_path: Path, name: str, use: str) -> None:
+    path = tmp_path / name if name.startswith(("absent", ".")) else name
+    image, depth = (path, None) if use == "image" else (Image.fromarray(pixels()), path or "?")
+    assert check(lambda: predictor.ask(image, "What is this?", depth=depth), name)
 
 
 def test_turned_images_and_their_regions_belong_together(predictor: Predictor, tmp_path: Path) -> None:
@@ -168,129 +186,182 @@ def test_turned_images_and_their_regions_belong_together(predictor: Predictor, t
 
 
 # ------------------------------------------------------------------------------------------------------------------------- arrays
-def depths() -> Iterator[tuple[str, Any]]:
+def depths() -> Iterator[tuple[str, Any, str | None]]:
+    """(name, depth, what the message holds; None if it is answered)."""
     shape = (HEIGHT, WIDTH)
     whole = np.random.default_rng(0).uniform(1, 9, shape)
-    for kind in (
-        "float16",
-        "float32",
-        "float64",
-        "uint8",
-        "uint16",
-        "int16",
-        "int32",
-        "int64",
-        "uint64",
-        "bool",
-        "complex64",
-        "object",
-        "U5",
-    ):
-        yield f"of {kind}", whole.astype(kind)
+    for kind in ("float16", "float32", "float64", "uint8", "uint16", "int16", "int32", "int64", "uint64"):
+        yield f"of {kind}", whole.astype(kind), None
+    for kind in ("bool", "complex64", "object", "U5"):
+        yield f"of {kind}", whole.astype(kind), "(48, 64); expected numbers of shape (H, W)"
     for value in (0.0, -1.0, np.nan, np.inf, -np.inf, 1e-30, 1e30, 3.4e38, 1e-5):
-        yield f"all {value}", np.full(shape, value, np.float32)
+        yield f"all {value}", np.full(shape, value, np.float32), None
         partly = whole.astype(np.float32)
         partly[::2] = value
-        yield f"half {value}", partly
+        yield f"half {value}", partly, None
         corner = whole.astype(np.float32)
         corner[0, 0] = value
-        yield f"one {value}", corner
+        yield f"corner {value}", corner, None
     for value in (0, 1, 65535):
-        yield f"integers {value}", np.full(shape, value, np.uint16)
-    yield "int64 at its end", np.full(shape, np.iinfo(np.int64).max)
-    for other in ((0,), (0, 0), (5,), (1, 1), (HEIGHT, WIDTH, 1), (1, HEIGHT, WIDTH), (HEIGHT, WIDTH, 3), (2, HEIGHT, WIDTH), (WIDTH, HEIGHT),
-                  (HEIGHT, WIDTH * 3), (HEIGHT * 4, WIDTH * 4), (HEIGHT // 4, WIDTH // 4), (HEIGHT, 0), (1, HEIGHT, WIDTH, 1)):  # fmt: skip
-        yield f"of shape {other}", np.ones(other, np.float32)
-    yield "a list", whole.tolist()
-    yield "fortran order", np.asfortranarray(whole.astype(np.float32))
-    yield "not contiguous", np.ones((HEIGHT * 2, WIDTH * 2), np.float32)[::2, ::2]
-    yield "read only", np.broadcast_to(np.float32(2), shape)
-    yield "a map", DepthMap(whole.astype(np.float32), "metric")
-    yield "relative outside 0 to 1", DepthMap(np.float32(1e9) * whole.astype(np.float32), "relative")
-    yield "a number", 5
-    yield "a dictionary", {"depth": 1}
+        yield f"integers {value}", np.full(shape, value, np.uint16), None
+    yield "int64 at its end", np.full(shape, np.iinfo(np.int64).max), None
+    for other in ((1, 1), (HEIGHT, WIDTH, 1), (1, HEIGHT, WIDTH), (HEIGHT * 4, WIDTH * 4), (HEIGHT // 4, WIDTH // 4)):
+        yield f"of shape {other}", np.ones(other, np.float32), None
+    for other in ((0,), (0, 0), (5,), (HEIGHT, WIDTH, 3), (2, HEIGHT, WIDTH), (HEIGHT, 0), (1, HEIGHT, WIDTH, 1)):
+        yield f"of shape {other}", np.ones(other, np.float32), "expected numbers of shape (H, W)"
+    for other in ((WIDTH, HEIGHT), (HEIGHT, WIDTH * 3)):
+        yield f"of shape {other}", np.ones(other, np.float32), f"the depth map is {other[1]}x{other[0]}, the image 64x48"
+    yield "a list", whole.tolist(), "depth is a list; expected a path"
+    yield "fortran order", np.asfortranarray(whole.astype(np.float32)), None
+    yield "not contiguous", np.ones((HEIGHT * 2, WIDTH * 2), np.float32)[::2, ::2], None
+    yield "read only", np.broadcast_to(np.float32(2), shape), None
+    yield "a map", DepthMap(whole.astype(np.float32), "metric"), None
+    yield "relative outside 0 to 1", DepthMap(np.float32(1e9) * whole.astype(np.float32), "relative"), None
+    yield "a number", 5, "depth is a int; expected a path"
+    yield "a dictionary", {"depth": 1}, "depth is a dict; expected a path"
 
 
-def test_depth_arrays(predictor: Predictor) -> None:
-    camera = (60.0, 60.0, 32.0, 24.0)
-    count = 0
-    for name, depth in depths():
-        for known in (None, camera):
-            check(lambda depth=depth, known=known: predictor.ask(pixels(), QUESTION, depth, BOXES, known), name)
-            count += 1
-    assert count >= 120
+DEPTHS = named(depths())
 
 
-def masks() -> Iterator[tuple[str, Any]]:
+@pytest.mark.parametrize("camera", [None, (60.0, 60.0, 32.0, 24.0)], ids=["no camera", "camera"])
+@pytest.mark.parametrize(("name", "depth", "expected"), DEPTHS)
+def test_depth_arrays(predictor: Predictor, name: str, depth: Any, expected: str | None, camera: Any) -> None:
+    assert_outcome(lambda: predictor.ask(pixels(), QUESTION, depth, BOXES, camera), name, expected)
+
+
+def masks() -> Iterator[tuple[str, Any, str | None]]:
+    """(name, region, what the message holds; None if it is answered)."""
     shape = (HEIGHT, WIDTH)
     half = np.zeros(shape, bool)
     half[:, :30] = True
-    yield "empty", np.zeros(shape, bool)
-    yield "full", np.ones(shape, bool)
-    for kind in ("uint8", "int64", "float32", "complex64", "object", "U1"):
-        yield f"of {kind}", half.astype(kind)
-    yield "one pixel", np.eye(1, WIDTH * HEIGHT, 777, dtype=bool).reshape(shape)
-    yield "10,000 components", np.indices((200, 266)).sum(0) % 2 == 0
-    yield "noise", np.random.default_rng(0).random(shape) > 0.5
-    yield "of NaN", np.full(shape, np.nan)
-    for other in ((0, 0), (WIDTH, HEIGHT), (HEIGHT, WIDTH, 1), (5,), (HEIGHT * 10, WIDTH * 10), (3, 4), (HEIGHT, WIDTH * 2)):
-        yield f"of shape {other}", np.ones(other, bool)
-    for box in ((0, 0, 0, 0), (5, 5, 5, 9), (9, 9, 5, 5), (-50, -50, -1, -1), (100, 100, 120, 120), (-1e9, -1e9, 1e9, 1e9), (0.2, 0.2, 0.4, 0.4),
-                (np.nan, 0, 1, 1), (0, 0, np.inf, 5), (1, 2, 3), (1, 2, 3, 4, 5), ("a", 0, 1, 1), (None,) * 4, (63.9, 47.9, 64, 48), (1e308,) * 4):  # fmt: skip
-        yield f"box {box}", box
-    for counts in ("", "0", "garbage", "\x00", "~~~~~~", "0" * 10_000, "é", "P" * 100, [], [-1], [HEIGHT * WIDTH], [1] * (HEIGHT * WIDTH), [0.5],
-                   ["a"], None, 5, [2**70], [1, 2, 3]):  # fmt: skip
-        yield f"run lengths {str(counts)[:20]}", {"size": [HEIGHT, WIDTH], "counts": counts}
+    yield "empty", np.zeros(shape, bool), "holds no pixel"
+    yield "full", np.ones(shape, bool), None
+    for kind in ("uint8", "int64", "float32"):
+        yield f"of {kind}", half.astype(kind), None
+    for kind in ("complex64", "object", "U1"):
+        yield f"of {kind}", half.astype(kind), "expected a numeric or boolean array (H, W)"
+    yield "one pixel", np.eye(1, WIDTH * HEIGHT, 777, dtype=bool).reshape(shape), None
+    yield "10,000 components", np.indices((200, 266)).sum(0) % 2 == 0, None
+    yield "noise", np.random.default_rng(0).random(shape) > 0.5, None
+    yield "of NaN", np.full(shape, np.nan), "holds no pixel"
+    yield "of shape (0, 0)", np.ones((0, 0), bool), "holds no pixel"
+    for other in ((HEIGHT * 10, WIDTH * 10), (3, 4)):
+        yield f"of shape {other}", np.ones(other, bool), None
+    for other in ((WIDTH, HEIGHT), (HEIGHT, WIDTH * 2)):
+        yield f"of shape {other}", np.ones(other, bool), f"mask is {other[1]}x{other[0]}, the image 64x48"
+    for other in ((HEIGHT, WIDTH, 1), (5,)):
+        yield f"of shape {other}", np.ones(other, bool), "is not four numbers"
+    yield from boxes()
+    yield from run_lengths(Region.from_mask(half).counts)
     good = Region.from_mask(half).counts
-    for size in ([0, 0], [-1, 5], [HEIGHT], [HEIGHT, WIDTH, 3], [10**6, 10**6], [2**40, 2**40], ["a", "b"], None, "48x64", [WIDTH, HEIGHT]):
-        yield f"run lengths of size {size}", {"size": size, "counts": good}
-    for strange in (
+    for strange in ({}, {"counts": good}, {"size": [HEIGHT, WIDTH]}):
+        yield f"strange {strange}", strange, "is none of"
+    for strange in (5, None, b"bytes", float("nan"), True):
+        yield f"strange {strange}", strange, "expected a box (x0, y0, x1, y1), a mask (H, W), a mask image or run lengths"
+    yield "an object", object(), "a region is a object"
+    for strange in ("", "no-such.png"):
+        yield f"strange {strange!r}", strange, "no such file"
+    for strange in ([], [[1, 2], [3, 4]]):
+        yield f"strange {strange}", strange, "is not four numbers"
+    yield "a region without pixels", Region((HEIGHT, WIDTH), "PPP"), "corrupt run lengths"
+    yield "a region of another shape", Region.from_box([0, 0, 5, 5], 100, 10), "its mask is 10x100"
+
+
+def boxes() -> Iterator[tuple[str, Any, str | None]]:
+    """As ``masks``."""
+    outcomes = {
+        None: ((-1e9, -1e9, 1e9, 1e9), (0.2, 0.2, 0.4, 0.4), (63.9, 47.9, 64, 48)),
+        "is empty or inverted": ((0, 0, 0, 0), (5, 5, 5, 9), (9, 9, 5, 5), (1e308,) * 4),
+        "lies outside the image": ((-50, -50, -1, -1), (100, 100, 120, 120)),
+        "is not finite": ((np.nan, 0, 1, 1), (0, 0, np.inf, 5), (None,) * 4),
+        "is not four numbers": ((1, 2, 3), (1, 2, 3, 4, 5)),
+        "is no number": (("a", 0, 1, 1),),
+    }
+    for expected, cases in outcomes.items():
+        for box in cases:
+            yield f"box {box}", box, expected
+
+
+def run_lengths(good: str) -> Iterator[tuple[str, Any, str | None]]:
+    """As ``masks``; ``good``: run lengths of the image's size."""
+    counts = {
+        None: ([1] * (HEIGHT * WIDTH),),
+        "corrupt run lengths": ("", "0", "garbage", "\x00", "~~~~~~", "0" * 10_000, "é", "P" * 100),
+        "uncompressed run lengths": ([], [-1], [0.5], ["a"], [2**70], [1, 2, 3]),
+        "its mask is empty": ([HEIGHT * WIDTH],),
+        "run lengths have counts of type": (None, 5),
+    }
+    sizes = {
+        "run lengths have size": ([0, 0], [-1, 5], [HEIGHT, WIDTH, 3], "48x64"),
+        "are not {'size': [H, W], 'counts': ...}": ([HEIGHT], ["a", "b"], None),
+        "is too large": ([10**6, 10**6], [2**40, 2**40]),
+        "its mask is 48x64": ([WIDTH, HEIGHT],),
+    }
+    for expected, cases in counts.items():
+        for case in cases:
+            yield f"run lengths {str(case)[:20]}", {"size": [HEIGHT, WIDTH], "counts": case}, expected
+    for expected, cases in sizes.items():
+        for case in cases:
+            yield f"run lengths of size {case}", {"size": case, "counts": good}, expected
+
+
+MASKS = named(masks())
+
+
+@pytest.mark.parametrize("question", ["How tall is <region 0>?", QUESTION], ids=["one region", "two regions"])
+@pytest.mark.parametrize(("name", "mask", "expected"), MASKS)
+def test_masks(predictor: Predictor, name: str, mask: Any, expected: str | None, question: str) -> None:
+    regions = [mask] if question != QUESTION else [BOXES[0], mask]
+    expected = expected.replace("region 0", "region 1") if expected and question == QUESTION else expected
+    assert_outcome(lambda: predictor.ask(pixels(), question, regions=regions), name, expected)
+
+
+def test_there_are_hundreds_of_files_and_arrays() -> None:
+    assert len(IMAGE_FILES) >= 130
+    assert 2 * len(DEPTHS) >= 120
+    assert 2 * len(MASKS) >= 130
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 33, 200])
+def test_numbers_of_regions(predictor: Predictor, count: int) -> None:
+    table = [BOXES[number % 2] for number in range(count)]  # duplicates, too
+    question = "Which of " + " ".join(f"<region {number}>" for number in range(count)) + " is leftmost?"
+    check(lambda: predictor.ask(pixels(), question, regions=table), f"{count} regions")
+    check(lambda: predictor.ask(pixels(), "What is it?", regions=table), f"{count} regions, none mentioned")
+
+
+def test_many_questions_about_one_image(predictor: Predictor) -> None:
+    assert_outcome(lambda: predictor.ask_many(pixels(), ["Is <region 0> left?"] * 200, regions=BOXES[:1]), "200 questions", None)
+
+
+CAMERAS = {
+    None: [Camera(1, 1, 0, 0, 1, 1), Camera(60, 60, 32, 24, 10_000, 1)],
+    "focal lengths and size must be finite and above 0": [
+        (0, 0, 0, 0),
+        (-5, 5, 1, 1),
+        (np.nan,) * 4,
+        (np.inf, 1, 1, 1),
+        {"fx": 60, "fy": 60, "cx": 32, "cy": 24, "width": 0, "height": 0},
+    ],
+    "no camera is like this": [(1e300,) * 4, (1e-300,) * 4, (1, 1, -1e9, 1e9)],
+    "is not fx, fy, cx, cy in pixels": [
+        (1, 1, 1),
+        ("a",) * 4,
         {},
-        {"counts": good},
-        {"size": [HEIGHT, WIDTH]},
+        {"fx": 1},
         5,
-        None,
-        "",
-        "no-such.png",
         [],
-        object(),
-        b"bytes",
-        [[1, 2], [3, 4]],
-        float("nan"),
-        True,
-    ):
-        yield f"strange {strange!r:.30}", strange
-    yield "a region without pixels", Region((HEIGHT, WIDTH), "PPP")
-    yield "a region of another shape", Region.from_box([0, 0, 5, 5], 100, 10)
+        {"fx": "60", "fy": 60, "cx": 32, "cy": 24, "width": "many"},
+    ],
+    "expected fx,fy,cx,cy in pixels": ["x"],
+}
 
 
-def test_masks(predictor: Predictor) -> None:
-    count = 0
-    for name, mask in masks():
-        check(lambda mask=mask: predictor.ask(pixels(), "How tall is <region 0>?", regions=[mask]), name)
-        check(lambda mask=mask: predictor.ask(pixels(), QUESTION, regions=[BOXES[0], mask]), name)
-        count += 2
-    assert count >= 130
-
-
-def test_numbers_of_regions(predictor: Predictor) -> None:
-    for count in (0, 1, 2, 33, 200):
-        table = [BOXES[number % 2] for number in range(count)]  # duplicates, too
-        question = "Which of " + " ".join(f"<region {number}>" for number in range(count)) + " is leftmost?"
-        check(lambda table=table, question=question: predictor.ask(pixels(), question, regions=table), f"{count} regions")
-        check(lambda table=table: predictor.ask(pixels(), "What is it?", regions=table), f"{count} regions, none mentioned")
-    assert check(lambda: predictor.ask_many(pixels(), ["Is <region 0> left?"] * 200, regions=BOXES[:1]), "200 questions") is None
-
-
-CAMERAS = [(0, 0, 0, 0), (1, 1, 1), (-5, 5, 1, 1), (np.nan,) * 4, (np.inf, 1, 1, 1), (1e300,) * 4, (1e-300,) * 4, ("a",) * 4, {}, {"fx": 1}, 5, "x", [],
-           Camera(1, 1, 0, 0, 1, 1), Camera(60, 60, 32, 24, 10_000, 1), {"fx": 60, "fy": 60, "cx": 32, "cy": 24, "width": 0, "height": 0},
-           {"fx": "60", "fy": 60, "cx": 32, "cy": 24, "width": "many"}, (1, 1, -1e9, 1e9)]  # fmt: skip
-
-
-@pytest.mark.parametrize("camera", CAMERAS, ids=repr)
-def test_cameras(predictor: Predictor, camera: Any) -> None:
+@pytest.mark.parametrize(("camera", "expected"), [(camera, expected) for expected, cases in CAMERAS.items() for camera in cases], ids=repr)
+def test_cameras(predictor: Predictor, camera: Any, expected: str | None) -> None:
     depth = np.random.default_rng(0).uniform(1, 9, (HEIGHT, WIDTH)).astype(np.float32)
-    check(lambda: predictor.ask(pixels(), QUESTION, depth, BOXES, camera), "camera")
+    assert_outcome(lambda: predictor.ask(pixels(), QUESTION, depth, BOXES, camera), repr(camera), expected)
 
 
 # ---------------------------------------------------------------------------------------------------------------------- questions
@@ -306,22 +377,41 @@ SPECIAL = (
     "[Region 0]",
     "[Region 31]",
 )
-TEXTS = ["", " ", "\n", "\0", "?", "a", "\ud800", "\udfff\ud800", "\u202e desrever", "e\u0301" * 500, "👩‍👩‍👧‍👦" * 50, "𝔘𝔫𝔦", "\ufeff", "\x7f\x1b[31m", "%s %n {} {0}",
-         "a" * 9_999, "a " * 6_000, "\n" * 5_000, "<" * 3_000, "<region " * 500, "[" * 3_000, "DROP TABLE", "../../etc/passwd", "null", "<script>alert(1)</script>",
-         "<region 0", "<region>", "<region -1>", "<region 1.5>", "<region a>", "<region 2>", "<region 99999999999999999999>", "<region 0x0>", "<REGION 0>", "<region  0 >",
-         "<mask>", "<mask><mask>", "<mask> <region 0>", "<mask>" * 50, "<region 0>" * 40, "<region 0><region 1>" * 3, "＜region 0＞"]  # fmt: skip
+#: Questions about an image without regions, by what the message holds; None if they are answered.
+OUTCOMES = {
+    None: ["\0", "?", "a", "\ud800", "\udfff\ud800", "\u202e desrever", "𝔘𝔫𝔦", "\ufeff", "\x7f\x1b[31m", "%s %n {} {0}", "DROP TABLE", "../../etc/passwd",
+           "null", "<script>alert(1)</script>", "<region 0", "＜region 0＞"],
+    "the question is empty": ["", " ", "\n", "\n" * 5_000],
+    "tokens, this model reads": ["e\u0301" * 500, "👩‍👩‍👧‍👦" * 50, "a" * 9_999, "<" * 3_000, "<region " * 500, "[" * 3_000],
+    "characters; expected at most 10000": ["a " * 6_000],
+    "write regions as <region NUMBER>": ["<region>", "<region -1>", "<region 1.5>", "<region a>", "<region 0x0>"],
+    "; no region was given": ["<region 2>", "<region 99999999999999999999>", "<REGION 0>", "<region  0 >", "<region 0>" * 40, "<region 0><region 1>" * 3],
+    "<mask> but 0 regions were given": ["<mask>", "<mask><mask>", "<mask>" * 50],
+    "the question mixes <region k> and <mask>": ["<mask> <region 0>"],
+}  # fmt: skip
+TEXTS = [(text, expected) for expected, texts in OUTCOMES.items() for text in texts]
 
 
-def test_questions(predictor: Predictor) -> None:
-    count = 0
-    for text, special in itertools.product(TEXTS, ("", *SPECIAL)):
-        check(lambda text=text, special=special: predictor.ask(pixels(), text + special, regions=[]), repr(text + special)[:60])
-        count += 1
-    for text in TEXTS:
-        check(lambda text=text: predictor.ask(pixels(), f"Is <region 0> left of <region 1>? {text}", regions=BOXES), repr(text)[:60])
-    for strange in (None, 5, b"bytes", ["How?"], {"a": 1}, float("nan")):
-        assert check(lambda strange=strange: predictor.ask(pixels(), strange), repr(strange)), strange
-    assert count >= 400
+def short(value: object) -> str:
+    """An id of a case."""
+    return ascii(value)[:30]
+
+
+@pytest.mark.parametrize(("text", "expected"), TEXTS, ids=short)
+def test_questions(predictor: Predictor, text: str, expected: str | None) -> None:
+    assert_outcome(lambda: predictor.ask(pixels(), text, regions=[]), short(text), expected)
+    check(lambda: predictor.ask(pixels(), f"Is <region 0> left of <region 1>? {text}", regions=BOXES), short(text))
+
+
+@pytest.mark.parametrize("special", SPECIAL)
+@pytest.mark.parametrize("text", [text for text, _ in TEXTS], ids=short)
+def test_questions_with_special_tokens(predictor: Predictor, text: str, special: str) -> None:
+    check(lambda: predictor.ask(pixels(), text + special, regions=[]), short(text + special))
+
+
+@pytest.mark.parametrize("question", [None, 5, b"bytes", ["How?"], {"a": 1}, float("nan")], ids=repr)
+def test_a_question_is_a_string(predictor: Predictor, question: Any) -> None:
+    assert_outcome(lambda: predictor.ask(pixels(), question), repr(question), "expected a string")
 
 
 @given(st.text(max_size=200), st.lists(st.sampled_from(SPECIAL), max_size=6), st.integers(0, 3))
@@ -339,17 +429,20 @@ def test_special_tokens_in_text_never_become_placeholders(predictor: Predictor, 
     assert [ids.count(turn) for turn in turns] == [2, 1]
 
 
-def test_region_names_in_text_are_those_of_the_question(tiny_checkpoint: Path) -> None:
-    """With names that carry features, a name typed by hand means the question's region of that number, and no other one."""
+@pytest.fixture(scope="module")
+def nano() -> Predictor:
     predictor = Predictor.from_pretrained("nano")
     predictor.max_new_tokens = 4
-    for text in (
-        "Is <region 0> left of [Region 1]?",
-        "Is <region 0> left of <region 1>? [Region 31] [Region 7]",
-        "[Region 0]",
-        "[Region 99]",
-    ):
-        check(lambda text=text: predictor.ask(pixels(), text, regions=BOXES if "<region" in text else []), text)
+    return predictor
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Is <region 0> left of [Region 1]?", "Is <region 0> left of <region 1>? [Region 31] [Region 7]", "[Region 0]", "[Region 99]"],
+)
+def test_region_names_in_text_are_those_of_the_question(nano: Predictor, text: str) -> None:
+    """With names that carry features, a name typed by hand means the question's region of that number, and no other one."""
+    check(lambda: nano.ask(pixels(), text, regions=BOXES if "<region" in text else []), text)
 
 
 # ----------------------------------------------------------------------------------------------------------------- command and data
@@ -375,50 +468,55 @@ def test_junk_in_any_place(predictor: Predictor, region: Any, camera: Any, quest
     check(lambda: predictor.ask(pixels(), question, regions=[]), "question")
 
 
-def test_the_command_line_says_one_line_and_fails(tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from smolrgpt.cli import main as cli
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["absent.png", "What?"], "absent.png"),
+        (["good.png", "Is <region 0> left?"], "; no region was given"),
+        (["good.png", "Is <region 0> left?", "--region", "1,2,3"], "--region: box [1.0, 2.0, 3.0] is not four numbers"),
+        (["good.png", "Is <region 0> left?", "--region", "a,b,c,d"], "--region: region a,b,c,d: no such file"),
+        (["good.png", "Is <region 0> left?", "--region", "polygon:1,2"], "--region: polygon [1.0, 2.0] has 2 numbers"),
+        (["good.png", "Is <region 0> left?", "--region", "0,0,5,5", "--depth", "rows.json"], "rows.json"),
+        (["good.png", "Is <region 0> left?", "--region", "0,0,5,5", "--camera", "1,2"], "--camera: camera 1,2: expected fx,fy,cx,cy"),
+        (["good.png", "Is <region 0> left?", "--region", "0,0,5,5", "--camera", "rows.json"], "rows.json"),
+        (["good.png", "What?", "--overlay", "rows.json/below.png"], "rows.json"),
+        (["good.png", ""], "the question is empty"),
+    ],
+)
+def test_the_command_line_says_one_line_and_fails(
+    tiny_checkpoint: Path, command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], expected: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("good.png").write_bytes(encoded("PNG"))
+    Path("rows.json").write_bytes(b"\xff\xfe[]")
+    code, _, errors = command("ask", *arguments, "--model", tiny_checkpoint)
+    lines = [line for line in errors.splitlines() if line.startswith(("error", "Error", "Usage"))]
+    assert code == 2 and len(lines) == 1, errors
+    assert expected in errors
 
-    good = tmp_path / "good.png"
-    good.write_bytes(encoded("PNG"))
-    (tmp_path / "rows.json").write_bytes(b"\xff\xfe[]")
-    for arguments in (
-        [tmp_path / "absent.png", "What?"],
-        [good, "Is <region 0> left?"],
-        [good, "Is <region 0> left?", "--region", "1,2,3"],
-        [good, "Is <region 0> left?", "--region", "a,b,c,d"],
-        [good, "Is <region 0> left?", "--region", "polygon:1,2"],
-        [good, "Is <region 0> left?", "--region", "0,0,5,5", "--depth", tmp_path / "rows.json"],
-        [good, "Is <region 0> left?", "--region", "0,0,5,5", "--camera", "1,2"],
-        [good, "Is <region 0> left?", "--region", "0,0,5,5", "--camera", tmp_path / "rows.json"],
-        [good, "What?", "--overlay", tmp_path / "rows.json" / "below.png"],
-        [good, ""],
-    ):
-        with pytest.raises(SystemExit) as stop:
-            cli.main(["ask", *map(str, arguments), "--model", str(tiny_checkpoint)])
-        errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith(("error", "Error", "Usage"))]
-        assert stop.value.code == 2 and len(errors) == 1, (arguments, errors)
 
-
-def test_json_of_a_data_set_may_be_anything(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{", "row 0: damaged: not JSON"),
+        ("\udcff", "row 0: damaged: not JSON"),
+        ("[" * 100_000, "row 0: damaged: lists or objects"),
+        ("[1]", "it is a int; expected an object"),
+        ("[{}]", "id None and image None; expected both as strings"),
+        ("null", "it is a NoneType; expected an object"),
+        ('[{"id": 1}]', "id 1 and image None; expected both as strings"),
+        ('"a"', "it is a str; expected an object"),
+        ('[{"id": "a", "image": 5, "conversations": []}]', "id 'a' and image 5; expected both as strings"),
+        ("NaN", "it is a float; expected an object"),
+    ],
+    ids=short,
+)
+def test_json_of_a_data_set_may_be_anything(tmp_path: Path, text: str, expected: str) -> None:
     from smolrgpt.data.sources.warehouse import read_warehouse
 
-    for text in (
-        "",
-        "{",
-        "[]",
-        "[1]",
-        "[{}]",
-        "null",
-        '[{"id": 1}]',
-        "[" * 5000,
-        '"a"',
-        '[{"id": "a", "image": 5, "conversations": []}]',
-        "\udcff",
-        "NaN",
-    ):
-        (tmp_path / "val.json").write_bytes(text.encode("utf-8", "surrogateescape"))
-        try:
-            read_warehouse(tmp_path, "val")
-        except (DataError, ValueError) as error:
-            assert "val" in str(error) and "\n" not in str(error), text
-        json.dumps(text)
+    (tmp_path / "val" / "images").mkdir(parents=True)
+    (tmp_path / "val" / "images" / "a.png").write_bytes(encoded("PNG"))
+    (tmp_path / "val.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(ValueError, match="val") as error:  # a DataError is one
+        read_warehouse(tmp_path, "val")
+    assert expected in str(error.value) and "\n" not in str(error.value)

@@ -32,6 +32,7 @@ def run(program: str, *arguments: str) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("order", "first"), [("smolrgpt first", 3), ("smolrgpt first", 2), ("transformers first", 3), ("transformers first", 0)]
 )

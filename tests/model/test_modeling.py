@@ -337,6 +337,7 @@ def test_saved_model_comes_back(tiny_model, tiny_batch, tmp_path: Path) -> None:
     torch.testing.assert_close(loaded(**without(batch, "labels")).logits[real], wanted[real], **CLOSE)
 
 
+@pytest.mark.slow
 def test_saved_folder_loads_without_this_package(tiny_model, tmp_path: Path) -> None:
     """The folder carries the model's code for `trust_remote_code`; the model's files import nothing else of ours."""
     tiny_model().save_pretrained(tmp_path / "model")

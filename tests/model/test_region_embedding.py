@@ -96,6 +96,7 @@ def known_pairs(batch):
     return {**batch, "pair_index": torch.tensor([[0, 2], [3, 1]]), "pair_distance": torch.tensor([1.5, 20.0])}
 
 
+@pytest.mark.slow
 def test_distances_are_learned_and_only_by_their_own_loss(tiny_model, tiny_batch) -> None:
     """The text reads the estimate and never bends it; training on two known distances makes both right."""
     model = tiny_model(**MEASURED).train()
@@ -117,6 +118,7 @@ def known_sizes(batch):
     return {**batch, "size_index": torch.tensor([4, 1]), "region_size": torch.tensor([[0.5, 1.5, nan], [12.0, nan, 0.7]])}
 
 
+@pytest.mark.slow
 def test_sizes_are_learned_and_only_by_their_own_loss(tiny_model, tiny_batch) -> None:
     """As distances are; a length that is not known teaches nothing, nor does one that this model does not estimate."""
     model = tiny_model(**VERTICAL).train()

@@ -111,6 +111,8 @@ def _decoded_rows(file: io.TextIOBase, path: Path | str) -> Iterator[Any]:
             position += 1
         try:
             value, position = decode(window, position)
+        except RecursionError as error:
+            raise DataError(f"{path} row {row}: damaged: lists or objects inside of each other are too many; write it again") from error
         except json.JSONDecodeError as error:
             if is_list and window.startswith("]", position):
                 return
