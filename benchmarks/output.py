@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from smolrgpt.data.io import atomic_path
+from smolrgpt.data.io import write_text
 
 
 def make_parser(name: str, description: str | None) -> argparse.ArgumentParser:
@@ -24,6 +24,5 @@ def make_parser(name: str, description: str | None) -> argparse.ArgumentParser:
 def report(result: Any, arguments: argparse.Namespace, render: Callable[[Any], str]) -> None:
     """Write and print a result as ``--out`` and ``--json`` of ``make_parser`` ask for it; ``render`` makes the tables."""
     if arguments.out is not None:
-        with atomic_path(arguments.out) as path:
-            path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        write_text(arguments.out, json.dumps(result, indent=1) + "\n")
     print(json.dumps(result) if arguments.json else render(result))

@@ -41,7 +41,7 @@ from transformers import (
 )
 from transformers.trainer_utils import get_last_checkpoint
 
-from smolrgpt.data.io import atomic_path, read_rows
+from smolrgpt.data.io import atomic_path, read_rows, write_text
 from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.sources import read_source
 from smolrgpt.data.sources.conversations import first_question
@@ -190,8 +190,7 @@ def _claim_folder(folder: Path, settings: RouterSettings, examples: Mapping[str,
 
 
 def _write_json(path: Path, value: Any) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1) + "\n")
+    write_text(path, json.dumps(value, indent=1) + "\n")
 
 
 def _train_once(folder: Path, head: str, examples: Sequence[Example], settings: RouterSettings) -> dict[str, Any]:

@@ -6,15 +6,13 @@ import dataclasses
 import json
 import sys
 from collections.abc import Iterator
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from smolrgpt.cli.options import (
     BatchSize,
-    DepthChoice,
     DepthUse,
     Json,
     ModelArgument,
@@ -29,13 +27,6 @@ if TYPE_CHECKING:
     from smolrgpt.inference.answer import Answer
 
 
-class Near(StrEnum):
-    """Which end of a relative depth map is near."""
-
-    dark = "dark"
-    bright = "bright"
-
-
 Questions = Annotated[
     list[str] | None, typer.Argument(metavar="[QUESTION]...", help="One or more questions; without any, one line of stdin each.")
 ]
@@ -47,6 +38,7 @@ Regions = Annotated[
     typer.Option(help="A box x0,y0,x1,y1 in pixels, a mask image, or polygon:x,y,x,y,... Repeat it: the first is <region 0>."),
 ]
 Intrinsics = Annotated[str | None, typer.Option(help="Intrinsics fx,fy,cx,cy in pixels of the image, or a JSON file with these names.")]
+Near = Annotated[Literal["dark", "bright"], typer.Option(help="Which end of a relative depth map is near.")]
 Overlay = Annotated[Path | None, typer.Option(help="Write an image with the numbered regions, the depth and the answers here.")]
 Source = Annotated[
     str | None,
@@ -63,7 +55,7 @@ def ask(  # noqa: PLR0913 (the options of a command)
     depth: DepthFile = None,
     region: Regions = None,
     camera: Intrinsics = None,
-    depth_near: Annotated[Near, typer.Option(help="Which end of a relative depth map is near.")] = Near.dark,
+    depth_near: Near = "dark",
     model: ModelOption = "nano",
     as_json: Json = False,
     overlay: Overlay = None,
@@ -81,7 +73,7 @@ def ask(  # noqa: PLR0913 (the options of a command)
     from smolrgpt.schema import Camera, DepthMap, Region, naming
 
     opened = as_image(image)
-    depth_map = None if depth is None else DepthMap.from_file(depth, near=depth_near.value)
+    depth_map = None if depth is None else DepthMap.from_file(depth, near=depth_near)
     with naming("--region"):
         regions = [Region.from_text(text, opened.height, opened.width) for text in region or []]
     with naming("--camera"):
@@ -130,7 +122,7 @@ def predict(  # noqa: PLR0913 (the options of a command)
     out: Annotated[Path, typer.Option(help="File of the answers: .json for a list, .jsonl for one a line.")],
     source: Source = None,
     split: Split = None,
-    depth: DepthUse = DepthChoice.auto,
+    depth: DepthUse = "auto",
     batch_size: BatchSize = 64,
     submission: Submission = None,
     actors: NumActors = None,
@@ -151,8 +143,8 @@ def predict(  # noqa: PLR0913 (the options of a command)
     from smolrgpt.evaluation.samples import read_samples
     from smolrgpt.evaluation.submission import write_submission
 
-    samples = read_samples(data, source, split, depth.value)
-    run_id = f"{model}|{data}|{source}|{split}|{depth.value}"
+    samples = read_samples(data, source, split, depth)
+    run_id = f"{model}|{data}|{source}|{split}|{depth}"
     if actors is None:
         from smolrgpt.inference.loading import load_predictor
 

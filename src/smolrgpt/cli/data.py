@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -18,20 +17,6 @@ if TYPE_CHECKING:
     from smolrgpt.schema import Sample
 
 app = typer.Typer(help="Check, count, look at and prepare data sets; estimate depth.", no_args_is_help=True, rich_markup_mode=None)
-
-
-class Layout(StrEnum):
-    """How depth maps are named and polarised; the keys of ``data.estimate_depth.LAYOUTS``."""
-
-    osd = "osd"
-    warehouse = "warehouse"
-
-
-class Kind(StrEnum):
-    """What a depth model estimates."""
-
-    relative = "relative"
-    metric = "metric"
 
 
 Source = Annotated[str, typer.Argument(metavar="SOURCE", help="Which reader: the data set's name, such as warehouse.")]
@@ -56,7 +41,7 @@ def synth(  # noqa: PLR0913 (the options of a command)
     questions: Annotated[int, typer.Option(min=1, help="Questions asked about each scene.")] = 24,
     view: Annotated[str, typer.Option(help="Cameras: usual (as in training), low, steep, high, far or wide.")] = "usual",
     surroundings: Annotated[str, typer.Option(help="usual (as in training), cluttered, hidden, dim, harsh or painted.")] = "usual",
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; by default one per core.")] = None,
+    workers: Workers = None,
 ) -> None:
     """Draw a synthetic warehouse data set.
 
@@ -222,9 +207,12 @@ def depth(
         str, typer.Option(help="A depth model: a folder, or a hub id owner/name.")
     ] = "depth-anything/Depth-Anything-V2-Small-hf",
     layout: Annotated[
-        Layout, typer.Option(help="osd: <name>.png, near bright; warehouse: <name>_depth.png, near dark, as its reader expects.")
-    ] = Layout.osd,
-    kind: Annotated[Kind | None, typer.Option(help="What the model estimates, where its configuration does not state it.")] = None,
+        Literal["osd", "warehouse"],
+        typer.Option(help="osd: <name>.png, near bright; warehouse: <name>_depth.png, near dark, as its reader expects."),
+    ] = "osd",
+    kind: Annotated[
+        Literal["relative", "metric"] | None, typer.Option(help="What the model estimates, where its configuration does not state it.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images of one shape estimated together.")] = 8,
     device: Annotated[str | None, typer.Option(help="Such as cpu or cuda:0; by default the accelerator, if there is one.")] = None,
 ) -> None:
@@ -241,8 +229,8 @@ def depth(
     from smolrgpt.data.loading import SkipLog
 
     skips = SkipLog()
-    estimator = DepthEstimator(model, kind.value if kind else None, device)
-    written = estimate_depth(images, out, estimator, layout=layout.value, batch_size=batch_size, skips=skips)
+    estimator = DepthEstimator(model, kind, device)
+    written = estimate_depth(images, out, estimator, layout=layout, batch_size=batch_size, skips=skips)
     _report_skips(skips)
     print(f"wrote {written} {estimator.kind} depth maps to {out}", file=sys.stderr)
 
@@ -262,16 +250,15 @@ def read_splits(source: str, root: str, splits: list[str] | None, options: list[
 
 
 def _parse_options(texts: list[str]) -> dict[str, Any]:
-    """Options of texts ``name=value``; a value is JSON where it parses as such (``depths=null``, ``max_pairs=4``), else text."""
+    """Return the reader's options of texts ``name=value``; see ``parse_value``."""
+    from smolrgpt.data.io import parse_value
+
     options: dict[str, Any] = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name:
             raise ValueError(f"--option {text}: expected NAME=VALUE")
-        try:
-            options[name] = json.loads(value)
-        except ValueError:
-            options[name] = value
+        options[name] = parse_value(value)
     return options
 
 

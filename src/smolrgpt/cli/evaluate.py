@@ -13,10 +13,8 @@ import typer
 
 from smolrgpt.cli.options import (
     BatchSize,
-    BenchmarkChoice,
     BenchmarkUse,
     DataRoot,
-    DepthChoice,
     DepthUse,
     Json,
     Limit,
@@ -65,8 +63,8 @@ def evaluate(  # noqa: PLR0913 (the options of a command)
     model: ModelArgument,
     data: DataRoot,
     split: Split = None,
-    depth: DepthUse = DepthChoice.auto,
-    benchmark: BenchmarkUse = BenchmarkChoice.warehouse,
+    depth: DepthUse = "auto",
+    benchmark: BenchmarkUse = "warehouse",
     limit: Limit = None,
     batch_size: BatchSize = 64,
     extractor: Extractors = None,
@@ -90,9 +88,9 @@ def evaluate(  # noqa: PLR0913 (the options of a command)
     from smolrgpt.evaluation.samples import require_folder
 
     options = EvaluationOptions(
-        benchmark=benchmark.value,
+        benchmark=benchmark,
         split=split,
-        depth=depth.value,
+        depth=depth,
         limit=limit,
         batch_size=batch_size,
         extractors=_extractors(extractor, out),
@@ -141,7 +139,7 @@ def robustness(  # noqa: PLR0913 (the options of a command)
     out: Annotated[Path, typer.Option(help="Folder of the results; an interrupted run continues there.")],
     factor: Factors = None,
     split: Split = None,
-    depth: DepthUse = DepthChoice.auto,
+    depth: DepthUse = "auto",
     limit: Limit = 240,
     batch_size: BatchSize = 64,
     as_json: Json = False,
@@ -160,9 +158,9 @@ def robustness(  # noqa: PLR0913 (the options of a command)
     from smolrgpt.evaluation.samples import draw_samples, read_samples, require_folder
     from smolrgpt.inference.loading import load_predictor
 
-    samples = draw_samples(read_samples(require_folder(data), None, split, depth.value), limit)
+    samples = draw_samples(read_samples(require_folder(data), None, split, depth), limit)
     result = measure_robustness(
-        load_predictor(model), samples, out, factors=factor or [], run_id=f"{model} on {data}, {depth.value} depth", batch_size=batch_size
+        load_predictor(model), samples, out, factors=factor or [], run_id=f"{model} on {data}, {depth} depth", batch_size=batch_size
     )
     print(json.dumps(result) if as_json else render(result))
 
@@ -200,7 +198,7 @@ def extract(
 def score(  # noqa: PLR0913 (the options of a command)
     truth: Annotated[Path, typer.Option(help="Rows with id, category, normalized_answer: JSON or JSON lines, e.g. the official val.json.")],
     predictions: Annotated[Path, typer.Option(help="Rows with id and normalized_answer, or id, question and answer (the text).")],
-    benchmark: BenchmarkUse = BenchmarkChoice.warehouse,
+    benchmark: BenchmarkUse = "warehouse",
     judge: UseJudge = False,
     endpoint: EndpointUrl = None,
     endpoint_model: EndpointModel = None,
@@ -214,11 +212,11 @@ def score(  # noqa: PLR0913 (the options of a command)
     smolrgpt score --truth data/val/val.json --predictions predictions.json --json
     smolrgpt score --truth SpatialRGPT-Bench_v1.jsonl --predictions answers.jsonl --benchmark spatial
     """
-    if benchmark is BenchmarkChoice.spatial:
+    if benchmark == "spatial":
         given = {"url": endpoint, "model": endpoint_model, "cache": cache}
         options = {name: value for name, value in given.items() if value is not None} if judge else None
         return _print_result(_score_spatial(truth, predictions, strict, options), as_json)
-    if judge or benchmark is not BenchmarkChoice.warehouse:
+    if judge or benchmark != "warehouse":
         raise ValueError("files are scored as --benchmark warehouse, or as spatial, which alone has a --judge")
     from smolrgpt.data.io import read_rows
     from smolrgpt.evaluation.score import score as score_rows

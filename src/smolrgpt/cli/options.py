@@ -4,31 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
-
-class DepthChoice(StrEnum):
-    """Which depth maps of a data set to use."""
-
-    auto = "auto"
-    metric = "metric"
-    relative = "relative"
-    none = "none"
-
-
-class BenchmarkChoice(StrEnum):
-    """Which questions of a data set to ask, and how to score the answers."""
-
-    warehouse = "warehouse"
-    spatial = "spatial"
-    sizes = "sizes"
-    plain = "plain"
-    templates = "templates"
-
+#: The names of ``evaluation.benchmarks.BENCHMARKS``, written out so that help imports none of them.
+BenchmarkName = Literal["warehouse", "spatial", "sizes", "plain", "templates"]
 
 _MODEL_HELP = "'nano' (bundled), a folder, or a hub id owner/name."
 
@@ -42,9 +24,12 @@ Split = Annotated[str | None, typer.Option(help="Which split; by default 'val', 
 Limit = Annotated[int | None, typer.Option(min=1, help="Ask only this many questions, drawn with a fixed seed.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Questions answered together.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
-DepthUse = Annotated[DepthChoice, typer.Option("--depth", help="Depth maps to use; auto: metric where there are any, else relative.")]
+DepthUse = Annotated[
+    Literal["auto", "metric", "relative", "none"],
+    typer.Option("--depth", help="Depth maps to use; auto: metric where there are any, else relative."),
+]
 BenchmarkUse = Annotated[
-    BenchmarkChoice,
+    BenchmarkName,
     typer.Option(
         "--benchmark",
         help="warehouse: four accuracies and S1; spatial: SpatialRGPT-Bench, by its groups; "
@@ -60,13 +45,13 @@ def require_packages(packages: Sequence[str], extra: str, purpose: str) -> None:
 
 
 def parse_numbers(text: str, option: str) -> list[float]:
-    """The numbers of a text such as ``1,2.5,3``. Raises ValueError that names the option."""
+    """Return the numbers of a text such as ``1,2.5,3``. Raises ValueError that names the option."""
     try:
         return [float(part) for part in text.split(",")]
     except ValueError:
         raise ValueError(f"{option} {text}: expected numbers separated by commas, without spaces") from None
 
 
-def format_first_ids(ids: Sequence[Any], number: int = 5) -> str:
-    """Format the first ids of a list as ``": a, b, c, ..."``; "" if there are none."""
-    return f": {', '.join(map(str, ids[:number]))}{', ...' if len(ids) > number else ''}" if ids else ""
+def format_first_ids(ids: Sequence[Any]) -> str:
+    """Format the first five ids of a list as ``": a, b, c, ..."``; "" if there are none."""
+    return f": {', '.join(map(str, ids[:5]))}{', ...' if len(ids) > 5 else ''}" if ids else ""

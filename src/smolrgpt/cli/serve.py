@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from smolrgpt.cli.options import ModelOrNano, require_packages
-
-if TYPE_CHECKING:
-    pass
 
 Host = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 makes it reachable from other machines.")]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]

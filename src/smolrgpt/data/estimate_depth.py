@@ -24,7 +24,7 @@ from tqdm import tqdm
 from transformers import AutoImageProcessor, AutoModelForDepthEstimation
 
 from smolrgpt.data.hub import local_folder
-from smolrgpt.data.io import atomic_path
+from smolrgpt.data.io import atomic_path, write_text
 from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.sources.folders import DEPTH_RECORD
 from smolrgpt.precision import best_dtype
@@ -239,8 +239,7 @@ def _write_record(out: Path, estimator: DepthEstimator, near: Polarity) -> None:
                 "use another OUT"
             )
         return
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(record, indent=1) + "\n")
 
 
 def _write_map(item: _ModelInput, values: np.ndarray, kind: DepthKind, near: Polarity, skips: SkipLog) -> bool:

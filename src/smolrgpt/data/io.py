@@ -1,4 +1,4 @@
-"""Files: written completely or not at all, and read as rows of JSON or parquet."""
+"""Files: written completely or not at all, and read as rows of JSON or parquet; values of options."""
 
 from __future__ import annotations
 
@@ -51,6 +51,20 @@ def atomic_path(path: Path | str, *, concurrent: bool = False) -> Iterator[Path]
     _remove(old)
 
 
+def write_text(path: Path | str, text: str, *, concurrent: bool = False) -> None:
+    """Write a text in UTF-8, completely or not at all; ``concurrent`` is that of ``atomic_path``."""
+    with atomic_path(path, concurrent=concurrent) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # in JSON, a lone surrogate becomes JSON's own escape
+
+
+def parse_value(text: str) -> Any:
+    """Return the value of an option NAME=VALUE: JSON where the text parses as such (``null``, ``4``, ``[1, 2]``), else the text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
@@ -88,8 +102,7 @@ def write_rows(path: Path | str, rows: Sequence[Mapping[str, Any]]) -> None:
     path = Path(path)
     lines = [json.dumps(row, ensure_ascii=False) for row in rows]
     text = "[\n" + ",\n".join(lines) + "\n]\n" if path.suffix == ".json" else "".join(line + "\n" for line in lines)
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # a lone surrogate is written as JSON's own escape
+    write_text(path, text)
 
 
 def _json_rows(path: Path | str) -> Iterator[Any]:

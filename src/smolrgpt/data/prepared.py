@@ -24,7 +24,7 @@ from datasets import Dataset, Features, List, Value, concatenate_datasets
 from datasets.arrow_writer import ArrowWriter
 from tqdm import tqdm
 
-from smolrgpt.data.io import atomic_path
+from smolrgpt.data.io import atomic_path, write_text
 from smolrgpt.data.loading import SkipLog
 from smolrgpt.schema import Camera, DataError, DepthFile, Region, Sample, TarMember, Truth
 from smolrgpt.schema.image_file import open_file
@@ -210,8 +210,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _write_manifest(out: Path, manifest: dict[str, Any]) -> None:
-    with atomic_path(out / MANIFEST) as temporary:
-        temporary.write_text(json.dumps(manifest, indent=1))
+    write_text(out / MANIFEST, json.dumps(manifest, indent=1))
 
 
 class _Writer:

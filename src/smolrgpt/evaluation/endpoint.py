@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict
 from tqdm import tqdm
 
-from smolrgpt.data.io import atomic_path
+from smolrgpt.data.io import write_text
 
 #: The usual address of vLLM, llama.cpp and other servers on one machine, and the extractor of the paper's comparison.
 DEFAULT_URL, DEFAULT_MODEL = "http://localhost:8000/v1", "Qwen/Qwen2.5-14B-Instruct"
@@ -95,8 +95,7 @@ class Endpoint:
             return Reply(None, f"no reply: {' '.join(str(error).split())[:200] or type(error).__name__}")
         reply = _validated(content, form)
         if path is not None and reply.value is not None:  # an unusable reply is requested again
-            with atomic_path(path, concurrent=True) as temporary:
-                temporary.write_text(content, encoding="utf-8")
+            write_text(path, content, concurrent=True)
         return reply
 
     def _request(self, prompt: tuple[str, str], form: type[ReplyForm]) -> dict[str, Any]:

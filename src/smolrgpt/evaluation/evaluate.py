@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from smolrgpt.data.io import atomic_path
+from smolrgpt.data.io import write_text
 from smolrgpt.data.sources.warehouse import DepthChoice
 from smolrgpt.evaluation.benchmarks import BENCHMARKS, Benchmark
 from smolrgpt.evaluation.comparison import compare, read_other
@@ -144,5 +144,4 @@ def _write(result: Mapping[str, Any], report: Report, folder: Path) -> None:
         "report.html": to_html(report),
     }
     for name, text in texts.items():
-        with atomic_path(folder / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_text(folder / name, text)

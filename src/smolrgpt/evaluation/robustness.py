@@ -10,7 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from smolrgpt.data.io import atomic_path, read_rows
+from smolrgpt.data.io import read_rows, write_text
 from smolrgpt.data.perturb import FACTORS, Level, perturb
 from smolrgpt.evaluation.predict import Row, SamplePredictor, predict
 from smolrgpt.evaluation.report.markdown import table
@@ -92,9 +92,8 @@ def _predict_level(
 def _write(result: Mapping[str, Any], out: Path) -> None:
     from smolrgpt.viz.plots import plot_factors
 
-    for name, text in (("results.json", json.dumps(result, indent=1)), ("report.md", render(result))):
-        with atomic_path(out / name) as temporary:
-            temporary.write_text(text + "\n", encoding="utf-8")
+    write_text(out / "results.json", json.dumps(result, indent=1) + "\n")
+    write_text(out / "report.md", render(result) + "\n")
     try:
         plot_factors(result["curves"], {name: FACTORS[name].about for name in result["curves"]}, out / "report.png")
     except ImportError as error:

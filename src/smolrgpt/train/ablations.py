@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from smolrgpt.data.io import atomic_path
+from smolrgpt.data.io import write_text
 from smolrgpt.data.sources.warehouse import read_warehouse
 from smolrgpt.data.worlds import write_dataset
 from smolrgpt.evaluation.predict import predict
@@ -267,7 +267,7 @@ def ablate(name: str, out: Path, *, steps: int, seeds: int, only: Sequence[str] 
             continue
         left = f", about {(time.monotonic() - started) / 60 / done * (len(todo) - index):.0f} min left" if done else ""
         logger.info("%s, seed %d (%d of %d)%s", variant, seed, index + 1, len(todo), left)
-        _write(record, json.dumps(_train_and_score(ablation, variant, out, steps, seed, num_questions), indent=1))
+        write_text(record, json.dumps(_train_and_score(ablation, variant, out, steps, seed, num_questions), indent=1) + "\n")
         done += 1
         write_tables(name, out, steps, num_questions)
     return write_tables(name, out, steps, num_questions)
@@ -319,11 +319,6 @@ def _slug(name: str) -> str:
     return "".join(letter if letter.isalnum() else "-" for letter in name).strip("-")
 
 
-def _write(path: Path, text: str) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
-
-
 # ------------------------------------------------------------------------------------------------------------------------- tables
 def _records(name: str, out: Path, settings: Mapping[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """(variant, the scores of its runs), of every variant that has finished runs with these settings."""
@@ -347,8 +342,8 @@ def write_tables(name: str, out: Path, steps: int, num_questions: int) -> dict[s
     settings = _settings(steps, num_questions)
     rows = [_row(variant, records) for variant, records in _records(name, out, settings)]
     result = {"ablation": name, "question": ABLATIONS[name].question, **settings, "rows": rows}
-    _write(out / "results.json", json.dumps(result, indent=1))
-    _write(out / "report.md", render(result))
+    write_text(out / "results.json", json.dumps(result, indent=1) + "\n")
+    write_text(out / "report.md", render(result) + "\n")
     _draw(result, out / "report.png")
     return result
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from smolrgpt.data.io import parse_value
+
 #: (regular expression searched in a parameter's name, learning rate); the first match decides, None freezes.
 Rates = tuple[tuple[str, float | None], ...]
 AnswerStyle = Literal["official", "brief", "steps"]
@@ -314,11 +316,7 @@ def override(run: Run, assignments: list[str]) -> Run:
         key, separator, text = assignment.partition("=")
         if not separator:
             raise ValueError(f"override {assignment!r} is not of the form field=value")
-        try:
-            value: Any = json.loads(text)
-        except json.JSONDecodeError:
-            value = text
-        run = _replaced(run, key.split("."), value, key)
+        run = _replaced(run, key.split("."), parse_value(text), key)
     return run
 
 

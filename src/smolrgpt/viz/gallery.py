@@ -10,6 +10,7 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -235,11 +236,16 @@ def _chip(index: int) -> str:
 
 def image_element(image: Image.Image, description: str) -> str:
     """Return an ``<img>`` element that embeds the image as JPEG."""
-    buffer = io.BytesIO()
-    image.save(buffer, format="JPEG", quality=_JPEG_QUALITY, optimize=True)
-    data = base64.b64encode(buffer.getvalue()).decode("ascii")
+    source = encode_data_url(image, quality=_JPEG_QUALITY, optimize=True)
     size = f'width="{image.width}" height="{image.height}"'
-    return f'<img alt="{html.escape(description)}" {size} loading="lazy" src="data:image/jpeg;base64,{data}">'
+    return f'<img alt="{html.escape(description)}" {size} loading="lazy" src="{source}">'
+
+
+def encode_data_url(image: Image.Image, kind: str = "JPEG", **options: Any) -> str:
+    """Encode an image as JPEG or PNG in a data URL; ``options`` are those of Pillow's encoder."""
+    buffer = io.BytesIO()
+    image.save(buffer, format=kind, **options)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 #: The style of the region numbers that ``html_with_region_chips`` writes.

@@ -68,12 +68,14 @@ def open_image(path: str | Path) -> Scene:
 def load_depth(scene: Scene, path: str | Path, near: Any = "dark", kind: DepthKind | None = None) -> None:
     """Load the scene's depth from a file. Raises DataError naming the file, also for a map of another shape than the image."""
     depth = DepthMap.from_file(path, near=near, kind=kind)
-    if not same_aspect(depth.values.shape, scene.size):
-        height, width = depth.values.shape
-        raise DataError(
-            f"{Path(path).name} is {width}x{height}, the image {scene.size[1]}x{scene.size[0]}; expected depth of the same view"
-        )
+    _require_same_view(scene, path, depth.values.shape, "depth of the same view")
     scene.depth = depth
+
+
+def _require_same_view(scene: Scene, path: str | Path, size: tuple[int, ...], expected: str) -> None:
+    if not same_aspect(size, scene.size):
+        (height, width), (image_height, image_width) = size, scene.size
+        raise DataError(f"{Path(path).name} is {width}x{height}, the image {image_width}x{image_height}; expected {expected}")
 
 
 def set_camera(scene: Scene, text: str) -> None:
@@ -87,10 +89,7 @@ def load_instances(scene: Scene, path: str | Path) -> int:
     Every value above 0, or colour that is not black, is an object. Raises DataError naming the file.
     """
     image = read_image(path)
-    if not same_aspect((image.height, image.width), scene.size):
-        raise DataError(
-            f"{Path(path).name} is {image.width}x{image.height}, the image {scene.size[1]}x{scene.size[0]}; expected masks of it"
-        )
+    _require_same_view(scene, path, (image.height, image.width), "masks of it")
     single = image.mode in ("1", "L", "P", "I", "F") or image.mode.startswith("I;16")
     values = np.asarray(image if single else image.convert("RGB"))
     if values.ndim == 3:

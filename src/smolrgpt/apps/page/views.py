@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 from typing import Any
 
 import numpy as np
@@ -18,22 +16,16 @@ from smolrgpt.schema import Region
 from smolrgpt.tasks import task_named
 from smolrgpt.tasks.region_text import TAG, find_regions
 from smolrgpt.viz.drawing import depth_image, ink_on, mask_anchor, mask_border, region_colour, scaled_mask
-from smolrgpt.viz.gallery import html_with_region_chips
+from smolrgpt.viz.gallery import encode_data_url, html_with_region_chips
 
 #: Longest side of an image sent to the browser, in pixels.
 BROWSER_SIDE = 1280
+_JPEG_QUALITY = 88
 #: Points of a cloud at most.
 CLOUD_POINTS = 12_000
 
 
 # ----------------------------------------------------------------------------------------------------------------------- images
-def encode_data_url(image: Image.Image, kind: str = "JPEG") -> str:
-    """Encode an image as JPEG or PNG in a data URL."""
-    buffer = io.BytesIO()
-    image.save(buffer, format=kind, **({"quality": 88} if kind == "JPEG" else {}))
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
 def shrink_for_browser(image: Image.Image) -> Image.Image:
     """Shrink an image to at most ``BROWSER_SIDE`` pixels a side; a smaller one is returned unchanged."""
     scale = BROWSER_SIDE / max(image.size)
@@ -43,8 +35,10 @@ def shrink_for_browser(image: Image.Image) -> Image.Image:
 def marker_images(scene: Scene) -> dict[str, Any]:
     """Return the RGB and depth images that regions are marked on, as data URLs, and their size: the input of marker.js."""
     image = shrink_for_browser(scene.image)
-    depth = None if scene.depth is None else encode_data_url(depth_image(scene.depth).resize(image.size, Image.Resampling.NEAREST))
-    return {"image": encode_data_url(image), "depth": depth, "width": image.width, "height": image.height}
+    depth = None
+    if scene.depth is not None:
+        depth = encode_data_url(depth_image(scene.depth).resize(image.size, Image.Resampling.NEAREST), quality=_JPEG_QUALITY)
+    return {"image": encode_data_url(image, quality=_JPEG_QUALITY), "depth": depth, "width": image.width, "height": image.height}
 
 
 def region_overlays(scene: Scene) -> list[dict[str, Any]]:

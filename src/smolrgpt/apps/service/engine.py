@@ -9,8 +9,6 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from PIL import Image
-
 from smolrgpt.apps.service.messages import IMAGE_FORMATS, AskRequest, Reply
 from smolrgpt.inference.inputs import Inquiry
 from smolrgpt.inference.predictor import Predictor
@@ -88,7 +86,8 @@ class Engine:
         return (await asyncio.to_thread(self.answer_batch, [item]))[0]
 
     def _prepare(self, ask: AskRequest) -> Inquiry:
-        image = _image(ask.image, "the image")
+        with naming("the image"):
+            image = image_from_bytes(ask.image, IMAGE_FORMATS)
         depth = None if ask.depth is None else _depth(ask.depth, ask.depth_near)
         table = [_region(region, number, image.height, image.width) for number, region in enumerate(ask.regions)]
         return self.predictor.prepare(image, ask.questions, depth, table, ask.camera)
@@ -119,11 +118,6 @@ class Engine:
             return [Reply(error="this request made the engine fail, which is a fault of the service; its log says more", status=500)]
         batch = sum(map(len, answers))
         return [Reply([dataclasses.asdict(answer) for answer in found], batch=batch) for found in answers]
-
-
-def _image(data: bytes, name: str) -> Image.Image:
-    with naming(name):
-        return image_from_bytes(data, IMAGE_FORMATS)
 
 
 def _depth(data: bytes, near: Polarity) -> DepthMap:

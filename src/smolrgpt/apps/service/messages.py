@@ -18,6 +18,8 @@ import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from smolrgpt.schema import brief
+
 #: Formats of images, depth maps and masks; Pillow's other decoders are never run on files from clients.
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
 _NPY = b"\x93NUMPY"
@@ -202,12 +204,7 @@ def _first(error: ValidationError) -> str:
     first, *rest = error.errors(include_url=False)
     place = ".".join(map(str, first["loc"])) or "the body"
     more = f" (and {len(rest)} more)" if rest else ""
-    return f"{place}: {first['msg']}, found {_short(first.get('input'))}{more}"
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return f"{place}: {first['msg']}, found {brief(repr(first.get('input')))}{more}"
 
 
 # ------------------------------------------------------------------------------------------------------------------------- asks
@@ -228,8 +225,7 @@ def request_from_chat(body: ChatBody, limits: Limits) -> AskRequest:
     users = [message for message in body.messages if message.role == "user"]
     if not users:
         raise Refusal(400, "messages: none is of role user; the last of those is the question")
-    parts = [part for message in users for part in _parts(message) if part.image_url is not None]
-    images = [part.image_url.url for part in parts if part.image_url is not None]
+    images = [part.image_url.url for message in users for part in _parts(message) if part.image_url is not None]
     if not images:
         raise Refusal(400, 'messages: no image; put {"type": "image_url", "image_url": {"url": "data:image/png;base64,..."}} into one')
     if sum(part.image_url is not None for part in _parts(users[-1])) > 1:
@@ -290,9 +286,9 @@ def decode_data_url(url: str, name: str) -> bytes:
     """Decode the bytes of ``data:...;base64,...``. Raises Refusal."""
     head, comma, data = url.partition(",")
     if not head.startswith("data:") or not comma:
-        raise Refusal(400, f"{name}: expected a data URL (data:image/png;base64,...), found {_short(url)}; addresses are not fetched")
+        raise Refusal(400, f"{name}: expected a data URL (data:image/png;base64,...), found {brief(repr(url))}; addresses are not fetched")
     if not head.endswith(";base64"):
-        raise Refusal(400, f"{name}: expected base64 in the data URL, found {_short(head)}")
+        raise Refusal(400, f"{name}: expected base64 in the data URL, found {brief(repr(head))}")
     try:
         return base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError) as error:
@@ -340,7 +336,7 @@ def _size(data: bytes, name: str) -> tuple[int, int]:
     except Image.DecompressionBombError as error:
         raise Refusal(413, f"{name}: {error}") from error
     except Exception as error:  # decoders raise many kinds of errors on hostile bytes; whatever they raise, this is no image
-        raise Refusal(400, f"{name}: not an image ({_short(data[:16])}); expected {', '.join(IMAGE_FORMATS)}") from error
+        raise Refusal(400, f"{name}: not an image ({brief(repr(data[:16]))}); expected {', '.join(IMAGE_FORMATS)}") from error
 
 
 def _npy_shape(data: bytes) -> tuple[int, ...]:

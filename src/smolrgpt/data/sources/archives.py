@@ -17,7 +17,7 @@ from typing import IO
 
 from tqdm import tqdm
 
-from smolrgpt.data.io import atomic_path
+from smolrgpt.data.io import atomic_path, write_text
 from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.sources.folders import archives_in
 from smolrgpt.schema import DataError
@@ -123,5 +123,4 @@ def _read_record(folder: Path) -> dict[str, dict[str, int]]:
 
 
 def _write_record(folder: Path, record: dict[str, dict[str, int]]) -> None:
-    with atomic_path(folder / RECORD) as temporary:
-        temporary.write_text(json.dumps(record, indent=1), encoding="utf-8")
+    write_text(folder / RECORD, json.dumps(record, indent=1))

@@ -29,7 +29,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from smolrgpt.data.io import atomic_path, write_rows
+from smolrgpt.data.io import write_rows, write_text
 from smolrgpt.data.worlds.captions import caption_row
 from smolrgpt.data.worlds.layouts import resolve_layouts
 from smolrgpt.data.worlds.question_sets import extra_questions, plain_questions, scene_questions, template_questions, warmup_questions
@@ -163,8 +163,7 @@ def _write_scene(index: int, partial: Path, settings: dict[str, Any]) -> int:
     rows["_plain"] = _plain_rows(scene, f"{stem}.png", settings, index)
     rows["_templates"] = _template_rows(scene, f"{stem}.png", settings, index)
     record = {"image": f"{stem}.png", "camera": _camera(scene), "rows": rows}
-    with atomic_path(_record(partial, index)) as temporary:
-        temporary.write_text(json.dumps(record), encoding="utf-8")
+    write_text(_record(partial, index), json.dumps(record))
     return index
 
 

@@ -8,10 +8,10 @@ llm         a language model behind any OpenAI-compatible endpoint
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from smolrgpt.data.io import parse_value
 from smolrgpt.evaluation.extractors.base import Extractor, Row
 from smolrgpt.evaluation.extractors.rules import read_by_rules
 from smolrgpt.evaluation.extractors.stored import stored_answers
@@ -72,14 +72,7 @@ def _parse_options(spec: str, given: str) -> dict[str, Any]:
     for option, equals, _ in parts:
         if not equals:
             raise ValueError(f"extractor {spec!r}: option {option!r} has no value; expected OPTION=VALUE")
-    return {option.strip(): _parse_value(value) for option, _, value in parts}
-
-
-def _parse_value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
+    return {option.strip(): parse_value(value) for option, _, value in parts}
 
 
 def extract_rows(extractors: Mapping[str, Extractor], rows: Sequence[Row]) -> list[dict[str, Any]]:
