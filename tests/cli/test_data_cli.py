@@ -6,13 +6,13 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from smolrgpt.cli.data import Layout
+from smolrgpt.cli.data import LayoutName
 from smolrgpt.data.prepared import Prepared
 from smolrgpt.schema import Region
 
@@ -68,7 +68,7 @@ def test_every_help_text_has_an_example(command, name: str) -> None:
 def test_choices_are_those_of_the_library() -> None:
     from smolrgpt.data.estimate_depth import LAYOUTS
 
-    assert [one.value for one in Layout] == list(LAYOUTS)
+    assert list(get_args(LayoutName)) == list(LAYOUTS)
 
 
 # --------------------------------------------------------------------------------------------------------------------- validate

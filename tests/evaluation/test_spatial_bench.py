@@ -175,13 +175,12 @@ def test_choices(answer: str, chosen: int | None) -> None:
 
 
 # ----------------------------------------------------------------------------------------------------------------------------- kinds
-def test_the_kind_is_read_from_qa_info() -> None:
-    info = {"type": "qualitative", "category": "below_predicate"}
-    assert question_kind(info) == question_kind(json.dumps(info)) == Kind("below_predicate", "below/above", "predicate", "below")
+def test_the_kind_is_read_from_the_category() -> None:
+    assert question_kind("below_predicate") == Kind("below_predicate", "below/above", "predicate", "below")
     assert question_kind("direction").form == "clock"
     assert {question_kind(category).form for group in LENGTHS for category in GROUPS[group]} == {"length"}
     with pytest.raises(ValueError, match="'colour'"):
-        question_kind({"category": "colour"})
+        question_kind("colour")
 
 
 # --------------------------------------------------------------------------------------------------------------------------- metrics

@@ -67,14 +67,16 @@ def test_training_questions_are_of_the_same_categories():
     assert [s.category for s in match_categories(wanted, training)] == ["count", "count"]
 
 
-def test_the_loss_is_the_mean_over_tokens_however_they_are_batched(tiny):
+def test_the_loss_is_the_mean_over_the_tokens_of_all_batches(tiny):
     model, processor = tiny
     texts = plain_english()
     assert len(texts) == 5 and all(text.count(".") >= 7 for text in texts)
     model.train()
-    apart = mean_loss(model, [text_batch(processor.tokenizer, [text[:90]]) for text in texts], bf16=False)
+    batches = [text_batch(processor.tokenizer, text[: 40 + 10 * i]) for i, text in enumerate(texts)]
+    loss = mean_loss(model, batches, bf16=False)
     assert model.training, "the mode is put back"
-    assert apart == pytest.approx(mean_loss(model, [text_batch(processor.tokenizer, [text[:90] for text in texts])], bf16=False), rel=1e-5)
+    each, targets = [mean_loss(model, [batch], bf16=False) for batch in batches], [batch["labels"].shape[1] - 1 for batch in batches]
+    assert loss == pytest.approx(np.average(each, weights=targets), rel=1e-5)
 
 
 def test_a_model_that_ignores_depth_is_found(tiny, make_monitor):

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Check, count, look at and prepare data sets; estimate depth.", no_args_is_help=True, rich_markup_mode=None)
 
 
+#: The names of ``data.estimate_depth.LAYOUTS``, written out so that help imports no model.
+LayoutName = Literal["osd", "warehouse"]
 Source = Annotated[str, typer.Argument(metavar="SOURCE", help="Which reader: the data set's name, such as warehouse.")]
 Root = Annotated[
     str, typer.Argument(metavar="ROOT", help="The data set's folder, or its hub id owner/name, of which all files are downloaded first.")
@@ -207,7 +209,7 @@ def depth(
         str, typer.Option(help="A depth model: a folder, or a hub id owner/name.")
     ] = "depth-anything/Depth-Anything-V2-Small-hf",
     layout: Annotated[
-        Literal["osd", "warehouse"],
+        LayoutName,
         typer.Option(help="osd: <name>.png, near bright; warehouse: <name>_depth.png, near dark, as its reader expects."),
     ] = "osd",
     kind: Annotated[

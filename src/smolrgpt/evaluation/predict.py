@@ -46,7 +46,6 @@ def predict(
     batch_size: int = 64,
     *,
     progress: bool = True,
-    resume: bool = True,
     run_id: str = "",
 ) -> list[Row]:
     """Answer every sample.
@@ -58,14 +57,13 @@ def predict(
             appended to ``<out_path>.partial``.
         batch_size: Questions answered together.
         progress: Whether to show a progress bar.
-        resume: Whether to continue with the partial file of an interrupted run that has the same ``run_id``.
-        run_id: Names the model and the data.
+        run_id: Names the model and the data. The run continues with the partial file of an interrupted run that has the same one.
 
     Returns:
         Rows {id, question, category, answer, normalized_answer, confidence, seconds} in the order of ``samples``. A sample that cannot be
         loaded has an empty answer and an ``error``, and is counted in a warning.
     """
-    with _PartialFile(out_path, run_id, resume) as partial:
+    with _PartialFile(out_path, run_id) as partial:
         todo = [sample for sample in samples if _key(sample) not in partial.rows]
         with tqdm(total=len(samples), initial=len(samples) - len(todo), unit="question", disable=not progress) as bar:
             for answered in _answer_batches(predictor, _batches(todo, batch_size), batch_size):
@@ -139,15 +137,15 @@ class _PartialFile:
     The file has a line {"run_id"}, then one row per line; it is flushed after each batch.
     """
 
-    def __init__(self, path: str | Path | None, run_id: str, resume: bool) -> None:
+    def __init__(self, path: str | Path | None, run_id: str) -> None:
         self.rows: dict[tuple[str, str], Row] = {}
         self._path = None if path is None else Path(path).with_name(Path(path).name + ".partial")
-        self._run_id, self._resume = run_id, resume
+        self._run_id = run_id
 
     def __enter__(self) -> _PartialFile:
         self._file: TextIO | None = None
         if self._path is not None:
-            if self._resume and self._path.exists():
+            if self._path.exists():
                 self._read()
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self._path.open("w", encoding="utf-8")  # rewritten, so that a line cut off by the interruption is gone

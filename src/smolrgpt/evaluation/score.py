@@ -101,14 +101,6 @@ class Tally:
         self.num_questions[category] += 1
         self.num_correct[category] += is_correct
 
-    @classmethod
-    def of(cls, outcomes: Iterable[tuple[str, bool]]) -> Tally:
-        """Count (category, whether the answer is correct) of many answers."""
-        tally = cls()
-        for category, is_correct in outcomes:
-            tally.add(category, is_correct)
-        return tally
-
     def accuracies(self) -> Accuracies:
         """Return S1 and the accuracies of the categories that are present."""
         present = [category for category in CATEGORIES if self.num_questions[category]]

@@ -47,11 +47,6 @@ class ScoredSample:
         """The kind of the question."""
         return task_named(self.sample.category)
 
-    @property
-    def outcome(self) -> tuple[str, bool]:
-        """The category, and whether the answer is correct."""
-        return self.task.name, self.score.is_correct
-
 
 class Intervals(TypedDict):
     """95 % intervals [low, high] in percent of S1 and of each accuracy."""
@@ -131,27 +126,30 @@ def truth_row(sample: Sample) -> dict[str, Any]:
 # ----------------------------------------------------------------------------------------------------------- S1 and its uncertainty
 def accuracies(scored: Iterable[ScoredSample]) -> Accuracies:
     """Return S1 and the accuracies over the categories that are present."""
-    return Tally.of(row.outcome for row in scored).accuracies()
+    tally = Tally()
+    for row in scored:
+        tally.add(row.task.name, row.score.is_correct)
+    return tally.accuracies()
 
 
-def intervals(scored: Sequence[ScoredSample], seed: int = 0) -> Intervals:
+def intervals(scored: Sequence[ScoredSample]) -> Intervals:
     """Return 95 % bootstrap intervals in percent.
 
     Whole images are resampled, with all of their questions: questions about one image fail together.
     """
-    present, percent = _resample(scored, seed)
+    present, percent = _resample(scored)
     ends = np.nanquantile(np.column_stack([_s1_of_rows(present, percent), percent]), INTERVAL, axis=0).T.tolist()  # (1 + C, 2)
     return {"S1": ends[0], "accuracy": dict(zip(present, ends[1:], strict=True))}
 
 
-def s1_difference(scored: Sequence[ScoredSample], other: Sequence[ScoredSample], seed: int = 0) -> list[float]:
+def s1_difference(scored: Sequence[ScoredSample], other: Sequence[ScoredSample]) -> list[float]:
     """Return the 95 % interval of the S1 of ``other`` minus that of ``scored``, on the same questions and the same resampled images."""
-    ours, theirs = (_s1_of_rows(*_resample(rows, seed)) for rows in (scored, other))
+    ours, theirs = (_s1_of_rows(*_resample(rows)) for rows in (scored, other))
     low, high = np.nanquantile(theirs - ours, INTERVAL)
     return [float(low), float(high)]
 
 
-def _resample(scored: Sequence[ScoredSample], seed: int) -> tuple[list[str], np.ndarray]:
+def _resample(scored: Sequence[ScoredSample]) -> tuple[list[str], np.ndarray]:
     """Return the categories that are present, and their accuracies in percent in every resample, (B, C); NaN where one is missing."""
     present = [category for category in CATEGORIES if any(row.sample.category == category for row in scored)]
     images = {key: index for index, key in enumerate(dict.fromkeys(row.sample.image_key for row in scored))}
@@ -161,7 +159,7 @@ def _resample(scored: Sequence[ScoredSample], seed: int) -> tuple[list[str], np.
         num_questions[cell] += 1
         num_correct[cell] += row.score.is_correct
     uniform = np.full(len(images), 1 / len(images))
-    times = np.random.default_rng(seed).multinomial(len(images), uniform, size=NUM_RESAMPLES)  # (B, I)
+    times = np.random.default_rng(0).multinomial(len(images), uniform, size=NUM_RESAMPLES)  # (B, I)
     with np.errstate(invalid="ignore"):  # a category may be missing from a resample
         return present, 100.0 * (times @ num_correct) / (times @ num_questions)
 

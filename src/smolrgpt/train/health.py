@@ -95,16 +95,10 @@ def plain_english() -> list[str]:
     return files("smolrgpt.train").joinpath("plain_english.txt").read_text(encoding="utf-8").splitlines()
 
 
-def text_batch(tokenizer: Any, texts: Sequence[str]) -> dict[str, torch.Tensor]:
-    """Texts -> input_ids, attention_mask, labels (Q, T) int64, left padded; special tokens in the texts are read as plain text.
-
-    The first token of a text has no label, as nothing but padding precedes it.
-    """
-    rows = [tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids for text in texts]
-    length = max(map(len, rows))
-    ids = torch.tensor([[0] * (length - len(row)) + row for row in rows])
-    mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in rows])
-    return {"input_ids": ids, "attention_mask": mask, "labels": ids.masked_fill(mask.cumsum(1) < 2, -100)}
+def text_batch(tokenizer: Any, text: str) -> dict[str, torch.Tensor]:
+    """Return input_ids, attention_mask and labels of a text, (1, T) int64 each; special tokens in it are read as plain text."""
+    encoded = tokenizer(text, add_special_tokens=False, split_special_tokens=True, return_tensors="pt")
+    return {"input_ids": encoded.input_ids, "attention_mask": encoded.attention_mask, "labels": encoded.input_ids}
 
 
 # --------------------------------------------------------------------------------------------------------------------- measure
@@ -149,7 +143,7 @@ class HealthMonitor(TrainerCallback):
         self._samples = {"validation": asked, "training": match_categories(asked, draw_candidates(training))}
         if {"depth", "geo"} & set(processor.region_tokens):
             self._samples["permuted"] = permute_depth(asked)
-        self._text = [text_batch(processor.tokenizer, [text]) for text in plain_english()]
+        self._text = [text_batch(processor.tokenizer, text) for text in plain_english()]
         self._batches: dict[str, list[dict[str, Any]]] = {}
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -63,9 +64,9 @@ def nano(out: Path | None = None, data_root: Path | None = None, quick: bool = F
     """The bundled model, from new weights on the synthetic warehouse, in seven stages; ``quick`` is the first three, short."""
     rate = 8e-4 if quick else 5e-4  # measured; at 2e-3 a model of this size stays at chance
     stages = (
-        _nano_stage("align", ((ALL, rate),), {"captions": 1.0}, steps=40 if quick else 100),
-        _nano_stage("warm-up", ((ALL, rate),), {"warmup": 1.0, "captions": 0.1}, steps=500 if quick else 2000),
-        _nano_stage(
+        _synthetic_stage("align", ((ALL, rate),), {"captions": 1.0}, steps=40 if quick else 100),
+        _synthetic_stage("warm-up", ((ALL, rate),), {"warmup": 1.0, "captions": 0.1}, steps=500 if quick else 2000),
+        _synthetic_stage(
             "fine-tune",
             ((VISION, None), (ALL, rate)),
             {"train": 1.0, "warmup": 0.3},
@@ -105,15 +106,17 @@ def _nano_later_stages() -> tuple[Stage, ...]:
     plain = {"plain": 1.0, "plain_mask_jitter": 1.0, "extra": 1.0}
     plain |= {"train_mask_jitter": 0.3, "train": 0.4, "train_relative": 0.4, "warmup": 0.05}
     return (
-        _nano_stage("polish", rates, polish, steps=6000, validations=3),
-        _nano_stage("mask-jitter", rates, mask_jitter, steps=3000, validations=1),
-        _nano_stage("sizes", rates, sizes, steps=1500, validations=1),
-        _nano_stage("plain", rates, plain, steps=2000, validations=1),
+        _synthetic_stage("polish", rates, polish, steps=6000, validations=3),
+        _synthetic_stage("mask-jitter", rates, mask_jitter, steps=3000, validations=1),
+        _synthetic_stage("sizes", rates, sizes, steps=1500, validations=1),
+        _synthetic_stage("plain", rates, plain, steps=2000, validations=1),
     )
 
 
-def _nano_stage(name: str, rates: Rates, mixture: dict[str, float], steps: int, validations: int = 0) -> Stage:
-    """Twenty questions a step, and a checkpoint with every validation, else one at the end."""
+def _synthetic_stage(
+    name: str, rates: Rates, mixture: dict[str, float], steps: int, validations: int = 0, final_rate: float = 0.02
+) -> Stage:
+    """Return a stage of twenty questions a step, with a checkpoint at every validation, else one at the end."""
     every = max(1, steps // max(1, validations))
     return Stage(
         name,
@@ -122,7 +125,7 @@ def _nano_stage(name: str, rates: Rates, mixture: dict[str, float], steps: int, 
         max_steps=steps,
         images_per_step=5,
         questions_per_image=4,
-        final_rate=0.02,
+        final_rate=final_rate,
         eval_every=every if validations else None,
         save_every=every,
     )
@@ -278,11 +281,7 @@ def smollm2_135m(out: Path | None = None, data_root: Path | None = None, quick: 
     S1 is 87 after 420 of the 800 fine-tuning steps of ``quick`` (dev/LOG.md); not yet trained at full length. 224 pixels are 16 x 16
     patches, so 64 image tokens. The tower is frozen; the language model learns after the alignment.
     """
-
-    def stage(name: str, rates: Rates, mixture: dict[str, float], steps: int, validations: int = 0) -> Stage:
-        every = max(1, steps // max(1, validations))
-        return Stage(name, rates, mixture, max_steps=steps, images_per_step=5, eval_every=every if validations else None, save_every=every)
-
+    stage = functools.partial(_synthetic_stage, final_rate=0.1)
     return Run(
         name="smollm2-135m",
         out=out or Path("runs/smollm2-135m-quick" if quick else "runs/smollm2-135m"),

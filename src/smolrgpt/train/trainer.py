@@ -24,6 +24,7 @@ from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.mixture import EpochBatches, Group, Mixture
 from smolrgpt.evaluation.predict import predict
 from smolrgpt.evaluation.score import score
+from smolrgpt.evaluation.summary import truth_row
 from smolrgpt.inference.predictor import Predictor
 from smolrgpt.model import SmolRGPTForConditionalGeneration, SmolRGPTProcessor
 from smolrgpt.schema import Sample
@@ -32,7 +33,7 @@ from smolrgpt.train.answers import restyle
 from smolrgpt.train.batches import GroupCollator, GroupDataset, LoadedBatch
 from smolrgpt.train.build import PROCESS_TIMEOUT, attention_implementation, build_model, load_model, training_arguments
 from smolrgpt.train.callbacks import CURVE_FILE, Curve, CurveCallback, draw_curve
-from smolrgpt.train.config import LossWeights, ModelSpec, Run, Stage
+from smolrgpt.train.config import LossWeights, Run, Stage
 from smolrgpt.train.feature_cache import FeatureCache, open_feature_cache
 from smolrgpt.train.health import HealthMonitor
 from smolrgpt.train.host_memory import cache_budget_gb, keep_freed_memory
@@ -60,7 +61,9 @@ def run(config: Run, resume: bool = True, transform: Callable[[Sequence[Sample]]
     set_seed(config.seed)
     folders = run_folder.stage_folders(config)
     num_finished = run_folder.count_finished(folders)
-    start = config.model if num_finished == 0 else _continued(config.model, folders[num_finished - 1] / run_folder.FINAL)
+    start = config.model
+    if num_finished:
+        start = replace(start, path=folders[num_finished - 1] / run_folder.FINAL, backbones=None, keep_pattern=None)
     attention = attention_implementation(config)
     model, processor = build_model(start, attention, chain.from_iterable(sources.values()))
     processor.answer_field = config.answer_style != "official"
@@ -77,11 +80,6 @@ def run(config: Run, resume: bool = True, transform: Callable[[Sequence[Sample]]
         draw_curve(config.out)
     state.wait_for_everyone()
     return final
-
-
-def _continued(spec: ModelSpec, path: Path) -> ModelSpec:
-    """The model that a finished stage has saved."""
-    return replace(spec, path=path, backbones=None, keep_pattern=None)
 
 
 @dataclass(frozen=True)
@@ -267,8 +265,7 @@ class StageTrainer(Trainer):
         with self._autocast():
             predictions = gather_object(predict(predictor, self._share_of_validation(), progress=False))
         model.train()
-        truth = [{"id": s.id, "category": s.category, "normalized_answer": s.normalized_answer} for s in self._validation]
-        result = score(truth, predictions)
+        result = score(map(truth_row, self._validation), predictions)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in {"S1": result["S1"], **result["accuracy"]}.items()}
         if self.is_world_process_zero():
             row = {name: result[name] for name in ("num_questions", "S1", "accuracy")}

@@ -19,6 +19,8 @@ from smolrgpt.apps.service.messages import AskRequest, Refusal, Reply
 APP = "smolrgpt"
 #: A request waits this long for others to be batched with; requests that arrive while a batch is answered form the next one.
 BATCH_WAIT_S = 0.002
+#: How long accepted requests may take when the service stops.
+DRAIN_S = 30.0
 #: Time that Ray has to stop once all requests are answered.
 STOP_S = 30.0
 #: OpenMP threads sleep while they wait: the HTTP side needs the cores as well, and threads that spin take them away.
@@ -35,7 +37,7 @@ class Deployment:
 
     checkpoint: name, folder or hub id, the same on every machine. replicas: engines, each with ``gpus`` GPUs (may be a share) and
     ``threads`` CPU threads (None: ``set_threads``). batch: requests answered together. address: of a Ray cluster, None starts
-    one here. drain_s: how long accepted requests may take when the service stops. log: a file on the gateway's machine.
+    one here. log: a file on the gateway's machine.
     """
 
     checkpoint: str = "nano"
@@ -46,7 +48,6 @@ class Deployment:
     threads: int | None = None
     batch: int = 16
     address: str | None = None
-    drain_s: float = 30.0
     log: str | None = None
 
 
@@ -110,13 +111,13 @@ def application(settings: Settings, deployment: Deployment) -> Any:
         max_ongoing_requests=settings.limits.max_queue + 64,
         ray_actor_options={"num_cpus": 0, "num_gpus": deployment.gpus, "runtime_env": {"env_vars": _PASSIVE_THREADS}},
         health_check_period_s=2,
-        graceful_shutdown_timeout_s=deployment.drain_s,
+        graceful_shutdown_timeout_s=DRAIN_S,
     )(_engine_class(deployment))
     gateway = serve.deployment(
         name="Gateway",
         max_ongoing_requests=4 * settings.limits.max_queue + 64,  # the gateway counts and refuses; Ray's own limit must not be reached
         ray_actor_options={"num_cpus": 0},
-        graceful_shutdown_timeout_s=deployment.drain_s,
+        graceful_shutdown_timeout_s=DRAIN_S,
     )(_gateway_class(settings, deployment))
     return gateway.bind(engines.bind())
 
@@ -208,13 +209,13 @@ def start(settings: Settings, deployment: Deployment) -> None:
     serve.run(application(settings, deployment), name=APP, logging_config={"enable_access_log": False, "log_level": "WARNING"})
 
 
-def stop(drain_s: float) -> int:
-    """Stop the service of this Ray cluster: answer requests in flight for at most ``drain_s``; return how many are left, -1 if unknown."""
+def stop() -> int:
+    """Stop the service of this Ray cluster: answer requests in flight for at most ``DRAIN_S``; return how many are left, -1 if unknown."""
     import ray
     from ray import serve
 
     try:
-        left = int(serve.get_deployment_handle("Gateway", APP).drain.remote(drain_s).result(timeout_s=drain_s + 5))
+        left = int(serve.get_deployment_handle("Gateway", APP).drain.remote(DRAIN_S).result(timeout_s=DRAIN_S + 5))
     except Exception as error:  # the service stops in any case
         logger.warning("could not wait for requests under way: %s", error)
         left = -1
@@ -236,9 +237,9 @@ def run(settings: Settings, deployment: Deployment) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)  # a second signal ends the process at once
     print("finishing accepted requests; interrupt once more to stop at once", file=sys.stderr)
-    overdue = threading.Timer(deployment.drain_s + STOP_S, os._exit, [1])  # a cluster that is gone never answers
+    overdue = threading.Timer(DRAIN_S + STOP_S, os._exit, [1])  # a cluster that is gone never answers
     overdue.daemon = True
     overdue.start()
-    left = stop(deployment.drain_s)
+    left = stop()
     if left:
         print(f"{left if left > 0 else 'an unknown number of'} requests were not finished in time", file=sys.stderr)

@@ -6,9 +6,8 @@ that a score can be repeated. An answer that no rule reads is wrong and listed.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,14 +78,8 @@ class Kind:
         return _RULES[self.form](truth, prediction)
 
 
-def question_kind(qa_info: Mapping[str, Any] | str) -> Kind:
-    """Return the kind of a question from its row's qa_info {type, category}: an object, its JSON, or only the category.
-
-    Raises ValueError for a category that the benchmark does not have.
-    """
-    if isinstance(qa_info, str) and qa_info.lstrip().startswith("{"):
-        qa_info = json.loads(qa_info)
-    category = qa_info.get("category") if isinstance(qa_info, Mapping) else qa_info
+def question_kind(category: Any) -> Kind:
+    """Return the kind of a question from the category in its qa_info. Raises ValueError for one that the benchmark does not have."""
     if not isinstance(category, str) or category not in _GROUP_OF:
         raise ValueError(f"category is {category!r}; expected one of {', '.join(_GROUP_OF)}")
     group, (relation, _, form) = _GROUP_OF[category], category.partition("_")
@@ -219,7 +212,7 @@ def _answered_questions(
     questions = []
     for row_id, row, prediction in match_rows(truth, predictions, problems):
         try:
-            kind = question_kind(row.get("category") or "")
+            kind = question_kind(row.get("category"))
         except ValueError:
             problems.add("unscored_category", row_id, f"category {row.get('category')!r} is not scored: left out")
             continue
@@ -265,8 +258,8 @@ class SpatialBenchmark:
     def score(self, samples: Sequence[Sample], predictions: Sequence[Row]) -> dict[str, Any]:
         """Return ``score`` of the samples that have an answer."""
         truth = [
-            {"id": one.id, "category": one.category, "question": one.text_question or one.question, "answer": one.answer}
-            for one in filter(self.can_score, samples)
+            {"id": sample.id, "category": sample.category, "question": sample.text_question or sample.question, "answer": sample.answer}
+            for sample in filter(self.can_score, samples)
         ]
         return score(truth, predictions)
 
@@ -297,28 +290,27 @@ def read_truth(path: str | Path) -> list[dict[str, Any]]:
         for turn, answer in enumerate(answers or [None]):  # one id a turn, as the reader of the data set gives them
             yield {"id": f"{row.get('id')}-{turn}" if turn else row.get("id"), "category": category, "question": question, "answer": answer}
 
-    return [made for row in _numbered(path, truth) for made in row]
+    return list(_converted_rows(path, truth))
 
 
 def read_predictions(path: str | Path) -> list[dict[str, Any]]:
     """Read prediction rows {id, answer} of a JSON list, JSON lines or parquet; the text may also be called prediction or pred."""
 
-    def prediction(row: dict[str, Any]) -> dict[str, Any]:
+    def prediction(row: dict[str, Any]) -> Iterable[dict[str, Any]]:
         answer = next((row[name] for name in ("answer", "prediction", "pred") if row.get(name) is not None), None)
-        return {**row, "answer": answer}
+        yield {**row, "answer": answer}
 
-    return list(_numbered(path, prediction))
+    return list(_converted_rows(path, prediction))
 
 
-def _numbered(path: str | Path, make: Callable[[dict[str, Any]], Any]) -> Iterable[Any]:
-    """Yield ``make(row)`` of every row of a file; errors name the row."""
+def _converted_rows(path: str | Path, convert: Callable[[dict[str, Any]], Iterable[dict[str, Any]]]) -> Iterator[dict[str, Any]]:
+    """Yield what ``convert`` makes of every row of a file; errors name the row."""
     index = -1
     for index, row in enumerate(iter_rows(path)):
         try:
             if not isinstance(row, dict) or row.get("id") is None:
                 raise DataError(f"found {str(row)[:60]!r}; expected an object with an 'id'")
-            made = make(row)
-            yield list(made) if not isinstance(made, dict) else made
+            yield from convert(row)
         except DataError as error:
             raise DataError(f"{path} row {index}: {error}") from None
     if index < 0:
