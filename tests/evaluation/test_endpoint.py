@@ -122,7 +122,7 @@ def test_an_object_in_a_fence_is_an_object(stub: Stub, reply: str) -> None:
 def test_a_passing_trouble_is_waited_out(stub: Stub, trouble: str) -> None:
     fails = TROUBLE.get(trouble, lambda text, tries: (429, "{}"))
     stub.answer = lambda text, tries: fails(text, tries) if tries < 1 else '{"count": 5}'
-    replies = Endpoint(stub.url, max_retries=2).ask_all([("", "?")], [Count], progress=False)
+    replies = Endpoint(stub.url, max_retries=2).ask_all([("", "?")], [Count])
     assert replies[0].value == Count(count=5)
     assert stub.asked["?"] == 2
 
@@ -162,11 +162,11 @@ def test_a_judge_is_reported_next_to_the_rules_and_does_not_change_them(stub: St
 def test_replies_are_cached_by_the_whole_request(stub: Stub, tmp_path: Path) -> None:
     stub.answer = lambda text, tries: '{"count": 1}'
     for model in ("one", "two", "one"):
-        Endpoint(stub.url, model, cache=tmp_path).ask_all([("", "?"), ("", "!")], [Count, Count], progress=False)
+        Endpoint(stub.url, model, cache=tmp_path).ask_all([("", "?"), ("", "!")], [Count, Count])
     assert stub.asked == {"?": 2, "!": 2}
     assert len(list(tmp_path.rglob("*.json"))) == 4 and not list(tmp_path.rglob("*.writing"))
 
 
 def test_an_endpoint_that_is_not_there_is_no_crash() -> None:
-    replies = Endpoint("http://127.0.0.1:9/v1", max_retries=0, timeout_s=1).ask_all([("", "?")], [Count], progress=False)
+    replies = Endpoint("http://127.0.0.1:9/v1", max_retries=0, timeout_s=1).ask_all([("", "?")], [Count])
     assert replies[0].value is None and "no reply" in replies[0].reason

@@ -132,19 +132,14 @@ def with_table_indices(sample: Sample, table: Sequence[Region]) -> tuple[str, No
 
 def format_table(rows: Sequence[Row], width: int) -> str:
     """Format question (wrapped), answer, truth and verdict for a terminal of ``width`` columns."""
-    columns = [max(len(title), *(len(cell) for cell in cells)) for title, cells in _cells(rows)]
-    question_width = max(30, min(width, 140) - sum(columns) - 6 - 4)
-    lines = ["  ".join(["    " + "question".ljust(question_width), *(t.ljust(c) for (t, _), c in zip(_cells(rows), columns, strict=True))])]
-    for number, row in enumerate(rows, 1):
-        first, *rest = textwrap.wrap(row.question, question_width)
-        cells = (row.answer, row.truth, "correct" if row.is_correct else "WRONG")
-        lines.append(
-            "  ".join([f"{number:2}  " + first.ljust(question_width), *(t.ljust(c) for t, c in zip(cells, columns, strict=True))]).rstrip()
-        )
+    table = [("question", "answer", "truth", " " * len("correct"))]
+    table += [(row.question, row.answer, row.truth, "correct" if row.is_correct else "WRONG") for row in rows]
+    _, *widths = (max(map(len, column)) for column in zip(*table, strict=True))
+    question_width = max(30, min(width, 140) - sum(widths) - 6 - 4)
+    lines = []
+    for number, (question, *cells) in enumerate(table):
+        first, *rest = textwrap.wrap(question, question_width)
+        start = f"{number:2}  " if number else "    "
+        lines.append("  ".join([start + first.ljust(question_width), *map(str.ljust, cells, widths)]).rstrip())
         lines += ["    " + line for line in rest]
     return "\n".join(lines)
-
-
-def _cells(rows: Sequence[Row]) -> list[tuple[str, list[str]]]:
-    """Title and cells of each column right of the question."""
-    return [("answer", [row.answer for row in rows]), ("truth", [row.truth for row in rows]), ("", ["correct" for _ in rows])]

@@ -77,11 +77,11 @@ class Endpoint:
         key = os.environ.get("OPENAI_API_KEY", "none")  # the client requires one even where the server does not
         self._client = openai.OpenAI(base_url=url, api_key=key, max_retries=max_retries, timeout=timeout_s)
 
-    def ask_all(self, prompts: Sequence[tuple[str, str]], forms: Sequence[type[F]], progress: bool = True) -> list[Reply[F]]:
+    def ask_all(self, prompts: Sequence[tuple[str, str]], forms: Sequence[type[F]]) -> list[Reply[F]]:
         """Return one reply, of the form asked for, for each (instructions, text), in order. Never raises for a reply."""
         with ThreadPoolExecutor(self.concurrency) as pool:
             replies = pool.map(self._ask, prompts, forms)
-            return list(tqdm(replies, total=len(prompts), unit="reply", disable=not progress))
+            return list(tqdm(replies, total=len(prompts), unit="reply"))
 
     def _ask(self, prompt: tuple[str, str], form: type[F]) -> Reply[F]:
         request = self._request(prompt, form)

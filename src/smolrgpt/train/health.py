@@ -189,13 +189,12 @@ class HealthMonitor(TrainerCallback):
         return self._batches[name]
 
     def _collate(self, samples: list[Sample]) -> dict[str, Any] | None:
-        """A batch without the targets of auxiliary losses on pairs; None, with a warning, when no question can be used."""
+        """Return a batch; None, with a warning, when no question can be used."""
         try:
-            batch = self._collator([samples])
+            return self._collator([samples])
         except DataError as error:
             logger.warning("left out of the health measurements: %s", error)
             return None
-        return {name: tensor for name, tensor in batch.items() if not name.startswith("pair_")}
 
     def _record(self, args: TrainingArguments, state: TrainerState, model: Any, stage_ends: bool = False) -> None:
         """Measure, once per step. All processes measure, as each must take part in every forward pass of a sharded model."""

@@ -42,7 +42,6 @@ def ink_on(colour: tuple[int, int, int]) -> tuple[int, int, int]:
 def draw_regions(
     image: Image.Image,
     regions: Sequence[Region | np.ndarray],
-    labels: Sequence[str] | None = None,
     depth: DepthMap | None = None,
     answer: str | Sequence[Mapping[str, Any]] | None = None,
     tag_scale: float = 1.0,
@@ -52,23 +51,16 @@ def draw_regions(
     Args:
         image: An image of any mode; it is not changed.
         regions: Run lengths or bool (H, W) masks, of any size with the proportions of the image; others are stretched onto it.
-        labels: One label per region; by default "0", "1", ....
         depth: A depth map to show on the right, near is bright.
-        answer: Text below the image, or rows {question, answer, truth?, right?, regions?}: ``right`` True or False colours the answer,
-            ``regions`` are the labels of the ``<mask>`` in the question, in order (default: 0, 1, ...).
+        answer: Text below the image, or rows {question, answer, truth?, right?}; ``right`` True or False colours the answer.
         tag_scale: Size of the labels; above 1 for an image that will be shown small.
 
     Returns:
         An RGB image of at least 640 pixels on its long side.
-
-    Raises:
-        ValueError: Labels and regions differ in number.
     """
-    if labels is not None and len(labels) != len(regions):
-        raise ValueError(f"{len(labels)} labels were given for {len(regions)} regions; expected one label per region")
     image = _enlarged(image.convert("RGB"))
     masks = [scaled_mask(region, image.size) for region in regions]
-    panels = [_overlay(image, masks, labels or [str(index) for index in range(len(masks))], tag_scale)]
+    panels = [_overlay(image, masks, tag_scale)]
     if depth is not None:
         panels.append(_outlined(depth_image(depth).resize(image.size, Image.Resampling.NEAREST), masks))
     width = sum(panel.width for panel in panels)
@@ -126,26 +118,26 @@ def _outlined(image: Image.Image, masks: Sequence[np.ndarray]) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def _overlay(image: Image.Image, masks: Sequence[np.ndarray], labels: Sequence[str], tag_scale: float) -> Image.Image:
+def _overlay(image: Image.Image, masks: Sequence[np.ndarray], tag_scale: float) -> Image.Image:
     pixels = np.array(image, dtype=np.float32)
     for index, mask in enumerate(masks):
         pixels[mask] += _TINT * (np.array(region_colour(index), dtype=np.float32) - pixels[mask])
     tinted = _outlined(Image.fromarray(pixels.astype(np.uint8)), masks)
-    _draw_tags(tinted, masks, labels, tag_scale)
+    _draw_tags(tinted, masks, tag_scale)
     return tinted
 
 
-def _draw_tags(image: Image.Image, masks: Sequence[np.ndarray], labels: Sequence[str], scale: float) -> None:
-    """Draw a tag on every region, in its colour with a black and a white rim, so that it is legible on any background."""
+def _draw_tags(image: Image.Image, masks: Sequence[np.ndarray], scale: float) -> None:
+    """Draw its number on every region, in its colour with a black and a white rim, so that it is legible on any background."""
     draw = ImageDraw.Draw(image)
     size = round(scale * max(13, round(max(image.size) / 55)))
     font, pad = ImageFont.load_default(size), size * 0.25
     taken: list[tuple[float, float, float, float]] = []
-    for index, (mask, label) in enumerate(zip(masks, labels, strict=True)):
+    for index, mask in enumerate(masks):
         if not mask.any():
             continue
-        text_width = draw.textlength(label, font=font)
-        width, height = text_width + 2 * pad + 2, size + 2 * pad
+        label = str(index)
+        width, height = draw.textlength(label, font=font) + 2 * pad + 2, size + 2 * pad
         x, y = _free_position(mask_anchor(mask), (width, height), image.size, taken)
         taken.append((x, y, x + width, y + height))
         colour = region_colour(index)
@@ -206,7 +198,7 @@ def _caption_texts(answer: str | Sequence[Mapping[str, Any]], size: int) -> list
     for number, row in enumerate(answer, 1):
         verdict, colour = ("", _INK) if row.get("right") is None else ("correct: ", _RIGHT) if row["right"] else ("wrong: ", _WRONG)
         truth = f"   (truth: {row['truth']})" if row.get("truth") is not None else ""
-        question = write_mentions(row["question"], row.get("regions"), REGION_TAG)
+        question = write_mentions(row["question"], form=REGION_TAG)
         texts += [(f"{number}. {question}", _INK, 0), (f"{verdict}{row['answer']}{truth}", colour, 2 * size)]
     return texts
 

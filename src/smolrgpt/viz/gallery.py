@@ -34,11 +34,17 @@ _REGION_NAME = re.compile(r"\[Region (\d+)\]|&lt;\s*region\s*(\d+)\s*&gt;", re.I
 
 @dataclass(frozen=True)
 class Card:
-    """A sample with its image and, where it has depth, its depth map; the regions are drawn on both."""
+    """A sample as ``draw_regions`` draws it: the image and, where it has depth, the depth map on the right; the regions on both."""
 
     sample: Sample
-    image: Image.Image
-    depth: Image.Image | None
+    drawn: Image.Image
+
+    @property
+    def panels(self) -> list[Image.Image]:
+        """The image and, where the sample has depth, the depth map."""
+        number = 1 if self.sample.depth is None else 2
+        width, height = self.drawn.width // number, self.drawn.height
+        return [self.drawn.crop((index * width, 0, (index + 1) * width, height)) for index in range(number)]
 
 
 def select(
@@ -90,18 +96,9 @@ def draw_cards(samples: Iterable[Sample], skips: SkipLog, side: int, tag_scale: 
             image, depth = load_image(sample), load_sample_depth(sample)
             image = image.copy()  # a sample may hold the decoded image itself
             image.thumbnail((side, side), Image.Resampling.LANCZOS)
-            drawn = draw_regions(image, sample.regions, depth=depth, tag_scale=tag_scale)
+            cards.append(Card(sample, draw_regions(image, sample.regions, depth=depth, tag_scale=tag_scale)))
         except DataError as error:
             skips.add("unreadable sample", f"sample {sample.id!r}: {error}")
-            continue
-        width = drawn.width // 2 if depth is not None else drawn.width
-        cards.append(
-            Card(
-                sample,
-                drawn.crop((0, 0, width, drawn.height)),
-                drawn.crop((width, 0, 2 * width, drawn.height)) if depth is not None else None,
-            )
-        )
     return cards
 
 
@@ -148,15 +145,14 @@ def contact_sheet(cards: Sequence[Card]) -> Image.Image:
 
 
 def _captioned(card: Card) -> Image.Image:
-    sample, panels = card.sample, [panel for panel in (card.image, card.depth) if panel is not None]
-    canvas = Image.new("RGB", (sum(panel.width for panel in panels), card.image.height))
-    for index, panel in enumerate(panels):
-        canvas.paste(panel, (index * card.image.width, 0))
+    sample = card.sample
     short = "" if sample.normalized_answer is None else f"   [{sample.normalized_answer}]"
-    answer = f"{sample.answer or 'no answer'}{short}"
-    return draw_regions(
-        canvas, [], answer=f"{sample.category or 'no category'}, {sample.id}\n{write_mentions(sample.question, form=REGION_TAG)}\n{answer}"
-    )
+    lines = [
+        f"{sample.category or 'no category'}, {sample.id}",
+        write_mentions(sample.question, form=REGION_TAG),
+        f"{sample.answer or 'no answer'}{short}",
+    ]
+    return draw_regions(card.drawn, [], answer="\n".join(lines))
 
 
 # -------------------------------------------------------------------------------------------------------------------------- page
@@ -196,7 +192,7 @@ def html_document(title: str, header: str, main: str, style: str = "") -> str:
 
 def _article(card: Card) -> str:
     sample = card.sample
-    images = image_element(card.image, f"image {sample.id}") + (image_element(card.depth, f"depth {sample.id}") if card.depth else "")
+    images = "".join(image_element(panel, f"{kind} {sample.id}") for kind, panel in zip(("image", "depth"), card.panels, strict=False))
     short = "" if sample.normalized_answer is None else f'<span class="short">{html.escape(str(sample.normalized_answer))}</span>'
     answer = (
         f'<p class="answer">{html_with_region_chips(sample.answer)} {short}</p>'

@@ -217,7 +217,7 @@ def _card(row: ScoredSample) -> str:
 
     drawn = draw_cards([row.sample], SkipLog(), _IMAGE_SIDE)
     description = f"image of {row.sample.id}"
-    image = image_element(drawn[0].image, description) if drawn else "<p class=note>The image cannot be drawn.</p>"
+    image = image_element(drawn[0].panels[0], description) if drawn else "<p class=note>The image cannot be drawn.</p>"
     question = write_mentions(row.sample.question, form=REGION_TAG)
     confidence = "" if row.confidence is None else f", confidence {row.confidence:.2f}"
     return (
