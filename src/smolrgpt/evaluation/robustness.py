@@ -90,14 +90,12 @@ def _predict_level(
 
 
 def _write(result: Mapping[str, Any], out: Path) -> None:
-    from smolrgpt.viz.plots import plot_factors
+    from smolrgpt.viz.plots import plot_factors, plot_if_possible
 
     write_text(out / "results.json", json.dumps(result, indent=1) + "\n")
     write_text(out / "report.md", render(result) + "\n")
-    try:
-        plot_factors(result["curves"], {name: FACTORS[name].about for name in result["curves"]}, out / "report.png")
-    except ImportError as error:
-        logger.warning("%s", error)
+    descriptions = {name: FACTORS[name].about for name in result["curves"]}
+    plot_if_possible(plot_factors, result["curves"], descriptions, out / "report.png")
 
 
 def render(result: Mapping[str, Any]) -> str:

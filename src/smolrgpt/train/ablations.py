@@ -339,12 +339,15 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float | None]:
 
 def write_tables(name: str, out: Path, steps: int, num_questions: int) -> dict[str, Any]:
     """Write results.json, report.md and report.png from the finished runs; returns the content of results.json."""
+    from smolrgpt.viz.plots import plot_if_possible, plot_intervals
+
     settings = _settings(steps, num_questions)
     rows = [_row(variant, records) for variant, records in _records(name, out, settings)]
     result = {"ablation": name, "question": ABLATIONS[name].question, **settings, "rows": rows}
     write_text(out / "results.json", json.dumps(result, indent=1) + "\n")
     write_text(out / "report.md", render(result) + "\n")
-    _draw(result, out / "report.png")
+    intervals = {row["variant"]: (row["S1"]["mean"], row["S1"]["half_interval"]) for row in rows}
+    plot_if_possible(plot_intervals, intervals, "S1", out / "report.png")
     return result
 
 
@@ -389,12 +392,3 @@ def render(result: Mapping[str, Any]) -> str:
 def _cell(measure: Mapping[str, float | None]) -> str:
     half = measure["half_interval"]
     return f"{measure['mean']:.1f}" + ("" if half is None else f" ± {half:.1f}")
-
-
-def _draw(result: Mapping[str, Any], path: Path) -> None:
-    from smolrgpt.viz.plots import plot_intervals
-
-    try:
-        plot_intervals({row["variant"]: (row["S1"]["mean"], row["S1"]["half_interval"]) for row in result["rows"]}, "S1", path)
-    except ImportError as error:
-        logger.warning("%s", error)

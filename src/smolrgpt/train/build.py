@@ -25,6 +25,8 @@ Built = tuple[SmolRGPTForConditionalGeneration, SmolRGPTProcessor]
 
 #: How long processes wait while the first one draws data, or while others validate; torch's own limits are meant for a single step.
 PROCESS_TIMEOUT = timedelta(hours=6)
+#: How many checkpoints a stage keeps, the latest ones.
+KEPT_CHECKPOINTS = 2
 #: Options of a saved image processor that a partly new model takes over.
 _IMAGE_OPTIONS = ("mask_resize", "depth_encoding", "image_mean", "image_std")
 
@@ -111,7 +113,7 @@ def training_arguments(config: Run, stage: Stage, folder: Path, num_processes: i
         use_cpu=on_cpu,
         save_strategy="steps" if stage.save_every else "no",
         save_steps=stage.save_every or 500,
-        save_total_limit=2,
+        save_total_limit=KEPT_CHECKPOINTS,
         logging_steps=config.log_every,
         report_to="tensorboard" if importlib.util.find_spec("tensorboard") else "none",
         seed=config.seed,

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import logging
 import time
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-logger = logging.getLogger(__name__)
 CURVE_FILE = "curve.jsonl"
 
 
@@ -49,14 +47,11 @@ def read_curve(path: Path) -> list[dict[str, Any]]:
 
 def draw_curve(out: Path) -> None:
     """Draw ``curve.png`` from the validations of all stages; without matplotlib, log a warning."""
-    from smolrgpt.viz.plots import plot_curve
+    from smolrgpt.viz.plots import plot_curve, plot_if_possible
 
-    rows = read_curve(out / CURVE_FILE)
-    try:
-        if any("S1" in row for row in rows):
-            plot_curve([row for row in rows if row.get("event") != "checkpoint"], out / "curve.png")
-    except ImportError as error:
-        logger.warning("%s", error)
+    rows = [row for row in read_curve(out / CURVE_FILE) if row.get("event") != "checkpoint"]
+    if any("S1" in row for row in rows):
+        plot_if_possible(plot_curve, rows, out / "curve.png")
 
 
 class CurveCallback(TrainerCallback):

@@ -19,20 +19,18 @@ from transformers import AutoConfig
 from smolrgpt.model import SmolRGPTConfig, SmolRGPTForConditionalGeneration
 from smolrgpt.model.configuration_smolrgpt import PAIR_SIZES, REGION_SIZES
 from smolrgpt.model.processing_smolrgpt import NUM_REGION_NAMES
+from smolrgpt.train.build import KEPT_CHECKPOINTS
 from smolrgpt.train.config import ModelSpec, Run, Stage, SyntheticData
 from smolrgpt.train.fake_step import TURN_TOKENS, StepShape, fake_model, fake_tensors, measure_step
 from smolrgpt.train.feature_cache import feature_bytes
 from smolrgpt.train.optim import apply_rates
+from smolrgpt.train.recipes import PUBLISHED_BACKBONES
 
 #: Sustained FLOP/s of one GPU where none are given: two fifths of the 9.9e14 that an H100 is sold with (bf16, dense).
 FLOPS_PER_SECOND = 4e14
 GPU_COUNTS = (1, 2, 4, 8)
 #: Bytes a parameter: float32 weights and gradients, and the two moments of AdamW. Autocast's bf16 copies count as activations.
 WEIGHT_BYTES, GRADIENT_BYTES, STATE_BYTES = 4, 4, 8
-#: ``TrainingArguments.save_total_limit`` of the trainer.
-KEPT_CHECKPOINTS = 2
-#: The backbones that an ``SmolRGPTConfig`` without arguments describes: known here without asking anyone for their configuration.
-PUBLISHED_BACKBONES = ("google/siglip2-base-patch16-256", "HuggingFaceTB/SmolLM2-360M-Instruct")
 #: Images of the two steps that memory is read from: it is a constant and a share an image.
 PROBE_IMAGES = (4, 8)
 

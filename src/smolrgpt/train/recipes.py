@@ -179,6 +179,8 @@ def nano_plain(out: Path | None = None, data_root: Path | None = None, seed: int
     )
 
 
+#: The backbones of the paper, which an ``SmolRGPTConfig`` without arguments describes.
+PUBLISHED_BACKBONES = ("google/siglip2-base-patch16-256", "HuggingFaceTB/SmolLM2-360M-Instruct")
 #: The published curriculum (arXiv 2509.15490), rates as released.
 _PAPER_STAGES = (
     Stage(
@@ -256,7 +258,7 @@ def paper(out: Path | None = None, data_root: Path | None = None, stage: str | N
     return Run(
         name="paper",
         out=out or Path("runs/paper"),
-        model=ModelSpec(backbones=("google/siglip2-base-patch16-256", "HuggingFaceTB/SmolLM2-360M-Instruct")),
+        model=ModelSpec(backbones=PUBLISHED_BACKBONES),
         data=_published_data(data_root),
         stages=_named(_PAPER_STAGES, stage),
         seed=seed,

@@ -6,7 +6,8 @@ format, returns its path, and raises ImportError, saying what to install, where 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ from smolrgpt.data.io import atomic_path
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+logger = logging.getLogger(__name__)
 
 _DPI = 120
 #: Characters of a wording beside its bar.
@@ -222,6 +225,14 @@ def plot_factors(curves: Mapping[str, Sequence[Mapping[str, Any]]], descriptions
 
 
 # ------------------------------------------------------------------------------------------------------------------------ figures
+def plot_if_possible(plot: Callable[..., Path], *arguments: Any) -> None:
+    """Call a plotting function of this module; without matplotlib, log a warning in its place."""
+    try:
+        plot(*arguments)
+    except ImportError as error:
+        logger.warning("%s", error)
+
+
 def _new_figure(size_inches: tuple[float, float]) -> Figure:
     """Return a matplotlib figure that needs no display. Raises ImportError, saying what to install."""
     try:

@@ -10,9 +10,9 @@ from smolrgpt.data.sources.warehouse import DepthChoice
 from smolrgpt.evaluation.benchmarks.plain import PlainBenchmark
 from smolrgpt.evaluation.predict import Row
 from smolrgpt.evaluation.report.document import Report, Section, Table
-from smolrgpt.evaluation.report.sections import counts_sentence, environment_section, problem_section, score_cells, wording_table
+from smolrgpt.evaluation.report.sections import SCORE_HEADER, result_report, score_cells, wording_table
 from smolrgpt.evaluation.samples import read_companion
-from smolrgpt.evaluation.score import CATEGORIES, score
+from smolrgpt.evaluation.score import score
 from smolrgpt.evaluation.summary import by_template, intervals, score_samples, truth_row
 from smolrgpt.schema import Sample
 
@@ -51,12 +51,9 @@ class TemplatesBenchmark(PlainBenchmark):
         wordings = result["by_template"]
         perfect = sum(row["accuracy"] == 100 for row in wordings)
         summary = f"{len(wordings)} templates, {perfect} of them without a wrong answer."
-        header = ["accuracy in %", "S1", *CATEGORIES]
-        scores = Table(header, [["this run", *score_cells(result["S1"], result["accuracy"], result["interval"])]])
+        scores = Table(SCORE_HEADER, [["this run", *score_cells(result["S1"], result["accuracy"], result["interval"])]])
         sections = [
             Section("Accuracy", [scores]),
             Section("Templates, the lowest accuracy first", [summary, wording_table(wordings)]),
-            problem_section(result),
-            environment_section(result.get("environment")),
         ]
-        return Report(f"{result.get('model') or 'Result'}: official templates", [counts_sentence(result)], sections)
+        return result_report(result, "official templates", sections)

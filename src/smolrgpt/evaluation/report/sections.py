@@ -1,20 +1,24 @@
-"""Sections and table rows that several reports share."""
+"""What several reports share: their frame, sections and table rows."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from smolrgpt.evaluation.report.document import Cell, Code, Percent, Section, Table
+from smolrgpt.evaluation.report.document import Cell, Code, Percent, Report, Section, Table
 from smolrgpt.evaluation.score import CATEGORIES
 
 #: Rows of a long table that Markdown shows; results.json and the HTML page have all of them.
 NUM_SHOWN = 12
+#: The header of a table whose rows are named and have ``score_cells``.
+SCORE_HEADER = ("accuracy in %", "S1", *CATEGORIES)
 
 
-def counts_sentence(result: Mapping[str, Any]) -> str:
-    """Return how many questions of which data were answered correctly, in a sentence."""
-    return f"{result['num_questions']} questions, {result['num_correct']} correct. Data: {result.get('data') or 'not named'}."
+def result_report(result: Mapping[str, Any], title: str, sections: Sequence[Section]) -> Report:
+    """Return a report with the model's name before the title, the number of correct answers, and problems and environment at the end."""
+    counts = f"{result['num_questions']} questions, {result['num_correct']} correct. Data: {result.get('data') or 'not named'}."
+    closing = [_problem_section(result), _environment_section(result.get("environment", {}))]
+    return Report(f"{result.get('model') or 'Result'}: {title}", [counts], [*sections, *closing])
 
 
 def score_cells(s1: float | None, accuracy: Mapping[str, float], interval: Mapping[str, Any] | None = None) -> list[Percent]:
@@ -30,7 +34,7 @@ def wording_table(wordings: Sequence[Mapping[str, Any]]) -> Table:
     return Table(["question", "category", "questions", "accuracy in %"], rows, has_prose=True)
 
 
-def problem_section(result: Mapping[str, Any]) -> Section:
+def _problem_section(result: Mapping[str, Any]) -> Section:
     """Return how many rows of each kind could not be scored, and the first of them."""
     counts = ", ".join(f"{number} {kind}" for kind, number in result["problem_counts"].items())
     rows = [[problem["id"], problem["kind"], problem["reason"]] for problem in result["problems"]]
@@ -38,9 +42,9 @@ def problem_section(result: Mapping[str, Any]) -> Section:
     return Section("Problems", [f"{counts}. Missing and unreadable answers count as wrong.", listed] if rows else [])
 
 
-def environment_section(environment: Mapping[str, str] | None) -> Section:
+def _environment_section(environment: Mapping[str, str]) -> Section:
     """Return the command, the machine and the versions of packages."""
-    rows: list[list[Cell]] = [[name, Code(value)] for name, value in (environment or {}).items()]
+    rows: list[list[Cell]] = [[name, Code(value)] for name, value in environment.items()]
     return Section("Environment", [Table(["", ""], rows, has_prose=True)] if rows else [])
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from smolrgpt.evaluation.report.document import Cell, HtmlFragment, Percent, Report, Section, Table
-from smolrgpt.evaluation.report.sections import counts_sentence, environment_section, format_number, problem_section
+from smolrgpt.evaluation.report.sections import format_number, result_report
 from smolrgpt.evaluation.report.svg import length_plot
 
 #: Published (qualitative, quantitative) averages in percent. The blind model saw no image: what the wording gives away.
@@ -39,10 +39,8 @@ def spatial_report(result: Mapping[str, Any], tolerance: tuple[float, float], is
     sections = [
         _success_section(result),
         *(Section(group.capitalize(), [HtmlFragment(plot), note], is_wide=False) for group, plot in plots.items()),
-        problem_section(result),
-        environment_section(result.get("environment")),
     ]
-    return Report(f"{result.get('model') or 'Result'}: SpatialRGPT-Bench", [counts_sentence(result)], sections)
+    return result_report(result, "SpatialRGPT-Bench", sections)
 
 
 def _success_section(result: Mapping[str, Any]) -> Section:

@@ -13,11 +13,10 @@ from smolrgpt.evaluation.report.document import Block, Cell, HtmlFragment, Perce
 from smolrgpt.evaluation.report.html import table_element
 from smolrgpt.evaluation.report.sections import (
     NUM_SHOWN,
-    counts_sentence,
-    environment_section,
+    SCORE_HEADER,
     format_interval,
     format_number,
-    problem_section,
+    result_report,
     score_cells,
     wording_table,
 )
@@ -70,10 +69,8 @@ def warehouse_report(result: Mapping[str, Any], scored: Sequence[ScoredSample] =
         *(_group_section(title, name, result.get(key, {})) for key, (title, name) in _GROUPS.items()),
         _wording_section(result.get("by_template", [])),
         _worst_section(scored),
-        problem_section(result),
-        environment_section(result.get("environment")),
     ]
-    return Report(f"{result.get('model') or 'Result'}: S1 {result['S1']:.2f}", [counts_sentence(result)], sections)
+    return result_report(result, f"S1 {result['S1']:.2f}", sections)
 
 
 def _accuracy_section(result: Mapping[str, Any]) -> Section:
@@ -86,17 +83,17 @@ def _accuracy_section(result: Mapping[str, Any]) -> Section:
             rows.append([f"{name}, minus this run", format_interval(other["difference"]), *[""] * len(CATEGORIES)])
     counts = [str(result["by_category"].get(name, {}).get("num_questions", 0)) for name in CATEGORIES]
     rows.append(["questions", str(result["num_questions"]), *counts])
-    header = ["accuracy in %", "S1", *CATEGORIES]
     published: list[list[Cell]] = [[name, *score_cells(s1, accuracy)] for name, (s1, accuracy) in PUBLISHED.items()]
     intervals = "Intervals are 95 % intervals over the images." if interval else ""
-    return Section("Accuracy", [Table(header, rows), intervals, _PUBLISHED_NOTE, Table(header, published, fold="Published results")])
+    published_table = Table(SCORE_HEADER, published, fold="Published results")
+    return Section("Accuracy", [Table(SCORE_HEADER, rows), intervals, _PUBLISHED_NOTE, published_table])
 
 
 def _extractor_section(extractors: Mapping[str, Any]) -> Section:
     rows: list[list[Cell]] = [
         [name, *score_cells(found["S1"], found["accuracy"]), str(found["num_unreadable"])] for name, found in extractors.items()
     ]
-    table = Table(["accuracy in %", "S1", *CATEGORIES, "unreadable"], rows)
+    table = Table([*SCORE_HEADER, "unreadable"], rows)
     return Section("The same texts, read by each extractor", [table] if rows else [])
 
 
