@@ -81,13 +81,13 @@ def held_out_questions(seed: int, number: int, num_questions: int) -> list[Sampl
 
 
 def choose_scene(seed: int, num_questions: int = NUM_SHOWN) -> list[Sample]:
-    """Questions about the first scene of this seed that has questions of every category."""
+    """Return questions about the first scene of this seed that has questions of every category."""
     scenes = (held_out_questions(seed, number, num_questions) for number in count())
     return next(s for s in scenes if len(s) == num_questions and {sample.category for sample in s} == set(CATEGORIES))
 
 
 def fresh_samples(seed: int, num_questions: int) -> list[Sample]:
-    """Questions about other scenes of the same seed, few about each so that many scenes count."""
+    """Return questions about other scenes of the same seed, few about each so that many scenes count."""
     samples: list[Sample] = []
     with tqdm(total=num_questions, unit="question", desc="drawing scenes", leave=False) as bar:
         for number in count(1_000):  # choose_scene ends before this number

@@ -95,7 +95,7 @@ def ask(  # noqa: PLR0913 (the options of a command)
 
 
 def _questions_from_stdin() -> Iterator[list[str]]:
-    """Each line of stdin as a list of one question, up to an empty line or the end."""
+    """Yield each line of stdin as a list of one question, up to an empty line or the end."""
     while True:
         if sys.stdin.isatty():
             print("question (empty to end): ", end="", file=sys.stderr, flush=True)

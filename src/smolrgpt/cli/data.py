@@ -238,7 +238,7 @@ def depth(
 
 
 def read_splits(source: str, root: str, splits: list[str] | None, options: list[str] | None, skips: SkipLog) -> dict[str, Iterable[Sample]]:
-    """Split -> its samples, which most sources read lazily. Raises DataError for an unknown source, root, split or option."""
+    """Return {split: its samples}, which most sources read lazily. Raises DataError for an unknown source, root, split or option."""
     from smolrgpt.data.hub import local_folder
     from smolrgpt.data.sources import iter_source
     from smolrgpt.data.sources.warehouse import available_splits

@@ -105,7 +105,7 @@ def evaluate(  # noqa: PLR0913 (the options of a command)
 
 
 def _answerer(model: str) -> SamplePredictor:
-    """What answers the questions: rules on the scene, a file of answers, or a model."""
+    """Return what answers the questions: rules on the scene, a file of answers, or a model."""
     from smolrgpt.evaluation.replay import ReplayPredictor
     from smolrgpt.evaluation.rules import GEOMETRIES, RulesPredictor
 
@@ -119,7 +119,7 @@ def _answerer(model: str) -> SamplePredictor:
 
 
 def _named(text: str) -> tuple[str, str]:
-    """Name and file of ``NAME=FILE``."""
+    """Return name and file of ``NAME=FILE``."""
     name, separator, path = text.partition("=")
     if not (name and separator and path):
         raise ValueError(f"--compare-with {text}: expected NAME=FILE, predictions or a results.json, or NAME=rules-visible")
@@ -127,7 +127,7 @@ def _named(text: str) -> tuple[str, str]:
 
 
 def _extractors(specs: list[str] | None, out: Path | None) -> dict[str, Extractor]:
-    """The extractors by name; a language model's replies are kept in OUT, so that they are requested once."""
+    """Return the extractors by name; a language model's replies are kept in OUT, so that they are requested once."""
     from smolrgpt.evaluation.extractors import make_extractors
 
     return make_extractors(specs or ["self"], {"llm": {} if out is None else {"cache": out / "replies"}})
@@ -226,7 +226,7 @@ def score(  # noqa: PLR0913 (the options of a command)
 
 
 def _score_spatial(truth: Path, predictions: Path, strict: bool, judge: dict[str, Any] | None) -> dict[str, Any]:
-    """The score on SpatialRGPT-Bench; judge: options of ``Endpoint`` for a language model's verdicts, None for none."""
+    """Return the score on SpatialRGPT-Bench; judge: options of ``Endpoint`` for a language model's verdicts, None for none."""
     from smolrgpt.evaluation.benchmarks import spatial_bench
 
     rows, answers = spatial_bench.read_truth(truth), spatial_bench.read_predictions(predictions)
@@ -241,7 +241,7 @@ def _score_spatial(truth: Path, predictions: Path, strict: bool, judge: dict[str
 
 
 def _with_normalized_answer(row: dict[str, Any]) -> dict[str, Any]:
-    """The row; where it has no short answer, with the one that the rules read in its text."""
+    """Return the row; where it has no short answer, with the one that the rules read in its text."""
     if "normalized_answer" in row or not isinstance(row.get("answer"), str) or not isinstance(row.get("question"), str):
         return row
     from smolrgpt.evaluation.extractors import read_by_rules

@@ -67,7 +67,7 @@ def _log_to_stderr(level: int) -> None:
 
 
 def _message(error: BaseException) -> str:
-    """One line that describes an error. Errors of this package explain themselves; of others, the type is named too."""
+    """Describe an error in one line. Errors of this package explain themselves; of others, the type is named too."""
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
     text = " ".join(str(error).split())

@@ -68,7 +68,7 @@ def train(  # noqa: PLR0913 (the options of a command)
 
 
 def _resolve(recipe: str, given: dict[str, Any], settings: list[str] | None) -> Run:
-    """The recipe's configuration with the given options (None: not given) and settings. Raises ValueError for an unknown one."""
+    """Return the recipe's run with the given options (None: not given) and settings. Raises ValueError for an unknown one."""
     from smolrgpt.train.config import override
     from smolrgpt.train.recipes import RECIPES
 

@@ -23,11 +23,11 @@ class SharedDepthModel(SmolRGPTModel):
             delattr(self, f"depth_{part}")
 
     def connector_of(self, kind: str) -> nn.Module:
-        """RGB's connector where it is shared."""
+        """Return RGB's connector where it is shared, else the connector of ``kind``."""
         return super().connector_of("rgb" if "connector" in self.shared else kind)
 
     def refiner_of(self, kind: str) -> nn.Module:
-        """RGB's refiner where it is shared."""
+        """Return RGB's refiner where it is shared, else the refiner of ``kind``."""
         return super().refiner_of("rgb" if "refiner" in self.shared else kind)
 
 
@@ -55,7 +55,7 @@ class PatchPoolingModel(SmolRGPTModel):
         self.post_init()
 
     def connect_patches(self, patch_features: Tensor, with_maps: bool = True) -> SmolRGPTFeatures:
-        """Image tokens as usual; maps (I, patches, D) keep the tower's grid."""
+        """Return image tokens as the published design does, and region maps (I, patches, D) on the tower's own grid."""
         features = super().connect_patches(patch_features[:1], with_maps=False)
         if with_maps and "rgb" in self.config.pooled_tokens:
             features.region_maps["rgb"] = self.rgb_patch_connector(patch_features[0])

@@ -78,7 +78,7 @@ def _tokens(*kinds: str) -> str:
 
 
 def _without(*names: str) -> Callable[[Run], Run]:
-    """The run without these stages; the last stage takes over their steps, so that every variant shows as many questions."""
+    """Return the change that leaves stages out; the last stage takes over their steps, so that every variant shows as many questions."""
 
     def change(run: Run) -> Run:
         *stages, last = (stage for stage in run.stages if stage.name not in names)
@@ -89,14 +89,14 @@ def _without(*names: str) -> Callable[[Run], Run]:
 
 
 def _all_at_once(run: Run) -> Run:
-    """The run with the questions of all stages in the last stage."""
+    """Return the run with the questions of all stages in the last stage."""
     last = run.stages[-1]
     mixture = {name: times for stage in run.stages for name, times in stage.mixture.items()}
     return _without("align", "warm-up")(dataclasses.replace(run, stages=(*run.stages[:-1], dataclasses.replace(last, mixture=mixture))))
 
 
 def _resolution(image_size: int, pixel_shuffle_factor: int) -> Callable[[Run], Run]:
-    """The bundled design for images of another side in pixels; the tower's position embeddings are resampled."""
+    """Return the change to images of another side in pixels; the tower's position embeddings are resampled."""
 
     def change(run: Run) -> Run:
         design = nano().model
@@ -185,7 +185,7 @@ ABLATIONS: dict[str, Ablation] = {
 
 
 def base_run(out: Path, steps: int, seed: int) -> Run:
-    """The run that the variants change.
+    """Return the run that the variants change.
 
     Three stages share ``steps``: 5 % align the modules between the frozen backbones on captions, 15 % warm up, 80 % fine-tune; in the last
     two the language model learns, too.
@@ -214,14 +214,14 @@ def base_run(out: Path, steps: int, seed: int) -> Run:
 
 
 def variant_run(ablation: Ablation, name: str, out: Path, steps: int, seed: int) -> Run:
-    """The run of one variant."""
+    """Return the run of one variant."""
     run = override(base_run(out, steps, seed), list(ablation.base))
     change = ablation.variants[name]
     return change(run) if callable(change) else override(run, list(change))
 
 
 def write_boxes(samples: Sequence[Sample]) -> Sequence[Sample]:
-    """The samples with the box of each region in the question, after its ``<mask>``, in whole percent: " (x0,y0,x1,y1)"."""
+    """Return the samples with each region's box after its ``<mask>`` in the question, in whole percent: " (x0,y0,x1,y1)"."""
     return [dataclasses.replace(sample, question=_with_boxes(sample)) for sample in samples]
 
 
@@ -280,7 +280,7 @@ def _lookup(name: str, options: Mapping[str, Any]) -> Any:
 
 
 def _settings(steps: int, num_questions: int) -> dict[str, Any]:
-    """What the runs of one table share, including the checkpoint that they start from: runs from different ones are not averaged."""
+    """Return what the runs of one table share, also the checkpoint that they start from: runs from different ones are not averaged."""
     weights = (bundled_checkpoint("nano") / "model.safetensors").read_bytes()
     return {"steps": steps, "num_questions": num_questions, "base": hashlib.sha256(weights).hexdigest()[:12]}
 
@@ -321,7 +321,7 @@ def _slug(name: str) -> str:
 
 # ------------------------------------------------------------------------------------------------------------------------- tables
 def _records(name: str, out: Path, settings: Mapping[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """(variant, the scores of its runs), of every variant that has finished runs with these settings."""
+    """Yield (variant, the scores of its runs) of every variant that has finished runs with these settings."""
     found = [json.loads(path.read_text()) for path in sorted((out / "runs").glob("*.json"))]
     for variant in ABLATIONS[name].variants:
         records = [record for record in found if record["variant"] == variant and record["settings"] == settings]
@@ -330,7 +330,7 @@ def _records(name: str, out: Path, settings: Mapping[str, Any]) -> Iterator[tupl
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float | None]:
-    """Mean over seeds, and half the width of its 95 % interval (Student's t; None for a single seed)."""
+    """Return the mean over seeds, and half the width of its 95 % interval (Student's t; None for a single seed)."""
     mean = statistics.fmean(values)
     if len(values) < 2:
         return mean, None
@@ -352,7 +352,7 @@ def write_tables(name: str, out: Path, steps: int, num_questions: int) -> dict[s
 
 
 def _row(variant: str, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The means of a variant over its runs, one per seed."""
+    """Return the means of a variant over its runs, one per seed."""
     scores = {"S1": [record["S1"] for record in records]}
     scores |= {category: [record["accuracy"].get(category, 0.0) for record in records] for category in CATEGORIES}
     intervals = {name: mean_interval(values) for name, values in scores.items()}
@@ -369,7 +369,7 @@ def _row(variant: str, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def render(result: Mapping[str, Any]) -> str:
-    """The table in Markdown."""
+    """Return the report in Markdown, with one row per variant."""
     header = ["", "S1", *CATEGORIES, "seeds", "minutes", "ms a question", "parameters"]
     rows = [
         [

@@ -25,7 +25,7 @@ _REGION = re.compile(r"\[Region \d+\]")
 
 
 def brief_answer(sample: Sample) -> str | None:
-    """The regions that the full answer names, in order of mention, then the normalised answer.
+    """Return the regions that the full answer names, in order of mention, then the normalised answer.
 
     The regions are left out when the question has two or fewer. A sample without a normalised answer keeps its answer.
     """
@@ -47,7 +47,7 @@ def stepwise_answer(sample: Sample) -> str | None:
 
 
 def _short(sample: Sample) -> str | None:
-    """The normalised answer as text; lengths are rounded as in the steps."""
+    """Return the normalised answer as text, None where there is none; lengths are rounded as in the steps."""
     value = sample.normalized_answer
     if value is None or not sample.regions:
         return None
@@ -55,7 +55,7 @@ def _short(sample: Sample) -> str | None:
 
 
 def official_answer(sample: Sample) -> str | None:
-    """The data set's own answer."""
+    """Return the data set's own answer."""
     return sample.answer
 
 
@@ -67,7 +67,7 @@ ANSWER_STYLES: dict[str, Callable[[Sample], str | None]] = {
 
 
 def restyle(samples: Sequence[Sample], style: str) -> Sequence[Sample]:
-    """The samples with their answers written in a style of ``ANSWER_STYLES``; the same sequence for "official".
+    """Return the samples with their answers in a style of ``ANSWER_STYLES``; the same sequence for "official".
 
     Raises KeyError for another style.
     """

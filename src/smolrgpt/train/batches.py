@@ -45,11 +45,11 @@ class LoadedBatch:
     skips: SkipLog
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> LoadedBatch:
-        """The batch with its tensors on this device; accelerate calls it."""
+        """Return the batch with its tensors on this device; accelerate calls it."""
         return replace(self, inputs=send_to_device(self.inputs, device, non_blocking=non_blocking))
 
     def pin_memory(self) -> LoadedBatch:
-        """The batch with its tensors in page-locked memory; ``DataLoader`` calls it."""
+        """Return the batch with its tensors in page-locked memory; ``DataLoader`` calls it."""
         pinned = {name: value.pin_memory() if isinstance(value, torch.Tensor) else value for name, value in self.inputs.items()}
         return replace(self, inputs=pinned)
 
@@ -74,7 +74,7 @@ class GroupCollator:
         return LoadedBatch(inputs, self.collator.skips.take())
 
     def _substitute(self) -> dict[str, Any]:
-        """The first readable question as a batch without labels. Raises DataError when none can be read."""
+        """Return the first readable question as a batch without labels. Raises DataError when none can be read."""
         collator = Collator(self.collator.processor)
         for sample in islice(self.substitutes, MAX_SUBSTITUTES):
             try:

@@ -32,12 +32,12 @@ _IMAGE_OPTIONS = ("mask_resize", "depth_encoding", "image_mean", "image_std")
 
 
 def attention_implementation(config: Run) -> str:
-    """The run's, else eager on a CPU, where it is 1.4 to 3 times as fast, and sdpa on accelerators."""
+    """Return the run's attention, by default "eager" on a CPU, where it is 1.4 to 3 times as fast, and "sdpa" on accelerators."""
     return config.attention or ("sdpa" if torch.accelerator.is_available() else "eager")
 
 
 def build_model(spec: ModelSpec, attention: str | None, samples: Iterable[Sample]) -> Built:
-    """The model a run starts from, in float32 (the trainer computes in bf16 by autocast), and its processor.
+    """Return the model that a run starts from, in float32 (the trainer computes in bf16 by autocast), and its processor.
 
     samples: texts for the tokenizer of a model without pretrained parts.
     """
@@ -56,24 +56,24 @@ def build_model(spec: ModelSpec, attention: str | None, samples: Iterable[Sample
 
 
 def model_class(spec: ModelSpec) -> type[SmolRGPTForConditionalGeneration]:
-    """The class that a specification names."""
+    """Return the model class that a specification names."""
     found: type[SmolRGPTForConditionalGeneration] = pkgutil.resolve_name(spec.model_class)
     return found
 
 
 def load_model(spec: ModelSpec, path: Path, attention: str | None = None) -> SmolRGPTForConditionalGeneration:
-    """A saved model in float32, of the class that ``spec`` names."""
+    """Load a saved model in float32, as the class that ``spec`` names."""
     return model_class(spec).from_pretrained(path, dtype=torch.float32, attn_implementation=attention)
 
 
 def new_model(spec: ModelSpec, config: SmolRGPTConfig, attention: str | None) -> SmolRGPTForConditionalGeneration:
-    """A model of new weights in float32, of the class that ``spec`` names."""
+    """Return a model with new weights in float32, of the class that ``spec`` names."""
     model = model_class(spec)._from_config(config, dtype=torch.float32, attn_implementation=attention)
     return cast("SmolRGPTForConditionalGeneration", model)
 
 
 def _partly_new(path: Path, keep_pattern: str, spec: ModelSpec, attention: str | None) -> Built:
-    """A new model of the changed configuration, with the saved parameters whose name matches the pattern.
+    """Return a new model of the changed configuration, with the saved parameters whose name matches the pattern.
 
     Raises ValueError naming a matching parameter that the new model lacks, or has in another shape.
     """
@@ -93,7 +93,7 @@ def _partly_new(path: Path, keep_pattern: str, spec: ModelSpec, attention: str |
 
 
 def training_arguments(config: Run, stage: Stage, folder: Path, num_processes: int) -> TrainingArguments:
-    """The stage as arguments of transformers' ``Trainer``; a step stays the same however many processes share it."""
+    """Return the arguments of transformers' ``Trainer`` for a stage; a step stays the same however many processes share it."""
     accumulation = -(-stage.accumulation_steps // num_processes)
     on_cpu = not torch.accelerator.is_available()
     best: dict[str, Any] = {"load_best_model_at_end": True, "metric_for_best_model": "S1", "greater_is_better": True}

@@ -27,7 +27,7 @@ class Curve:
         return float(self._minutes_before + (time.monotonic() - self._started) / 60)
 
     def health(self, name: str, this_stage: bool = False) -> list[dict[str, float]]:
-        """The measurements so far that include ``name`` (see ``train/health.py``), of all stages or of this one."""
+        """Return the measurements so far that include ``name`` (see ``train/health.py``), of all stages or of this one."""
         rows = [row for row in read_curve(self.path) if name in row.get("health", {})]
         return [row["health"] for row in rows if row["stage"] == self.stage or not this_stage]
 
@@ -38,7 +38,7 @@ class Curve:
 
 
 def read_curve(path: Path) -> list[dict[str, Any]]:
-    """The rows of a ``curve.jsonl``; empty when there is none yet."""
+    """Return the rows of a ``curve.jsonl``; none where the file does not exist yet."""
     if not path.exists():
         return []
     rows = [json.loads(line) for line in path.read_text().splitlines()]

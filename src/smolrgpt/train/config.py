@@ -228,12 +228,12 @@ class Run:
             raise ValueError(f"run {self.name!r}: stage names {names} must be unique and not empty")
 
     def to_json(self) -> str:
-        """The run as JSON, for ``from_json``."""
+        """Return the run as JSON, for ``from_json``."""
         return json.dumps(dataclasses.asdict(self), indent=2, default=str)
 
     @classmethod
     def from_json(cls, text: str) -> Run:
-        """The run that ``to_json`` wrote, also with the keys of earlier versions. Raises ValueError for JSON of anything else."""
+        """Return the run that ``to_json`` wrote, also with the keys of earlier versions. Raises ValueError for JSON of anything else."""
         row = json.loads(text)
         try:
             row = _with_present_keys(row)
@@ -308,7 +308,7 @@ Node = TypeVar("Node")
 
 
 def override(run: Run, assignments: list[str]) -> Run:
-    """``["seed=3", "data.num_scenes=100", "stages.2.max_steps=50"]`` applied to a run.
+    """Return the run with settings such as ``["seed=3", "data.num_scenes=100", "stages.2.max_steps=50"]`` applied.
 
     Values are JSON where they parse as JSON, else strings. An unknown field is a ValueError that lists the known ones.
     """
@@ -321,7 +321,7 @@ def override(run: Run, assignments: list[str]) -> Run:
 
 
 def _replaced(node: Node, path: list[str], value: Any, key: str) -> Node:
-    """A copy of the dataclass, tuple or dictionary with the value at the end of ``path``; key: the whole path, for messages."""
+    """Return a copy of a dataclass, tuple or dictionary with the value at the end of ``path``; key: the whole path, for messages."""
     head, *rest = path
     parent: Any = node
     if isinstance(node, tuple) and head.isdigit() and int(head) < len(node):
@@ -340,13 +340,13 @@ def _replaced(node: Node, path: list[str], value: Any, key: str) -> Node:
 
 
 def _fields(node: Any) -> dict[str, str]:
-    """Name -> annotation of a dataclass's fields; empty for anything else."""
+    """Return {name: annotation} of the fields of a dataclass; {} for anything else."""
     is_instance = dataclasses.is_dataclass(node) and not isinstance(node, type)
     return {item.name: str(item.type) for item in dataclasses.fields(node)} if is_instance else {}
 
 
 def _typed(annotation: str, value: Any) -> Any:
-    """The JSON value in the type of a field: paths are written as strings, tuples as lists."""
+    """Return a JSON value in the type of a field: paths are written as strings, tuples as lists."""
     if isinstance(value, str) and annotation.startswith("Path"):
         return Path(value)
     if isinstance(value, list):

@@ -51,7 +51,7 @@ class StepShape:
 
 
 def step_batch(config: SmolRGPTConfig, shape: StepShape, blind: bool = False) -> dict[str, Tensor]:
-    """A batch of this shape as the collator would give it: every question as long as the mean one, random images and regions.
+    """Return a batch of this shape as the collator would: every question as long as the mean one, random images and regions.
 
     Regions are named one after the other, so that each but the first also forms a pair with the one before.
     """
@@ -89,7 +89,7 @@ class RealIntegers(TorchDispatchMode):
     """Inside ``FakeTensorMode``: integers and booleans are computed with, floats have shapes only."""
 
     def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), keywords: Mapping[str, Any] | None = None) -> Any:
-        """Computes an operation for real when all its tensors are real, or when it makes a tensor of integers."""
+        """Compute an operation for real when all its tensors are real, or when it makes a tensor of integers."""
         keywords = keywords or {}
         tensors = [leaf for leaf in tree_leaves((arguments, keywords)) if isinstance(leaf, Tensor)]
         if any(isinstance(tensor, FakeTensor) for tensor in tensors):
@@ -108,7 +108,7 @@ _INTEGER_FACTORIES = (torch.ops.aten.arange, torch.ops.aten.full)
 
 
 def _positions(indices: Iterable[Tensor | None]) -> list[Tensor | None]:
-    """Indices of ``tensor[...]`` with masks replaced by the positions of their true elements."""
+    """Return the indices of ``tensor[...]`` with masks replaced by the positions of their true elements."""
     positions: list[Tensor | None] = []
     for index in indices:
         if index is not None and index.dtype == torch.bool:
@@ -128,13 +128,13 @@ def _makes_integers(function: Any, arguments: Any, keywords: Mapping[str, Any]) 
 
 @contextmanager
 def fake_tensors() -> Iterator[None]:
-    """Inside, models and batches are made of fake floats and real integers."""
+    """Make models and batches inside the block of fake floats and real integers."""
     with FakeTensorMode(allow_non_fake_inputs=True), RealIntegers():
         yield
 
 
 def fake_model(config: SmolRGPTConfig) -> SmolRGPTForConditionalGeneration:
-    """The model with shapes and no storage, in training mode. Call it inside ``fake_tensors``."""
+    """Return the model with shapes and no storage, in training mode. Call it inside ``fake_tensors``."""
     with no_init_weights():  # initial values would be computed from values
         model = SmolRGPTForConditionalGeneration._from_config(config, dtype=torch.float32, attn_implementation="sdpa")
     model.tie_weights()
@@ -151,7 +151,7 @@ class LiveMemory(TorchDispatchMode):
         self._counted = weakref.WeakSet(tensor.untyped_storage() for tensor in known)
 
     def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), keywords: Mapping[str, Any] | None = None) -> Any:
-        """Runs an operation and counts the storages of its results."""
+        """Run an operation and count the storages of its results."""
         result = function(*arguments, **(keywords or {}))
         for storage in (leaf.untyped_storage() for leaf in tree_leaves(result) if isinstance(leaf, Tensor)):
             if storage not in self._counted:
@@ -166,7 +166,7 @@ class LiveMemory(TorchDispatchMode):
 
 
 def measure_step(model: SmolRGPTForConditionalGeneration, shape: StepShape, blind: bool, bf16: bool = True) -> tuple[int, int]:
-    """FLOPs of a step, forward and backward, and its peak memory in bytes without weights and their gradients.
+    """Return the FLOPs of a step, forward and backward, and its peak memory in bytes without weights and their gradients.
 
     Call it inside ``fake_tensors``.
     """

@@ -38,7 +38,7 @@ _HASH = hashlib.sha256
 
 
 def feature_bytes(config: Any, dtype: torch.dtype) -> int:
-    """Bytes that an image takes: patch features of its RGB image and, where regions pool from depth, of its depth image."""
+    """Return the bytes that an image takes: patch features of RGB and, where regions pool from depth, of its depth image."""
     vision = config.vision_config
     num_images = 2 if "depth" in config.pooled_tokens else 1
     size: int = num_images * (vision.image_size // vision.patch_size) ** 2 * vision.hidden_size * dtype.itemsize
@@ -48,7 +48,7 @@ def feature_bytes(config: Any, dtype: torch.dtype) -> int:
 def open_feature_cache(
     config: Run, stage: Stage, model: SmolRGPTForConditionalGeneration, sources: Mapping[str, Sequence[Sample]], dtype: torch.dtype
 ) -> FeatureCache | None:
-    """The run's cache for a stage with a frozen vision tower, else None. Raises ValueError when the disk is too small."""
+    """Return the run's cache for a stage with a frozen vision tower, else None. Raises ValueError when the disk is too small."""
     if config.feature_cache is None:
         return None
     if any("vision_tower." in name for name in apply_rates(model, stage.rates)):
@@ -85,7 +85,7 @@ class FeatureCache:
         logger.info("%s; %s are free", size, _gigabytes(free))
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """The batch with ``patch_features`` (V, I, patches, C) in the place of ``pixel_values`` and ``depth_values``.
+        """Return the batch with ``patch_features`` (V, I, patches, C) in the place of ``pixel_values`` and ``depth_values``.
 
         A batch without images (of a model that reads text alone) is returned unchanged.
         """
@@ -99,7 +99,7 @@ class FeatureCache:
         return {**others, "patch_features": features}
 
     def _features(self, images: Tensor) -> Tensor:
-        """(N, 3, S, S) -> (N, patches, C), on their device."""
+        """Return the features of images on their device: (N, 3, S, S) -> (N, patches, C)."""
         keys = [_HASH(image.numpy()).hexdigest() for image in images.cpu().contiguous()]
         found = {key: patches for key in dict.fromkeys(keys) if (patches := self._read(key)) is not None}
         missing = [key for key in dict.fromkeys(keys) if key not in found]
@@ -127,7 +127,7 @@ class FeatureCache:
             return None
 
     def _write(self, key: str, patches: Tensor) -> None:
-        """After the first file that cannot be written, no more are: training continues, as fast as without a cache."""
+        """Write a file; after the first that cannot be written, write no more: training continues, as fast as without a cache."""
         if not self._writes:
             return
         path = self._path(key)
@@ -140,7 +140,7 @@ class FeatureCache:
 
 
 def tower_digest(tower: nn.Module) -> str:
-    """16 hexadecimal digits that differ for towers with different configurations or weights."""
+    """Return 16 hexadecimal digits that differ for towers with different configurations or weights."""
     all_fields = cast("Any", tower).config.to_dict()
     config = {name: value for name, value in all_fields.items() if name not in _IRRELEVANT}
     digest = _HASH(json.dumps(config, sort_keys=True, default=str).encode())

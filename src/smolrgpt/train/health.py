@@ -50,7 +50,7 @@ _ADVICE = {
 
 
 def health_warnings(ratios: Mapping[str, float], stage_validates: bool = True, stage_ends: bool = False) -> list[str]:
-    """The warnings that these ratios cause."""
+    """Return the warnings that these ratios cause."""
     failures = {
         "depth_permuted": stage_validates and stage_ends and ratios.get("depth_permuted", math.inf) < DEPTH_IGNORED_BELOW,
         "validation_rise": stage_validates and ratios.get("validation_rise", 0.0) > OVERFITTING_ABOVE,
@@ -61,13 +61,13 @@ def health_warnings(ratios: Mapping[str, float], stage_validates: bool = True, s
 
 # --------------------------------------------------------------------------------------------------------------------- samples
 def draw_candidates(sources: Sequence[Sequence[Sample]]) -> list[Sample]:
-    """A fixed draw of samples from each source, which may be far larger than memory."""
+    """Draw the same samples at every call from each source, which may be far larger than memory."""
     picks = ((source, random.Random(0).sample(range(len(source)), min(MAX_CANDIDATES, len(source)))) for source in sources)
     return [source[i] for source, indices in picks for i in indices]
 
 
 def match_categories(wanted: Sequence[Sample], samples: Sequence[Sample]) -> list[Sample]:
-    """As many of ``samples`` of every category as ``wanted`` has, a fixed draw; fewer where a category runs out."""
+    """Draw as many of ``samples`` of every category as ``wanted`` has, or all where there are fewer; the draw is always the same."""
     by_category: dict[str | None, list[Sample]] = defaultdict(list)
     for sample in samples:
         if sample.answer is not None:
@@ -77,7 +77,7 @@ def match_categories(wanted: Sequence[Sample], samples: Sequence[Sample]) -> lis
 
 
 def permute_depth(samples: Sequence[Sample]) -> list[Sample]:
-    """Every sample with the depth of the next image; empty with fewer than two images with depth. Cameras stay with their image."""
+    """Return the samples with the depth of the next image, but their own camera; none with fewer than two images with depth."""
     with_depth = {sample.image_key: sample for sample in samples if sample.depth is not None}
     if len(with_depth) < 2:
         return []
@@ -91,7 +91,7 @@ def _with_depth_of(donor: Sample, sample: Sample) -> Sample:
 
 
 def plain_english() -> list[str]:
-    """Five paragraphs of eight sentences, written for this project."""
+    """Return five paragraphs of eight sentences, written for this project."""
     return files("smolrgpt.train").joinpath("plain_english.txt").read_text(encoding="utf-8").splitlines()
 
 
@@ -104,7 +104,7 @@ def text_batch(tokenizer: Any, text: str) -> dict[str, torch.Tensor]:
 # --------------------------------------------------------------------------------------------------------------------- measure
 @torch.no_grad()
 def mean_loss(model: Any, batches: Sequence[Mapping[str, torch.Tensor]], bf16: bool) -> float:
-    """Nats per labelled token over all batches, in eval mode; the model's mode is restored."""
+    """Return the nats per labelled token over all batches, in eval mode; the model's mode is restored."""
     was_training, total, count = model.training, 0.0, 0
     model.eval()
     for batch in batches:
@@ -159,7 +159,7 @@ class HealthMonitor(TrainerCallback):
         self._record(args, state, kwargs["model"], stage_ends=True)
 
     def measure(self, model: Any, bf16: bool) -> dict[str, float]:
-        """Losses in nats and ratios, by name; only those that can be measured."""
+        """Return losses in nats and ratios by name, those that can be measured."""
         loss = {name: mean_loss(model, batches, bf16) for name in self._samples if (batches := self.batches(name))}
         found = {f"{name}_loss": value for name, value in loss.items()}
         if loss.get("permuted") and loss.get("validation"):
@@ -173,7 +173,7 @@ class HealthMonitor(TrainerCallback):
         return found["validation_loss"] / lowest["validation_loss"] if found["training_loss"] < lowest["training_loss"] else 1.0
 
     def _language(self, model: Any, bf16: bool) -> dict[str, float]:
-        """The text's loss and its perplexity over the run's first one; only the loss for a model that could not read before the run."""
+        """Return the text's loss, and its perplexity over the run's first one where the model could read before the run."""
         first = next((row["text_loss"] for row in self.curve.health("text_loss")), None)
         text_loss = mean_loss(model, self._text, bf16)
         if (first or text_loss) > READS_BELOW * math.log(model.config.text_config.vocab_size):
@@ -181,7 +181,7 @@ class HealthMonitor(TrainerCallback):
         return {"text_loss": text_loss, "perplexity": math.exp(text_loss - (first or text_loss))}
 
     def batches(self, name: str) -> list[dict[str, Any]]:
-        """The batches of "validation", "training" or "permuted", collated once; an image's questions share a batch."""
+        """Return the batches of "validation", "training" or "permuted", collated once; an image's questions share a batch."""
         if name not in self._batches:
             samples = [sample for group in group_by_image(self._samples[name]).values() for sample in group]
             chunks = [samples[i : i + QUESTIONS_PER_BATCH] for i in range(0, len(samples), QUESTIONS_PER_BATCH)]
@@ -197,7 +197,7 @@ class HealthMonitor(TrainerCallback):
             return None
 
     def _record(self, args: TrainingArguments, state: TrainerState, model: Any, stage_ends: bool = False) -> None:
-        """Measure, once per step. All processes measure, as each must take part in every forward pass of a sharded model."""
+        """Measure, once per step, in all processes, as each must take part in every forward pass of a sharded model."""
         if state.global_step != self._last_step:
             self._last = self.measure(model, args.bf16)
             if state.is_world_process_zero:

@@ -30,7 +30,7 @@ def keep_freed_memory() -> bool:
 
 
 def memory_gb() -> float:
-    """Memory of the machine in GB; infinite where the system does not report it."""
+    """Return the memory of the machine in GB; infinity where the system does not report it."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     except (ValueError, OSError, AttributeError):
@@ -38,6 +38,6 @@ def memory_gb() -> float:
 
 
 def cache_budget_gb(requested_gb: float, num_workers: int) -> float:
-    """GB of prepared images for one worker of this process, so that all processes and workers of the machine stay within the budget."""
+    """Return the GB of images that a worker may cache, so that all processes and workers of the machine stay within the budget."""
     num_caches = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) * max(1, num_workers)
     return min(requested_gb, MAX_CACHE_SHARE * memory_gb()) / num_caches

@@ -41,7 +41,7 @@ def add_adapters(model: SmolRGPTForConditionalGeneration, options: Mapping[str, 
 
 
 def merge(adapted: PeftModel) -> SmolRGPTForConditionalGeneration:
-    """The model with its adapters added to its own weights, and nothing left of them."""
+    """Return the model with its adapters added to its own weights, and nothing left of them."""
     model = cast("Any", adapted)
     del model.get_base_model()._tied_weights_keys
     return cast("SmolRGPTForConditionalGeneration", model.merge_and_unload())

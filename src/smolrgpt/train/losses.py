@@ -14,7 +14,7 @@ from smolrgpt.train.config import LossWeights
 def total_loss(
     outputs: Mapping[str, Any], labels: torch.Tensor, weights: LossWeights, num_items: int | torch.Tensor | None = None
 ) -> torch.Tensor:
-    """The answers' loss plus the auxiliary losses that the model returned, weighted.
+    """Return the answers' loss plus the auxiliary losses that the model returned, weighted.
 
     Args:
         outputs: of ``SmolRGPTForConditionalGeneration.forward``.

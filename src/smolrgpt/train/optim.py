@@ -11,7 +11,7 @@ from smolrgpt.train.config import Rates
 
 
 def find_rate(rates: Rates, name: str) -> float | None:
-    """Learning rate of the first pattern that is found in a parameter's name; None: frozen.
+    """Return the learning rate of the first pattern that is found in a parameter's name; None: frozen.
 
     Raises ValueError when no pattern matches: silence would freeze or train the parameter by accident.
     """
@@ -33,7 +33,7 @@ def apply_rates(model: nn.Module, rates: Rates) -> dict[str, float]:
 
 
 def build_optimizer(model: nn.Module, rates: Rates, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW over the parameters that learn; matrices decay, vectors (norms, biases) do not."""
+    """Return AdamW over the parameters that learn; matrices decay, vectors (norms, biases) do not."""
     learning = apply_rates(model, rates)
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():

@@ -69,7 +69,7 @@ SYNTHETIC["plain_mask_jitter"] = SYNTHETIC["plain"]
 
 
 def source_facts(run: Run) -> dict[str, SourceFacts]:
-    """Source name of the run's mixtures -> what it holds. Raises ValueError for a data set without a published size."""
+    """Return what each source of the run's mixtures holds, by name. Raises ValueError for a data set without a published size."""
     if isinstance(run.data, SyntheticData):
         scenes, each = run.data.num_scenes, run.data.questions_per_scene
         return {name: SourceFacts(scenes * max(1, round(share * each)), scenes, *means) for name, (share, *means) in SYNTHETIC.items()}
@@ -92,13 +92,13 @@ class Epoch:
     regions: float
 
     def shape(self, images: int) -> StepShape:
-        """A step of this many groups."""
+        """Return the shape of a step of this many groups."""
         each = max(1, round(self.questions / self.groups))
         return StepShape(images, each, *(round(mean) for mean in (self.question_tokens, self.answer_tokens, self.regions)))
 
 
 def epoch_of(stage: Stage, facts: dict[str, SourceFacts]) -> Epoch:
-    """Raises ValueError naming the sources that exist when the mixture names another."""
+    """Return a stage's mixture, once. Raises ValueError naming the sources that exist when the mixture names another."""
     missing = sorted(set(stage.mixture) - set(facts))
     if missing:
         raise ValueError(f"stage {stage.name!r} names source {missing[0]!r}; known: {', '.join(sorted(facts))}")
@@ -113,7 +113,7 @@ def epoch_of(stage: Stage, facts: dict[str, SourceFacts]) -> Epoch:
 
 
 def _groups(facts: SourceFacts, questions_per_image: int) -> int:
-    """As many as there are questions when each is alone; else every image's questions are cut into groups, the last one short."""
+    """Return the number of groups: each question alone, or each image's questions cut into groups of which the last is short."""
     if questions_per_image == 1:
         return facts.questions
     return facts.images * math.ceil(facts.questions / facts.images / questions_per_image)
@@ -121,7 +121,7 @@ def _groups(facts: SourceFacts, questions_per_image: int) -> int:
 
 # ----------------------------------------------------------------------------------------------------------------------- model
 def model_config(spec: ModelSpec) -> SmolRGPTConfig:
-    """The configuration that ``build.build_model`` would make, without a tokenizer.
+    """Return the configuration that ``build.build_model`` would make, without a tokenizer.
 
     It is exact for the published backbones; where a tokenizer is yet to be trained, its vocabulary is an upper bound. Raises ValueError if
     the configuration of another backbone is not available.
@@ -165,7 +165,7 @@ def _backbone_configs(backbones: tuple[str, str]) -> tuple[dict[str, Any], dict[
 
 # ------------------------------------------------------------------------------------------------------------------------ plan
 def plan(run: Run, flops_per_second: float = FLOPS_PER_SECOND, gpus: Sequence[int] = GPU_COUNTS, progress: bool = True) -> dict[str, Any]:
-    """The run's cost, per stage, as plain numbers: FLOPs, bytes, hours. ``flops_per_second``: sustained, of one GPU.
+    """Return the run's cost, per stage, as plain numbers: FLOPs, bytes, hours. ``flops_per_second``: sustained, of one GPU.
 
     A step's images are divided among the GPUs. Raises ValueError where the size of model or data is not known, or an argument is not > 0.
     """
@@ -193,7 +193,7 @@ def plan(run: Run, flops_per_second: float = FLOPS_PER_SECOND, gpus: Sequence[in
 
 
 def _frozen_images(run: Run, facts: dict[str, SourceFacts]) -> int:
-    """Images that stages with a frozen vision tower show; the sources of a synthetic set share theirs."""
+    """Return how many images the stages with a frozen vision tower show; the sources of a synthetic set share theirs."""
     seen = {name for stage in run.stages if _rate_of_vision(stage) is None for name in stage.mixture}
     images = [facts[name].images for name in seen]
     return max(images, default=0) if isinstance(run.data, SyntheticData) else sum(images)
@@ -242,13 +242,13 @@ def _plan_stage(
 
 
 def _tokens(config: SmolRGPTConfig, epoch: Epoch, blind: bool) -> float:
-    """Mean tokens of a question with its answer, as the language model reads them."""
+    """Return the mean tokens of a question with its answer, as the language model reads them."""
     each = 1 if config.region_fusion == "name" and config.region_tokens else len(config.region_tokens)
     return (0 if blind else config.num_image_tokens) + TURN_TOKENS + epoch.question_tokens + epoch.answer_tokens + each * epoch.regions
 
 
 def memory(total: int, trainable: int, activations: float, gpus: int) -> dict[str, dict[str, int]]:
-    """Bytes on each GPU.
+    """Return {"ddp" or "fsdp": {part: bytes on each GPU}}.
 
     With several GPUs, DDP keeps a second copy of the gradients in its buckets; FSDP keeps a share of everything but activations (and,
     for a moment, one gathered layer). The libraries' own gigabyte or two are not included.
@@ -264,7 +264,7 @@ def memory(total: int, trainable: int, activations: float, gpus: int) -> dict[st
 
 # ----------------------------------------------------------------------------------------------------------------------- table
 def table(result: dict[str, Any]) -> str:
-    """The plan as text."""
+    """Return the plan as a table in text."""
     stages = result["stages"]
     rows: list[tuple[str, list[str]]] = [
         ("trainable parameters, M", [f"{stage['trainable'] / 1e6:.2f}" for stage in stages]),

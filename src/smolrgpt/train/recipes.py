@@ -61,7 +61,7 @@ _NANO_PROCESSOR: dict[str, Any] = {"mask_resize": "area", "depth_encoding": "min
 
 
 def nano(out: Path | None = None, data_root: Path | None = None, quick: bool = False, seed: int = 0) -> Run:
-    """The bundled model, from new weights on the synthetic warehouse, in seven stages; ``quick`` is the first three, short."""
+    """Return the run of the bundled model: new weights, the synthetic warehouse, seven stages; ``quick``: the first three, short."""
     rate = 8e-4 if quick else 5e-4  # measured; at 2e-3 a model of this size stays at chance
     stages = (
         _synthetic_stage("align", ((ALL, rate),), {"captions": 1.0}, steps=40 if quick else 100),
@@ -94,7 +94,7 @@ def nano(out: Path | None = None, data_root: Path | None = None, quick: bool = F
 
 
 def _nano_later_stages() -> tuple[Stage, ...]:
-    """What follows fine-tuning: the same from a lower rate, each stage with more of what the model before it answered worst."""
+    """Return the stages after fine-tuning: a lower rate, and each stage with more of what the model before it answered worst."""
     rates = ((VISION, None), (ALL, 3e-4))
     # questions without metric depth
     polish = {"train": 1.0, "train_relative": 0.5, "warmup": 0.3}
@@ -139,7 +139,7 @@ def _nano_variant(name: str, config: dict[str, Any], processor: dict[str, Any], 
 
 
 def nano_published(**options: Any) -> Run:
-    """The published design, trained as ``nano``: RGB and depth tokens only, bilinear masks, min-max depth, no auxiliary losses."""
+    """Return the run of the published design, trained as ``nano``: RGB and depth tokens, bilinear masks, min-max depth, no estimates."""
     config = {
         "region_tokens": ["rgb", "depth"],
         "region_fusion": "tokens",
@@ -153,7 +153,7 @@ def nano_published(**options: Any) -> Run:
 
 
 def nano_blind(**options: Any) -> Run:
-    """Text alone, without image and region tokens: what guessing from the wording reaches."""
+    """Return the run of ``nano`` on text alone, without image and region tokens: what guessing from the wording reaches."""
     config = {
         "region_tokens": [],
         "region_fusion": "tokens",
@@ -166,7 +166,7 @@ def nano_blind(**options: Any) -> Run:
 
 
 def nano_plain(out: Path | None = None, data_root: Path | None = None, seed: int = 0) -> Run:
-    """The last stage of ``nano`` alone, from the bundled model: questions in people's own words (``evaluate --benchmark plain``).
+    """Return the last stage of ``nano`` as a run from the bundled model: questions in people's own words (``evaluate --benchmark plain``).
 
     ``--set model.path=FOLDER`` starts from another model.
     """
@@ -216,7 +216,7 @@ _PAPER_STAGES = (
 
 
 def _six_questions(stage: Stage) -> Stage:
-    """As many questions a step, six about each image."""
+    """Return the stage with as many questions a step, six about each image."""
     return dataclasses.replace(stage, questions_per_image=6, images_per_step=-(-stage.images_per_step // 6))
 
 
@@ -243,14 +243,14 @@ def _published_data(data_root: Path | None) -> FolderData:
 
 
 def _named(stages: tuple[Stage, ...], name: str | None) -> tuple[Stage, ...]:
-    """All stages, or the one of this name. Raises ValueError for another name."""
+    """Return all stages, or the one of this name. Raises ValueError for another name."""
     if name is not None and name not in (names := [stage.name for stage in stages]):
         raise ValueError(f"stage {name!r} is not one of {', '.join(names)}")
     return tuple(stage for stage in stages if name in (None, stage.name))
 
 
 def paper(out: Path | None = None, data_root: Path | None = None, stage: str | None = None, seed: int = 0) -> Run:
-    """The published curriculum: SigLIP2-base and SmolLM2-360M on captions, OSD and the warehouse.
+    """Return the run of the published curriculum: SigLIP2-base and SmolLM2-360M on captions, OSD and the warehouse.
 
     The sets lie in DATA_ROOT/llava_cc3m, osd and warehouse (docs/how-to/train-on-real-data.md). They are more than memory holds, so a
     run first prepares what is not yet in DATA_ROOT/prepared. stage: train this one alone. Raises ValueError for an unknown one.
@@ -267,7 +267,7 @@ def paper(out: Path | None = None, data_root: Path | None = None, stage: str | N
 
 
 def full(out: Path | None = None, data_root: Path | None = None, stage: str | None = None, seed: int = 0) -> Run:
-    """The published curriculum and size with what the experiments with nano found (dev/LOG.md); not yet trained at this size.
+    """Return the run of the published curriculum and size with what experiments with nano found (dev/LOG.md); not yet trained at this size.
 
     A step shows as many questions as the published one, about fewer images: six each, as the warehouse has them (captions: one). The
     loader prepares those 5.8 times as fast as one by one (benchmarks/loader.py), and the encoder runs once for all six.
@@ -278,7 +278,7 @@ def full(out: Path | None = None, data_root: Path | None = None, stage: str | No
 
 
 def smollm2_135m(out: Path | None = None, data_root: Path | None = None, quick: bool = False, seed: int = 0) -> Run:
-    """A pretrained ViT-S/14 and SmolLM2-135M-Instruct (``make real-weights``) on the synthetic warehouse.
+    """Return the run of a pretrained ViT-S/14 and SmolLM2-135M-Instruct (``make real-weights``) on the synthetic warehouse.
 
     S1 is 87 after 420 of the 800 fine-tuning steps of ``quick`` (dev/LOG.md); not yet trained at full length. 224 pixels are 16 x 16
     patches, so 64 image tokens. The tower is frozen; the language model learns after the alignment.
@@ -310,7 +310,7 @@ def smollm2_135m(out: Path | None = None, data_root: Path | None = None, quick: 
 
 
 def smollm2_135m_lora(**options: Any) -> Run:
-    """``smollm2-135m`` with a frozen language model and low-rank adapters on it, which are merged after every stage."""
+    """Return the run of ``smollm2-135m`` with a frozen language model and low-rank adapters on it, which are merged after every stage."""
     run = smollm2_135m(**options)
     adapters = ((ADAPTERS, 3e-4), (LANGUAGE, None))
     stages = tuple(

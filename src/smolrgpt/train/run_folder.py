@@ -44,12 +44,12 @@ def _is_same_run(text: str, config: Run) -> bool:
 
 
 def stage_folders(config: Run) -> list[Path]:
-    """One folder per stage, numbered from 1."""
+    """Return one folder per stage, numbered from 1."""
     return [config.out / f"{index + 1}-{stage.name}" for index, stage in enumerate(config.stages)]
 
 
 def count_finished(folders: list[Path]) -> int:
-    """How many stages, from the first, have a finished model."""
+    """Count the stages, from the first, that have a finished model."""
     return sum(1 for _ in takewhile(lambda folder: (folder / FINAL / "config.json").exists(), folders))
 
 

@@ -57,7 +57,7 @@ SYNTHETIC_SOURCES: dict[str, SyntheticSource] = {
 
 
 def load_sources(config: Run) -> Sources:
-    """Source name -> samples, in the run's answer style, and a fixed random draw of ``VALIDATION``.
+    """Return samples by source name, in the run's answer style, and a fixed random draw of ``VALIDATION``.
 
     Synthetic data is drawn first if it is not there yet.
     """
@@ -83,7 +83,7 @@ def _folder_sources(data: FolderData, names: set[str]) -> Sources:
 
 
 def _memory_mapped(folder: Path, reader: str, root: Path, split: str) -> Prepared:
-    """The prepared set in ``folder``; the first process prepares it, or completes it, when that is not done yet."""
+    """Open the prepared set in ``folder``; the first process prepares it, or completes it, when that is not done yet."""
     state = PartialState()
     if state.is_main_process:
         skips = SkipLog()
@@ -107,7 +107,7 @@ def _synthetic_sources(data: SyntheticData, names: set[str]) -> Sources:
 
 
 def read_synthetic(data: SyntheticData, source: SyntheticSource) -> list[Sample]:
-    """The samples of one source of the synthetic set."""
+    """Return the samples of one source of the synthetic set."""
     fraction = data.relative_depth_fraction if source.relative_depth_fraction is None else source.relative_depth_fraction
     samples = _withhold_depth(data, source.split, fraction)
     if source.known_wordings_only:
@@ -116,7 +116,7 @@ def read_synthetic(data: SyntheticData, source: SyntheticSource) -> list[Sample]
 
 
 def _withhold_depth(data: SyntheticData, split: str, relative_fraction: float) -> list[Sample]:
-    """Metric depth and camera for most images; without depth, without the camera, or with relative depth alone for shares of them.
+    """Return samples with metric depth and camera, but for shares without depth, without the camera, or with relative depth alone.
 
     The shares do not overlap; an image belongs to the same one in every source, by a hash of its name, but for ``relative_fraction``.
     """

@@ -134,7 +134,7 @@ def _build_collator(config: Run, processor: SmolRGPTProcessor, sources: Sources)
 
 
 def _build_trainer(shared: Shared, stage: Stage, folder: Path, model: SmolRGPTForConditionalGeneration) -> StageTrainer:
-    """The trainer of one stage, with its callbacks."""
+    """Return the trainer of one stage, with its callbacks."""
     config, sources, processor = shared.config, shared.sources, shared.processor
     num_processes = PartialState().num_processes
     args = training_arguments(config, stage, folder, num_processes)
@@ -214,14 +214,14 @@ class StageTrainer(Trainer):
             raise ValueError(f"model.lora={config.model.lora} cannot be merged from the shards of FSDP; use DDP, or leave lora out")
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """AdamW over the parameters that the stage trains, at their rates."""
+        """Return AdamW over the parameters that the stage trains, at their rates."""
         if self.optimizer is None:
             assert self.model is not None
             self.optimizer = build_optimizer(self.model, self._stage.rates, self._stage.weight_decay)
         return self.optimizer
 
     def get_train_dataloader(self) -> DataLoader[Group]:
-        """The data set's own batches, dealt to the processes by accelerate; workers, with their caches, live as long as the loader."""
+        """Return a loader of the data set's own batches, dealt to the processes by accelerate; workers keep their caches across epochs."""
         args, dataset = self.args, cast("GroupDataset", self.train_dataset)
         loader = DataLoader(
             dataset,
@@ -234,7 +234,7 @@ class StageTrainer(Trainer):
         return cast("DataLoader[Group]", self.accelerator.prepare(loader))
 
     def get_batch_samples(self, epoch_iterator: Iterator[LoadedBatch], num_batches: int, device: torch.device) -> tuple[list[Any], Any]:
-        """The next batches, with the features of a frozen tower in the place of the images, and how many tokens have labels."""
+        """Return the next batches, with the features of a frozen tower in the place of the images, and how many tokens have labels."""
         batches, num_items = super().get_batch_samples(map(self._unpack, epoch_iterator), num_batches, device)
         if self._features is not None:
             with self._autocast():
@@ -246,7 +246,7 @@ class StageTrainer(Trainer):
         return batch.inputs
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """The library's, of a model whose loss is the sum of its answers' loss and the weighted auxiliary losses."""
+        """Return the library's loss of a model whose loss is that of its answers plus the weighted auxiliary losses."""
 
         def forward(**inputs: Any) -> Any:
             outputs = model(**inputs)
@@ -259,7 +259,7 @@ class StageTrainer(Trainer):
         return torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.args.bf16)
 
     def evaluate(self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> dict[str, float]:
-        """Every process answers its share of the images; all then score all answers, and so make the same decisions."""
+        """Answer this process's share of the images, and score the answers of all, so that every process makes the same decisions."""
         model = self.whole_model()
         predictor = Predictor(model.eval(), self._processor)
         with self._autocast():
@@ -280,7 +280,7 @@ class StageTrainer(Trainer):
         return [sample for sample in self._validation if sample.image_key in mine]
 
     def whole_model(self) -> SmolRGPTForConditionalGeneration:
-        """The model; when it is sharded, a whole copy in every process, as each generates for another number of steps."""
+        """Return the model; when it is sharded, a whole copy in every process, as each generates for another number of steps."""
         model = cast("SmolRGPTForConditionalGeneration", self.model)
         if not self.is_fsdp_enabled:
             return model
