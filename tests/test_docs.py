@@ -172,11 +172,11 @@ def test_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert (tmp_path / output.rpartition("wrote ")[2].strip()).stat().st_size > 10_000
 
 
-def test_examples_are_short() -> None:
-    for path in (ROOT / "examples").glob("*.py"):
-        lines = path.read_text(encoding="utf-8").splitlines()
-        assert len(lines) < 60, path.name
-        compile("\n".join(lines), path.name, "exec")
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=name_of)
+def test_examples_are_short(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert len(lines) < 60
+    compile("\n".join(lines), path.name, "exec")
 
 
 @pytest.fixture

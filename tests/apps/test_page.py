@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,16 +66,22 @@ def test_gestures_mark_what_they_cover() -> None:
     assert (scene.regions, scene.examples) == ([], [])
 
 
-def test_what_cannot_be_marked_says_why() -> None:
-    scene = blank()
-    for action, data, expected in (
+@pytest.mark.parametrize(
+    ("action", "data", "expected"),
+    [
         ("box", {"box": [0.5, 0.5, 0.5, 0.6]}, "empty"),
         ("polygon", {"points": [[0, 0], [1, 1]]}, "three points"),
         ("brush", {"mask": Image.new("RGBA", (8, 8))}, "no pixel"),
         ("pick", {"x": 0.5, "y": 0.5}, "no masks to pick from"),
-    ):
-        with pytest.raises(DataError, match=expected):
-            scenes.apply_gesture(scene, action, data)
+    ],
+)
+def test_what_cannot_be_marked_says_why(action: str, data: dict[str, Any], expected: str) -> None:
+    with pytest.raises(DataError, match=expected):
+        scenes.apply_gesture(blank(), action, data)
+
+
+def test_a_scene_has_a_largest_number_of_regions() -> None:
+    scene = blank()
     for _ in range(scenes.MAX_REGIONS):
         scenes.apply_gesture(scene, "box", {"box": [0, 0, 1, 1]})
     with pytest.raises(DataError, match="take one away"):
@@ -105,23 +111,27 @@ def test_instances_of_a_mask_file_are_picked_by_clicking(tmp_path: Path) -> None
             scenes.load_instances(blank(), tmp_path / name)
 
 
-def test_bad_files_change_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        (lambda scene, folder: scenes.open_image(folder / "broken.png"), r"broken\.png"),
+        (lambda scene, folder: scenes.load_depth(scene, folder / "broken.png"), r"broken\.png"),
+        (lambda scene, folder: scenes.load_depth(scene, folder / "square.npy"), "50x50"),
+        (lambda scene, folder: scenes.set_camera(scene, "1, 2"), "camera"),
+        (lambda scene, folder: scenes.set_camera(scene, "a b c d"), "camera"),
+        (lambda scene, folder: scenes.set_camera(scene, "0, 1, 2, 3"), "camera"),
+        (lambda scene, folder: scenes.open_sample(folder / "list.json"), r"list\.json"),
+    ],
+    ids=["image", "depth", "shape of depth", "two numbers", "no numbers", "focal length 0", "sample"],
+)
+def test_bad_files_change_nothing(tmp_path: Path, call: Callable[..., Any], expected: str) -> None:
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
     (tmp_path / "list.json").write_text("[]")
     np.save(tmp_path / "square.npy", np.ones((50, 50), np.float32))
-    for call in (
-        lambda scene: scenes.open_image(tmp_path / "broken.png"),
-        lambda scene: scenes.load_depth(scene, tmp_path / "broken.png"),
-        lambda scene: scenes.load_depth(scene, tmp_path / "square.npy"),
-        lambda scene: scenes.set_camera(scene, "1, 2"),
-        lambda scene: scenes.set_camera(scene, "a b c d"),
-        lambda scene: scenes.set_camera(scene, "0, 1, 2, 3"),
-        lambda scene: scenes.open_sample(tmp_path / "list.json"),
-    ):
-        scene = blank()
-        with pytest.raises(DataError):
-            call(scene)
-        assert (scene.depth, scene.camera) == (None, None)
+    scene = blank()
+    with pytest.raises(DataError, match=expected):
+        call(scene, tmp_path)
+    assert (scene.depth, scene.camera) == (None, None)
 
 
 def test_a_saved_sample_opens_as_it_was(tmp_path: Path) -> None:

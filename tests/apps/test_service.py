@@ -237,34 +237,47 @@ def test_bad_requests_get_a_status_and_a_line_that_helps(client: TestClient, nam
             assert client.post("/v1/chat/completions", json=chatted).status_code == status
 
 
-def test_bad_chats(client: TestClient) -> None:
-    text, image = chat()["messages"][0]["content"]
-    for changes, expected in (
+TEXT_PART, IMAGE_PART = chat()["messages"][0]["content"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "system", "content": "hi"}]}, "role user"),
         ({"messages": [{"role": "user", "content": "hi"}]}, "no image"),
-        ({"messages": [{"role": "user", "content": [image, image, text]}]}, "two images"),
+        ({"messages": [{"role": "user", "content": [IMAGE_PART, IMAGE_PART, TEXT_PART]}]}, "two images"),
         ({"messages": "hi"}, "messages"),
         ({"n": 2}, "n is 2"),
         ({"tools": [{"type": "function"}]}, "tools"),
         ({"spatial": {"region": []}}, "region"),
-    ):
-        response = client.post("/v1/chat/completions", json=chat() | changes)
-        assert response.status_code == 400 and expected in message(response), response.text
+    ],
+)
+def test_bad_chats(client: TestClient, changes: dict[str, Any], expected: str) -> None:
+    response = client.post("/v1/chat/completions", json=chat() | changes)
+    assert response.status_code == 400 and expected in message(response), response.text
 
 
-def test_bad_uploads(client: TestClient) -> None:
-    image = ("image", ("a.png", png(pixels())))
-    for files, data, expected in (
-        ([image], {}, "question"),
-        ([image, image], {"question": "a?"}, "one file 'image'"),
-        ([image], {"question": "a?", "regions": "{"}, "regions is not JSON"),
-        ([image], {"question": "a?", "region": "[]"}, "no field 'region'"),
-        ([image, ("masks", ("m.png", b"x"))], {"question": "a?"}, "no file 'masks'"),
-        ([image], {"question": "a?", "camera": "[1, 2]"}, "camera"),
-    ):
-        response = client.post("/v1/spatial/ask", files=files, data=data)
-        assert response.status_code == 400 and expected in message(response), response.text
+IMAGE_FILE = ("image", ("a.png", png(pixels())))
+
+
+@pytest.mark.parametrize(
+    ("files", "data", "expected"),
+    [
+        ([IMAGE_FILE], {}, "question"),
+        ([IMAGE_FILE, IMAGE_FILE], {"question": "a?"}, "one file 'image'"),
+        ([IMAGE_FILE], {"question": "a?", "regions": "{"}, "regions is not JSON"),
+        ([IMAGE_FILE], {"question": "a?", "region": "[]"}, "no field 'region'"),
+        ([IMAGE_FILE, ("masks", ("m.png", b"x"))], {"question": "a?"}, "no file 'masks'"),
+        ([IMAGE_FILE], {"question": "a?", "camera": "[1, 2]"}, "camera"),
+    ],
+)
+def test_bad_uploads(client: TestClient, files: list[Any], data: dict[str, str], expected: str) -> None:
+    response = client.post("/v1/spatial/ask", files=files, data=data)
+    assert response.status_code == 400 and expected in message(response), response.text
+
+
+def test_a_body_without_its_boundary_is_refused(client: TestClient) -> None:
     broken = client.post("/v1/spatial/ask", content=b"--x", headers={"content-type": "multipart/form-data; boundary=y"})
     assert broken.status_code == 400 and message(broken)
 

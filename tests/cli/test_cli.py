@@ -124,10 +124,20 @@ def test_bad_input_is_one_line_and_exit_code_2(command, asked, changes: list[str
     assert err.startswith("error: ") and err.count("\n") == 1 and message in err
 
 
-def test_bad_usage_is_exit_code_2(command) -> None:
-    for arguments in (["ask"], ["fly"], ["synth", "x", "--scenes", "none"], ["score"], ["synth", "x", "--scenes", "0"]):
-        status, out, err = command(*arguments)
-        assert (status, out) == (2, "") and err
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["ask"], "IMAGE"),
+        (["fly"], "'fly'"),
+        (["synth", "x", "--scenes", "none"], "--scenes"),
+        (["score"], "--truth"),
+        (["synth", "x", "--scenes", "0"], "--scenes"),
+    ],
+    ids=" ".join,
+)
+def test_bad_usage_is_exit_code_2(command, arguments: list[str], expected: str) -> None:
+    status, out, err = command(*arguments)
+    assert (status, out) == (2, "") and expected in err
 
 
 def test_verbose_shows_where_and_other_failures_are_exit_code_1(command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -185,12 +185,18 @@ def test_depth_is_found_beside_the_pictures(tmp_path: Path) -> None:
     assert read_source("coco", root, "mine")[0].depth == DepthFile(root / "depths" / "a.png", "bright")
 
 
-def test_what_is_no_coco_file_is_an_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("[]", "expected a COCO object"), ("{", "damaged JSON"), ('{"images": [], "annotations": null}', "expected a COCO object")],
+)
+def test_what_is_no_coco_file_is_an_error(tmp_path: Path, text: str, expected: str) -> None:
     root = instances(tmp_path)
-    null = '{"images": [], "annotations": null}'
-    for text, said in (("[]", "expected a COCO object"), ("{", "damaged JSON"), (null, "expected a COCO object")):
-        (root / "annotations" / "instances_mine.json").write_text(text)
-        with pytest.raises(DataError, match=said):
-            read_source("coco", root, "mine")
+    (root / "annotations" / "instances_mine.json").write_text(text)
+    with pytest.raises(DataError, match=expected):
+        read_source("coco", root, "mine")
+
+
+def test_an_unknown_split_is_an_error(tmp_path: Path) -> None:
+    root = instances(tmp_path)
     with pytest.raises(DataError, match="no annotations of the split 'other'"):
         read_source("coco", root, "other")

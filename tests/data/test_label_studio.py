@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -126,18 +127,20 @@ def test_brush_run_lengths_decode(lengths: tuple[int, ...], literal: bool) -> No
         assert np.array_equal(decode_brush(brush(blob(seed), lengths, literal), H, W), blob(seed))
 
 
-def test_damaged_brush_run_lengths_are_errors() -> None:
-    codes = brush(blob())
-    for bad, said in (
-        (codes[: len(codes) // 2], "end after"),
-        (codes[:3], "end after"),
-        ([*codes[:-1], 999], "no bytes"),
-        (["x"], "no bytes"),
-    ):
-        with pytest.raises(DataError, match=said):
-            decode_brush(bad, H, W)
-    with pytest.raises(DataError, match="expected 4 x"):
-        decode_brush(codes, H, W + 1)
+@pytest.mark.parametrize(
+    ("damage", "width", "expected"),
+    [
+        (lambda codes: codes[: len(codes) // 2], W, "end after"),
+        (lambda codes: codes[:3], W, "end after"),
+        (lambda codes: [*codes[:-1], 999], W, "no bytes"),
+        (lambda codes: ["x"], W, "no bytes"),
+        (lambda codes: codes, W + 1, "expected 4 x"),
+    ],
+    ids=["half", "header", "no byte", "letters", "another width"],
+)
+def test_damaged_brush_run_lengths_are_errors(damage: Callable[[Any], Any], width: int, expected: str) -> None:
+    with pytest.raises(DataError, match=expected):
+        decode_brush(damage(brush(blob())), H, width)
 
 
 def three() -> list[dict[str, Any]]:

@@ -247,11 +247,14 @@ def test_the_released_files_read_as_the_sets_they_came_from(tmp_path: Path) -> N
 
 
 # ------------------------------------------------------------------------------------------------------------------------- in general
-def test_every_reader_says_what_is_missing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", SOURCES)
+def test_every_reader_names_an_absent_folder(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DataError, match=r"nope.*expected|nope.*splits found"):
+        read_source(name, tmp_path / "nope", "train")
+
+
+def test_readers_say_what_is_missing(tmp_path: Path) -> None:
     (tmp_path / "train.json").write_text("[]")
-    for name in SOURCES:
-        with pytest.raises(DataError, match=r"nope.*expected|nope.*splits found"):
-            read_source(name, tmp_path / "nope", "train")
     with pytest.raises(DataError, match="expected one of warehouse, llava_cc3m, osd, spatial_bench, released, coco, label_studio"):
         read_source("osf", tmp_path, "train")
     with pytest.raises(DataError, match="holds no image"):

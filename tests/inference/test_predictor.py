@@ -198,7 +198,8 @@ def test_unmentioned_regions_are_an_error(predictor: Predictor) -> None:
 # ---------------------------------------------------------------------------------------------------------------- unfitting input
 def test_depth_of_another_scale_is_fine_of_another_shape_is_not(predictor: Predictor) -> None:
     for size in ((32, 24), (640, 480), (33, 24)):
-        predictor.ask(random_image(0), "How far is <region 0>?", depth_map(0, size), BOXES[:1])
+        answer = predictor.ask(random_image(0), "How far is <region 0>?", depth_map(0, size), BOXES[:1])
+        assert 0 <= answer.confidence <= 1, size
     with pytest.raises(DataError, match="depth map is 48x48, the image 64x48"):
         predictor.ask(random_image(0), "How far is <region 0>?", depth_map(0, (48, 48)), BOXES[:1])
 
@@ -297,10 +298,17 @@ def test_half_a_region_name_is_not_shown():
     assert start("pal\ufffd") == "pal"
 
 
-def test_questions_no_model_reads_are_refused(predictor):
-    for question, message in (("", "empty"), (" \n", "empty"), ("a" * 20_000, "characters"), ("how far " * 400, "tokens")):
-        with pytest.raises(ValueError, match=message):
-            predictor.ask(random_image(0), question)
+@pytest.mark.parametrize(
+    ("question", "message"),
+    [("", "empty"), (" \n", "empty"), ("a" * 20_000, "characters"), ("how far " * 400, "tokens")],
+    ids=["nothing", "white space", "characters", "tokens"],
+)
+def test_questions_no_model_reads_are_refused(predictor, question: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        predictor.ask(random_image(0), question)
+
+
+def test_samples_too_long_for_the_model_are_refused(predictor) -> None:
     long = Sample(id="long", image=random_image(0), question="how far " * 400)
     with pytest.raises(DataError, match="tokens"):
         predictor.predict_samples([long])

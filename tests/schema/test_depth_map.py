@@ -108,13 +108,22 @@ def test_other_arrays_are_errors(values: np.ndarray) -> None:
         DepthMap.from_array(values)
 
 
-@pytest.mark.parametrize("option", [{"near": "white"}, {"kind": "inverse"}, {"scale_m": 0.0}, {"scale_m": float("nan")}])
-def test_bad_options_are_errors(option: dict) -> None:
-    with pytest.raises(DataError):
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"near": "white"}, "near is 'white'"),
+        ({"kind": "inverse"}, "kind is 'inverse'"),
+        ({"scale_m": 0.0}, r"scale_m is 0\.0"),
+        ({"scale_m": float("nan")}, "scale_m is nan"),
+    ],
+)
+def test_bad_options_are_errors(option: dict, message: str) -> None:
+    with pytest.raises(DataError, match=message):
         DepthMap.from_array(np.ones((2, 2), np.float32), **option)
 
 
-def test_unusable_files_are_errors_that_name_them(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["colour.png", "cut.png", "objects.npy", "cut.npy", "d.exr", "absent.png", "absent.npy"])
+def test_unusable_files_are_errors_that_name_them(tmp_path: Path, name: str) -> None:
     rng = np.random.default_rng(0)
     save(tmp_path / "colour.png", rng.integers(0, 255, (8, 8, 3), dtype=np.uint8))
     whole = save(tmp_path / "whole.png", rng.integers(0, 60000, (64, 64)).astype(np.uint16)).read_bytes()
@@ -122,9 +131,8 @@ def test_unusable_files_are_errors_that_name_them(tmp_path: Path) -> None:
     np.save(tmp_path / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
     (tmp_path / "cut.npy").write_bytes(b"\x93NUMPY")
     (tmp_path / "d.exr").write_bytes(b"v/1\x01")
-    for name in ("colour.png", "cut.png", "objects.npy", "cut.npy", "d.exr", "absent.png", "absent.npy"):
-        with pytest.raises(DataError, match=name):
-            DepthMap.from_file(tmp_path / name)
+    with pytest.raises(DataError, match=name):
+        DepthMap.from_file(tmp_path / name)
 
 
 @pytest.mark.realdata

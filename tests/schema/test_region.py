@@ -112,14 +112,16 @@ def test_truncated_run_lengths_are_an_error(cut: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "rle",
+    ("rle", "message"),
     [
-        *({}, {"size": [4, 4]}, {"size": 4, "counts": "0"}, {"size": [4, 4], "counts": 7}, {"size": [4, 4], "counts": [3, 3]}),
-        *({"size": [0, 4], "counts": "0"}, {"size": [4, 4], "counts": [-1, 17]}, {"size": [4, 4, 1], "counts": "0"}, None),
+        *((rle, "are not {'size'") for rle in ({}, {"size": [4, 4]}, {"size": 4, "counts": "0"}, None)),
+        *(({"size": size, "counts": "0"}, "run lengths have size") for size in ([0, 4], [4, 4, 1])),
+        *(({"size": [4, 4], "counts": counts}, "do not sum to 4 x 4") for counts in ([3, 3], [-1, 17])),
+        ({"size": [4, 4], "counts": 7}, "counts of type int"),
     ],
 )
-def test_malformed_rle_is_an_error(rle: dict) -> None:
-    with pytest.raises(DataError):
+def test_malformed_rle_is_an_error(rle: dict, message: str) -> None:
+    with pytest.raises(DataError, match=message):
         Region.from_rle(rle, check=False)
 
 
@@ -163,16 +165,32 @@ def test_polygons_of_one_region_are_united() -> None:
 
 
 @pytest.mark.parametrize(
-    "points", [[], [(0, 0), (4, 4)], [0, 0, 4], [(0, 0), (1e9, 0), (0, 5)], [(50, 50), (60, 50), (60, 60)], ["x", "y"]]
+    ("points", "message"),
+    [
+        ([], "has 0 numbers"),
+        ([(0, 0), (4, 4)], "has 4 numbers"),
+        ([0, 0, 4], "has 3 numbers"),
+        ([(0, 0), (1e9, 0), (0, 5)], "far outside"),
+        ([(50, 50), (60, 50), (60, 60)], "covers no pixel"),
+        (["x", "y"], "no number"),
+    ],
 )
-def test_bad_polygons_are_errors(points: list) -> None:
-    with pytest.raises(DataError):
+def test_bad_polygons_are_errors(points: list, message: str) -> None:
+    with pytest.raises(DataError, match=message):
         Region.from_polygon(points, 8, 10)
 
 
-@pytest.mark.parametrize("mask", [np.zeros((4, 4), bool), np.ones((2, 2, 3), bool), np.ones(4, bool), np.array([["a"]])])
-def test_empty_or_misshapen_masks_are_errors(mask: np.ndarray) -> None:
-    with pytest.raises(DataError):
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (np.zeros((4, 4), bool), "holds no pixel"),
+        (np.ones((2, 2, 3), bool), r"mask is bool \(2, 2, 3\)"),
+        (np.ones(4, bool), r"mask is bool \(4,\)"),
+        (np.array([["a"]]), "mask is <U1"),
+    ],
+)
+def test_empty_or_misshapen_masks_are_errors(mask: np.ndarray, message: str) -> None:
+    with pytest.raises(DataError, match=message):
         Region.from_mask(mask)
 
 
@@ -194,12 +212,12 @@ def test_mask_images_of_every_mode(tmp_path: Path, mode: str) -> None:
     np.testing.assert_array_equal(Region.from_file(path).to_mask(), mask)
 
 
-def test_bad_mask_images_name_the_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["black.png", "text.png", "absent.png"])
+def test_bad_mask_images_name_the_file(tmp_path: Path, name: str) -> None:
     Image.new("L", (4, 4)).save(tmp_path / "black.png")
     (tmp_path / "text.png").write_text("no image")
-    for name in ("black.png", "text.png", "absent.png"):
-        with pytest.raises(DataError, match=name):
-            Region.from_file(tmp_path / name)
+    with pytest.raises(DataError, match=name):
+        Region.from_file(tmp_path / name)
 
 
 @pytest.mark.realdata

@@ -54,5 +54,5 @@ def test_a_brief_answer_names_the_regions_of_the_full_one(samples):
 
 def test_official_style_changes_nothing_and_an_unknown_one_is_refused(samples):
     assert restyle(samples, "official") == samples
-    with pytest.raises(KeyError):
+    with pytest.raises(KeyError, match="verbose"):
         restyle(samples, "verbose")
