@@ -58,7 +58,7 @@ def step(stage_name: str, small: bool, images: int, seed: int) -> dict[str, Any]
     torch.manual_seed(seed)
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     stage, config, bf16 = STAGES[stage_name], config_of(small), best_dtype("cpu") == torch.bfloat16
-    shape = planning.epoch_of(stage, planning.source_facts(paper())).shape(images)
+    shape = planning.plan_epoch(stage, planning.source_facts(paper())).shape(images)
     with fake_tensors():
         fake = fake_model(config)
         apply_rates(fake, stage.rates)
@@ -92,7 +92,7 @@ def step(stage_name: str, small: bool, images: int, seed: int) -> dict[str, Any]
         "flops": flops,
         "before_bytes": before,
         "peak_bytes": peak_bytes(),
-        "planned_bytes": planning.memory(total, trainable, activations, 1)["ddp"],
+        "planned_bytes": planning.gpu_memory(total, trainable, activations, 1)["ddp"],
     }
 
 

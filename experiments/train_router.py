@@ -45,7 +45,7 @@ from smolrgpt.data.io import atomic_path, read_rows, write_text
 from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.sources import read_source
 from smolrgpt.data.sources.conversations import first_question
-from smolrgpt.evaluation.extractors.base import Row, text_of
+from smolrgpt.evaluation.extractors.base import Row, row_text
 from smolrgpt.evaluation.extractors.classifier import HEADS, MAX_CHARS, UNREADABLE, answer_text
 from smolrgpt.evaluation.score import CATEGORIES
 from smolrgpt.precision import best_dtype
@@ -144,7 +144,7 @@ def labelled(rows: Iterable[Row], seed: int = 0, skips: SkipLog | None = None) -
     log = SkipLog() if skips is None else skips
     examples: dict[str, list[Example]] = {head: [] for head in HEADS}
     for row in rows:
-        question, (answer, numbers) = text_of(row, "question").strip(), answer_text(text_of(row, "answer"))
+        question, (answer, numbers) = row_text(row, "question").strip(), answer_text(row_text(row, "answer"))
         category = row.get("category")
         if not question or not answer or category not in CATEGORIES:
             log.add("no question, answer or known category", f"row {row.get('id')!r}")

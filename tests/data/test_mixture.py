@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smolrgpt.data.mixture import EpochBatches, Mixture, balanced, tempered
+from smolrgpt.data.mixture import EpochBatches, Mixture, balanced_draws, tempered_weights
 from smolrgpt.schema import Sample
 
 
@@ -58,8 +58,8 @@ def test_an_unknown_source_names_the_known_ones():
 
 def test_temperature_evens_out_the_shares_and_keeps_the_sum():
     sizes = {"large": 900, "small": 100}
-    assert tempered(sizes, {"large": 1.0, "small": 1.0}, 1.0) == pytest.approx({"large": 1.0, "small": 1.0})
-    warm = tempered(sizes, {"large": 1.0, "small": 1.0}, 2.0)  # shares like 30 : 10
+    assert tempered_weights(sizes, {"large": 1.0, "small": 1.0}, 1.0) == pytest.approx({"large": 1.0, "small": 1.0})
+    warm = tempered_weights(sizes, {"large": 1.0, "small": 1.0}, 2.0)  # shares like 30 : 10
     assert {name: warm[name] * sizes[name] for name in sizes} == pytest.approx({"large": 750, "small": 250})
     mixture = Mixture({"large": _samples("l", 90, 10), "small": _samples("s", 10, 10)}, {"large": 1, "small": 1}, 10, temperature=2.0)
     seen = Counter(sample.id[0] for group in _shown(mixture) for sample in group)
@@ -99,7 +99,7 @@ def test_balance_evens_out_categories_and_then_templates():
     st.sampled_from([0.5, 1.0, 2.0]),
 )
 def test_balancing_draws_as_many_and_no_class_beyond_its_limit(pairs, limit, times):
-    classes, draws = balanced(list(zip(*pairs, strict=True)), times, limit)
+    classes, draws = balanced_draws(list(zip(*pairs, strict=True)), times, limit)
     sizes = np.bincount(classes)
     assert abs(draws.sum() - times * len(pairs)) <= len(draws)
     assert (draws <= limit * times * sizes + 1).all()

@@ -22,8 +22,8 @@ from smolrgpt.evaluation.extractors.classifier import (
     UNREADABLE,
     ClassifierExtractor,
     answer_text,
-    by_mention,
-    value_of,
+    label_to_answer,
+    renumber_by_mention,
 )
 from smolrgpt.schema import DataError
 from smolrgpt.tasks.region_text import region_tag, replace_regions
@@ -78,7 +78,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, A
 def test_what_the_router_reads_does_not_depend_on_region_numbers(parts: list[str], numbers: list[int]) -> None:
     text = " ".join(part.format(i % 3) for i, part in enumerate(parts))
     renumbered = replace_regions(text, lambda index: region_tag(numbers[index]))
-    (read, order), (read_again, order_again) = by_mention(text), by_mention(renumbered)
+    (read, order), (read_again, order_again) = renumber_by_mention(text), renumber_by_mention(renumbered)
     assert read == read_again
     assert [numbers[number] for number in order] == order_again
 
@@ -87,7 +87,7 @@ def test_a_label_means_the_value_it_was_made_of() -> None:
     for row in _rows():
         _, numbers = answer_text(row["answer"])
         label = answer_label(row["category"], row["normalized_answer"], numbers)
-        assert value_of(label, row["question"], row["answer"], numbers) == row["normalized_answer"]
+        assert label_to_answer(label, row["question"], row["answer"], numbers) == row["normalized_answer"]
 
 
 def test_rows_without_a_use_are_counted(caplog: pytest.LogCaptureFixture) -> None:

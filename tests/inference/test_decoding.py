@@ -16,7 +16,7 @@ from transformers import LogitsProcessorList
 
 from smolrgpt.data.worlds import generate_scene, random_generator, scene_samples
 from smolrgpt.inference.generation import (
-    AnswerField,
+    AnswerFieldConstraint,
     FieldVocabulary,
     LogprobRecorder,
     length_probability,
@@ -35,7 +35,7 @@ def bundled() -> Predictor:
 def _draw(vocabulary: FieldVocabulary, category: str, max_new_tokens: int, seed: int) -> str:
     """What a model with random opinions says."""
     generator = torch.Generator().manual_seed(seed)
-    field = AnswerField(vocabulary, [task_named(category).field_pattern(5)], 3, max_new_tokens)
+    field = AnswerFieldConstraint(vocabulary, [task_named(category).field_pattern(5)], 3, max_new_tokens)
     ids = torch.zeros(1, 3, dtype=torch.long)
     for _ in range(max_new_tokens):
         scores = 5 * torch.randn(1, len(vocabulary.words), generator=generator)
@@ -62,10 +62,10 @@ def test_rows_of_a_batch_do_not_touch_one_another(bundled: Predictor) -> None:
     ids = torch.tensor([[0, 0, vocabulary.separator], [0, 0, vocabulary.end], [0, 0, vocabulary.separator]])
     patterns = [task_named("count").field_pattern(2), task_named("count").field_pattern(2), None]
     scores = torch.randn(3, size, generator=torch.Generator().manual_seed(0))
-    kept = AnswerField(vocabulary, patterns, 2, 24)(ids, scores)
+    kept = AnswerFieldConstraint(vocabulary, patterns, 2, 24)(ids, scores)
     assert torch.equal(kept[1:], scores[1:]), "rows that are done, or that nothing is asked of, stay as they are"
     assert set(kept[0].isfinite().nonzero().flatten().tolist()) == set(vocabulary.allowed(task_named("count").field_pattern(2), ""))
-    assert torch.equal(AnswerField(vocabulary, patterns[:1], 1, 24)(ids[:1, 1:], scores[:1]), kept[:1]), "padding changes nothing"
+    assert torch.equal(AnswerFieldConstraint(vocabulary, patterns[:1], 1, 24)(ids[:1, 1:], scores[:1]), kept[:1]), "padding changes nothing"
 
 
 def test_a_random_model_answers_readably(tiny_checkpoint: Path) -> None:
@@ -154,7 +154,7 @@ def test_rows_that_leave_change_no_answer(model: str, tiny_checkpoint: Path, mon
     keep = LogprobRecorder.keep
     monkeypatch.setattr(LogprobRecorder, "keep", lambda self, rows: left.append(len(rows)) or keep(self, rows))
     found = predictor.predict_samples(asked)
-    monkeypatch.setattr("smolrgpt.inference.generation.greedy", None)
+    monkeypatch.setattr("smolrgpt.inference.generation.greedy_search", None)
     counted = len(left)
     expected = predictor.predict_samples(asked)
     assert len(left) == counted and (counted or model == "tiny")

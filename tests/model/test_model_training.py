@@ -10,7 +10,7 @@ from tiny_batches import CLOSE, NAMED, both_fusions, prompts, without
 
 from smolrgpt.model import REGION_GEOMETRY_FEATURES, SmolRGPTForConditionalGeneration
 from smolrgpt.model.packing import pack_rows
-from smolrgpt.model.region_embedding import known_features
+from smolrgpt.model.region_embedding import known_feature_mask
 from smolrgpt.train.config import LossWeights
 from smolrgpt.train.losses import total_loss
 
@@ -96,7 +96,7 @@ def test_unknown_geometry_is_no_target() -> None:
         ((), ("has_depth",), ("has_depth", "is_metric", "has_camera"), ("has_depth", "is_metric", "has_camera", "has_floor"))
     ):
         geometry[row, [names.index(flag) for flag in flags]] = 1.0
-    known = known_features(geometry)
+    known = known_feature_mask(geometry)
     unknown = [[name for name, weight in zip(names, row, strict=True) if not weight] for row in known.tolist()]
     assert unknown[3] == [] and all(name.startswith("floor_") for name in unknown[2]) and len(unknown[2]) == 4
     assert all(name.endswith("_m") for name in unknown[1]) and len(unknown[1]) == 11

@@ -13,7 +13,7 @@ from tokenizers.models import WordLevel
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedTokenizerFast
 
 from smolrgpt.model import SmolRGPTForConditionalGeneration
-from smolrgpt.model.convert_released import convert, load_released, our_names
+from smolrgpt.model.convert_released import convert, converted_names, load_released
 
 REFERENCE = Path(__file__).parents[2] / "../shared/reference/original_tiny"
 pytestmark = [pytest.mark.realdata, pytest.mark.skipif(not REFERENCE.is_dir(), reason="reference tensors are not there")]
@@ -96,7 +96,7 @@ def test_gradient_norms_match(model, batch, labels) -> None:
     parameters = dict(model.named_parameters())
     covered = set()
     for released, norm in norms.items():
-        names = our_names(released)
+        names = converted_names(released)
         covered.update(names)
         ours = torch.stack([parameters[name].grad.norm() for name in names]).norm().item()
         assert ours == pytest.approx(norm, rel=0.01, abs=1e-6), released
@@ -109,7 +109,9 @@ def test_stages_train_the_same_modules(model) -> None:
     from smolrgpt.train.optim import apply_rates
 
     wanted = json.loads((REFERENCE / "trainable_modules_per_stage.json").read_text())
-    released = {our: name for name in json.loads((REFERENCE / "gradient_norms_all_trainable.json").read_text()) for our in our_names(name)}
+    released = {
+        our: name for name in json.loads((REFERENCE / "gradient_norms_all_trainable.json").read_text()) for our in converted_names(name)
+    }
     stages = recipes.paper().stages
     assert len(stages) == len(wanted)
     try:

@@ -6,14 +6,14 @@ import json
 
 import pytest
 
-from smolrgpt.tasks.templates import template
+from smolrgpt.tasks.templates import question_template
 
 
 def test_number_and_names_of_the_things_do_not_matter():
     three = "Among the pallet <mask>, the pallet <mask>, and the pallet <mask>, which object is leftmost?"
     two = "<image>\nAmong the buffer region <mask>, and the transporter <mask>, which object is leftmost?"
-    assert template(three) == template(two) == "among <r>, which thing is leftmost?"
-    assert template("Pallets <mask> <mask> within 3.5 m?") == template("Pallets <mask> <mask> <mask> within 12 m?")
+    assert question_template(three) == question_template(two) == "among <r>, which thing is leftmost?"
+    assert question_template("Pallets <mask> <mask> within 3.5 m?") == question_template("Pallets <mask> <mask> <mask> within 12 m?")
 
 
 @pytest.mark.parametrize(
@@ -25,19 +25,21 @@ def test_number_and_names_of_the_things_do_not_matter():
     ],
 )
 def test_another_wording_is_another_template(other):
-    assert template(other) != template("Among the pallet <mask>, the pallet <mask>, and the pallet <mask>, which object is leftmost?")
+    assert question_template(other) != question_template(
+        "Among the pallet <mask>, the pallet <mask>, and the pallet <mask>, which object is leftmost?"
+    )
 
 
 def test_a_template_is_its_own_template():
-    once = template("Among the pallets <mask> <mask>, what is the distance from the shelf <mask> to the leftmost pallet?")
-    assert template(once.replace("<r>", "<mask>")) == once
+    once = question_template("Among the pallets <mask> <mask>, what is the distance from the shelf <mask> to the leftmost pallet?")
+    assert question_template(once.replace("<r>", "<mask>")) == once
 
 
 @pytest.mark.realdata
 def test_official_wordings_that_differ_in_regions_only_are_one(shared_path):
     questions = [row["question"] for row in json.loads(shared_path("samples/warehouse/qa_text.json").read_text())]
-    found = {template(question) for question in questions}
+    found = {question_template(question) for question in questions}
     assert len(found) < len(set(questions))
     assert not any("mask" in text or "pallet" in text or "transporter" in text for text in found)
-    pickups = {template(q) for q in questions if "pick" in q}
-    assert pickups and not pickups & {template(q) for q in questions if "leftmost?" in q}
+    pickups = {question_template(q) for q in questions if "pick" in q}
+    assert pickups and not pickups & {question_template(q) for q in questions if "leftmost?" in q}

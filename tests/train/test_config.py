@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from smolrgpt.inference.checkpoints import bundled_checkpoint
-from smolrgpt.train.config import ModelSpec, Run, Stage, SyntheticData, override
+from smolrgpt.train.config import ModelSpec, Run, Stage, SyntheticData, apply_overrides
 from smolrgpt.train.recipes import RECIPES, nano, nano_blind, nano_published, paper
 
 
@@ -18,7 +18,7 @@ def test_every_recipe_builds_and_serialises(name):
 
 
 def test_override_reaches_nested_fields_and_tuples():
-    config = override(
+    config = apply_overrides(
         nano(), ["seed=3", "data.num_scenes=10", "stages.2.max_steps=5", "out=elsewhere", "model.config.pixel_shuffle_factor=2"]
     )
     assert (config.seed, config.data.num_scenes, config.stages[2].max_steps) == (3, 10, 5)
@@ -38,11 +38,11 @@ def test_override_reaches_nested_fields_and_tuples():
 )
 def test_override_refuses_what_does_not_exist(bad, message):
     with pytest.raises(ValueError, match=message):
-        override(nano(), [bad])
+        apply_overrides(nano(), [bad])
 
 
 def test_override_keeps_the_types_of_fields():
-    config = override(nano(), ["feature_cache=features", 'stages.0.rates=[[".", 0.1]]', 'model.backbones=["a", "b"]'])
+    config = apply_overrides(nano(), ["feature_cache=features", 'stages.0.rates=[[".", 0.1]]', 'model.backbones=["a", "b"]'])
     assert config.feature_cache == Path("features")
     assert config.stages[0].rates == ((".", 0.1),) and config.model.backbones == ("a", "b")
 

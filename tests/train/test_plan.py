@@ -135,7 +135,7 @@ def test_every_recipe_has_a_model_and_an_epoch(name: str, tmp_path, monkeypatch)
     with fake_step.fake_tensors():
         total = sum(p.numel() for p in fake_step.fake_model(planning.model_config(run.model)).parameters())
     facts = planning.source_facts(run)
-    assert all(planning.epoch_of(stage, facts).groups > 0 for stage in run.stages)
+    assert all(planning.plan_epoch(stage, facts).groups > 0 for stage in run.stages)
     if name == "paper":
         assert total == sum(p.numel() for p in published_shapes().parameters()) and round(total / 1e6, 1) == 475.7
 
@@ -166,7 +166,7 @@ def test_the_plan_adds_up() -> None:
         assert four["fsdp"]["total"] < four["ddp"]["total"] < one["total"] and four["ddp"]["activations"] < one["activations"]
         for parts in (one, *four.values()):
             assert parts["total"] == sum(size for name, size in parts.items() if name != "total")
-    assert "475" not in planning.table(result) and "fine-tune" in planning.table(result)
+    assert "475" not in planning.format_plan(result) and "fine-tune" in planning.format_plan(result)
 
 
 def test_frozen_features_take_what_the_cache_writes() -> None:
@@ -199,7 +199,7 @@ def test_what_is_not_known_is_an_error() -> None:
         planning.source_facts(dataclasses.replace(run, data=data))
     stage = dataclasses.replace(run.stages[0], mixture={"nothing": 1.0})
     with pytest.raises(ValueError, match="nothing"):
-        planning.epoch_of(stage, planning.source_facts(run))
+        planning.plan_epoch(stage, planning.source_facts(run))
     with pytest.raises(ValueError, match="expected > 0"):
         planning.plan(run, flops_per_second=0)
     with pytest.raises(ValueError, match="absent/vision"):

@@ -154,7 +154,7 @@ def robustness(  # noqa: PLR0913 (the options of a command)
     smolrgpt robustness nano data/val --out runs/robustness
     smolrgpt robustness nano data/val --out runs/robustness --factor "depth noise" --factor "wrong regions"
     """
-    from smolrgpt.evaluation.robustness import measure_robustness, render
+    from smolrgpt.evaluation.robustness import format_robustness, measure_robustness
     from smolrgpt.evaluation.samples import draw_samples, read_samples, require_folder
     from smolrgpt.inference.loading import load_predictor
 
@@ -162,7 +162,7 @@ def robustness(  # noqa: PLR0913 (the options of a command)
     result = measure_robustness(
         load_predictor(model), samples, out, factors=factor or [], run_id=f"{model} on {data}, {depth} depth", batch_size=batch_size
     )
-    print(json.dumps(result) if as_json else render(result))
+    print(json.dumps(result) if as_json else format_robustness(result))
 
 
 def extract(

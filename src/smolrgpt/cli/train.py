@@ -55,10 +55,10 @@ def train(  # noqa: PLR0913 (the options of a command)
         print(config.to_json())
         return
     if dry_run:
-        from smolrgpt.train.plan import plan, table
+        from smolrgpt.train.plan import format_plan, plan
 
         cost = plan(config, flops, [int(count) for count in parse_numbers(gpus, "--gpus")], progress=sys.stderr.isatty())
-        print(json.dumps(cost) if as_json else table(cost))
+        print(json.dumps(cost) if as_json else format_plan(cost))
         return
     require_packages(["accelerate"], "train", "training")  # before the data is drawn
     from smolrgpt.train import trainer
@@ -69,7 +69,7 @@ def train(  # noqa: PLR0913 (the options of a command)
 
 def _resolve(recipe: str, given: dict[str, Any], settings: list[str] | None) -> Run:
     """Return the recipe's run with the given options (None: not given) and settings. Raises ValueError for an unknown one."""
-    from smolrgpt.train.config import override
+    from smolrgpt.train.config import apply_overrides
     from smolrgpt.train.recipes import RECIPES
 
     if recipe not in RECIPES:
@@ -80,7 +80,7 @@ def _resolve(recipe: str, given: dict[str, Any], settings: list[str] | None) -> 
     except TypeError as error:
         option = str(error).rpartition("argument ")[2].strip("'").replace("_", "-")
         raise ValueError(f"recipe {recipe!r} has no option --{option}") from error
-    return override(config, settings or [])
+    return apply_overrides(config, settings or [])
 
 
 def ablate(
@@ -100,7 +100,7 @@ def ablate(
     smolrgpt ablate                              # lists all ablations
     smolrgpt ablate depth --steps 400 --seeds 3
     """
-    from smolrgpt.train.ablations import ABLATIONS, render
+    from smolrgpt.train.ablations import ABLATIONS, format_ablation
     from smolrgpt.train.ablations import ablate as run_ablation
 
     if name is None:
@@ -108,4 +108,4 @@ def ablate(
             print(f"{known}: {ablation.question}\n" + "\n".join(f"    {variant}" for variant in ablation.variants))
         return
     result = run_ablation(name, out or Path("runs/ablate") / name, steps=steps, seeds=seeds, only=only or [], num_questions=questions)
-    print(json.dumps(result) if as_json else render(result), end="\n" if as_json else "")
+    print(json.dumps(result) if as_json else format_ablation(result), end="\n" if as_json else "")

@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 
 from smolrgpt.schema import Sample
-from smolrgpt.tasks.templates import template
+from smolrgpt.tasks.templates import question_template
 
 Group = list[Sample]  # questions about one image, encoded together
 Balance = Literal["category", "template"]
@@ -20,7 +20,7 @@ Balance = Literal["category", "template"]
 
 @runtime_checkable
 class HasColumns(Protocol):
-    """Samples in a table, such as ``data.prepared.Prepared``."""
+    """Samples stored as a table whose columns can be read without building samples, such as ``data.prepared.Prepared``."""
 
     def column(self, name: str) -> list[Any]:
         """Return one field of every sample."""
@@ -34,8 +34,8 @@ def column(samples: Sequence[Sample], name: str) -> list[Any]:
     return [getattr(sample, name) for sample in samples]
 
 
-def tempered(sizes: Mapping[str, int], weights: Mapping[str, float], temperature: float) -> dict[str, float]:
-    """Return times per epoch with which a source's share is proportional to (weight x size) ** (1 / temperature).
+def tempered_weights(sizes: Mapping[str, int], weights: Mapping[str, float], temperature: float) -> dict[str, float]:
+    """Return times per epoch, {source: times}, with which a source's share is proportional to (weight x size) ** (1 / temperature).
 
     The number of questions in all stays the same. 1 leaves the weights unchanged, larger values make the shares more equal.
     """
@@ -45,7 +45,7 @@ def tempered(sizes: Mapping[str, int], weights: Mapping[str, float], temperature
     return {name: scale * share / sizes[name] for name, share in shares.items()}
 
 
-def balanced(keys: Sequence[Sequence[Any]], times: float, limit: float) -> tuple[np.ndarray, np.ndarray]:
+def balanced_draws(keys: Sequence[Sequence[Any]], times: float, limit: float) -> tuple[np.ndarray, np.ndarray]:
     """Return the class of every question, (n,) int64, and the draws of every class, (C,) int64, in all about ``times`` x n.
 
     The values of the first key get equal shares, within each of them those of the second, and so on; but no class so much that each of its
@@ -102,7 +102,7 @@ class _Source:
         self.images = _codes(column(samples, "image_key"))
         if balance:
             keys = [_balance_key(samples, name) for name in balance]
-            self.classes, self.draws = balanced(keys, times, limit)
+            self.classes, self.draws = balanced_draws(keys, times, limit)
         else:
             self.classes = np.zeros(len(samples), dtype=np.int64)
             self.draws = np.array([round(times * len(samples))])
@@ -132,7 +132,7 @@ class _Source:
 
 
 def _balance_key(samples: Sequence[Sample], name: Balance) -> list[Any]:
-    return [template(question) for question in column(samples, "question")] if name == "template" else column(samples, name)
+    return [question_template(question) for question in column(samples, "question")] if name == "template" else column(samples, name)
 
 
 class Mixture(Sequence[Sample]):
@@ -142,9 +142,9 @@ class Mixture(Sequence[Sample]):
         sources: Name -> samples.
         weights: Source name -> times per epoch; the fractional part is a random subset that differs between epochs.
         questions_per_image: The size of a group.
-        temperature: See ``tempered``.
-        balance: The keys of ``balanced``, within each source.
-        balance_limit: See ``balanced``.
+        temperature: See ``tempered_weights``.
+        balance: The keys of ``balanced_draws``, within each source.
+        balance_limit: See ``balanced_draws``.
         seed: Of the draws of all epochs.
 
     Raises:
@@ -166,7 +166,7 @@ class Mixture(Sequence[Sample]):
             if name not in sources:
                 raise KeyError(f"the mixture names source {name!r}; available: {', '.join(sorted(sources))}")
         if temperature is not None:
-            weights = tempered({name: len(sources[name]) for name in weights}, weights, temperature)
+            weights = tempered_weights({name: len(sources[name]) for name in weights}, weights, temperature)
         self.samples = [sources[name] for name in weights]
         self.offsets = np.cumsum([0, *map(len, self.samples)])
         self.questions_per_image, self.seed = questions_per_image, seed

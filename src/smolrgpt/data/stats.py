@@ -17,7 +17,7 @@ import numpy as np
 from smolrgpt.schema import DataError, Sample
 from smolrgpt.tasks import OFFICIAL, task_named
 from smolrgpt.tasks.distance import DISTANCE
-from smolrgpt.tasks.templates import template
+from smolrgpt.tasks.templates import question_template
 
 #: Bins of distances (metres; the last one is open) and of mask areas (percent of the image).
 DISTANCE_EDGES_M = tuple(range(16))
@@ -72,7 +72,7 @@ def statistics(samples: Iterable[Sample]) -> dict[str, Any]:
                 areas.append(100 * region.area / (region.size[0] * region.size[1]))
             except DataError:
                 counts["corrupt"] += 1
-        wording = wordings.setdefault(template(sample.question), _Wording(sample.question))
+        wording = wordings.setdefault(question_template(sample.question), _Wording(sample.question))
         wording.count += 1
         wording.categories[sample.category or "none"] += 1
     return {

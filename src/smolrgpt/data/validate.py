@@ -182,7 +182,7 @@ def check_text(sample: Sample, problems: SkipLog) -> None:
             f"sample {sample.id!r}: the answer names region {', '.join(map(str, outside))}; the question has {len(sample.regions)}, from 0",
         )
     task = task_named(sample.category)
-    expected = task.problem(sample.normalized_answer, len(sample.regions)) if task in OFFICIAL else None
+    expected = task.describe_problem(sample.normalized_answer, len(sample.regions)) if task in OFFICIAL else None
     if expected:
         problems.add(
             "wrong short answer",

@@ -17,8 +17,8 @@ from smolrgpt.schema import DataError, Sample
 OtherResult = Sequence[Row] | dict[str, Any]
 
 
-def read_other(source: str | Path, samples: Sequence[Sample]) -> OtherResult:
-    """Read what to compare with.
+def read_comparison(source: str | Path, samples: Sequence[Sample]) -> OtherResult:
+    """Read the predictions or the result that an evaluation is compared with.
 
     Args:
         source: A name of ``rules.GEOMETRIES``, a file of predictions about these samples, or the results.json of another evaluation.

@@ -14,7 +14,7 @@ from typing import Any
 from smolrgpt.data.io import write_text
 from smolrgpt.data.sources.warehouse import DepthChoice
 from smolrgpt.evaluation.benchmarks import BENCHMARKS, Benchmark
-from smolrgpt.evaluation.comparison import compare, read_other
+from smolrgpt.evaluation.comparison import compare, read_comparison
 from smolrgpt.evaluation.extractors import Extractor, stored_answers
 from smolrgpt.evaluation.predict import Row, SamplePredictor, predict
 from smolrgpt.evaluation.report.document import Report
@@ -46,7 +46,7 @@ class EvaluationOptions:
     extractors: Mapping[str, Extractor] = field(default_factory=lambda: {"self": stored_answers})
     """Name -> extractor of ``evaluation.extractors``. The first one decides the score; the scores of all are in ``extractors``."""
     compare_with: Mapping[str, str | Path] = field(default_factory=dict)
-    """Name -> a source of ``comparison.read_other``, whose score is shown next to this one."""
+    """Name -> a source of ``comparison.read_comparison``, whose score is shown next to this one."""
     name: str = ""
     """The name of the model."""
     command: str = ""
@@ -76,7 +76,7 @@ def evaluate(
     options = options or EvaluationOptions()
     benchmark = BENCHMARKS[options.benchmark]
     samples, label = _load(data, benchmark, options)
-    others = {name: read_other(source, samples) for name, source in options.compare_with.items()}  # before the work, not after it
+    others = {name: read_comparison(source, samples) for name, source in options.compare_with.items()}  # before the work, not after it
     predictions_path = None if out_dir is None else Path(out_dir) / "predictions.json"
     run_id = f"{options.name}|{label}|{options.split}|{options.depth}|{len(samples)}"
     rows = predict(predictor, samples, predictions_path, options.batch_size, progress=options.progress, run_id=run_id)

@@ -93,12 +93,12 @@ def _write(result: Mapping[str, Any], out: Path) -> None:
     from smolrgpt.viz.plots import plot_factors, plot_if_possible
 
     write_text(out / "results.json", json.dumps(result, indent=1) + "\n")
-    write_text(out / "report.md", render(result) + "\n")
+    write_text(out / "report.md", format_robustness(result) + "\n")
     descriptions = {name: FACTORS[name].about for name in result["curves"]}
     plot_if_possible(plot_factors, result["curves"], descriptions, out / "report.png")
 
 
-def render(result: Mapping[str, Any]) -> str:
+def format_robustness(result: Mapping[str, Any]) -> str:
     """Return a Markdown report with one row per level."""
     rows = [
         [name, f"{point['level']}", *score_cells(point["S1"], point["accuracy"]), format_interval(point["interval"])]

@@ -18,7 +18,10 @@ GEOMETRIES: dict[str, Callable[[Scene], Mapping[Region, ObjectFacts]]] = {"rules
 
 
 class RulesPredictor:
-    """Answers questions of sets that ``smolrgpt synth`` wrote; each scene is drawn again from its seed. name: one of ``GEOMETRIES``."""
+    """Answers questions about synthetic scenes by geometric rules, without a model.
+
+    It needs sets that ``smolrgpt synth`` wrote, because each scene is drawn again from its seed. name: one of ``GEOMETRIES``.
+    """
 
     def __init__(self, name: str):
         self._geometry = functools.lru_cache(maxsize=4)(functools.partial(_geometry, name))

@@ -59,7 +59,7 @@ def score_answer(category: str, truth: Any, value: Any) -> AnswerScore:
     if answer is None:
         return AnswerScore(False, expected, None, f"{category}: {str(value)[:80]!r} is no answer of this category", "unparsable")
     is_correct = task.is_correct(expected, answer)
-    explanation = "" if is_correct else f"{category}: {task.show(answer)}, the truth is {task.show(expected)}"
+    explanation = "" if is_correct else f"{category}: {task.format_answer(answer)}, the truth is {task.format_answer(expected)}"
     return AnswerScore(is_correct, expected, answer, explanation)
 
 
@@ -136,7 +136,7 @@ def score(truth: Iterable[Mapping[str, Any]], predictions: Iterable[Mapping[str,
             pairs[category].append((scored.truth, scored.answer))
     if not tally.num_questions:
         raise DataError(f"the truth holds no row of {', '.join(CATEGORIES)}; expected rows with id, category and normalized_answer")
-    problems.refuse(strict)
+    problems.raise_if_strict(strict)
     return {
         **tally.accuracies(),
         "num_correct": tally.num_correct.total(),
@@ -221,7 +221,7 @@ class Problems:
         if len(self.listed) < MAX_PROBLEMS:
             self.listed.append({"kind": kind, "id": row_id, "reason": reason})
 
-    def refuse(self, strict: bool) -> None:
+    def raise_if_strict(self, strict: bool) -> None:
         """Raise DataError under ``strict`` when there is any problem."""
         if strict and self.counts:
             counts = ", ".join(f"{number} {kind}" for kind, number in sorted(self.counts.items()))

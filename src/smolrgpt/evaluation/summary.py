@@ -17,7 +17,7 @@ import numpy as np
 from smolrgpt.evaluation.score import CATEGORIES, Accuracies, AnswerScore, Tally, s1, score, score_prediction
 from smolrgpt.schema import DataError, Sample
 from smolrgpt.tasks import OFFICIAL, Task, task_named
-from smolrgpt.tasks.templates import template
+from smolrgpt.tasks.templates import question_template
 
 #: Resamples of the bootstrap, and the quantiles between which its 95 % interval lies.
 NUM_RESAMPLES = 1000
@@ -194,7 +194,7 @@ def group_accuracies(
 
 
 def by_template(
-    scored: Iterable[ScoredSample], name: Callable[[Sample], str] = lambda sample: template(sample.question)
+    scored: Iterable[ScoredSample], name: Callable[[Sample], str] = lambda sample: question_template(sample.question)
 ) -> list[WordingAccuracy]:
     """Return the accuracy on each wording, the most frequent first; ``name`` returns the wording of a question."""
     members: dict[tuple[str, str], list[bool]] = defaultdict(list)

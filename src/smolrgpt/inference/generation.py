@@ -110,14 +110,14 @@ class AnswerGenerator:
             processors.insert(0, StreamingCallback(len(rows), length, on_tokens))
         if self.vocabulary is not None:
             patterns = [question.task.field_pattern(len(question.regions)) for question in questions]
-            processors.insert(0, AnswerField(self.vocabulary, patterns, length, max_new_tokens))
+            processors.insert(0, AnswerFieldConstraint(self.vocabulary, patterns, length, max_new_tokens))
         outputs = self.model.generate(
             input_ids=input_ids.to(device),
             attention_mask=attention_mask.to(device),
             **{name: tensor[rows].to(device) for name, tensor in pointers.items() if tensor is not None},
             **batch.features,
             past_key_values=DynamicCache([(keys[images], values[images]) for keys, values in batch.prefix]),
-            custom_generate=greedy,
+            custom_generate=greedy_search,
             do_sample=False,
             max_new_tokens=max_new_tokens,
             eos_token_id=self.end_id,
@@ -169,7 +169,7 @@ def _probability(logprobs: Sequence[float]) -> float:
     return math.exp(min(0.0, sum(logprobs)))
 
 
-def greedy(
+def greedy_search(
     model: Any,
     input_ids: torch.Tensor,
     logits_processor: Sequence[Callable[..., torch.Tensor]],
@@ -245,7 +245,7 @@ class FieldVocabulary:
         return self._allowed[pattern, field]
 
 
-class AnswerField(LogitsProcessor):
+class AnswerFieldConstraint(LogitsProcessor):
     """Keeps the answer field of every row to its pattern, so that every answer can be read.
 
     Rows are free up to the last separator and cannot end before there is one, unless the whole answer is a field already. A row near

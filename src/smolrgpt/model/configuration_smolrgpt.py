@@ -231,7 +231,7 @@ class SmolRGPTConfig(PreTrainedConfig):
 
     @property
     def ordered_size_word_ids(self) -> list[int]:
-        """`size_word_ids` in the order of the estimates' columns; empty without `estimates_sizes`."""
+        """Ids of the words for sizes ("width", ...) in the order of the size estimates' columns; empty without `estimates_sizes`."""
         ids = self.size_word_ids if self.estimates_sizes and self.size_word_ids else {}
         return [ids[name] for name in (*REGION_SIZES, *PAIR_SIZES) if name in ids]
 

@@ -47,7 +47,7 @@ _RENAMES: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 
 
-def our_names(released: str) -> tuple[str, ...] | None:
+def converted_names(released: str) -> tuple[str, ...] | None:
     """Our parameter names for a released one (see ``_RENAMES``); None when it is unknown."""
     for pattern, targets in _RENAMES:
         if match := re.fullmatch(pattern, released):
@@ -104,7 +104,7 @@ def convert_state(released: dict[str, Tensor], expected: dict[str, Tensor]) -> d
     state: dict[str, Tensor] = {}
     problems = []
     for name, tensor in released.items():
-        targets = our_names(name)
+        targets = converted_names(name)
         if targets is None:
             problems.append(f"unknown {name}")
             continue
@@ -181,4 +181,4 @@ def released_processor(released: dict[str, Any], config: SmolRGPTConfig, tokeniz
     return SmolRGPTProcessor(image_processor, tokenizer, region_tokens=config.region_tokens, num_image_tokens=config.num_image_tokens)
 
 
-__all__ = ["convert", "convert_config", "convert_state", "load_released", "our_names", "released_processor"]
+__all__ = ["convert", "convert_config", "convert_state", "converted_names", "load_released", "released_processor"]

@@ -249,8 +249,8 @@ class SmolRGPTGeometryHead(nn.Module):
 
 
 # -------------------------------------------------------------------------------------------------------- geometry in the batch
-def known_features(geometry: Tensor) -> Tensor:
-    """Which columns of `region_geometry` (N, F) are known, as (N, F) zeros and ones: those whose needed flags are all 1."""
+def known_feature_mask(geometry: Tensor) -> Tensor:
+    """Mask (N, F) of zeros and ones: 1 where a column of `region_geometry` was measured, that is, where all flags it needs are 1."""
     flags = geometry[:, None, _FLAG_COLUMNS]  # (N, 1, flags)
     return torch.where(torch.tensor(_NEEDS, device=geometry.device), flags, 1.0).prod(-1)
 
@@ -259,7 +259,7 @@ def visible_log_distance(geometry_a: Tensor, geometry_b: Tensor) -> Tensor:
     """(M, F) twice -> (M, 1) float32: log of the distance between visible middles in units of 10 m; 0 where either is unknown."""
     a, b = geometry_a.float(), geometry_b.float()
     distance = (b[:, _MIDDLE] - a[:, _MIDDLE]).norm(dim=1, keepdim=True)
-    known = known_features(a)[:, _MIDDLE[:1]] * known_features(b)[:, _MIDDLE[:1]]
+    known = known_feature_mask(a)[:, _MIDDLE[:1]] * known_feature_mask(b)[:, _MIDDLE[:1]]
     return known * torch.log(distance.clamp(min=0.01))
 
 
@@ -280,7 +280,7 @@ def vertical_log_distance(log_a: Tensor, log_b: Tensor) -> Tensor:
 def geometry_loss(predicted: Iterable[Tensor], geometry: Tensor) -> Tensor:
     """Smooth L1 between geometry (N, F) and the predictions (N, F) of each head, over known features only."""
     target = geometry.float()
-    known = known_features(target)
+    known = known_feature_mask(target)
     losses = []
     for prediction in predicted:
         error = functional.smooth_l1_loss(prediction.float(), target, reduction="none", beta=GEOMETRY_BETA)

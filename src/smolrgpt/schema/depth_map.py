@@ -57,7 +57,7 @@ class DepthFile:
 
 @dataclass(frozen=True)
 class DepthMap:
-    """Planar depth with near = small.
+    """A depth map along the optical axis, metric or relative; small values are near.
 
     values: float32 (H, W). ``metric``: metres along the optical axis, > 0. ``relative``: [0, 1], affine to depth.
     NaN marks a pixel without a measurement; no other value does.

@@ -1,4 +1,4 @@
-"""Truth: what is known of the objects that a question is about."""
+"""Truth: annotations of the objects that a question is about."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Truth:
-    """What a data set knows of a question's objects besides the answer; R regions, in the order of ``Sample.regions``.
+    """Annotations of a question's objects besides the answer; R regions, in the order of ``Sample.regions``.
 
     Attributes:
         steps: The answer derived region by region, as text that precedes the normalised answer.

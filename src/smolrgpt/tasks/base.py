@@ -32,18 +32,18 @@ _FINAL_DIGITS = re.compile(rf"((?:^|{FIELD_SEPARATOR}) ?)(\d*)$")
 
 @dataclass(frozen=True)
 class Cue:
-    """A regular expression by which words tell a kind of question.
+    """A regular expression that recognises a kind of question from its words.
 
     It is searched in the output of ``recognition.plain_words``: lower case, no punctuation, regions as ``<mask>``. Cues of a lower rank
-    are tried first; among cues of the same rank the one that matches earliest in the question decides. See ``Rank``.
+    are tried first; among cues of the same rank the one that matches earliest in the question decides. See ``CueRank``.
     """
 
     rank: int
     pattern: str
 
 
-class Rank:
-    """The ranks of cues. Numbers between them are free for kinds that have to be told apart from these."""
+class CueRank:
+    """Ranks of cues: the lower the number, the earlier a cue is tried. Kinds may use numbers in between."""
 
     #: Both alternatives are named ("left or right"), or an expression that only one kind uses ("vertical distance").
     EXPLICIT = 10
@@ -63,7 +63,7 @@ class Rank:
 
 @dataclass(frozen=True)
 class ReplySchema:
-    """What a language model is asked to report of an answer: one field of a JSON object, null where the answer does not say."""
+    """What a language model is asked to report of an answer: one field of a JSON object, null where the answer does not give it."""
 
     field: str
     type: Any
@@ -145,8 +145,8 @@ class Task:
         """Return the official relative error of two parsed answers, None for a kind that is right or wrong only."""
         return None
 
-    def problem(self, value: Any, num_regions: int) -> str | None:
-        """Return what a data set should give in place of ``value`` as normalised answer, None where the value is in order."""
+    def describe_problem(self, value: Any, num_regions: int) -> str | None:
+        """Return a text of what is expected in place of ``value`` as normalised answer of a data set; None where the value is valid."""
         return None
 
     def chance(self, truths: Sequence[Any], num_regions: Sequence[int]) -> float:
@@ -168,8 +168,8 @@ class Task:
         """Return an unfinished answer without a region index of which only the first digits may have been written."""
         return _FINAL_DIGITS.sub("", text) if self.names_region else text
 
-    def show(self, value: NormalizedAnswer) -> str:
-        """Return a normalised answer as people read it, with its unit or as ``[Region k]``."""
+    def format_answer(self, value: NormalizedAnswer) -> str:
+        """Format a normalised answer for people, with its unit or as ``[Region k]``."""
         return "no short answer" if value is None else str(value)
 
 

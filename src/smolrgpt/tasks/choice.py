@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from smolrgpt.schema import SceneGraph, SceneObject, Wording
-from smolrgpt.tasks.base import Cue, NormalizedAnswer, Rank, ReplySchema, Task
+from smolrgpt.tasks.base import Cue, CueRank, NormalizedAnswer, ReplySchema, Task
 from smolrgpt.tasks.drawing import pick, shuffled
 from smolrgpt.tasks.official import OfficialForm, fill_frame, synthetic_frames
-from smolrgpt.tasks.question import Question, from_viewpoint, join_steps, tags
+from smolrgpt.tasks.question import Question, add_viewpoint_phrase, join_steps, region_tags
 from smolrgpt.tasks.region_text import NUMBER_WORDS, REGION, find_regions, region_tag
 from smolrgpt.tasks.relations import compare_distances, compare_sides, find_extreme, find_nearest, find_shelf_and_buffer
-from smolrgpt.tasks.wording import MAX_LISTED, as_typed, list_masks, load_wordings, name_object
+from smolrgpt.tasks.wording import MAX_LISTED, list_masks, load_wordings, name_object, vary_typing
 
 #: What sets the chosen region apart; the region named just before "is ... <one of these>" is the answer.
 _CHOICE = r"(?:\w+most|closest|nearest|shortest|best|optimal|most|middle|answer|only)\b"
@@ -65,7 +65,7 @@ class ChoiceTask(Task):
             raise ValueError("no region index")
         return found[0]
 
-    def problem(self, value: Any, num_regions: int) -> str | None:
+    def describe_problem(self, value: Any, num_regions: int) -> str | None:
         """Return what is expected in place of ``value``."""
         in_order = isinstance(value, str) and re.fullmatch(r"\d{1,6}", value) is not None and int(value) < num_regions
         return None if in_order else f"a region number below {num_regions} as a string of digits"
@@ -74,9 +74,9 @@ class ChoiceTask(Task):
         """Return the share that guessing one of each question's regions gets right."""
         return sum(1 / max(1, count) for count in num_regions) / len(num_regions) if num_regions else 0.0
 
-    def show(self, value: NormalizedAnswer) -> str:
+    def format_answer(self, value: NormalizedAnswer) -> str:
         """Return the chosen region as ``[Region k]``."""
-        return region_tag(int(value)) if isinstance(value, str) and value.isdecimal() else super().show(value)
+        return region_tag(int(value)) if isinstance(value, str) and value.isdecimal() else super().format_answer(value)
 
 
 # ---------------------------------------------------------------------------------------------------------------------- questions
@@ -112,7 +112,7 @@ def ask_extreme(graph: SceneGraph, rng: np.random.Generator, form: OfficialForm 
     frame = form.frame if form else pick(rng, synthetic_frames("extreme_of_three"))
     frame = frame.replace("{side}", side).replace("{short}", side.removesuffix("most"))
     text, objects = fill_frame(frame, a=objects[0], b=objects[1], c=objects[2])
-    answer = from_viewpoint(rng, f"The {chosen.name} {tags(objects, chosen)} is the {side} object.")
+    answer = add_viewpoint_phrase(rng, f"The {chosen.name} {region_tags(objects, chosen)} is the {side} object.")
     return _choice_question(text, objects, answer, chosen, compare_sides(objects, objects, side))
 
 
@@ -145,8 +145,8 @@ def ask_buffer_by_shelf(graph: SceneGraph, rng: np.random.Generator, form: Offic
         return None
     frame = form.frame if form else pick(rng, synthetic_frames("buffer_by_shelf_on_side")).replace("{side}", side)
     text, objects = fill_frame(frame, buffers=buffers, shelves=shelves, shelf=shelf)
-    claim = f"The shelf {tags(objects, shelf)} is the shelf on the {side}. " if side else ""
-    answer = f"{claim}The buffer region {tags(objects, chosen)} is the closest to the shelf {tags(objects, shelf)}."
+    claim = f"The shelf {region_tags(objects, shelf)} is the shelf on the {side}. " if side else ""
+    answer = f"{claim}The buffer region {region_tags(objects, chosen)} is the closest to the shelf {region_tags(objects, shelf)}."
     steps = compare_sides(objects, shelves, side + "most") if side else []
     return _choice_question(text, objects, answer, chosen, [*steps, *compare_distances(objects, buffers, shelf)])
 
@@ -167,11 +167,11 @@ def _draw_candidates(graph: SceneGraph, rng: np.random.Generator) -> tuple[list[
 def _pickup_question(
     text: str, objects: list[SceneObject], carrier: SceneObject, chosen: SceneObject, by_empty: bool, rng: np.random.Generator
 ) -> Question:
-    names = {"p": tags(objects, chosen), "t": tags(objects, carrier)}
+    names = {"p": region_tags(objects, chosen), "t": region_tags(objects, carrier)}
     claim = pick(rng, _EMPTY_CLAIMS).format(**names)
     answer = (claim if by_empty else "") + pick(rng, _PICKUP_ANSWERS).format(**names)
     transporters = [item for item in objects if item.kind == "transporter"] if by_empty else []
-    loads = [f"{tags(objects, item)} {'loaded' if item.loaded else 'empty'}" for item in transporters]
+    loads = [f"{region_tags(objects, item)} {'loaded' if item.loaded else 'empty'}" for item in transporters]
     pallets = [item for item in objects if item.kind == "pallet"]
     return _choice_question(text, objects, answer, chosen, [*loads, *compare_distances(objects, pallets, carrier)])
 
@@ -183,8 +183,8 @@ def ask_extreme_plainly(graph: SceneGraph, rng: np.random.Generator, wording: Wo
     if chosen is None:
         return None
     form = pick(rng, load_wordings("choice")["extremes"][wording])
-    text = as_typed(form.format(list=list_masks(objects, rng), side=side, short=side.removesuffix("most")), rng)
-    return _choice_question(text, objects, f"{tags(objects, chosen)} is the {side}.", chosen, compare_sides(objects, objects, side))
+    text = vary_typing(form.format(list=list_masks(objects, rng), side=side, short=side.removesuffix("most")), rng)
+    return _choice_question(text, objects, f"{region_tags(objects, chosen)} is the {side}.", chosen, compare_sides(objects, objects, side))
 
 
 def ask_nearest_plainly(graph: SceneGraph, rng: np.random.Generator, wording: Wording) -> Question | None:
@@ -198,8 +198,8 @@ def ask_nearest_plainly(graph: SceneGraph, rng: np.random.Generator, wording: Wo
         return None
     form = pick(rng, load_wordings("choice")["nearest"][wording])
     objects = [*listed, anchor] if form.index("{list}") < form.index("{a}") else [anchor, *listed]
-    text = as_typed(form.format(list=list_masks(listed, rng), a=name_object(anchor, rng, bool(rng.random() < 0.5))), rng)
-    answer = f"{tags(objects, chosen)} is the closest to {tags(objects, anchor)}."
+    text = vary_typing(form.format(list=list_masks(listed, rng), a=name_object(anchor, rng, bool(rng.random() < 0.5))), rng)
+    answer = f"{region_tags(objects, chosen)} is the closest to {region_tags(objects, anchor)}."
     return _choice_question(text, objects, answer, chosen, compare_distances(objects, listed, anchor))
 
 
@@ -213,9 +213,9 @@ MCQ = ChoiceTask(
     name="mcq",
     title="choice of a region",
     cues=(
-        Cue(Rank.INTERROGATIVE, r"which\b(?! distance)|what (?:object|pallet|buffer|transporter|shelf)\b"),
-        Cue(Rank.SUPERLATIVE, r"(?:left|right|front|rear|back|top|bottom) ?most\b|(?:near|clos|furth|farth|short|small)est\b"),
-        Cue(Rank.SUPERLATIVE, r"(?:most|least|fewest)\b|(?:far|very|outer|extreme) (?:left|right)\b|(?:left|right)(?: hand)? end\b"),
+        Cue(CueRank.INTERROGATIVE, r"which\b(?! distance)|what (?:object|pallet|buffer|transporter|shelf)\b"),
+        Cue(CueRank.SUPERLATIVE, r"(?:left|right|front|rear|back|top|bottom) ?most\b|(?:near|clos|furth|farth|short|small)est\b"),
+        Cue(CueRank.SUPERLATIVE, r"(?:most|least|fewest)\b|(?:far|very|outer|extreme) (?:left|right)\b|(?:left|right)(?: hand)? end\b"),
     ),
     reply=ReplySchema("region", int, "The number of the region that was chosen, as in [Region 3]."),
     guess="0",

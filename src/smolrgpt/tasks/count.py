@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 from smolrgpt.schema import SceneGraph, SceneObject, Wording
-from smolrgpt.tasks.base import Cue, NormalizedAnswer, OtherTask, Rank, ReplySchema, Task
+from smolrgpt.tasks.base import Cue, CueRank, NormalizedAnswer, OtherTask, ReplySchema, Task
 from smolrgpt.tasks.distance import parse_number
 from smolrgpt.tasks.drawing import draw_several, pick, shuffled
 from smolrgpt.tasks.official import OfficialForm, fill_frame, synthetic_frames
-from smolrgpt.tasks.question import MAX_MARKED, Question, from_viewpoint, join_steps, list_facts, masks, tags
+from smolrgpt.tasks.question import MAX_MARKED, Question, add_viewpoint_phrase, join_steps, list_facts, mask_placeholders, region_tags
 from smolrgpt.tasks.region_text import NUMBER_WORDS, REGION, number_word, region_tag
 from smolrgpt.tasks.relations import compare_distances, compare_sides, find_extreme, find_shelf_and_buffer, stands_in
-from smolrgpt.tasks.wording import MAX_LISTED, as_typed, list_masks, load_wordings
+from smolrgpt.tasks.wording import MAX_LISTED, list_masks, load_wordings, vary_typing
 
 _COUNT = rf"\b(\d{{1,9}}|no|{'|'.join(NUMBER_WORDS)})\b"
 _COUNTED = re.compile(rf"{_COUNT}(?: \w+){{0,2}}? (?:pallets?|objects?|boxes|transporters?)\b", re.IGNORECASE)
@@ -58,7 +58,7 @@ class CountTask(Task):
         """Return |p - g| / max(1, g), the official definition."""
         return abs(prediction - truth) / max(1, truth)
 
-    def problem(self, value: Any, num_regions: int) -> str | None:
+    def describe_problem(self, value: Any, num_regions: int) -> str | None:
         """Return what is expected in place of ``value``."""
         in_order = isinstance(value, int) and not isinstance(value, bool) and value >= 0
         return None if in_order else "an integer, at least 0"
@@ -158,10 +158,10 @@ def _explain_buffer(
     buffers, shelves = ([item for item in objects if item.kind == kind] for kind in ("buffer", "shelf"))
     if shelf is None:
         among = pick(rng, ("", " among all the buffer regions"))
-        claim = from_viewpoint(rng, f"The buffer region {tags(objects, buffer)} is the {side} buffer region{among}.")
+        claim = add_viewpoint_phrase(rng, f"The buffer region {region_tags(objects, buffer)} is the {side} buffer region{among}.")
         return claim, compare_sides(objects, buffers, side)
-    claim = f"The shelf {tags(objects, shelf)} is the shelf on the {side}. " if side else ""
-    claim += f"The {pick(rng, _NEAREST_CLAIMS).format(b=tags(objects, buffer), s=tags(objects, shelf))}."
+    claim = f"The shelf {region_tags(objects, shelf)} is the shelf on the {side}. " if side else ""
+    claim += f"The {pick(rng, _NEAREST_CLAIMS).format(b=region_tags(objects, buffer), s=region_tags(objects, shelf))}."
     steps = compare_sides(objects, shelves, side + "most") if side else []
     return claim, [*steps, *compare_distances(objects, buffers, shelf)]
 
@@ -182,9 +182,9 @@ def _count_question(
     claim, steps = _explain_buffer(objects, buffer, shelf, side, rng)
     pallets = [item for item in objects if item.kind == "pallet"]
     inside = [item for item in pallets if stands_in(item, buffer)]
-    count, tag = len(inside), tags(objects, buffer)
+    count, tag = len(inside), region_tags(objects, buffer)
     be, plural = ("are", "s") if count > 1 else ("is", "")
-    names = " ".join([f"pallet{plural}", *(tags(objects, item) for item in inside)])
+    names = " ".join([f"pallet{plural}", *(region_tags(objects, item) for item in inside)])
     listing = pick(
         rng,
         (
@@ -211,7 +211,7 @@ def _count_question(
 def _count_steps(objects: list[SceneObject], pallets: list[SceneObject], buffer: SceneObject) -> list[str]:
     """Return a step per pallet: how many stand in the buffer up to it."""
     counts = itertools.accumulate(int(stands_in(item, buffer)) for item in pallets)
-    return [f"{tags(objects, item, buffer)} {count}" for item, count in zip(pallets, counts, strict=True)]
+    return [f"{region_tags(objects, item, buffer)} {count}" for item, count in zip(pallets, counts, strict=True)]
 
 
 def ask_count_plainly(graph: SceneGraph, rng: np.random.Generator, wording: Wording) -> Question | None:
@@ -229,8 +229,8 @@ def ask_count_plainly(graph: SceneGraph, rng: np.random.Generator, wording: Word
     form = pick(rng, load_wordings("count")["counts"][wording])
     objects = [*pallets, buffer] if form.index("{list}") < form.index("{b}") else [buffer, *pallets]
     name = pick(rng, ("<mask>", "<mask>", "the buffer <mask>", "buffer region <mask>", "the area <mask>"))
-    text = as_typed(form.format(list=list_masks(pallets, rng), b=name), rng)
-    answer = f"There are {number_word(inside)} pallets in {tags(objects, buffer)}."
+    text = vary_typing(form.format(list=list_masks(pallets, rng), b=name), rng)
+    answer = f"There are {number_word(inside)} pallets in {region_tags(objects, buffer)}."
     steps = join_steps(_count_steps(objects, pallets, buffer))
     return Question(text, objects, answer, inside, COUNT.name, steps, max_same_fact=4)
 
@@ -264,13 +264,15 @@ def survey_insides(graph: SceneGraph, rng: np.random.Generator) -> Question | No
     text = pick(rng, ("Which of {m} are inside the buffer region <mask>?", "Are {m} in or out of the buffer region <mask>?"))
     values = ["in" if stands_in(item, buffer) else "out" for item in objects]
     sentence = f"{{r}} is {{v}} of the buffer region {region_tag(len(objects))}."
-    return list_facts(INSIDES.name, text.format(m=masks(len(objects))), [*objects, buffer], values, sentence)
+    return list_facts(INSIDES.name, text.format(m=mask_placeholders(len(objects))), [*objects, buffer], values, sentence)
 
 
 COUNT = CountTask(
     name="count",
     title="count",
-    cues=(Cue(Rank.EXPLICIT + 2, rf"how many\b(?! {_LENGTH_UNIT})|(?:number|amount|quantity)\b(?! of {_LENGTH_UNIT})|(?:total|count)\b"),),
+    cues=(
+        Cue(CueRank.EXPLICIT + 2, rf"how many\b(?! {_LENGTH_UNIT})|(?:number|amount|quantity)\b(?! of {_LENGTH_UNIT})|(?:total|count)\b"),
+    ),
     reply=ReplySchema("count", int, "How many objects were counted."),
     guess=1,
     makers=((0.85, ask_count), (0.15, ask_count_by_shelf)),

@@ -11,10 +11,20 @@ from typing import Any
 import numpy as np
 
 from smolrgpt.schema import SceneGraph, SceneObject, Wording
-from smolrgpt.tasks.base import Cue, NormalizedAnswer, OtherTask, Rank, ReplySchema, Task
+from smolrgpt.tasks.base import Cue, CueRank, NormalizedAnswer, OtherTask, ReplySchema, Task
 from smolrgpt.tasks.drawing import draw_several, pick, shuffled
 from smolrgpt.tasks.official import OfficialForm, fill_frame, synthetic_frames
-from smolrgpt.tasks.question import MAX_MARKED, Question, brief_metres, capitalized, from_viewpoint, join_steps, list_facts, masks, tags
+from smolrgpt.tasks.question import (
+    MAX_MARKED,
+    Question,
+    add_viewpoint_phrase,
+    brief_metres,
+    capitalized,
+    join_steps,
+    list_facts,
+    mask_placeholders,
+    region_tags,
+)
 from smolrgpt.tasks.region_text import LENGTH_UNITS, region_tag
 from smolrgpt.tasks.relations import compare_sides, distance_m, find_extreme
 from smolrgpt.tasks.wording import ask_about_pair, load_wordings
@@ -69,7 +79,7 @@ class LengthTask(Task):
         """Return |p - g| / (g + 1e-8), the official definition."""
         return abs(prediction - truth) / (truth + ERROR_EPSILON)
 
-    def problem(self, value: Any, num_regions: int) -> str | None:
+    def describe_problem(self, value: Any, num_regions: int) -> str | None:
         """Return what is expected in place of ``value``. Numbers as text are in order: the published set has them."""
         try:
             metres = math.nan if isinstance(value, bool) else float(value)
@@ -81,9 +91,9 @@ class LengthTask(Task):
         """Return the share that the best constant length gets right."""
         return _best_constant(truths, *self.tolerance)
 
-    def show(self, value: NormalizedAnswer) -> str:
+    def format_answer(self, value: NormalizedAnswer) -> str:
         """Return the length with its unit."""
-        return super().show(value) if value is None else f"{value} m"
+        return super().format_answer(value) if value is None else f"{value} m"
 
 
 def parse_number(value: Any) -> float:
@@ -152,7 +162,7 @@ def ask_distance(graph: SceneGraph, rng: np.random.Generator, form: OfficialForm
     frame = form.frame if form else pick(rng, synthetic_frames("pair"))
     text, objects = fill_frame(frame, a=pair[0], b=pair[1])
     answer = _state_distance(objects, objects, rng)
-    return Question(text, objects, answer, _metres(distance_m(*objects)), DISTANCE.name, tags(objects, *objects))
+    return Question(text, objects, answer, _metres(distance_m(*objects)), DISTANCE.name, region_tags(objects, *objects))
 
 
 def ask_transporter_to_buffer(graph: SceneGraph, rng: np.random.Generator) -> Question | None:
@@ -164,7 +174,7 @@ def ask_transporter_to_buffer(graph: SceneGraph, rng: np.random.Generator) -> Qu
         return None
     frames = synthetic_frames("transporter_to_buffer" if rng.random() < 0.8 else "buffer_to_transporter")
     text, objects = fill_frame(pick(rng, frames).replace("{side}", side), transporter=transporters[0], buffers=buffers)
-    claim = from_viewpoint(rng, f"The buffer region {tags(objects, buffer)} is the {side} buffer region.")
+    claim = add_viewpoint_phrase(rng, f"The buffer region {region_tags(objects, buffer)} is the {side} buffer region.")
     return _chain(text, objects, claim, (transporters[0], buffer), compare_sides(objects, buffers, side), rng)
 
 
@@ -177,8 +187,8 @@ def ask_pallet_to_buffer(graph: SceneGraph, rng: np.random.Generator) -> Questio
         return None
     frame = pick(rng, synthetic_frames("pallet_to_buffer")).replace("{pallet_side}", one).replace("{buffer_side}", two)
     text, objects = fill_frame(frame, buffers=buffers, pallets=pallets)
-    claim = from_viewpoint(rng, f"{tags(objects, pallet)} is the {one} pallet.")
-    claim += " " + from_viewpoint(rng, f"{tags(objects, buffer)} is the {two} buffer region.")
+    claim = add_viewpoint_phrase(rng, f"{region_tags(objects, pallet)} is the {one} pallet.")
+    claim += " " + add_viewpoint_phrase(rng, f"{region_tags(objects, buffer)} is the {two} buffer region.")
     steps = [*compare_sides(objects, pallets, one), *compare_sides(objects, buffers, two)]
     return _chain(text, objects, claim, (pallet, buffer), steps, rng)
 
@@ -190,8 +200,8 @@ def ask_pallet_to_pallet(graph: SceneGraph, rng: np.random.Generator) -> Questio
     if left is None or right is None or len(pallets) < 3:
         return None
     text, _ = fill_frame(pick(rng, synthetic_frames("pallet_to_pallet")), pallets=pallets)
-    claim = f"{tags(pallets, left)} is the leftmost pallet, and {tags(pallets, right)} is the rightmost pallet."
-    claim = from_viewpoint(rng, claim)
+    claim = f"{region_tags(pallets, left)} is the leftmost pallet, and {region_tags(pallets, right)} is the rightmost pallet."
+    claim = add_viewpoint_phrase(rng, claim)
     steps = [*compare_sides(pallets, pallets, "leftmost"), *compare_sides(pallets, pallets, "rightmost")]
     return _chain(text, pallets, claim, (left, right), steps, rng)
 
@@ -205,7 +215,7 @@ def ask_pallet_to_shelf(graph: SceneGraph, rng: np.random.Generator) -> Question
         return None
     frame = pick(rng, synthetic_frames("pallet_to_shelf")).replace("{side}", side)
     text, objects = fill_frame(frame, pallets=pallets, shelf=shelves[0])
-    claim = from_viewpoint(rng, f"{tags(objects, pallet)} is the {side} pallet.")
+    claim = add_viewpoint_phrase(rng, f"{region_tags(objects, pallet)} is the {side} pallet.")
     return _chain(text, objects, claim, (pallet, shelves[0]), compare_sides(objects, pallets, side), rng)
 
 
@@ -224,8 +234,8 @@ def ask_distance_form(graph: SceneGraph, rng: np.random.Generator, form: Officia
     claims, steps = [], []
     for (slot, _), (item, side) in zip(_ENDS[form.relation], ends, strict=True):
         if side and item is not None:
-            sentence = _CLAIMS[slot].format(tag=tags(objects, item), side=side, short=side.removesuffix("most"))
-            claims.append(from_viewpoint(rng, sentence))
+            sentence = _CLAIMS[slot].format(tag=region_tags(objects, item), side=side, short=side.removesuffix("most"))
+            claims.append(add_viewpoint_phrase(rng, sentence))
             steps += compare_sides(objects, slots[slot], side)
     return _chain(text, objects, " ".join(claims), (one, two), steps, rng)
 
@@ -256,7 +266,7 @@ def _chain(
 ) -> Question:
     """Word the answer to a question whose ends have to be found first; claim and steps say which they are."""
     answer = f"{claim} {_state_distance(objects, ends, rng)}"
-    return Question(text, objects, answer, _metres(distance_m(*ends)), DISTANCE.name, join_steps(steps, [tags(objects, *ends)]))
+    return Question(text, objects, answer, _metres(distance_m(*ends)), DISTANCE.name, join_steps(steps, [region_tags(objects, *ends)]))
 
 
 def _state_distance(objects: list[SceneObject], ends: Sequence[SceneObject], rng: np.random.Generator) -> str:
@@ -265,8 +275,8 @@ def _state_distance(objects: list[SceneObject], ends: Sequence[SceneObject], rng
     if metres == 0:
         one, two = (two, one) if one.kind == "buffer" else (one, two)
         verb = pick(rng, ("is within", "is located within", "is within"))
-        return f"The {one.name} {tags(objects, one)} {verb} the {two.name} {tags(objects, two)}."
-    a, b = (f"the {item.name} {tags(objects, item)}" for item in (one, two))
+        return f"The {one.name} {region_tags(objects, one)} {verb} the {two.name} {region_tags(objects, two)}."
+    a, b = (f"the {item.name} {region_tags(objects, item)}" for item in (one, two))
     return capitalized(pick(rng, _DISTANCE_ANSWERS).format(a=a, b=b, m=f"{metres:.2f}"))
 
 
@@ -278,7 +288,7 @@ def ask_distance_plainly(graph: SceneGraph, rng: np.random.Generator, wording: W
     text, objects = ask_about_pair(load_wordings("distance")["distances"][wording], pair, rng)
     metres = distance_m(*pair)
     answer = f"The distance is {metres:.2f} meters." if metres else "One is within the other."
-    return Question(text, objects, answer, _metres(metres), DISTANCE.name, tags(objects, *objects))
+    return Question(text, objects, answer, _metres(metres), DISTANCE.name, region_tags(objects, *objects))
 
 
 def survey_distances(graph: SceneGraph, rng: np.random.Generator) -> Question | None:
@@ -288,7 +298,7 @@ def survey_distances(graph: SceneGraph, rng: np.random.Generator) -> Question | 
         return None
     anchor, *objects = found
     text = pick(rng, ("How far are {m} from the {a} <mask>?", "What are the distances from {m} to the {a} <mask>?"))
-    text = text.format(m=masks(len(objects)), a=anchor.name)
+    text = text.format(m=mask_placeholders(len(objects)), a=anchor.name)
     values = [brief_metres(distance_m(item, anchor)) for item in objects]
     sentence = f"{{r}} is {{v}} meters from {region_tag(len(objects))}."
     return list_facts(DISTANCES.name, text, [*objects, anchor], values, sentence)
@@ -298,12 +308,12 @@ DISTANCE = LengthTask(
     name="distance",
     title="distance",
     cues=(
-        Cue(Rank.INTERROGATIVE, r"how (?:far|distant|close|near)(?: away| apart)? (?:is|are)\b|how much (?:distance|space)\b"),
-        Cue(Rank.INTERROGATIVE, r"how long is the way\b"),
-        Cue(Rank.NOUN, r"(?<!st )distance (?:measurement )?(?:between|from|of|to)\b"),
-        Cue(Rank.DIMENSION - 5, r"how long\b.{0,80}? (?:from|between)\b.{0,80}? (?:to|and)\b"),
-        Cue(Rank.HINT, r"distan(?:ce|t)\b|how (?:far|close|near)\b|apart\b|gap\b|separat\w+|span\b|spac(?:e|ing)\b"),
-        Cue(Rank.HINT, r"(?:centi|milli)?met(?:er|re)s\b|(?<!')m\b|feet\b|inches\b"),
+        Cue(CueRank.INTERROGATIVE, r"how (?:far|distant|close|near)(?: away| apart)? (?:is|are)\b|how much (?:distance|space)\b"),
+        Cue(CueRank.INTERROGATIVE, r"how long is the way\b"),
+        Cue(CueRank.NOUN, r"(?<!st )distance (?:measurement )?(?:between|from|of|to)\b"),
+        Cue(CueRank.DIMENSION - 5, r"how long\b.{0,80}? (?:from|between)\b.{0,80}? (?:to|and)\b"),
+        Cue(CueRank.HINT, r"distan(?:ce|t)\b|how (?:far|close|near)\b|apart\b|gap\b|separat\w+|span\b|spac(?:e|ing)\b"),
+        Cue(CueRank.HINT, r"(?:centi|milli)?met(?:er|re)s\b|(?<!')m\b|feet\b|inches\b"),
     ),
     reply=ReplySchema("metres", float, "The distance in metres."),
     makers=(

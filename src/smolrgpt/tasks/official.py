@@ -21,7 +21,7 @@ from typing import Any, cast
 import numpy as np
 
 from smolrgpt.schema import SceneGraph, SceneObject
-from smolrgpt.tasks.question import Question, capitalized, masks
+from smolrgpt.tasks.question import Question, capitalized, mask_placeholders
 
 #: Slots of a frame that hold an object with its noun, a list of masks, and a single mask.
 OBJECT_SLOTS = ("a", "b", "c")
@@ -110,5 +110,5 @@ def fill_frame(frame: str, **slots: SceneObject | Sequence[SceneObject]) -> tupl
         content = slots[name]
         items = [content] if isinstance(content, SceneObject) else list(content)
         objects += items
-        text += f"the {items[0].name} {masks(1)}" if name in OBJECT_SLOTS else masks(len(items))
+        text += f"the {items[0].name} {mask_placeholders(1)}" if name in OBJECT_SLOTS else mask_placeholders(len(items))
     return capitalized(text), objects

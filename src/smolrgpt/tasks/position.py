@@ -7,7 +7,7 @@ import numpy as np
 from smolrgpt.schema import SceneGraph, SceneObject
 from smolrgpt.tasks.base import OtherTask
 from smolrgpt.tasks.drawing import draw_one, draw_several, pick, shuffled
-from smolrgpt.tasks.question import Question, brief_metres, list_facts, masks
+from smolrgpt.tasks.question import Question, brief_metres, list_facts, mask_placeholders
 from smolrgpt.tasks.region_text import region_tag
 
 
@@ -52,7 +52,9 @@ def ask_closer(graph: SceneGraph, rng: np.random.Generator) -> Question | None:
 def survey_positions(graph: SceneGraph, rng: np.random.Generator) -> Question | None:
     """Ask where in the image several objects are."""
     objects = draw_several(graph.objects, rng)
-    text = pick(rng, ("Where in the image are {m}?", "What are the positions of {m} in the image?")).format(m=masks(len(objects)))
+    text = pick(rng, ("Where in the image are {m}?", "What are the positions of {m} in the image?")).format(
+        m=mask_placeholders(len(objects))
+    )
     values = ["{:02d} {:02d}".format(*_percentages(graph, item)) for item in objects]
     return list_facts(POSITIONS.name, text, objects, values, "{r} is at {v} percent of the width and height.")
 
@@ -60,7 +62,9 @@ def survey_positions(graph: SceneGraph, rng: np.random.Generator) -> Question | 
 def survey_depths(graph: SceneGraph, rng: np.random.Generator) -> Question | None:
     """Ask how far several objects are from the camera."""
     objects = draw_several(graph.objects, rng)
-    text = pick(rng, ("How far are {m} from the camera?", "What are the distances of {m} from the camera?")).format(m=masks(len(objects)))
+    text = pick(rng, ("How far are {m} from the camera?", "What are the distances of {m} from the camera?")).format(
+        m=mask_placeholders(len(objects))
+    )
     values = [brief_metres(graph.camera_distance_m(item)) for item in objects]
     return list_facts(DEPTHS.name, text, objects, values, "{r} is {v} meters from the camera.")
 
@@ -68,7 +72,7 @@ def survey_depths(graph: SceneGraph, rng: np.random.Generator) -> Question | Non
 def survey_kinds(graph: SceneGraph, rng: np.random.Generator) -> Question | None:
     """Ask what several objects are."""
     objects = draw_several(graph.objects, rng)
-    text = pick(rng, ("What are {m}?", "What kinds of objects are {m}?")).format(m=masks(len(objects)))
+    text = pick(rng, ("What are {m}?", "What kinds of objects are {m}?")).format(m=mask_placeholders(len(objects)))
     return list_facts(KINDS.name, text, objects, [_full_name(item) for item in objects], "{r} is a {v}.")
 
 
@@ -79,7 +83,7 @@ def survey_loads(graph: SceneGraph, rng: np.random.Generator) -> Question | None
         return None
     text = pick(rng, ("Are the transporters {m} loaded or empty?", "Which of the transporters {m} carry a load?"))
     values = ["loaded" if item.loaded else "empty" for item in objects]
-    return list_facts(LOADS.name, text.format(m=masks(len(objects))), objects, values, "{r} is {v}.")
+    return list_facts(LOADS.name, text.format(m=mask_placeholders(len(objects))), objects, values, "{r} is {v}.")
 
 
 def _full_name(item: SceneObject) -> str:

@@ -43,13 +43,13 @@ class Question:
 Maker = Callable[[SceneGraph, np.random.Generator], Question | None]
 
 
-def masks(count: int) -> str:
-    """Return a list of mask placeholders."""
+def mask_placeholders(count: int) -> str:
+    """Return ``count`` times ``<mask>``, separated by spaces."""
     return " ".join([REGION_PLACEHOLDER] * count)
 
 
-def tags(objects: Sequence[SceneObject], *named: SceneObject) -> str:
-    """Return how an answer names these objects of a question, one after the other."""
+def region_tags(objects: Sequence[SceneObject], *named: SceneObject) -> str:
+    """Return ``[Region k]`` of each of the ``named`` objects, with k its position in ``objects``."""
     return "".join(region_tag(objects.index(item)) for item in named)
 
 
@@ -68,8 +68,8 @@ def brief_metres(value: float) -> str:
     return f"{value:.2f}" if value < 3 else f"{value:.1f}"
 
 
-def from_viewpoint(rng: np.random.Generator, sentence: str) -> str:
-    """Return the sentence, now and then after a phrase that names the viewpoint."""
+def add_viewpoint_phrase(rng: np.random.Generator, sentence: str) -> str:
+    """Return the sentence, in three of five draws after a phrase such as "From this viewpoint, "."""
     phrases = ("", "", "From this viewpoint, ", "From the image's perspective, ", "Observing from this perspective, ")
     phrase = phrases[int(rng.integers(len(phrases)))]
     return phrase + (sentence[0].lower() + sentence[1:] if phrase and sentence.startswith("The ") else sentence)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from smolrgpt.schema import SceneGraph, SceneObject
-from smolrgpt.tasks.question import tags
+from smolrgpt.tasks.question import region_tags
 
 #: Two objects are left and right of one another when their centroids differ by this share of the image's width.
 SIDE_MARGIN = 0.02
@@ -91,11 +91,11 @@ def compare_sides(objects: Sequence[SceneObject], among: Sequence[SceneObject], 
         for item in among[1:]:
             word = side_of(best, item)
             better = best if end.startswith(word) else item
-            steps.append(f"{tags(objects, best, item)} {word}{tags(objects, better)}")
+            steps.append(f"{region_tags(objects, best, item)} {word}{region_tags(objects, better)}")
             best = better
         found.append(best)
     chosen = found[0] if side != "middle" else next(item for item in among if item not in found)
-    return [*steps, f"{side} {chosen.kind}{tags(objects, chosen)}"]
+    return [*steps, f"{side} {chosen.kind}{region_tags(objects, chosen)}"]
 
 
 def compare_distances(objects: Sequence[SceneObject], among: Sequence[SceneObject], anchor: SceneObject) -> list[str]:
@@ -104,9 +104,11 @@ def compare_distances(objects: Sequence[SceneObject], among: Sequence[SceneObjec
     for item in among[1:]:
         is_nearer = _between_middles(best, anchor) < _between_middles(item, anchor)
         better = best if is_nearer else item
-        steps.append(f"{tags(objects, anchor, best, anchor, item)} {'nearer' if is_nearer else 'farther'}{tags(objects, better)}")
+        steps.append(
+            f"{region_tags(objects, anchor, best, anchor, item)} {'nearer' if is_nearer else 'farther'}{region_tags(objects, better)}"
+        )
         best = better
-    return [*steps, f"nearest {best.kind}{tags(objects, best)}"]
+    return [*steps, f"nearest {best.kind}{region_tags(objects, best)}"]
 
 
 def _between_middles(a: SceneObject, b: SceneObject) -> float:

@@ -10,10 +10,10 @@ from typing import Any, Literal
 import numpy as np
 
 from smolrgpt.schema import SceneGraph, SceneObject, Wording
-from smolrgpt.tasks.base import Cue, NormalizedAnswer, OtherTask, Rank, ReplySchema, Task
+from smolrgpt.tasks.base import Cue, CueRank, NormalizedAnswer, OtherTask, ReplySchema, Task
 from smolrgpt.tasks.drawing import draw_several, pick, shuffled
 from smolrgpt.tasks.official import OfficialForm, fill_frame, synthetic_frames
-from smolrgpt.tasks.question import Question, from_viewpoint, list_facts, masks, tags
+from smolrgpt.tasks.question import Question, add_viewpoint_phrase, list_facts, mask_placeholders, region_tags
 from smolrgpt.tasks.region_text import find_regions, region_tag
 from smolrgpt.tasks.relations import is_side_clear, side_of
 from smolrgpt.tasks.wording import ask_about_pair, load_wordings
@@ -59,7 +59,7 @@ class SideTask(Task):
             raise ValueError("neither 'left' nor 'right'")
         return side
 
-    def problem(self, value: Any, num_regions: int) -> str | None:
+    def describe_problem(self, value: Any, num_regions: int) -> str | None:
         """Return what is expected in place of ``value``."""
         return None if value in OPPOSITE else "'left' or 'right'"
 
@@ -89,8 +89,8 @@ def ask_side(graph: SceneGraph, rng: np.random.Generator, form: OfficialForm | N
     text, objects = fill_frame(frame, a=pair[0], b=pair[1])
     side = side_of(*objects)
     relation = pick(rng, ("is to the {s} of", "is on the {s} of", "is situated on the {s} of")).format(s=side)
-    answer = from_viewpoint(rng, f"The {objects[0].name} [Region 0] {relation} the {objects[1].name} [Region 1].")
-    return Question(text, objects, answer, side, LEFT_RIGHT.name, tags(objects, *objects))
+    answer = add_viewpoint_phrase(rng, f"The {objects[0].name} [Region 0] {relation} the {objects[1].name} [Region 1].")
+    return Question(text, objects, answer, side, LEFT_RIGHT.name, region_tags(objects, *objects))
 
 
 def _draw_pair(graph: SceneGraph, rng: np.random.Generator) -> list[SceneObject] | None:
@@ -112,8 +112,8 @@ def ask_side_plainly(graph: SceneGraph, rng: np.random.Generator, wording: Wordi
     text, objects = ask_about_pair(load_wordings("side")["sides"][wording], pair, rng)
     a, b = pair
     side = side_of(a, b)
-    answer = f"{tags(objects, a)} is to the {side} of {tags(objects, b)}."
-    return Question(text, objects, answer, side, LEFT_RIGHT.name, tags(objects, a, b))
+    answer = f"{region_tags(objects, a)} is to the {side} of {region_tags(objects, b)}."
+    return Question(text, objects, answer, side, LEFT_RIGHT.name, region_tags(objects, a, b))
 
 
 def survey_sides(graph: SceneGraph, rng: np.random.Generator) -> Question | None:
@@ -125,7 +125,7 @@ def survey_sides(graph: SceneGraph, rng: np.random.Generator) -> Question | None
     objects = [item for item in found[1:] if is_side_clear(graph, [item, anchor])]
     if not objects:
         return None
-    text = pick(rng, _SURVEY_QUESTIONS).format(m=masks(len(objects)), a=anchor.name)
+    text = pick(rng, _SURVEY_QUESTIONS).format(m=mask_placeholders(len(objects)), a=anchor.name)
     values = [side_of(item, anchor) for item in objects]
     return list_facts(SIDES.name, text, [*objects, anchor], values, f"{{r}} is to the {{v}} of {region_tag(len(objects))}.")
 
@@ -134,10 +134,10 @@ LEFT_RIGHT = SideTask(
     name="left_right",
     title="left or right",
     cues=(
-        Cue(Rank.EXPLICIT, r"(?:which|what) (?:hand )?(?:side|way|direction)\b|leftwards\b"),
-        Cue(Rank.EXPLICIT, r"(?:left|right)\b.{0,80}\bor\b.{0,80}\b(?:left|right)\b"),  # not .*, which long questions make slow
-        Cue(Rank.HINT, r"lateral(?:ly)?\b|sideways\b"),
-        Cue(Rank.WEAK, r"(?:left|right)\b"),
+        Cue(CueRank.EXPLICIT, r"(?:which|what) (?:hand )?(?:side|way|direction)\b|leftwards\b"),
+        Cue(CueRank.EXPLICIT, r"(?:left|right)\b.{0,80}\bor\b.{0,80}\b(?:left|right)\b"),  # not .*, which long questions make slow
+        Cue(CueRank.HINT, r"lateral(?:ly)?\b|sideways\b"),
+        Cue(CueRank.WEAK, r"(?:left|right)\b"),
     ),
     reply=ReplySchema("side", Literal["left", "right"], "On which side the first region is."),
     guess="left",

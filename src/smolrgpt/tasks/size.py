@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from smolrgpt.schema import SceneGraph, SceneObject, Wording
-from smolrgpt.tasks.base import Cue, Rank, ReplySchema
+from smolrgpt.tasks.base import Cue, CueRank, ReplySchema
 from smolrgpt.tasks.distance import LengthTask
 from smolrgpt.tasks.drawing import draw_one, pick, shuffled
-from smolrgpt.tasks.question import Question, tags
+from smolrgpt.tasks.question import Question, region_tags
 from smolrgpt.tasks.relations import MIN_VERTICAL_M, vertical_distance_m
-from smolrgpt.tasks.wording import as_typed, ask_about_pair, load_wordings, name_object
+from smolrgpt.tasks.wording import ask_about_pair, load_wordings, name_object, vary_typing
 
 
 # ---------------------------------------------------------------------------------------------------------------------- questions
@@ -79,7 +79,7 @@ def _ask_length_plainly(
         return None
     item, metres = pick(rng, lengths)
     form = pick(rng, forms)
-    text = as_typed(form.format(a=name_object(item, rng, bool(rng.random() < 0.5))), rng)
+    text = vary_typing(form.format(a=name_object(item, rng, bool(rng.random() < 0.5))), rng)
     return Question(text, [item], f"The {category} of [Region 0] is {metres:.2f} meters.", metres, category, "[Region 0]")
 
 
@@ -92,16 +92,16 @@ def ask_vertical_plainly(graph: SceneGraph, rng: np.random.Generator, wording: W
     if metres < MIN_VERTICAL_M:
         return None
     text, objects = ask_about_pair(load_wordings("size")["apart"][wording], pair, rng)
-    return Question(text, objects, f"The vertical distance is {metres:.2f} meters.", metres, VERTICAL.name, tags(objects, *objects))
+    return Question(text, objects, f"The vertical distance is {metres:.2f} meters.", metres, VERTICAL.name, region_tags(objects, *objects))
 
 
 WIDTH = LengthTask(
     name="width",
     title="width",
     cues=(
-        Cue(Rank.INTERROGATIVE, r"how (?:wide|broad) (?:is|are)\b"),
-        Cue(Rank.DIMENSION, r"(?:how|met(?:er|re)s) (?:wide|broad|long)\b|(?:wid|bread)th\b"),
-        Cue(Rank.DIMENSION, r"(?:side|left) (?:side )?to (?:its )?(?:side|right)\b"),
+        Cue(CueRank.INTERROGATIVE, r"how (?:wide|broad) (?:is|are)\b"),
+        Cue(CueRank.DIMENSION, r"(?:how|met(?:er|re)s) (?:wide|broad|long)\b|(?:wid|bread)th\b"),
+        Cue(CueRank.DIMENSION, r"(?:side|left) (?:side )?to (?:its )?(?:side|right)\b"),
     ),
     reply=ReplySchema("metres", float, "The width in metres."),
     makers=((1.0, ask_width),),
@@ -111,9 +111,9 @@ HEIGHT = LengthTask(
     name="height",
     title="height",
     cues=(
-        Cue(Rank.INTERROGATIVE, r"how (?:tall|high) (?:is|are)\b"),
-        Cue(Rank.DIMENSION, r"(?:how|met(?:er|re)s) (?:tall|high)\b|height\b|vertical size\b"),
-        Cue(Rank.DIMENSION, r"to (?:its |the )?(?:top|upper end)\b"),
+        Cue(CueRank.INTERROGATIVE, r"how (?:tall|high) (?:is|are)\b"),
+        Cue(CueRank.DIMENSION, r"(?:how|met(?:er|re)s) (?:tall|high)\b|height\b|vertical size\b"),
+        Cue(CueRank.DIMENSION, r"to (?:its |the )?(?:top|upper end)\b"),
     ),
     reply=ReplySchema("metres", float, "The height in metres."),
     makers=((1.0, ask_height),),
@@ -123,9 +123,9 @@ VERTICAL = LengthTask(
     name="vertical",
     title="vertical distance",
     cues=(
-        Cue(Rank.EXPLICIT + 5, r"vertical(?:ly)?\b(?! size)|how much (?:higher|lower)\b|higher or lower\b|up (?:and |or )?down\b"),
-        Cue(Rank.EXPLICIT + 5, r"(?:height|elevation) difference\b|differ(?:s|ence)? (?:\w+ ){0,2}in (?:height|elevation)\b"),
-        Cue(Rank.EXPLICIT + 5, r"(?:how many |in )?(?:centi|milli)?met(?:er|re)s (?:higher|lower|further (?:up|down))\b"),
+        Cue(CueRank.EXPLICIT + 5, r"vertical(?:ly)?\b(?! size)|how much (?:higher|lower)\b|higher or lower\b|up (?:and |or )?down\b"),
+        Cue(CueRank.EXPLICIT + 5, r"(?:height|elevation) difference\b|differ(?:s|ence)? (?:\w+ ){0,2}in (?:height|elevation)\b"),
+        Cue(CueRank.EXPLICIT + 5, r"(?:how many |in )?(?:centi|milli)?met(?:er|re)s (?:higher|lower|further (?:up|down))\b"),
     ),
     reply=ReplySchema("metres", float, "The vertical distance in metres."),
     makers=((1.0, ask_vertical),),

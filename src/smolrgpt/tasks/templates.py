@@ -14,10 +14,10 @@ _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _SPACE = re.compile(r"\s+")
 
 
-def template(question: str) -> str:
-    """The question in lower case with every list of regions as ``<r>``, every number as ``0`` and every thing as ``thing``.
+def question_template(question: str) -> str:
+    """Return the question in lower case with regions as ``<r>``, numbers as ``0`` and nouns of objects as ``thing``.
 
-    >>> template("Among the pallet <mask>, the pallet <mask>, and the pallet <mask>, which object is leftmost?")
+    >>> question_template("Among the pallet <mask>, the pallet <mask>, and the pallet <mask>, which object is leftmost?")
     'among <r>, which thing is leftmost?'
     """
     text = question.lower().replace("<image>", " ")

@@ -62,8 +62,8 @@ def list_masks(objects: Sequence[SceneObject], rng: np.random.Generator) -> str:
     return noun + ", ".join(masks[:-1]) + (" and " if form == 2 else " or ") + masks[-1]
 
 
-def as_typed(text: str, rng: np.random.Generator) -> str:
-    """Return a question as it may be typed: capitals, question mark and manners come and go."""
+def vary_typing(text: str, rng: np.random.Generator) -> str:
+    """Vary a question at random as people type: capitals, final question mark and polite openings."""
     text = capitalized(text)
     chance = rng.random(3)
     if chance[0] < 0.1:
@@ -78,4 +78,4 @@ def ask_about_pair(forms: Sequence[str], pair: Sequence[SceneObject], rng: np.ra
     form, bare = pick(rng, forms), bool(rng.random() < 0.5)
     a, b = (name_object(item, rng, bare) for item in pair)
     objects = list(pair) if form.index("{a}") < form.index("{b}") else list(pair)[::-1]
-    return as_typed(form.format(a=a, b=b), rng), objects
+    return vary_typing(form.format(a=a, b=b), rng), objects

@@ -35,7 +35,7 @@ from smolrgpt.model.processing_smolrgpt import REGION_PLACEHOLDER
 from smolrgpt.precision import best_dtype
 from smolrgpt.schema import Sample
 from smolrgpt.train.build import model_class
-from smolrgpt.train.config import ModelSpec, Rates, Run, Stage, SyntheticData, override
+from smolrgpt.train.config import ModelSpec, Rates, Run, Stage, SyntheticData, apply_overrides
 from smolrgpt.train.recipes import ALL, LANGUAGE, VISION, nano
 from smolrgpt.train.trainer import run as train_run
 
@@ -215,9 +215,9 @@ def base_run(out: Path, steps: int, seed: int) -> Run:
 
 def variant_run(ablation: Ablation, name: str, out: Path, steps: int, seed: int) -> Run:
     """Return the run of one variant."""
-    run = override(base_run(out, steps, seed), list(ablation.base))
+    run = apply_overrides(base_run(out, steps, seed), list(ablation.base))
     change = ablation.variants[name]
-    return change(run) if callable(change) else override(run, list(change))
+    return change(run) if callable(change) else apply_overrides(run, list(change))
 
 
 def write_boxes(samples: Sequence[Sample]) -> Sequence[Sample]:
@@ -345,7 +345,7 @@ def write_tables(name: str, out: Path, steps: int, num_questions: int) -> dict[s
     rows = [_row(variant, records) for variant, records in _records(name, out, settings)]
     result = {"ablation": name, "question": ABLATIONS[name].question, **settings, "rows": rows}
     write_text(out / "results.json", json.dumps(result, indent=1) + "\n")
-    write_text(out / "report.md", render(result) + "\n")
+    write_text(out / "report.md", format_ablation(result) + "\n")
     intervals = {row["variant"]: (row["S1"]["mean"], row["S1"]["half_interval"]) for row in rows}
     plot_if_possible(plot_intervals, intervals, "S1", out / "report.png")
     return result
@@ -368,7 +368,7 @@ def _row(variant: str, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def render(result: Mapping[str, Any]) -> str:
+def format_ablation(result: Mapping[str, Any]) -> str:
     """Return the report in Markdown, with one row per variant."""
     header = ["", "S1", *CATEGORIES, "seeds", "minutes", "ms a question", "parameters"]
     rows = [

@@ -33,9 +33,9 @@ class Stage:
     mixture: dict[str, float]
     """Source name -> how many times its questions are shown per epoch (0.5: a random half, another half in every epoch)."""
     temperature: float | None = None
-    """Above 1, the sources' shares are closer to one another (``data.mixture.tempered``); None: the shares of ``mixture``."""
+    """Above 1, the sources' shares are closer to one another (``data.mixture.tempered_weights``); None: the shares of ``mixture``."""
     balance: tuple[Balance, ...] = ()
-    """Equal shares within a source for every category, every template (wording), or one within the other (``data.mixture.balanced``)."""
+    """Equal shares in a source for every category, every template (wording), or one within the other (``data.mixture.balanced_draws``)."""
     balance_limit: float = 4.0
     """With ``balance``, no question is shown more than this many times as often as ``mixture`` sets."""
     epochs: float = 1.0
@@ -307,7 +307,7 @@ def _optional_path(text: str | None) -> Path | None:
 Node = TypeVar("Node")
 
 
-def override(run: Run, assignments: list[str]) -> Run:
+def apply_overrides(run: Run, assignments: list[str]) -> Run:
     """Return the run with settings such as ``["seed=3", "data.num_scenes=100", "stages.2.max_steps=50"]`` applied.
 
     Values are JSON where they parse as JSON, else strings. An unknown field is a ValueError that lists the known ones.

@@ -97,15 +97,15 @@ class Epoch:
         return StepShape(images, each, *(round(mean) for mean in (self.question_tokens, self.answer_tokens, self.regions)))
 
 
-def epoch_of(stage: Stage, facts: dict[str, SourceFacts]) -> Epoch:
+def plan_epoch(stage: Stage, facts: dict[str, SourceFacts]) -> Epoch:
     """Return a stage's mixture, once. Raises ValueError naming the sources that exist when the mixture names another."""
     missing = sorted(set(stage.mixture) - set(facts))
     if missing:
         raise ValueError(f"stage {stage.name!r} names source {missing[0]!r}; known: {', '.join(sorted(facts))}")
-    seen = {name: times * facts[name].questions for name, times in stage.mixture.items()}
-    questions = sum(seen.values())
+    counts = {name: times * facts[name].questions for name, times in stage.mixture.items()}
+    questions = sum(counts.values())
     means = [
-        sum(count * getattr(facts[name], field) for name, count in seen.items()) / questions
+        sum(count * getattr(facts[name], field) for name, count in counts.items()) / questions
         for field in ("question_tokens", "answer_tokens", "regions")
     ]
     groups = sum(times * _groups(facts[name], stage.questions_per_image) for name, times in stage.mixture.items())
@@ -179,7 +179,7 @@ def plan(run: Run, flops_per_second: float = FLOPS_PER_SECOND, gpus: Sequence[in
         if run.gradient_checkpointing:
             model.gradient_checkpointing_enable()
         for stage in tqdm(run.stages, desc="stages", disable=not progress):
-            stages.append(_plan_stage(stage, model, epoch_of(stage, facts), blind, flops_per_second, gpus))
+            stages.append(_plan_stage(stage, model, plan_epoch(stage, facts), blind, flops_per_second, gpus))
     weights = WEIGHT_BYTES * stages[0]["parameters"]
     return {
         "run": run.name,
@@ -235,7 +235,7 @@ def _plan_stage(
         "flops": flops_per_step * steps,
         "hours": {count: flops_per_step * steps / flops_per_second / count / 3600 for count in gpus},
         "memory_bytes": {
-            count: memory(total, trainable, low + slope * (math.ceil(stage.images_per_step / count) - few), count) for count in gpus
+            count: gpu_memory(total, trainable, low + slope * (math.ceil(stage.images_per_step / count) - few), count) for count in gpus
         },
         "disk_bytes": WEIGHT_BYTES * total * (1 + saves) + STATE_BYTES * trainable * saves,
     }
@@ -247,7 +247,7 @@ def _tokens(config: SmolRGPTConfig, epoch: Epoch, blind: bool) -> float:
     return (0 if blind else config.num_image_tokens) + TURN_TOKENS + epoch.question_tokens + epoch.answer_tokens + each * epoch.regions
 
 
-def memory(total: int, trainable: int, activations: float, gpus: int) -> dict[str, dict[str, int]]:
+def gpu_memory(total: int, trainable: int, activations: float, gpus: int) -> dict[str, dict[str, int]]:
     """Return {"ddp" or "fsdp": {part: bytes on each GPU}}.
 
     With several GPUs, DDP keeps a second copy of the gradients in its buckets; FSDP keeps a share of everything but activations (and,
@@ -263,7 +263,7 @@ def memory(total: int, trainable: int, activations: float, gpus: int) -> dict[st
 
 
 # ----------------------------------------------------------------------------------------------------------------------- table
-def table(result: dict[str, Any]) -> str:
+def format_plan(result: dict[str, Any]) -> str:
     """Return the plan as a table in text."""
     stages = result["stages"]
     rows: list[tuple[str, list[str]]] = [

@@ -67,7 +67,7 @@ def run(config: Run, resume: bool = True, transform: Callable[[Sequence[Sample]]
     attention = attention_implementation(config)
     model, processor = build_model(start, attention, chain.from_iterable(sources.values()))
     processor.answer_field = config.answer_style != "official"
-    shared = Shared(config, processor, sources, _build_collator(config, processor, sources), SkipLog())
+    shared = RunContext(config, processor, sources, _build_collator(config, processor, sources), SkipLog())
     for stage, folder in list(zip(config.stages, folders, strict=True))[num_finished:]:
         _train_stage(shared, stage, folder, model)
         model = load_model(config.model, folder / run_folder.FINAL, attention)
@@ -83,8 +83,8 @@ def run(config: Run, resume: bool = True, transform: Callable[[Sequence[Sample]]
 
 
 @dataclass(frozen=True)
-class Shared:
-    """What all stages of a run share."""
+class RunContext:
+    """The objects that all stages of a run use: its settings, processor, samples, collator and log of skipped samples."""
 
     config: Run
     processor: SmolRGPTProcessor
@@ -93,7 +93,7 @@ class Shared:
     skips: SkipLog
 
 
-def _train_stage(shared: Shared, stage: Stage, folder: Path, model: SmolRGPTForConditionalGeneration) -> None:
+def _train_stage(shared: RunContext, stage: Stage, folder: Path, model: SmolRGPTForConditionalGeneration) -> None:
     """Train one stage from its last checkpoint, if it has one, and write the model to ``folder/final``."""
     state, config = PartialState(), shared.config
     adapted = None if config.model.lora is None else add_adapters(model, config.model.lora, config.seed)
@@ -106,7 +106,7 @@ def _train_stage(shared: Shared, stage: Stage, folder: Path, model: SmolRGPTForC
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)) if folder.exists() else None)
     for skips in gather_object([trainer.skips]):
         shared.skips.merge(skips)
-    trained = trainer.whole_model() if adapted is None else merge(adapted)
+    trained = trainer.unsharded_model() if adapted is None else merge(adapted)
     if state.is_main_process:
         run_folder.save_model(trained, shared.processor, folder / run_folder.FINAL)
     state.wait_for_everyone()
@@ -133,7 +133,7 @@ def _build_collator(config: Run, processor: SmolRGPTProcessor, sources: Sources)
     return collator
 
 
-def _build_trainer(shared: Shared, stage: Stage, folder: Path, model: SmolRGPTForConditionalGeneration) -> StageTrainer:
+def _build_trainer(shared: RunContext, stage: Stage, folder: Path, model: SmolRGPTForConditionalGeneration) -> StageTrainer:
     """Return the trainer of one stage, with its callbacks."""
     config, sources, processor = shared.config, shared.sources, shared.processor
     num_processes = PartialState().num_processes
@@ -260,7 +260,7 @@ class StageTrainer(Trainer):
 
     def evaluate(self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> dict[str, float]:
         """Answer this process's share of the images, and score the answers of all, so that every process makes the same decisions."""
-        model = self.whole_model()
+        model = self.unsharded_model()
         predictor = Predictor(model.eval(), self._processor)
         with self._autocast():
             predictions = gather_object(predict(predictor, self._share_of_validation(), progress=False))
@@ -279,7 +279,7 @@ class StageTrainer(Trainer):
         mine = {key for index, key in enumerate(keys) if index % self.args.world_size == self.args.process_index}
         return [sample for sample in self._validation if sample.image_key in mine]
 
-    def whole_model(self) -> SmolRGPTForConditionalGeneration:
+    def unsharded_model(self) -> SmolRGPTForConditionalGeneration:
         """Return the model; when it is sharded, a whole copy in every process, as each generates for another number of steps."""
         model = cast("SmolRGPTForConditionalGeneration", self.model)
         if not self.is_fsdp_enabled:

@@ -34,7 +34,7 @@ def region_colour(index: int) -> tuple[int, int, int]:
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
-def ink_on(colour: tuple[int, int, int]) -> tuple[int, int, int]:
+def contrast_colour(colour: tuple[int, int, int]) -> tuple[int, int, int]:
     """Return black or white, whichever has the higher contrast on ``colour``."""
     return (0, 0, 0) if np.dot(colour, (0.299, 0.587, 0.114)) > 125 else (255, 255, 255)
 
@@ -144,7 +144,7 @@ def _draw_tags(image: Image.Image, masks: Sequence[np.ndarray], scale: float) ->
         draw.rounded_rectangle((x - 2, y - 2, x + width + 2, y + height + 2), pad + 2, fill=(255, 255, 255))
         draw.rounded_rectangle((x - 1, y - 1, x + width + 1, y + height + 1), pad + 1, fill=(0, 0, 0))
         draw.rounded_rectangle((x, y, x + width, y + height), pad, fill=colour)
-        draw.text((x + width / 2, y + height / 2), label, fill=ink_on(colour), font=font, anchor="mm")
+        draw.text((x + width / 2, y + height / 2), label, fill=contrast_colour(colour), font=font, anchor="mm")
 
 
 def mask_anchor(mask: np.ndarray) -> tuple[float, float]:

@@ -18,7 +18,7 @@ from smolrgpt.data.io import atomic_path
 from smolrgpt.data.loading import SkipLog, load_image, load_sample_depth
 from smolrgpt.schema import Answer, DataError, Region, Sample, TarMember
 from smolrgpt.tasks.region_text import REGION_TAG, write_mentions
-from smolrgpt.viz.drawing import draw_regions, ink_on, region_colour
+from smolrgpt.viz.drawing import contrast_colour, draw_regions, region_colour
 
 #: Images are shrunk to this long side before regions are drawn, so that outlines stay visible.
 PAGE_IMAGE_SIDE = 800
@@ -227,7 +227,7 @@ def html_with_region_chips(text: str | None) -> str:
 
 def _chip(index: int) -> str:
     colour = region_colour(index)
-    return f'<span class="chip" style="background:rgb{colour};color:rgb{ink_on(colour)}">{index}</span>'
+    return f'<span class="chip" style="background:rgb{colour};color:rgb{contrast_colour(colour)}">{index}</span>'
 
 
 def image_element(image: Image.Image, description: str) -> str:

@@ -33,7 +33,7 @@ def test_depth_is_exact(scenes):
         to_world = scene.pose.axes
         for thing in scene.regions:
             points = backproject(scene.depth_m, scene.camera, thing.mask) @ to_world + scene.pose.position
-            u, v = thing.footprint.local(points[:, 0], points[:, 1])
+            u, v = thing.footprint.to_local(points[:, 0], points[:, 1])
             slack = 0.002 if thing.kind == "buffer" else 0.12  # turned cartons stick out a little
             assert (np.abs(u) <= thing.footprint.length / 2 + slack).all() and (np.abs(v) <= thing.footprint.width / 2 + slack).all()
             assert points[:, 2].min() > -0.005 and points[:, 2].max() < thing.size_m[2] + 0.005

@@ -15,7 +15,7 @@ from smolrgpt.model.floor import Floor, find_floor, floor_rectangle
 from smolrgpt.schema import Region
 from smolrgpt.tasks import task_named
 from smolrgpt.tasks.region_text import TAG, find_regions
-from smolrgpt.viz.drawing import depth_image, ink_on, mask_anchor, mask_border, region_colour, scaled_mask
+from smolrgpt.viz.drawing import contrast_colour, depth_image, mask_anchor, mask_border, region_colour, scaled_mask
 from smolrgpt.viz.gallery import encode_data_url, html_with_region_chips
 
 #: Longest side of an image sent to the browser, in pixels.
@@ -62,7 +62,7 @@ def _mark(region: Region, number: int, size: tuple[int, int]) -> dict[str, Any]:
     return {
         "number": number,
         "colour": f"rgb{colour}",
-        "ink": f"rgb{ink_on(colour)}",
+        "ink": f"rgb{contrast_colour(colour)}",
         "mask": encode_data_url(Image.fromarray(pixels), "PNG"),
         "box": [100 * left / width, 100 * top / height, 100 * (right - left) / width, 100 * (bottom - top) / height],
         "anchor": [100 * (x + 0.5) / width, 100 * (y + 0.5) / height],
@@ -77,7 +77,7 @@ def mentioned_regions(text: str) -> list[int]:
 
 def answer_html(answer: Answer) -> str:
     """Return the HTML of a normalised answer, with its unit."""
-    return html_with_region_chips(task_named(answer.category).show(answer.normalized_answer))
+    return html_with_region_chips(task_named(answer.category).format_answer(answer.normalized_answer))
 
 
 def unfinished_answer_html(question: str, text: str) -> str:
@@ -173,7 +173,7 @@ def plot_top_down(scene: Scene) -> Any:
         x, y = np.median(visible[:2], 1)
         colour = f"rgb{region_colour(number)}"
         marker = {"size": 22, "color": colour, "line": {"width": 1, "color": "black"}}
-        ink = {"color": f"rgb{ink_on(region_colour(number))}"}
+        ink = {"color": f"rgb{contrast_colour(region_colour(number))}"}
         text = {"text": [str(number)], "textfont": ink, "hovertext": line, "hoverinfo": "text"}
         figure.add_scatter(x=[x], y=[y], mode="markers+text", marker=marker, **text)
     figure.add_scatter(x=[0], y=[0], mode="markers+text", text=["camera"], textposition="bottom center", marker={"symbol": "triangle-up"})

@@ -87,7 +87,7 @@ def iter_coco(
     """
     root = Path(root)
     path = _annotation_file(root, split, annotations)
-    files = ImageSet.first_of(
+    files = ImageSet.first_existing(
         root, [images] if images else [f"{split}/images", split, "images"], [depths] if depths else [f"{split}/depths", "depths"], near
     )
     table = _AnnotationReader(path, skips).read()

@@ -115,7 +115,7 @@ class ImageSet:
             logger.warning("%s: no such folder, so the samples have no depth (depths=FOLDER names another, depths=None omits it)", folder)
 
     @classmethod
-    def first_of(cls, root: Path, images: Sequence[str], depths: Sequence[str], near: Polarity) -> ImageSet:
+    def first_existing(cls, root: Path, images: Sequence[str], depths: Sequence[str], near: Polarity) -> ImageSet:
         """Return the set in the first folder of ``images`` and the first of ``depths`` that exist, or without depth where none does.
 
         Both are relative to root, in order of preference. A single name is what the caller asked for and is used in any case.

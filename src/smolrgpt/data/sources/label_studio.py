@@ -58,7 +58,7 @@ def iter_label_studio(
         DataError: When tasks or images do not exist.
     """
     root = Path(root)
-    files = ImageSet.first_of(
+    files = ImageSet.first_existing(
         root, [images] if images else [f"{split}/images", "images"], [depths] if depths else [f"{split}/depths", "depths"], "bright"
     )
     return iter_samples(split_files(root, split), lambda task: _samples(task, files, image_field, question, answer), skips)

@@ -65,7 +65,7 @@ def add_transporter(boxes: list[Box], rect: Rect, owner: int, loaded: bool, rng:
 
 
 def add_shelf(boxes: list[Box], rect: Rect, owner: int, rng: np.random.Generator) -> float:
-    """Add a rack: posts, two to four levels with red or orange beams, cartons and crates on them."""
+    """Add a shelf to ``boxes`` and return its height in metres: posts, two or three levels with beams, cartons and crates on them."""
     levels, gap = int(rng.integers(2, 4)), rng.uniform(0.95, 1.35)
     height = levels * gap + 0.3
     post = _vary([(0.1, 0.2, 0.45), (0.1, 0.2, 0.45), (0.25, 0.27, 0.3)][int(rng.integers(3))], rng, 0.05)
@@ -251,7 +251,7 @@ def _on(
     """
     u, v, foot = at
     length, width, height = size
-    x, y = rect.place(u, v)
+    x, y = rect.to_floor(u, v)
     half = (length / 2, width / 2, height / 2)
     return Box((x, y, foot + height / 2), half, rect.yaw + turn, colour, finish.style, owner, finish.cells, _LABEL, finish.seed)
 

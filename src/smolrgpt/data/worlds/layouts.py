@@ -28,26 +28,26 @@ class Rect:
     length: float
     width: float
 
-    def local(self, x: float | np.ndarray, y: float | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def to_local(self, x: float | np.ndarray, y: float | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Convert floor coordinates to the rectangle's own frame."""
         cos, sin = math.cos(self.yaw), math.sin(self.yaw)
         dx, dy = np.asarray(x) - self.x, np.asarray(y) - self.y
         return cos * dx + sin * dy, cos * dy - sin * dx
 
-    def place(self, u: Any, v: Any) -> tuple[Any, Any]:
+    def to_floor(self, u: Any, v: Any) -> tuple[Any, Any]:
         """Convert a point of the rectangle's own frame to floor coordinates."""
         cos, sin = math.cos(self.yaw), math.sin(self.yaw)
         return self.x + cos * u - sin * v, self.y + sin * u + cos * v
 
     def contains(self, x: float, y: float) -> bool:
         """Return whether a point of the floor lies in the rectangle."""
-        u, v = self.local(x, y)
+        u, v = self.to_local(x, y)
         return bool(abs(u) <= self.length / 2 and abs(v) <= self.width / 2)
 
     def corners(self, inflate: float = 0.0) -> np.ndarray:
         """Return the (4, 2) corners, moved outwards by ``inflate`` metres."""
         a, b = self.length / 2 + inflate, self.width / 2 + inflate
-        return np.array([self.place(u, v) for u, v in ((a, b), (a, -b), (-a, -b), (-a, b))])
+        return np.array([self.to_floor(u, v) for u, v in ((a, b), (a, -b), (-a, -b), (-a, b))])
 
     def overlaps(self, other: Rect, clearance: float = 0.0) -> bool:
         """Return whether the two come closer than about ``clearance`` (separating axes of the inflated rectangles)."""
@@ -55,7 +55,7 @@ class Rect:
         if math.hypot(self.x - other.x, self.y - other.y) > reach:
             return False
         for frame, rect in ((self, other), (other, self)):
-            u, v = frame.local(*rect.corners().T)
+            u, v = frame.to_local(*rect.corners().T)
             a, b = frame.length / 2 + clearance, frame.width / 2 + clearance
             if u.min() > a or u.max() < -a or v.min() > b or v.max() < -b:
                 return False
@@ -227,7 +227,7 @@ def _in_slots(
     """Pallets in ``count`` of the slots (places in the buffer's own frame), not quite in their middle."""
     slack = min(0.12, max(0.0, longest - 0.95) / 2)
     jitter = rng.uniform(-1, 1, (len(slots), 2)) * (slack, 0.12)
-    places = [buffer.place(slots[k][0] + jitter[k, 0], slots[k][1] + jitter[k, 1]) for k in rng.permutation(len(slots))[:count]]
+    places = [buffer.to_floor(slots[k][0] + jitter[k, 0], slots[k][1] + jitter[k, 1]) for k in rng.permutation(len(slots))[:count]]
     return [_pallet(x, y, buffer.yaw + rng.uniform(-turn, turn), rng, longest) for x, y in places]
 
 
@@ -289,7 +289,7 @@ def _strew(plan: Plan, spread: float, rng: np.random.Generator) -> None:
             x, y = rng.uniform(-spread, spread, 2)
             if inside:
                 buffer = plan.buffers[int(rng.integers(len(plan.buffers)))]
-                x, y = buffer.place(rng.uniform(-0.35, 0.35) * buffer.length, rng.uniform(-0.2, 0.2) * buffer.width)
+                x, y = buffer.to_floor(rng.uniform(-0.35, 0.35) * buffer.length, rng.uniform(-0.2, 0.2) * buffer.width)
             rect = Rect(x, y, rng.uniform(0, 2 * math.pi), rng.uniform(0.9, 1.4), rng.uniform(0.6, 0.9))
             where = _buffer_of(plan, rect)
             if plan.is_free(rect, 0.15) and where != -1:

@@ -267,7 +267,7 @@ def _add_shadow(shade: np.ndarray, floor_xy: np.ndarray, rect: Rect, height: flo
     if x.size == 0:
         return
     for dark, blur, shift in ((0.45, 0.07, 0.0), (0.38, reach, 0.35 * reach)):
-        u, v = rect.local(x + np.float32(shift * look.light[0]), y + np.float32(shift * look.light[1]))
+        u, v = rect.to_local(x + np.float32(shift * look.light[0]), y + np.float32(shift * look.light[1]))
         a, b = np.maximum(np.abs(u) - rect.length / 2, 0), np.maximum(np.abs(v) - rect.width / 2, 0)
         shade[window] *= 1 - np.float32(dark) * np.exp((a * a + b * b) * np.float32(-1 / blur**2))
 
@@ -277,7 +277,7 @@ def _add_outline(
 ) -> None:
     window = _floor_window(rect, 0.3, camera, pose)
     x, y = floor_xy[0][window], floor_xy[1][window]
-    u, v = rect.local(x, y)
+    u, v = rect.to_local(x, y)
     half = look.line_width_m / 2
     inset = np.maximum(np.abs(u) - rect.length / 2, np.abs(v) - rect.width / 2) + half  # the outline's outer edge is the region's edge
     span = np.minimum(footprint[window], 0.3)

@@ -398,7 +398,7 @@ def _find_visible(objects: list[PlacedObject], rendering: Rendering, camera: Cam
     min_pixels = MIN_PIXELS * camera.width * camera.height / _REFERENCE_PIXELS
     for number, item in enumerate(objects):
         if item.kind == "buffer":
-            u, v = item.footprint.local(*rendering.floor_xy)
+            u, v = item.footprint.to_local(*rendering.floor_xy)
             inside = (np.abs(u) <= item.footprint.length / 2) & (np.abs(v) <= item.footprint.width / 2) & rendering.bare_floor
             item.mask, whole = inside & rendering.on_floor, int(np.count_nonzero(inside))
         else:
@@ -420,5 +420,5 @@ def _share_in_frame(item: PlacedObject, camera: Camera, pose: CameraPose) -> flo
     length, width, height = item.size_m
     heights = steps * height + item.center_m[2] if height else np.zeros(1)
     u, v, h = (axis.ravel() for axis in np.meshgrid(steps * length, steps * width, heights))
-    x, y, z = project(np.stack([*item.footprint.place(u, v), h], axis=-1), camera, pose).T
+    x, y, z = project(np.stack([*item.footprint.to_floor(u, v), h], axis=-1), camera, pose).T
     return float(((z > 0) & (x >= 0) & (x < camera.width) & (y >= 0) & (y < camera.height)).mean())

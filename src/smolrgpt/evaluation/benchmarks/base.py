@@ -13,7 +13,7 @@ from smolrgpt.schema import Sample
 
 
 class Benchmark(Protocol):
-    """A benchmark.
+    """A kind of evaluation: which questions of a data set are asked, how answers are scored, and the report.
 
     Attributes:
         name: What the command line calls it.

@@ -88,7 +88,7 @@ def question_kind(category: Any) -> Kind:
     return Kind(category, group, "clock" if group == _DIRECTION else "length")
 
 
-def hours_off(truth: float, prediction: float) -> float:
+def clock_difference_h(truth: float, prediction: float) -> float:
     """Return the smaller angle between two clock directions, in hours from 0 to 6."""
     off = abs(prediction - truth) % 12
     return min(off, 12 - off)
@@ -107,7 +107,7 @@ _PARSERS: dict[str, Callable[[str, str], Value | None]] = {
 }
 _RULES: dict[str, Callable[[Value, Value], bool]] = {
     "length": is_near,
-    "clock": lambda truth, prediction: hours_off(truth, prediction) <= MAX_HOURS_OFF,
+    "clock": lambda truth, prediction: clock_difference_h(truth, prediction) <= MAX_HOURS_OFF,
     "predicate": lambda truth, prediction: truth == prediction,
     "choice": lambda truth, prediction: truth == prediction,
 }
@@ -182,7 +182,7 @@ def score(
             continue
         correct[kind.group] += kind.is_correct(question.truth, reading.value)
         pairs[kind.group].append((question.truth, reading.value))
-    problems.refuse(strict)
+    problems.raise_if_strict(strict)
     accuracy = {group: 100.0 * correct[group] / totals[group] for group in GROUPS if totals[group]}
     return {
         "qualitative": finite_mean([accuracy[group] for group in QUALITATIVE if group in accuracy]),
@@ -195,7 +195,7 @@ def score(
         },
         "abs_rel": {group: finite_mean([_relative_error(*pair) for pair in pairs[group]]) for group in LENGTHS if group in accuracy},
         "lengths": {group: [[round(value, 4) for value in pair] for pair in pairs[group]] for group in LENGTHS if pairs[group]},
-        "angle_error_deg": finite_mean([DEGREES_PER_HOUR * hours_off(*pair) for pair in pairs[_DIRECTION]]),
+        "angle_error_deg": finite_mean([DEGREES_PER_HOUR * clock_difference_h(*pair) for pair in pairs[_DIRECTION]]),
         **problems.as_dict(),
     }
 

@@ -22,7 +22,7 @@ class Extractor(Protocol):
         ...
 
 
-def text_of(row: Row, name: str) -> str:
+def row_text(row: Row, name: str) -> str:
     """Return a text of the row, "" where there is none.
 
     Half of a surrogate pair, which JSON can hold and tokenizers refuse, becomes "?".
@@ -31,7 +31,7 @@ def text_of(row: Row, name: str) -> str:
     return value.encode("utf-8", errors="replace").decode("utf-8") if isinstance(value, str) else ""
 
 
-def task_of(row: Row) -> Task:
-    """Return the kind of question that the row's category names; without a category, the kind that the question's words tell."""
-    category = text_of(row, "category")
-    return task_named(category) if category else recognise(text_of(row, "question"))
+def row_task(row: Row) -> Task:
+    """Return the kind of question that the row's category names; without a category, the kind recognised from the question's words."""
+    category = row_text(row, "category")
+    return task_named(category) if category else recognise(row_text(row, "question"))

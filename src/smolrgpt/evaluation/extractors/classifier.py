@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from smolrgpt.evaluation.extractors.base import Row, text_of
+from smolrgpt.evaluation.extractors.base import Row, row_text
 from smolrgpt.tasks import NormalizedAnswer, task_named
 from smolrgpt.tasks.choice import MCQ
 from smolrgpt.tasks.count import COUNT
@@ -42,19 +42,19 @@ MAX_CHARS = 20_000
 PUBLISHED_GUESSES: dict[str, NormalizedAnswer] = {LEFT_RIGHT.name: "left", COUNT.name: 1, MCQ.name: "1", DISTANCE.name: 1}
 
 
-def by_mention(text: str) -> tuple[str, list[int]]:
-    """Return the text with its regions renumbered in order of first mention, and their original indices in that order."""
+def renumber_by_mention(text: str) -> tuple[str, list[int]]:
+    """Renumber the regions of a text in order of first mention, and their original indices in that order."""
     numbers = list(dict.fromkeys(find_regions(text)))
     return replace_regions(text, lambda index: region_tag(numbers.index(index))), numbers
 
 
 def answer_text(answer: str) -> tuple[str, list[int]]:
     """Return what the answer router classifies: the last ``MAX_CHARS`` characters of an answer, renumbered, and the original indices."""
-    return by_mention(answer[-MAX_CHARS:].strip())
+    return renumber_by_mention(answer[-MAX_CHARS:].strip())
 
 
-def value_of(label: str, question: str, answer: str, numbers: Sequence[int]) -> NormalizedAnswer:
-    """Return the normalised answer that a label of the answer router means, None where it means none; numbers: the original indices."""
+def label_to_answer(label: str, question: str, answer: str, numbers: Sequence[int]) -> NormalizedAnswer:
+    """Convert a label of the answer router to a normalised answer, None where it has none; numbers: the original region indices."""
     category, _, value = label.partition(" ")
     task = task_named(category)
     if task is LEFT_RIGHT:
@@ -110,14 +110,14 @@ class ClassifierExtractor:
 
     def __call__(self, rows: Sequence[Row]) -> list[NormalizedAnswer]:
         """Return one answer per row; the question router decides the category, that of the row is ignored."""
-        questions, answers = ([text_of(row, field) for row in rows] for field in HEADS)
+        questions, answers = ([row_text(row, field) for row in rows] for field in HEADS)
         read = [answer_text(answer) for answer in answers]
         asked = self._labels("question", [question[-MAX_CHARS:] for question in questions])
         given = self._labels("answer", [text for text, _ in read])
         values: list[NormalizedAnswer] = []
         for question, answer, (text, numbers), category, label in zip(questions, answers, read, asked, given, strict=True):
             agree = bool(text) and category == label.partition(" ")[0]
-            values.append(value_of(label, question, answer, numbers) if agree else None)
+            values.append(label_to_answer(label, question, answer, numbers) if agree else None)
         if not self._guess:
             return values
         if guessed := sum(value is None for value in values):

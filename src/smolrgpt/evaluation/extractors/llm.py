@@ -11,7 +11,7 @@ from pydantic import create_model
 
 from smolrgpt.data.loading import SkipLog
 from smolrgpt.evaluation.endpoint import Endpoint, Reply, ReplyForm
-from smolrgpt.evaluation.extractors.base import Row, task_of, text_of
+from smolrgpt.evaluation.extractors.base import Row, row_task, row_text
 from smolrgpt.tasks import NormalizedAnswer, Task
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class LLMExtractor:
 
     def __call__(self, rows: Sequence[Row]) -> list[NormalizedAnswer]:
         """Return a short answer per row, None for a kind without one and for an unusable reply."""
-        tasks = [task_of(row) for row in rows]
+        tasks = [row_task(row) for row in rows]
         forms = [reply_form(task) for task in tasks]
         asked = [(form, (INSTRUCTIONS, _prompt(row))) for row, form in zip(rows, forms, strict=True) if form is not None]
         replies = iter(self.endpoint.ask_all([prompt for _, prompt in asked], [form for form, _ in asked]))
@@ -52,7 +52,7 @@ class LLMExtractor:
 
 
 def _prompt(row: Row) -> str:
-    return f"<question>\n{text_of(row, 'question')}\n</question>\n<answer>\n{text_of(row, 'answer')}\n</answer>"
+    return f"<question>\n{row_text(row, 'question')}\n</question>\n<answer>\n{row_text(row, 'answer')}\n</answer>"
 
 
 def _answer(reply: Reply[ReplyForm], row: Row, task: Task, skips: SkipLog) -> NormalizedAnswer:

@@ -19,7 +19,7 @@ MAX_POINTS = 3000
 
 
 class Plot:
-    """Marks in data coordinates.
+    """An SVG plot: axes, and marks that are added in data coordinates.
 
     Args:
         x_range: The ends of the x axis.
