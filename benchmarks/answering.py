@@ -39,7 +39,7 @@ from benchmarks.output import make_parser, report
 from smolrgpt.data.collate import encode_question, prepare_image
 from smolrgpt.data.worlds.rows import scene_samples
 from smolrgpt.data.worlds.scene import generate_scene, random_generator
-from smolrgpt.evaluation.report.markdown import table
+from smolrgpt.evaluation.report.markdown import markdown_table
 from smolrgpt.inference.exported import FORMATS, ExportedSmolRGPT, export
 from smolrgpt.inference.generation import MAX_FIELD_TOKENS
 from smolrgpt.inference.predictor import Predictor
@@ -291,7 +291,7 @@ def render(result: Mapping[str, Any]) -> str:
         [
             f"# {setting['model']}: {setting['num_questions']} questions about {setting['num_images']} images",
             "",
-            table(header, rows),
+            markdown_table(header, rows),
             "",
             *lines,
         ]

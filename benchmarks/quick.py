@@ -21,7 +21,7 @@ from statistics import median
 
 from benchmarks import answering
 from benchmarks.output import make_parser
-from smolrgpt.evaluation.report.markdown import table
+from smolrgpt.evaluation.report.markdown import markdown_table
 
 HISTORY = Path("build/bench_quick.jsonl")
 #: Measurements that must all show a regression. On a shared machine the same code answered 22 and 42 questions a second within a minute.
@@ -79,7 +79,7 @@ def render(history: Sequence[Run]) -> str:
     shown = history[-NUM_SHOWN:]
     names = list(dict.fromkeys(name for run in shown for name in run.ratios))
     rows = [[run.date, run.commit, run.machine, *(f"{run.ratios[n]:.1f}x" if n in run.ratios else "" for n in names)] for run in shown]
-    return table(["date", "commit", "machine", *names], rows)
+    return markdown_table(["date", "commit", "machine", *names], rows)
 
 
 def measure_ratios(setting: answering.Setting) -> dict[str, float]:

@@ -24,7 +24,7 @@ from benchmarks.answering import IMAGE_SIZE, SCENE_SEED, load_model
 from benchmarks.machine import about_machine, peak_bytes
 from benchmarks.output import make_parser, report
 from smolrgpt.data.worlds.scene import Scene, generate_scene
-from smolrgpt.evaluation.report.markdown import table
+from smolrgpt.evaluation.report.markdown import markdown_table
 from smolrgpt.inference.predictor import Predictor
 from smolrgpt.precision import best_dtype
 from smolrgpt.schema import DepthMap, Region, Sample
@@ -129,7 +129,7 @@ def render(result: Mapping[str, Any]) -> str:
         header = [FACTORS[name][1], *(str(point["value"]) for point in curve)]
         seconds = ["seconds of a call", *(f"{point['seconds']:.3f}" for point in curve)]
         rate = ["questions a second", *(f"{point['questions'] / point['seconds']:.3g}" for point in curve)]
-        parts.append(table(header, [seconds, rate]))
+        parts.append(markdown_table(header, [seconds, rate]))
     return "\n\n".join(parts)
 
 

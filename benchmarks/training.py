@@ -34,7 +34,7 @@ from benchmarks.machine import about_machine, fresh_process, peak_bytes
 from benchmarks.output import make_parser, report
 from smolrgpt.data.collate import Collator, encode_question, prepare_image
 from smolrgpt.data.loading import group_by_image
-from smolrgpt.evaluation.report.markdown import table
+from smolrgpt.evaluation.report.markdown import markdown_table
 from smolrgpt.model import RegionFeatures
 from smolrgpt.precision import best_dtype
 from smolrgpt.schema import Sample
@@ -215,7 +215,7 @@ def render(result: Mapping[str, Any]) -> str:
     ]
     setting = result["setting"]
     each = setting["images_per_step"] * setting["questions_per_image"]
-    return f"# {setting['model']}: steps of {each} questions about {setting['images_per_step']} images\n\n{table(header, rows)}"
+    return f"# {setting['model']}: steps of {each} questions about {setting['images_per_step']} images\n\n{markdown_table(header, rows)}"
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -28,7 +28,7 @@ def _samples(folder: Path) -> list[Sample]:
 
 def test_every_level_is_scored_once(tmp_path: Path) -> None:
     parrot, out = Parrot(), tmp_path / "out"
-    result = measure_robustness(parrot, _samples(tmp_path), out, run_id="a", progress=False)
+    result = measure_robustness(parrot, _samples(tmp_path), out, run_id="a")
     assert {name: [point["level"] for point in curve] for name, curve in result["curves"].items()} == {
         name: list(factor.levels) for name, factor in FACTORS.items()
     }
@@ -36,17 +36,17 @@ def test_every_level_is_scored_once(tmp_path: Path) -> None:
     assert len(parrot.calls) == 1 + sum(len(factor.levels) - 1 for factor in FACTORS.values()), "what is unchanged is asked once"
     assert {path.name for path in out.iterdir()} == {"predictions", "results.json", "report.md", "report.png"}
     before = len(parrot.calls)
-    again = measure_robustness(parrot, _samples(tmp_path), out, run_id="a", progress=False)
+    again = measure_robustness(parrot, _samples(tmp_path), out, run_id="a")
     assert again == result == json.loads((out / "results.json").read_text())
     assert len(parrot.calls) == before
-    measure_robustness(parrot, _samples(tmp_path), out, factors=["blur"], run_id="b", progress=False)
+    measure_robustness(parrot, _samples(tmp_path), out, factors=["blur"], run_id="b")
     assert len(parrot.calls) == before + len(FACTORS["blur"].levels), "another model's predictions are not taken for this one's"
 
 
 def test_a_level_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
     samples = _samples(tmp_path)
     (tmp_path / "a.png").write_bytes(b"not an image")
-    result = measure_robustness(Parrot(), samples, tmp_path / "out", factors=["blur", "depth scale"], progress=False)
+    result = measure_robustness(Parrot(), samples, tmp_path / "out", factors=["blur", "depth scale"])
     assert [one["level"] for one in result["problems"]] == list(FACTORS["blur"].levels[1:])
     assert "a.png" in result["problems"][0]["reason"] and "left out" in (tmp_path / "out" / "report.md").read_text()
     assert len(result["curves"]["depth scale"]) == len(FACTORS["depth scale"].levels)

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from smolrgpt.data.io import read_rows, write_text
 from smolrgpt.data.perturb import FACTORS, Level, perturb
 from smolrgpt.evaluation.predict import Row, SamplePredictor, predict
-from smolrgpt.evaluation.report.markdown import table
+from smolrgpt.evaluation.report.markdown import markdown_table
 from smolrgpt.evaluation.report.sections import format_interval, score_cells
 from smolrgpt.evaluation.score import CATEGORIES
 from smolrgpt.evaluation.summary import accuracies, intervals, score_samples
@@ -30,7 +30,6 @@ def measure_robustness(
     factors: Sequence[str] = (),
     run_id: str = "",
     batch_size: int = 64,
-    progress: bool = True,
 ) -> dict[str, Any]:
     """Measure S1 at every level of some factors.
 
@@ -43,7 +42,6 @@ def measure_robustness(
         factors: Names of ``data.perturb.FACTORS``; empty: all.
         run_id: Names the model and the data.
         batch_size: Questions answered together.
-        progress: Whether to show a progress bar.
 
     Returns:
         ``curves`` {factor: [{level, S1, accuracy, num_questions, interval}]}, ``run``, ``num_questions``, and ``problems`` with the levels
@@ -59,7 +57,7 @@ def measure_robustness(
     levels = [(name, level) for name in names for level in FACTORS[name].levels]
     curves: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     problems = []
-    for name, level in tqdm(levels, unit="level", disable=not progress):
+    for name, level in tqdm(levels, unit="level"):
         try:
             rows = _predict_level(predictor, samples, (name, level), out / "predictions", run_id, batch_size)
         except DataError as error:
@@ -108,4 +106,4 @@ def format_robustness(result: Mapping[str, Any]) -> str:
     header = ["factor", "level", "S1", *CATEGORIES, "95 % interval of S1"]
     problems = [f"\n* {row['factor']} at {row['level']} left out: {row['reason']}" for row in result["problems"]]
     title = f"# {result['run'] or 'Robustness'}\n\n{result['num_questions']} questions at every level."
-    return f"{title}\n\n{table(header, rows)}\n{''.join(problems)}"
+    return f"{title}\n\n{markdown_table(header, rows)}\n{''.join(problems)}"

@@ -25,7 +25,7 @@ from smolrgpt.data.io import write_text
 from smolrgpt.data.sources.warehouse import read_warehouse
 from smolrgpt.data.worlds import write_dataset
 from smolrgpt.evaluation.predict import predict
-from smolrgpt.evaluation.report.markdown import table
+from smolrgpt.evaluation.report.markdown import markdown_table
 from smolrgpt.evaluation.score import CATEGORIES
 from smolrgpt.evaluation.summary import summarise
 from smolrgpt.inference.checkpoints import bundled_checkpoint
@@ -386,7 +386,7 @@ def format_ablation(result: Mapping[str, Any]) -> str:
         f"{result['steps']} steps from the bundled backbones, {result['num_questions']} questions of new scenes; "
         "mean over seeds, with half of its 95 % interval (Student's t)."
     )
-    return f"# {result['question']}\n\n{table(header, rows)}\n\n{note}\n"
+    return f"# {result['question']}\n\n{markdown_table(header, rows)}\n\n{note}\n"
 
 
 def _cell(measure: Mapping[str, float | None]) -> str:

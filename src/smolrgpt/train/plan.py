@@ -194,8 +194,8 @@ def plan(run: Run, flops_per_second: float = FLOPS_PER_SECOND, gpus: Sequence[in
 
 def _frozen_images(run: Run, facts: dict[str, SourceFacts]) -> int:
     """Return how many images the stages with a frozen vision tower show; the sources of a synthetic set share theirs."""
-    seen = {name for stage in run.stages if _rate_of_vision(stage) is None for name in stage.mixture}
-    images = [facts[name].images for name in seen]
+    shown = {name for stage in run.stages if _rate_of_vision(stage) is None for name in stage.mixture}
+    images = [facts[name].images for name in shown]
     return max(images, default=0) if isinstance(run.data, SyntheticData) else sum(images)
 
 

@@ -13,7 +13,7 @@ def to_markdown(report: Report) -> str:
     return "\n\n".join([f"# {report.title}", *report.summary, *filter(None, sections)]) + "\n"
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
     """Return a Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
@@ -31,7 +31,7 @@ def _block(block: Block | None) -> str:
         return block or ""
     shown = block.rows[: block.max_rows]
     hidden = len(block.rows) - len(shown)
-    return table(block.header, shown) + (f"\n\n{hidden} more rows are in report.html." if hidden else "")
+    return markdown_table(block.header, shown) + (f"\n\n{hidden} more rows are in report.html." if hidden else "")
 
 
 def _cell(cell: Cell) -> str:
