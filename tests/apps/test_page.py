@@ -260,6 +260,7 @@ def _drag(page: Any, box: tuple[float, float, float, float]) -> None:
     page.mouse.up()
 
 
+@pytest.mark.slow
 def test_a_person_marks_two_boxes_asks_and_reads_the_answer(page: Any, tmp_path: Path) -> None:
     page.click("[data-act=clear]")
     page.wait_for_selector(".chips .none")

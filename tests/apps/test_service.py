@@ -384,6 +384,7 @@ def test_a_taken_port_is_one_line(command: Any) -> None:
         assert status == 2 and "cannot listen" in errors
 
 
+@pytest.mark.slow
 # --------------------------------------------------------------------------------------------------------------------- for real
 def test_the_command_serves_openais_client_survives_a_killed_engine_and_stops(tiny_checkpoint: Path, tmp_path: Path) -> None:
     openai = pytest.importorskip("openai")
