@@ -1,4 +1,4 @@
-"""Show ``<region 0>`` and the like as text: no page and no docstring holds HTML, so Markdown is told not to look for any."""
+"""Show ``<region 0>`` and the like as text: no page and no docstring holds HTML, so Markdown is configured not to parse any."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ def test_another_source_or_other_settings_are_refused(tmp_path):
         prepare(broken_off(), tmp_path / "out", shard_samples=5, progress=False)
     with pytest.raises(DataError, match="ends with sample 'q4', but the source has 'q5'"):
         prepare(_samples(7, first=1), tmp_path / "out", shard_samples=5, progress=False)
-    with pytest.raises(DataError, match="was begun with"):
+    with pytest.raises(DataError, match="was started with"):
         prepare(_samples(7), tmp_path / "out", shard_samples=6, progress=False)
     with pytest.raises(DataError, match="expected a folder that 'smolrgpt data prepare' wrote"):
         Prepared(tmp_path)

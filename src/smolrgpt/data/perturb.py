@@ -44,12 +44,12 @@ def perturb(samples: Sequence[Sample], factor: str, level: Level, seed: int = 0)
     """
     if factor not in FACTORS:
         raise ValueError(f"there is no factor {factor!r}; expected one of {', '.join(FACTORS)}")
-    known = FACTORS[factor]
-    if level not in known.levels:
-        raise ValueError(f"{factor} has no level {level!r}; expected one of {', '.join(map(str, known.levels))}")
-    if level == known.levels[0]:
+    found = FACTORS[factor]
+    if level not in found.levels:
+        raise ValueError(f"{factor} has no level {level!r}; expected one of {', '.join(map(str, found.levels))}")
+    if level == found.levels[0]:
         return list(samples)
-    return known.change(list(samples), level, random.Random(seed))
+    return found.change(list(samples), level, random.Random(seed))
 
 
 # ------------------------------------------------------------------------------------------------------------ kinds of factors

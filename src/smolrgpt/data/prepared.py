@@ -165,14 +165,14 @@ def prepare(
         samples: Read once, shard by shard, so it may be a generator of any length.
         out: The folder.
         root: Paths below it are stored relative to it, so that a data set can move: ``Prepared(out, root=...)``.
-        pack: Whether to copy images and depth maps, each once, into archives beside the rows: a few large files for object stores and
+        pack: Whether to copy images and depth maps, each once, into archives next to the rows: a few large files for object stores and
             shared disks.
         shard_samples: Samples of a shard.
         skips: Counts what was left out; logged when it is None.
         progress: Whether to show a progress bar.
 
     Raises:
-        DataError: When no sample is left, or ``out`` was begun with other settings, another source or another version.
+        DataError: When no sample is left, or ``out`` was started with other settings, another source or another version.
     """
     out, log = Path(out), SkipLog() if skips is None else skips
     settings = {"version": VERSION, "root": None if root is None else str(root), "shard_samples": shard_samples, "pack": pack}
@@ -189,13 +189,13 @@ def prepare(
 
 
 def _begin(out: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """Return what is finished of ``out``, perhaps nothing. Raises DataError when it was begun with other settings."""
+    """Return what is finished of ``out``, perhaps nothing. Raises DataError when it was started with other settings."""
     if not (out / MANIFEST).exists():
         return {**settings, "shards": [], "complete": False}
     manifest = _read_manifest(out)
     found = {name: manifest.get(name) for name in settings}
     if found != settings:
-        raise DataError(f"{out} was begun with {found}, now it is {settings}; choose another folder, or remove this one")
+        raise DataError(f"{out} was started with {found}, now it is {settings}; choose another folder, or remove this one")
     return manifest
 
 

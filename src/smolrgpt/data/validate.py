@@ -131,7 +131,7 @@ def validate(
 
 def _checked_rows(splits: Mapping[str, Iterable[Sample]], result: Validation) -> Iterator[Sample]:
     for split, samples in splits.items():
-        ids: set[int] = set()  # hashes: ten million texts would not fit in memory beside the samples
+        ids: set[int] = set()  # hashes: ten million texts would not fit in memory together with the samples
         try:
             for sample in samples:
                 result.num_questions[split] += 1

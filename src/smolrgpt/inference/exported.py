@@ -399,13 +399,13 @@ class ExportedSmolRGPT(SmolRGPTForConditionalGeneration):
             raise ValueError(
                 f"{folder / EXPORT_RECORD} says {record}; expected version {VERSION} and a format of {', '.join(FORMATS)}; export again"
             )
-        known = FORMATS[record["format"]]
+        graph_format = FORMATS[record["format"]]
         model = cls.skeleton(SmolRGPTConfig.from_pretrained(folder))
         model.load_state_dict(load_file(folder / REMAINING_WEIGHTS), assign=True)
         try:
-            parts = {name: known.read(folder / f"{name}{known.suffix}", record["weights"] == "float32") for name in GRAPHS}
+            parts = {name: graph_format.read(folder / f"{name}{graph_format.suffix}", record["weights"] == "float32") for name in GRAPHS}
         except ImportError as error:
-            raise ImportError(f"{error.name or error} is missing; pip install 'smolrgpt[{known.extra}]'") from error
+            raise ImportError(f"{error.name or error} is missing; pip install 'smolrgpt[{graph_format.extra}]'") from error
         model.model.graph, model.model.language_model.graph, model.lm_head.graph = (parts[name] for name in GRAPHS)
         model.generation_config = GenerationConfig.from_pretrained(folder)
         model.eval()

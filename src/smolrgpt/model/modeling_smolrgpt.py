@@ -59,7 +59,7 @@ UNPACKED_OPTIONS = ("output_hidden_states", "output_attentions", "use_cache")
 
 
 class SmolRGPTPreTrainedModel(PreTrainedModel):
-    """Initial weights and the library's switches."""
+    """Base class of the models: initialises weights and sets options of the transformers library."""
 
     config: SmolRGPTConfig
     config_class = SmolRGPTConfig

@@ -1,4 +1,4 @@
-"""Geometry of one region: what its mask, depth and camera say about its place and size. numpy only.
+"""Geometry of one region: its position and size as measured from mask, depth and camera. numpy only.
 
 The model reads the features listed in ``FEATURES``, in this order and in these units; each declares which measurements it needs.
 

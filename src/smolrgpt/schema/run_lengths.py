@@ -29,8 +29,8 @@ def encode_polygons(polygons: Sequence[np.ndarray], height: int, width: int) -> 
 
 def encode_runs(runs: Sequence[Any], height: int, width: int) -> str:
     """Compress a list of run lengths. Raises DataError unless they are whole numbers that add up to height x width."""
-    whole = all(isinstance(run, int) and run >= 0 for run in runs)
-    if not whole or sum(runs) != height * width:
+    are_counts = all(isinstance(run, int) and run >= 0 for run in runs)
+    if not are_counts or sum(runs) != height * width:
         raise DataError(f"uncompressed run lengths do not sum to {height} x {width}, or are no counts: {brief(runs)}")
     return _text(coco.frPyObjects({"size": [height, width], "counts": runs}, height, width))
 

@@ -15,7 +15,7 @@ import numpy as np
 from smolrgpt.schema.camera import Camera
 from smolrgpt.schema.region import Region
 
-#: An object whose height is at most this share of its longer side is flat: a place on the supporting plane, not a thing with a height.
+#: An object whose height is at most this share of its longer side is flat: an area of the supporting plane without a height.
 FLAT_SHARE = 0.05
 
 
@@ -95,7 +95,7 @@ class SceneObject:
 
     @property
     def is_flat(self) -> bool:
-        """Whether the object is a place on the supporting plane, without a height of its own."""
+        """Whether the object is an area of the supporting plane, without a height of its own."""
         return self.size_m[2] <= FLAT_SHARE * max(self.size_m[:2])
 
     @property

@@ -247,9 +247,9 @@ def _find_end(graph: SceneGraph, objects: list[SceneObject], side: str) -> tuple
 
 def _draw_pair(graph: SceneGraph, rng: np.random.Generator) -> list[SceneObject] | None:
     """Draw two objects of kinds that official questions pair; most pairs of an object and what it stands in are kept."""
-    one, two = _PAIR_KINDS[int(rng.choice(len(_PAIR_KINDS), p=_PAIR_SHARES))]
-    first = shuffled(graph.of_kind(one), rng)
-    second = [item for item in shuffled(graph.of_kind(two), rng) if not first or item is not first[0]]
+    first_kind, second_kind = _PAIR_KINDS[int(rng.choice(len(_PAIR_KINDS), p=_PAIR_SHARES))]
+    first = shuffled(graph.of_kind(first_kind), rng)
+    second = [item for item in shuffled(graph.of_kind(second_kind), rng) if not first or item is not first[0]]
     if not first or not second:
         return None
     pair = shuffled([first[0], second[0]], rng) if rng.random() < 0.3 else [first[0], second[0]]
@@ -270,13 +270,13 @@ def _chain(
 
 
 def _state_distance(objects: list[SceneObject], ends: Sequence[SceneObject], rng: np.random.Generator) -> str:
-    one, two = ends
-    metres = distance_m(one, two)
+    first, second = ends
+    metres = distance_m(first, second)
     if metres == 0:
-        one, two = (two, one) if one.kind == "buffer" else (one, two)
+        first, second = (second, first) if first.kind == "buffer" else (first, second)
         verb = pick(rng, ("is within", "is located within", "is within"))
-        return f"The {one.name} {region_tags(objects, one)} {verb} the {two.name} {region_tags(objects, two)}."
-    a, b = (f"the {item.name} {region_tags(objects, item)}" for item in (one, two))
+        return f"The {first.name} {region_tags(objects, first)} {verb} the {second.name} {region_tags(objects, second)}."
+    a, b = (f"the {item.name} {region_tags(objects, item)}" for item in (first, second))
     return capitalized(pick(rng, _DISTANCE_ANSWERS).format(a=a, b=b, m=f"{metres:.2f}"))
 
 

@@ -12,7 +12,7 @@ from smolrgpt.tasks.region_text import MARKED_REGION, REGION
 
 #: Typographic characters and what is typed for them on a keyboard.
 _TYPOGRAPHY = str.maketrans({"\u2018": "'", "\u2019": "'", "\u02bc": "'", "\u2212": "-", "\u2010": "-", "\u2011": "-", "\u2013": "-"})
-#: Requests about the form of the answer ("number only", "just the number please", "answer in one word"), which tell nothing about the kind
+#: Requests about the form of the answer ("number only", "just the number please", "answer in one word"), which do not depend on the kind
 #: of question. "The number of pallets" and "as a number of metres" are no such requests.
 _FORM_REQUEST = re.compile(
     r"""\b(?:

@@ -1,4 +1,4 @@
-"""How text speaks of regions, numbers and lengths: the one place that knows.
+"""Regions, numbers and lengths in text: the only module that parses and writes them.
 
 A question marks each region with ``<mask>`` (data sets) or ``<region k>`` (people); an answer names them ``[Region k]``. Data sets and
 language models spell the same in other ways, which ``REGION`` reads. Legend: k is a region index, counted from 0.

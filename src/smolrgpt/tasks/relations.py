@@ -75,9 +75,9 @@ def vertical_distance_m(a: SceneObject, b: SceneObject) -> float:
     return round(abs(float(a.center_m[2] - b.center_m[2])), 2)
 
 
-def stands_in(item: SceneObject, place: SceneObject) -> bool:
+def stands_in(item: SceneObject, buffer: SceneObject) -> bool:
     """Return whether an object that can be moved stands in a buffer region."""
-    return item.kind in ("pallet", "transporter") and place.kind == "buffer" and place.covers(item)
+    return item.kind in ("pallet", "transporter") and buffer.kind == "buffer" and buffer.covers(item)
 
 
 def compare_sides(objects: Sequence[SceneObject], among: Sequence[SceneObject], side: str) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-#: Names of things in the warehouse sets, with the words that only say "this is a region"; longer forms first.
+#: Nouns of objects in the warehouse sets, with words that only mark a region, such as "mask"; longer forms first.
 _THING = re.compile(
     r"\b(?:buffer (?:region|zone|area|mask)s?|(?:pallet|shelf|transporter) masks?|pallets?|transporters?|shelf|shelves|buffers?|objects?)\b"
 )

@@ -1,4 +1,4 @@
-"""What a run is: documented dataclasses, checked when they are made, saved as JSON beside every finished model.
+"""What a run is: documented dataclasses, checked when they are made, saved as JSON with every finished model.
 
 A stage says what learns from what, at which rate, for how long: data, not code. The trainer knows no stage by its name.
 """
@@ -29,7 +29,7 @@ class Stage:
     name: str
     """Unique within the run; part of the name of the stage's folder."""
     rates: Rates
-    """What learns how fast; a parameter that no pattern matches is an error."""
+    """Learning rate per pattern of parameter names; a parameter that no pattern matches is an error."""
     mixture: dict[str, float]
     """Source name -> how many times its questions are shown per epoch (0.5: a random half, another half in every epoch)."""
     temperature: float | None = None

@@ -103,7 +103,7 @@ class RealIntegers(TorchDispatchMode):
 
 
 _INDEXING = (torch.ops.aten.index.Tensor, torch.ops.aten.index_put.default, torch.ops.aten.index_put_.default)
-#: Operations that make integers unless told otherwise, when their arguments are.
+#: Operations that make integers by default, when their arguments are.
 _INTEGER_FACTORIES = (torch.ops.aten.arange, torch.ops.aten.full)
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _DPI = 120
-#: Characters of a wording beside its bar.
+#: Characters of a wording next to its bar.
 _MAX_LABEL_CHARS = 105
 #: Wordings drawn by ``plot_statistics``.
 _NUM_WORDINGS = 12

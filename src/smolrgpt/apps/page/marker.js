@@ -13,7 +13,7 @@ const share = (event, canvas) => {
 const send = (action, data = {}) => trigger('select', {action, ...data});
 const boxOf = (a, b) => [Math.min(a[0], b[0]), Math.min(a[1], b[1]), Math.max(a[0], b[0]), Math.max(a[1], b[1])];
 
-function forget() { points = []; stroke = null; corner = null; draw(); }
+function clearDrawing() { points = []; stroke = null; corner = null; draw(); }
 
 function draw() {
   for (const view of views) {
@@ -58,7 +58,7 @@ function painted() {
 
 function close() {
   const found = points.filter((p, i) => !i || Math.hypot(p[0] - points[i - 1][0], p[1] - points[i - 1][1]) > .002);
-  forget();
+  clearDrawing();
   if (found.length >= 3) send('polygon', {points: found});
 }
 
@@ -87,12 +87,12 @@ for (const view of views) {
   });
   canvas.addEventListener('pointerup', event => {
     if (!stroke) return;
-    if (tool === 'brush') { const mask = painted(); forget(); return send('brush', {mask}); }
+    if (tool === 'brush') { const mask = painted(); clearDrawing(); return send('brush', {mask}); }
     const [x0, y0, x1, y1] = boxOf(stroke[0], share(event, canvas));
-    forget();
+    clearDrawing();
     if (x1 - x0 > .003 && y1 - y0 > .003) send('box', {box: [x0, y0, x1, y1]});
   });
-  canvas.addEventListener('pointercancel', forget);
+  canvas.addEventListener('pointercancel', clearDrawing);
   canvas.addEventListener('dblclick', () => { if (tool === 'polygon') close(); });
   canvas.addEventListener('focus', draw);
   canvas.addEventListener('blur', draw);
@@ -101,7 +101,7 @@ for (const view of views) {
     const move = {ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step]}[event.key];
     cursor = cursor || [.5, .5];
     if (move) cursor = cursor.map((value, axis) => Math.min(1, Math.max(0, value + move[axis])));
-    else if (event.key === 'Escape') return forget();
+    else if (event.key === 'Escape') return clearDrawing();
     else if (event.key === 'Enter' && tool === 'polygon' && points.length > 2) { event.preventDefault(); return close(); }
     else if (event.key === 'Enter' || event.key === ' ') {
       if (tool === 'pick') send('pick', {x: cursor[0], y: cursor[1]});
@@ -117,9 +117,9 @@ for (const view of views) {
 for (const button of root.querySelectorAll('[data-tool]')) button.addEventListener('click', () => {
   tool = button.dataset.tool;
   for (const other of root.querySelectorAll('[data-tool]')) other.setAttribute('aria-pressed', String(other === button));
-  forget();
+  clearDrawing();
 });
-for (const button of root.querySelectorAll('[data-act]')) button.addEventListener('click', () => { forget(); send(button.dataset.act); });
+for (const button of root.querySelectorAll('[data-act]')) button.addEventListener('click', () => { clearDrawing(); send(button.dataset.act); });
 
 function insert(number) {
   const box = document.querySelector('#question textarea');

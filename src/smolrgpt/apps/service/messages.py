@@ -202,9 +202,9 @@ def parse(body: bytes, kind: type[B]) -> B:
 
 def _first(error: ValidationError) -> str:
     first, *rest = error.errors(include_url=False)
-    place = ".".join(map(str, first["loc"])) or "the body"
+    location = ".".join(map(str, first["loc"])) or "the body"
     more = f" (and {len(rest)} more)" if rest else ""
-    return f"{place}: {first['msg']}, found {brief(repr(first.get('input')))}{more}"
+    return f"{location}: {first['msg']}, found {brief(repr(first.get('input')))}{more}"
 
 
 # ------------------------------------------------------------------------------------------------------------------------- asks

@@ -24,7 +24,7 @@ from smolrgpt.schema import DataError
 
 logger = logging.getLogger(__name__)
 
-#: Beside archives, which of them are unpacked: {name: {"bytes": size of the archive, "files": how many it held}}.
+#: Next to archives: which of them are unpacked: {name: {"bytes": size of the archive, "files": how many it held}}.
 RECORD = "unpacked.json"
 #: Folders whose files the readers look for by bare name.
 FLAT = ("images", "depths")
@@ -42,7 +42,7 @@ def unpack(root: Path | str, split: str = "", *, skips: SkipLog | None = None, p
     """
     folder = Path(root) / split
     folders = [folder] if folder.name in FLAT else [folder, *(folder / name for name in FLAT)]
-    archives = [archive for place in folders for archive in archives_in(place)]
+    archives = [archive for folder in folders for archive in archives_in(folder)]
     if not archives:
         raise DataError(f"{folder}: no .tar or .tar.gz there, nor in its images/ and depths/; expected the archives as they were fetched")
     log = SkipLog() if skips is None else skips

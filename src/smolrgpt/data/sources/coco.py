@@ -1,8 +1,8 @@
 """A user's own images with COCO annotations: instances or panoptic, as COCO ships them or as annotation tools export them.
 
     <root>/annotations/instances_<split>.json, panoptic_<split>.json, or <root>/<split>.json
-    <root>/annotations/panoptic_<split>/     the segment images of a panoptic file (beside it, under its own name)
-    <root>/annotations/questions_<split>.jsonl   the user's, beside the annotation file; optional:
+    <root>/annotations/panoptic_<split>/     the segment images of a panoptic file (next to it, under its own name)
+    <root>/annotations/questions_<split>.jsonl   the user's, next to the annotation file; optional:
         {"image": file name, "question": "How far is <mask> from <mask>?", "annotation_ids": [one per <mask>], "answer": ...,
          "normalized_answer": ..., "category": ..., "id": ...}   only the first three are needed
     <root>/<split>/ (COCO's way) or <root>/<split>/images/   the images; depth in <root>/<split>/depths/

@@ -16,7 +16,7 @@ from smolrgpt.schema import DataError, DepthFile, Polarity
 logger = logging.getLogger(__name__)
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz")
-#: Beside estimated depth maps: which model made them, whether they are metric, and whether near is bright or dark.
+#: Next to estimated depth maps: which model made them, whether they are metric, and whether near is bright or dark.
 DEPTH_RECORD = "depth.json"
 #: Suffixes after an image's stem that make the name of its depth map, in the order in which they are tried.
 _DEPTH_SUFFIXES = (".png", "_depth.png", ".npy", ".tiff")

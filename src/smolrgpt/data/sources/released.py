@@ -2,7 +2,7 @@
 
     <root>/<split>.parquet, <split>-*.parquet or data/<split>-*.parquet
         rows: id, rgb_image, depth_image, rle [{size, counts}] or null, texts {user, assistant}, category, normalized_answer, dataset_name
-    <root>/...   the images, unpacked from the tar files beside the parquet (``unpack(root)``)
+    <root>/...   the images, unpacked from the tar files next to the parquet (``unpack(root)``)
 
 Questions spell a region ``<mask_rgb><mask_depth>``. The warehouse's depth is near = dark, that of the others, from Depth-Anything, bright.
 """

@@ -1,4 +1,4 @@
-"""Where things stand on the floor: one function per layout family. Metres, floor coordinates x y, yaw in radians.
+"""Layouts of objects on the floor: one function per layout family. Metres, floor coordinates x y, yaw in radians.
 
 A family decides the buffer regions, how pallets stand in them and where the racks are; what stands outside the buffers is strewn
 the same way for all. ``RESERVED_LAYOUTS`` differ in structure (a ring; offset double rows) and are for testing only.
@@ -224,18 +224,18 @@ def _pallet(x: float, y: float, yaw: float, rng: np.random.Generator, longest: f
 def _in_slots(
     buffer: Rect, slots: list[tuple[float, float]], count: int, rng: np.random.Generator, turn: float = 0.0, longest: float = 1.4
 ) -> list[Rect]:
-    """Pallets in ``count`` of the slots (places in the buffer's own frame), not quite in their middle."""
+    """Pallets in ``count`` of the slots (positions in the buffer's own frame), not quite in their middle."""
     slack = min(0.12, max(0.0, longest - 0.95) / 2)
     jitter = rng.uniform(-1, 1, (len(slots), 2)) * (slack, 0.12)
-    places = [buffer.to_floor(slots[k][0] + jitter[k, 0], slots[k][1] + jitter[k, 1]) for k in rng.permutation(len(slots))[:count]]
-    return [_pallet(x, y, buffer.yaw + rng.uniform(-turn, turn), rng, longest) for x, y in places]
+    positions = [buffer.to_floor(slots[k][0] + jitter[k, 0], slots[k][1] + jitter[k, 1]) for k in rng.permutation(len(slots))[:count]]
+    return [_pallet(x, y, buffer.yaw + rng.uniform(-turn, turn), rng, longest) for x, y in positions]
 
 
 def _fill_row(buffer: Rect, count: int, rng: np.random.Generator, turn: float = 0.0) -> list[Rect]:
     slots = max(count, int(buffer.length / 1.4))
     step = buffer.length / slots
-    places = [((k + 0.5) * step - buffer.length / 2, rng.uniform(-0.25, 0.25)) for k in range(slots)]
-    return _in_slots(buffer, places, count, rng, turn, longest=min(1.4, step - 0.12))
+    positions = [((k + 0.5) * step - buffer.length / 2, rng.uniform(-0.25, 0.25)) for k in range(slots)]
+    return _in_slots(buffer, positions, count, rng, turn, longest=min(1.4, step - 0.12))
 
 
 def _fill_turned(buffer: Rect, count: int, rng: np.random.Generator) -> list[Rect]:
@@ -271,8 +271,8 @@ def _fill_buffers(plan: Plan, fill: _Fill, rng: np.random.Generator) -> None:
         for _ in range(8):  # a full buffer may need another draw of sizes
             placed = []
             for pallet in fill(buffer, wanted, rng):
-                apart = not any(pallet.overlaps(other, CLEARANCE_M) for other in placed)
-                if apart and plan.is_free(pallet) and buffer.contains(pallet.x, pallet.y):
+                is_separate = not any(pallet.overlaps(other, CLEARANCE_M) for other in placed)
+                if is_separate and plan.is_free(pallet) and buffer.contains(pallet.x, pallet.y):
                     placed.append(pallet)
             if len(placed) == wanted:
                 break

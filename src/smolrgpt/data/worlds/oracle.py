@@ -157,5 +157,5 @@ def _distance(text: str, objects: Sequence[ObjectFacts]) -> int | float:
         ends += [number for kind in ("transporter", "shelf") for number in _of(objects, kind)]
     if len(ends) != 2:
         raise ValueError(f"expected two ends of a distance in {text!r}, found {len(ends)}")
-    one, two = objects[ends[0]], objects[ends[1]]
-    return 0 if _holds(one, two) or _holds(two, one) else round(math.dist(one.center_m, two.center_m), 2)
+    first, second = objects[ends[0]], objects[ends[1]]
+    return 0 if _holds(first, second) or _holds(second, first) else round(math.dist(first.center_m, second.center_m), 2)

@@ -400,15 +400,15 @@ def _find_visible(objects: list[PlacedObject], rendering: Rendering, camera: Cam
         if item.kind == "buffer":
             u, v = item.footprint.to_local(*rendering.floor_xy)
             inside = (np.abs(u) <= item.footprint.length / 2) & (np.abs(v) <= item.footprint.width / 2) & rendering.bare_floor
-            item.mask, whole = inside & rendering.on_floor, int(np.count_nonzero(inside))
+            item.mask, num_pixels = inside & rendering.on_floor, int(np.count_nonzero(inside))
         else:
-            item.mask, whole = rendering.owners == number + 1, int(np.count_nonzero(rendering.full[number + 1]))
+            item.mask, num_pixels = rendering.owners == number + 1, int(np.count_nonzero(rendering.full[number + 1]))
         columns, rows = np.count_nonzero(item.mask, axis=0), np.count_nonzero(item.mask, axis=1)
         pixels = int(rows.sum())
         if pixels == 0:
             continue
         item.image_xy = float(columns @ np.arange(camera.width)) / pixels, float(rows @ np.arange(camera.height)) / pixels
-        item.visible_fraction = pixels / max(whole, 1) * _share_in_frame(item, camera, pose)
+        item.visible_fraction = pixels / max(num_pixels, 1) * _share_in_frame(item, camera, pose)
         column, row, depth = project(item.center_m, camera, pose)
         in_frame = bool(depth > 0 and 0 <= column < camera.width and 0 <= row < camera.height)
         item.is_region = in_frame and pixels >= min_pixels and item.visible_fraction >= min_visible
