@@ -42,7 +42,7 @@ def read_comparison(source: str | Path, samples: Sequence[Sample]) -> OtherResul
 
 
 def compare(other: OtherResult, samples: Sequence[Sample], predictions: Sequence[Row]) -> dict[str, Any]:
-    """Return {S1, accuracy} of the other result, with ``difference`` where its rows are known.
+    """Return {S1, accuracy} of the other result, with ``difference`` where it has predictions per question.
 
     ``difference`` is the 95 % interval of the other S1 minus that of ``predictions``, in percent.
     """

@@ -29,7 +29,7 @@ _PACKAGES = ("smolrgpt", "torch", "transformers", "numpy", "pillow")
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """What to evaluate on, and how."""
+    """Options of an evaluation: questions, depth, extractors, comparisons, and the names in its report."""
 
     benchmark: str = "warehouse"
     """A name of ``BENCHMARKS``."""

@@ -23,7 +23,7 @@ AnsweredBatch = list[tuple[Sample, Row]]
 
 
 class SamplePredictor(Protocol):
-    """What evaluation needs of a predictor."""
+    """The interface that evaluation uses of a predictor."""
 
     def predict_samples(self, samples: Sequence[Sample], batch_size: int) -> Sequence[Answer]:
         """Return one answer per sample, in order. Raises DataError when a sample cannot be loaded."""

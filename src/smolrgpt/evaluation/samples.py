@@ -11,7 +11,7 @@ from smolrgpt.schema import DataError, Sample
 
 
 def read_samples(data: Path, source: str | None = None, split: str | None = None, depth: DepthChoice = "auto") -> list[Sample]:
-    """Read a data set.
+    """Read the samples of a data set, given as a folder or a file.
 
     Args:
         data: A folder, or a file of samples.

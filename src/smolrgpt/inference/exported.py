@@ -386,7 +386,7 @@ class ExportedSmolRGPT(SmolRGPTForConditionalGeneration):
 
     @classmethod
     def skeleton(cls, config: SmolRGPTConfig) -> ExportedSmolRGPT:
-        """Without graphs, and its tensors without storage."""
+        """Return a model that has no graphs yet and whose tensors have no storage."""
         with torch.device("meta"):
             model: ExportedSmolRGPT = cls._from_config(config, dtype=torch.float32, attn_implementation="eager")
         return model

@@ -343,7 +343,7 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
         inputs_embeds: Tensor | None = None,
         **kwargs: Unpack[SmolRGPTKwargs],
     ) -> SmolRGPTModelOutputWithPast:
-        """Reads questions.
+        """Runs the language model on questions about images and regions; returns hidden states.
 
         Args:
             input_ids: (Q, T), left padded.

@@ -32,7 +32,7 @@ _OBJECT = re.compile(r"\b(?:the )?(?:shelf|shelves|transporter) \[MASKS\]")
 
 @dataclass(frozen=True)
 class OfficialForm:
-    """One official question form.
+    """One sentence pattern of the official data set, with slots for objects and its sides filled in.
 
     Attributes:
         category: the data set's category: left_right, count, mcq or distance.

@@ -74,25 +74,25 @@ class PatchPoolingConfig(SmolRGPTConfig):
 
 
 class SharedDepth(SmolRGPTForConditionalGeneration):
-    """See ``SharedDepthModel``."""
+    """``SharedDepthModel`` with its language model head."""
 
     model_class = SharedDepthModel
 
 
 class SharedConnector(SmolRGPTForConditionalGeneration):
-    """See ``SharedConnectorModel``."""
+    """``SharedConnectorModel`` with its language model head."""
 
     model_class = SharedConnectorModel
 
 
 class SharedRefiner(SmolRGPTForConditionalGeneration):
-    """See ``SharedRefinerModel``."""
+    """``SharedRefinerModel`` with its language model head."""
 
     model_class = SharedRefinerModel
 
 
 class PatchPooling(SmolRGPTForConditionalGeneration):
-    """See ``PatchPoolingModel``."""
+    """``PatchPoolingModel`` with its language model head."""
 
     config_class = PatchPoolingConfig
     model_class = PatchPoolingModel

@@ -86,9 +86,9 @@ def select(
 
 
 def draw_cards(samples: Iterable[Sample], skips: SkipLog, side: int, tag_scale: float = 1.0) -> list[Card]:
-    """Draw samples at most ``side`` pixels long (small images are enlarged); ``tag_scale`` is that of ``draw_regions``.
+    """Paint each sample's regions on its image, at most ``side`` pixels long (small ones are enlarged).
 
-    A sample that cannot be read or drawn is left out and counted in ``skips``.
+    A sample that cannot be read or drawn is left out and counted in ``skips``. tag_scale: as in ``draw_regions``.
     """
     cards = []
     for sample in samples:

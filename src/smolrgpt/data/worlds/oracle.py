@@ -28,7 +28,7 @@ _MISPRINT = re.compile(rf"^from {_SIDE}the given")
 
 @dataclass(frozen=True)
 class ObjectFacts:
-    """What the rules need of an object.
+    """The properties of an object that the rules use.
 
     Attributes:
         kind: pallet, transporter, shelf or buffer.

@@ -24,7 +24,10 @@ _BIG = np.float32(1e9)
 
 @dataclass(frozen=True)
 class Box:
-    """An upright box: centre, half sizes, yaw. ``owner`` is the instance it belongs to (0: scenery). ``cells``: cartons along x, y, z."""
+    """An upright box: centre and half sizes in metres, yaw in radians, and the colours and pattern of its sides.
+
+    ``owner`` is the instance it belongs to (0: scenery); ``cells`` are the numbers of cartons along x, y and z.
+    """
 
     center: tuple[float, float, float]
     half: tuple[float, float, float]

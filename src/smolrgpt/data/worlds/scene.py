@@ -55,7 +55,7 @@ VIEWS: dict[str, View] = {
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What else is in a scene, and in which light.
+    """Extra objects, pillars, light and colours of a scene, relative to a usual one.
 
     Attributes:
         clutter: fewest and most extra objects that are strewn among the goods.

@@ -62,7 +62,7 @@ _DEFINES = re.compile(r"[\s\-•]*<\d+>\s*(?::|(?:is|are)\s+(?:an?|the)\b|(?:ref
 
 
 def parse_length(answer: str) -> float | None:
-    """Return metres.
+    """Return the length that an answer states, in metres.
 
     Of a range the middle counts, of "5 feet 3 inches" the sum, of "20 inches (51 cm)" the first length; a number without a unit is metres.
     """
