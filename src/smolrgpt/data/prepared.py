@@ -42,13 +42,15 @@ _FILE = {
     "size": Value("int64"),
     "below_root": Value("bool"),  # whether the path is relative to the root
 }
+#: Fields of Sample that are a text or None.
+_TEXTS = ("id", "question", "answer", "category", "wording", "official_template", "text_question")
 _LENGTHS = List(List(Value("float64")))
 #: One column per field of Sample. There is none of ``image_key``, which is made from image, depth and camera: ``image_number`` is equal for
 #: rows where these are.
 #: Fields whose type depends on the row, normalized_answer and metadata, are JSON.
 FEATURES = Features(
     {
-        **{name: Value("string") for name in ("id", "question", "answer", "category", "wording", "official_template", "text_question")},
+        **{name: Value("string") for name in _TEXTS},
         **{name: Value("string") for name in ("normalized_answer", "metadata")},
         "image_number": Value("int64"),
         "image": _FILE,
@@ -300,13 +302,7 @@ class _Writer:
         depth = None if sample.depth is None else _require_depth_file(sample)
         try:
             row = {
-                "id": sample.id,
-                "question": sample.question,
-                "answer": sample.answer,
-                "category": sample.category,
-                "wording": sample.wording,
-                "official_template": sample.official_template,
-                "text_question": sample.text_question,
+                **{name: getattr(sample, name) for name in _TEXTS},
                 "normalized_answer": json.dumps(sample.normalized_answer),
                 "metadata": json.dumps(sample.metadata),
                 "image_number": self._number(sample),

@@ -203,7 +203,7 @@ class Predictor:
     def predict_samples(self, samples: Sequence[Sample], batch_size: int = 64) -> list[Answer]:
         """Return one answer per sample, in order. Samples of the same ``image_key`` share one encoding, ``batch_size`` go together.
 
-        Files are read and images encoded a few at a time. The kind of a question is read from its words, as of anybody's; a sample's own
+        Files are read and images encoded a few at a time. The kind of a question is read from its words, as for `ask`; a sample's own
         category is for scoring. Raises DataError for an image, depth map or mask that cannot be used.
         """
         answers: dict[int, Answer] = {}

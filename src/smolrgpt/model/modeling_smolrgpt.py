@@ -450,10 +450,6 @@ class SmolRGPTForConditionalGeneration(SmolRGPTPreTrainedModel, GenerationMixin)
         """
         return cast(SmolRGPTForConditionalGeneration, join_backbones(cls, vision, text, attn_implementation, config))
 
-    def get_output_embeddings(self) -> nn.Module:
-        """The language model head."""
-        return self.lm_head
-
     def encode(self, *args: Any, **kwargs: Any) -> SmolRGPTFeatures:
         """See `SmolRGPTModel.encode`."""
         return self.model.encode(*args, **kwargs)

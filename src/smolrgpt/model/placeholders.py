@@ -1,4 +1,4 @@
-"""The one place that checks whether placeholders in the text match the images and regions of a batch.
+"""Checks whether placeholders in the text match the images and regions of a batch.
 
 Legend: Q questions, I unique images, N unique regions over all images, R most regions of a question, T text tokens, P image tokens,
 D text width.

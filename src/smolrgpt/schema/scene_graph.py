@@ -150,7 +150,7 @@ class SceneGraph:
 
 
 def _is_in_hull(points: np.ndarray, x: float, y: float) -> bool:
-    """Return whether (x, y) lies in the convex hull of (N, 2) points: seen from it, no gap between directions reaches half a turn."""
+    """Return whether (x, y) lies in the convex hull of (N, 2) points: no gap between their directions from it reaches half a turn."""
     away = points - (x, y)
     angles = np.sort(np.arctan2(away[:, 1], away[:, 0]))
     if len(angles) < 3:

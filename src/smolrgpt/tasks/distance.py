@@ -181,15 +181,15 @@ def ask_transporter_to_buffer(graph: SceneGraph, rng: np.random.Generator) -> Qu
 def ask_pallet_to_buffer(graph: SceneGraph, rng: np.random.Generator) -> Question | None:
     """Ask for the distance from the pallet on a side to the buffer on a side, in an official sentence."""
     pallets, buffers = shuffled(graph.of_kind("pallet"), rng), shuffled(graph.of_kind("buffer"), rng)
-    one, two = (pick(rng, ("leftmost", "rightmost")) for _ in range(2))
-    pallet, buffer = find_extreme(graph, pallets, one), find_extreme(graph, buffers, two)
+    pallet_side, buffer_side = (pick(rng, ("leftmost", "rightmost")) for _ in range(2))
+    pallet, buffer = find_extreme(graph, pallets, pallet_side), find_extreme(graph, buffers, buffer_side)
     if pallet is None or buffer is None or (distance_m(pallet, buffer) == 0 and rng.random() > 0.5):
         return None
-    frame = pick(rng, synthetic_frames("pallet_to_buffer")).replace("{pallet_side}", one).replace("{buffer_side}", two)
-    text, objects = fill_frame(frame, buffers=buffers, pallets=pallets)
-    claim = add_viewpoint_phrase(rng, f"{region_tags(objects, pallet)} is the {one} pallet.")
-    claim += " " + add_viewpoint_phrase(rng, f"{region_tags(objects, buffer)} is the {two} buffer region.")
-    steps = [*compare_sides(objects, pallets, one), *compare_sides(objects, buffers, two)]
+    frame = pick(rng, synthetic_frames("pallet_to_buffer")).replace("{pallet_side}", pallet_side)
+    text, objects = fill_frame(frame.replace("{buffer_side}", buffer_side), buffers=buffers, pallets=pallets)
+    claim = add_viewpoint_phrase(rng, f"{region_tags(objects, pallet)} is the {pallet_side} pallet.")
+    claim += " " + add_viewpoint_phrase(rng, f"{region_tags(objects, buffer)} is the {buffer_side} buffer region.")
+    steps = [*compare_sides(objects, pallets, pallet_side), *compare_sides(objects, buffers, buffer_side)]
     return _chain(text, objects, claim, (pallet, buffer), steps, rng)
 
 
@@ -227,9 +227,9 @@ def ask_distance_form(graph: SceneGraph, rng: np.random.Generator, form: Officia
     slots["shelves"] = shuffled(graph.of_kind("shelf"), rng)
     slots |= {"shelf": slots["shelves"][:1], "transporter": slots["transporters"][:1]}
     ends = [_find_end(graph, slots[slot], form.extreme(side) if side in form.sides else side) for slot, side in _ENDS[form.relation]]
-    one, two = (item for item, _ in ends)
+    first, second = (item for item, _ in ends)
     text, objects = fill_frame(form.frame, **slots)
-    if one is None or two is None or len(objects) > MAX_MARKED or ("{shelves}" in form.frame and len(slots["shelves"]) != 2):
+    if first is None or second is None or len(objects) > MAX_MARKED or ("{shelves}" in form.frame and len(slots["shelves"]) != 2):
         return None
     claims, steps = [], []
     for (slot, _), (item, side) in zip(_ENDS[form.relation], ends, strict=True):
@@ -237,7 +237,7 @@ def ask_distance_form(graph: SceneGraph, rng: np.random.Generator, form: Officia
             sentence = _CLAIMS[slot].format(tag=region_tags(objects, item), side=side, short=side.removesuffix("most"))
             claims.append(add_viewpoint_phrase(rng, sentence))
             steps += compare_sides(objects, slots[slot], side)
-    return _chain(text, objects, " ".join(claims), (one, two), steps, rng)
+    return _chain(text, objects, " ".join(claims), (first, second), steps, rng)
 
 
 def _find_end(graph: SceneGraph, objects: list[SceneObject], side: str) -> tuple[SceneObject | None, str]:

@@ -10,6 +10,8 @@ Files are named relative to the JSON file. ``questions``, a list, asks several; 
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -38,17 +40,11 @@ def iter_sample_rows(root: Path | str, split: str = "", *, skips: SkipLog) -> It
     if not files:
         raise DataError(f"{root}: no rows; expected a .jsonl file, or a folder of .json files")
     for path in files:
-        number = 0
-
-        def numbered(row: dict[str, Any], path: Path = path) -> Iterator[Sample]:
-            nonlocal number
-            number += 1
-            yield from _samples(row, path, number)
-
-        yield from iter_samples([path], numbered, skips)
+        yield from iter_samples([path], functools.partial(_samples, path=path, numbers=itertools.count(1)), skips)
 
 
-def _samples(row: dict[str, Any], path: Path, number: int) -> Iterator[Sample]:
+def _samples(row: dict[str, Any], path: Path, numbers: Iterator[int]) -> Iterator[Sample]:
+    number = next(numbers)  # of the row, also where it cannot be used
     image = _file(row, "image", path)
     depth = None if row.get("depth") is None else DepthFile(_file(row, "depth", path), row.get("depth_near", "dark"), row.get("depth_kind"))
     width, height = image_size(image)

@@ -139,7 +139,7 @@ def _l_shape(rng: np.random.Generator) -> _Family:
 
 
 def _scattered(rng: np.random.Generator) -> _Family:
-    """Two or three buffers anywhere and anyhow, pallets turned in them, many outside."""
+    """Two or three buffers at random positions and angles, pallets turned in them, many outside."""
     plan = Plan()
     for _ in range(60):
         if len(plan.buffers) == 3:
@@ -282,7 +282,7 @@ def _fill_buffers(plan: Plan, fill: _Fill, rng: np.random.Generator) -> None:
 
 
 def _strew(plan: Plan, spread: float, rng: np.random.Generator) -> None:
-    """Transporters (now and then one in a buffer), pallets outside the buffers, clutter round about."""
+    """Transporters (now and then one in a buffer), pallets outside the buffers, clutter around them."""
     for _ in range(int(rng.choice([1, 2, 3], p=[0.3, 0.3, 0.4]))):
         inside = rng.random() < 0.2
         for _ in range(25):
