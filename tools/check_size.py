@@ -1,6 +1,7 @@
 """Fails where code has outgrown the limits of the design: ``python -m tools.check_size``; ``make check`` runs it.
 
-Lists files and functions with too many lines, a package with too many lines in all, and ``type: ignore`` comments beyond the allowed
+Lists files and functions with too many lines, a package with too much code (docstrings, comments and blank lines do not count, so that
+nobody saves on explaining), and ``type: ignore`` comments beyond the allowed
 number. Those that only say that a signature differs from the one of transformers (``override``) are allowed. A function counts from its
 ``def`` to its last line, with its docstring; decorators do not count.
 """
@@ -27,7 +28,7 @@ TESTS = ROOT / "tests"
 class Limits:
     """Largest allowed numbers of lines, and of ``type: ignore`` comments in the package."""
 
-    package_lines: int = 19_500
+    package_code_lines: int = 16_500
     file_lines: int = 600
     function_lines: int = 60
     type_ignores: int = 5
@@ -86,10 +87,9 @@ def find_problems(limits: Limits) -> list[str]:
     package, code = python_files([PACKAGE]), python_files(CODE)
     problems = find_long_files([*code, *python_files([TESTS])], limits.file_lines)
     problems += find_long_functions(code, limits.function_lines)
-    total = sum(map(count_lines, package))
-    if total > limits.package_lines:
-        code_total = sum(map(count_code_lines, package))
-        problems.append(f"the package has {total} lines, {code_total} of code; at most {limits.package_lines}")
+    total = sum(map(count_code_lines, package))
+    if total > limits.package_code_lines:
+        problems.append(f"the package has {total} lines of code; at most {limits.package_code_lines}")
     ignores = list(find_type_ignores(package))
     if len(ignores) > limits.type_ignores:
         problems += [f"the package has {len(ignores)} 'type: ignore'; at most {limits.type_ignores}:", *ignores]
