@@ -403,6 +403,7 @@ def test_questions(predictor: Predictor, text: str, expected: str | None) -> Non
     check(lambda: predictor.ask(pixels(), f"Is <region 0> left of <region 1>? {text}", regions=BOXES), short(text))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("special", SPECIAL)
 @pytest.mark.parametrize("text", [text for text, _ in TEXTS], ids=short)
 def test_questions_with_special_tokens(predictor: Predictor, text: str, special: str) -> None:

@@ -68,6 +68,7 @@ _JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=25)
 @given(
     text=_TEXT,
@@ -245,6 +246,7 @@ print(len(small), len(large), *(now - then for now, then in zip(resident_mb(), b
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
 def test_opening_costs_no_memory(tmp_path):
     """100,000 rows more cost a process that opens them and reads three next to nothing, but for some pages of the files."""

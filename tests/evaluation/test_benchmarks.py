@@ -52,6 +52,7 @@ def synthetic_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["plain", "sizes", "templates"])
 def test_a_perfect_answerer_reaches_every_mark_on_a_written_set(synthetic_set: Path, tmp_path: Path, name: str) -> None:
     result = evaluate(Parrot(), synthetic_set, tmp_path, EvaluationOptions(benchmark=name, progress=False))

@@ -26,6 +26,7 @@ def _samples(folder: Path) -> list[Sample]:
     ]
 
 
+@pytest.mark.slow
 def test_every_level_is_scored_once(tmp_path: Path) -> None:
     parrot, out = Parrot(), tmp_path / "out"
     result = measure_robustness(parrot, _samples(tmp_path), out, run_id="a")

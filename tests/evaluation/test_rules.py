@@ -21,6 +21,7 @@ def written(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["rules-truth", "rules-visible"])
 def test_rules_on_a_written_set(written, name):
     result = CliRunner().invoke(app, ["evaluate", name, str(written), "--json"])

@@ -39,6 +39,7 @@ def test_oracle_on_what_is_visible(asked, is_right):
     assert rates["left_right"] == rates["count"] == 1 and rates["mcq"] > 0.85 and rates["distance"] > 0.75, rates
 
 
+@pytest.mark.slow
 def test_oracle_agrees_on_every_official_form(scenes):
     """Over all scenes every form is asked; the oracle's reading of it gives the same answer, and its words tell its kind."""
     found = collections.Counter()

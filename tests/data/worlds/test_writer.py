@@ -42,12 +42,14 @@ def test_written_set(tmp_path):
     assert filecmp.cmp(main, tmp_path / "b" / "val.json", shallow=False)
 
 
+@pytest.mark.slow
 def test_same_bytes_for_any_number_of_workers(tmp_path):
     for workers in (1, 2):
         write_dataset(tmp_path / str(workers), "train", 16, 2, size=(96, 54), questions_per_scene=4, workers=workers, progress=False)
     assert _tree(tmp_path / "1") == _tree(tmp_path / "2")
 
 
+@pytest.mark.slow
 def test_workers_that_die_end_the_run_with_a_word(tmp_path):
     """Here: a script without the guard that starting processes needs, which each of them runs again."""
     script = tmp_path / "draw.py"
