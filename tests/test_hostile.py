@@ -415,6 +415,7 @@ def test_a_question_is_a_string(predictor: Predictor, question: Any) -> None:
     assert_outcome(lambda: predictor.ask(pixels(), question), repr(question), "expected a string")
 
 
+@pytest.mark.slow
 @given(st.text(max_size=200), st.lists(st.sampled_from(SPECIAL), max_size=6), st.integers(0, 3))
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_special_tokens_in_text_never_become_placeholders(predictor: Predictor, text: str, special: list[str], num_regions: int) -> None:
@@ -461,6 +462,7 @@ JUNK = st.recursive(
         st.sampled_from(["size", "counts", "box", "polygon", "rle", "fx", "x"]) | st.text(max_size=5), inner, max_size=4), max_leaves=12)  # fmt: skip
 
 
+@pytest.mark.slow
 @given(JUNK, JUNK, JUNK)
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_junk_in_any_place(predictor: Predictor, region: Any, camera: Any, question: Any) -> None:

@@ -140,6 +140,7 @@ def test_no_field_of_a_panoptic_file_ends_the_reading(tmp_path: Path) -> None:
     assert read == len(rows)
 
 
+@pytest.mark.slow
 def test_no_field_of_a_coco_file_ends_the_reading(tmp_path: Path) -> None:
     Image.new("RGB", (W, H)).save(tmp_path / "a.jpg")
     image = {"id": 1, "file_name": "a.jpg", "height": H, "width": W}

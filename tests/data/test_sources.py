@@ -121,6 +121,7 @@ def test_a_damaged_entry_costs_itself_and_is_named(tmp_path: Path) -> None:
     assert all(any(f"convs.json row {index}:" in message for message in messages) for index in range(1, len(BAD_ENTRIES) + 1))
 
 
+@pytest.mark.slow
 def test_streaming_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     counts, path = "x0" * 900, osd(tmp_path).joinpath("result_10_depth_convs.json")
     regions = [{"size": [H, W], "counts": f"{index:02d}{counts}"} for index in range(20)]

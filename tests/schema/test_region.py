@@ -97,6 +97,7 @@ def test_a_damaged_string_is_an_error_or_a_mask_of_the_same_size(mask: np.ndarra
             assert "corrupt run lengths" in str(error)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.text(max_size=20), st.integers(1, 9), st.integers(1, 9))
 def test_arbitrary_text_never_crashes_the_decoder(counts: str, height: int, width: int) -> None:

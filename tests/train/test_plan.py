@@ -78,6 +78,7 @@ def peak_bytes(step) -> int:
     return peak
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("design", "stage"), [("published", 0), ("published", 1), ("ours", 2)])
 def test_flops_and_memory_are_those_of_a_real_step(design: str, stage: int) -> None:
     """Within 3 % and 10 %; gradients are dropped on both sides, they are counted apart."""
