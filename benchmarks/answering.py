@@ -87,7 +87,7 @@ def draw_questions(num_images: int, num_questions: int, image_size: tuple[int, i
 
 
 def build(setting: Setting, dtype: torch.dtype | None) -> Predictor:
-    """A predictor of the model; with random weights, one whose answers are the short answer alone, so that they end."""
+    """Build a predictor of the model; with random weights, one whose answers are the short answer alone, so that they end."""
     if setting.model == "paper":
         return Predictor(*load_model("paper", dtype or best_dtype("cpu")), max_new_tokens=SHORT_ANSWER)
     predictor = Predictor.from_pretrained(setting.model, dtype=dtype)
@@ -96,7 +96,7 @@ def build(setting: Setting, dtype: torch.dtype | None) -> Predictor:
 
 
 def load_model(name: str, dtype: torch.dtype) -> tuple[Any, Any]:
-    """Model and processor of "paper" or of a checkpoint."""
+    """Load model and processor of "paper" or of a checkpoint."""
     if name == "paper":
         return _random_paper(dtype)
     predictor = Predictor.from_pretrained(name, dtype=dtype)
@@ -104,7 +104,7 @@ def load_model(name: str, dtype: torch.dtype) -> tuple[Any, Any]:
 
 
 def _random_paper(dtype: torch.dtype) -> tuple[Any, Any]:
-    """The published shapes with random weights, and the bundled tokenizer, which splits these questions into about as many tokens."""
+    """Build the published shapes with random weights and the bundled tokenizer, which yields about as many tokens."""
     from smolrgpt.inference.checkpoints import bundled_checkpoint
     from smolrgpt.model import SmolRGPTConfig, SmolRGPTForConditionalGeneration, SmolRGPTProcessor
     from smolrgpt.model.processing_smolrgpt import extend_vocabulary
@@ -120,7 +120,7 @@ def _random_paper(dtype: torch.dtype) -> tuple[Any, Any]:
 
 # ----------------------------------------------------------------------------------------------------------------------- backends
 def released(setting: Setting, asked: Sequence[Sample]) -> dict[str, Any]:
-    """The first ``baseline_questions``, answered as the released program does."""
+    """Answer the first ``baseline_questions`` as the released program does."""
     predictor, asked = build(setting, torch.float32), asked[: setting.baseline_questions]
     predictor.model.set_attn_implementation("sdpa")
     started = time.perf_counter()
@@ -168,7 +168,7 @@ def _ask_as_released(predictor: Predictor, sample: Sample) -> None:
 
 
 def engine(setting: Setting, asked: Sequence[Sample]) -> dict[str, Any]:
-    """All questions at once; then single questions: the first about a new image, and the next ones about it."""
+    """Answer all questions at once; then single questions: the first about a new image, and the next ones about it."""
     predictor = build(setting, None)
     predictor.predict_samples(asked[:2])
     seconds = []
@@ -225,7 +225,7 @@ def _export(setting: Setting, folder: Path, format: str, weights: str) -> int:
 
 
 def exported(name: str, setting: Setting, asked: Sequence[Sample]) -> dict[str, Any]:
-    """``engine`` on the exported model; another process exports it first. name: a key of ``EXPORTED``."""
+    """Run ``engine`` on the exported model; another process exports it first. name: a key of ``EXPORTED``."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "model"
         with fresh_process() as pool:
@@ -269,7 +269,7 @@ def _answer(name: str, setting: Setting, asked: Sequence[Sample]) -> dict[str, A
 
 
 def render(result: Mapping[str, Any]) -> str:
-    """The result as a Markdown table and a few lines."""
+    """Format the result as a Markdown table and a few lines."""
     header = ["", "questions", "answers/s", "ratio", "peak memory", "first question", "further question", "of the roofline", "on disk"]
     rows = [
         [
@@ -299,7 +299,7 @@ def render(result: Mapping[str, Any]) -> str:
 
 
 def _describe_work(name: str, found: Mapping[str, Any]) -> str:
-    """FLOPs and bytes of a question, and the limits of the machine, as a line."""
+    """Return FLOPs and bytes of a question, and the limits of the machine, as a line."""
     flops, moved, machine = found["flops"] / found["questions"], found["moved_bytes"] / found["questions"], found["machine"]
     return (
         f"{name}: {found['dtype']}, {flops / 1e9:.2g} GFLOP and {moved / 1e9:.2g} GB moved a question; "
@@ -308,7 +308,7 @@ def _describe_work(name: str, found: Mapping[str, Any]) -> str:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The options of the command line."""
+    """Build the parser of the command line."""
     parser = make_parser("answering", __doc__)
     parser.add_argument("model", nargs="?", default="paper", help="'paper', 'nano', a folder or a hub id (default: paper)")
     parser.add_argument("--images", type=int, default=10, help="number of images (default: 10)")

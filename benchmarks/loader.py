@@ -62,7 +62,7 @@ STEPS: dict[str, Callable[..., Any]] = {
 
 
 def released(processor: SmolRGPTProcessor, group: Group) -> dict[str, Any]:
-    """A batch as the released program prepares it: nothing is shared between questions."""
+    """Prepare a batch as the released program does: nothing is shared between questions."""
     images = [_released_question(sample) for sample in group]
     texts = [encode_question(processor, sample, sample.answer) for sample in group]
     return dict(processor.collate(images, texts, range(len(group)), [range(len(sample.regions)) for sample in group]))
@@ -95,7 +95,7 @@ def make_backends(processor: SmolRGPTProcessor) -> dict[str, Callable[[Group], A
 
 
 def measure(processor: SmolRGPTProcessor, groups: Sequence[Group], repeats: int) -> dict[str, Any]:
-    """CPU and wall milliseconds a question with every backend, and how many times faster than the released program it is."""
+    """Measure CPU and wall milliseconds a question with every backend, and the speed relative to the released program."""
     makers = make_backends(processor)
     cpu, wall = dict.fromkeys(makers, 0.0), dict.fromkeys(makers, 0.0)
     for group in groups[:1]:  # files, caches of weights, imports
@@ -175,7 +175,7 @@ def render(result: dict[str, Any]) -> str:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The options of the command line."""
+    """Build the parser of the command line."""
     parser = make_parser("loader", __doc__)
     parser.add_argument("--data", type=Path, default=Path("runs/benchmarks/loader"), help="where the drawn data set lies")
     parser.add_argument("--images", type=int, default=8, help="number of images (default: 8)")

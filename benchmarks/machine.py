@@ -18,7 +18,7 @@ from torch.utils.flop_counter import flop_registry
 
 
 def machine_limits(dtype: torch.dtype, seconds: float = 0.5) -> dict[str, float]:
-    """FLOP/s of 1,536 x 1,536 matrix products and bytes/s of summing 512 MiB: the best of repetitions for ``seconds`` each."""
+    """Measure FLOP/s of 1,536 x 1,536 matrix products and bytes/s of summing 512 MiB: the best of repetitions for ``seconds`` each."""
     left, right = (torch.randn(1536, 1536).to(dtype) for _ in range(2))
     vector = torch.ones(2**27)
     return {
@@ -28,7 +28,7 @@ def machine_limits(dtype: torch.dtype, seconds: float = 0.5) -> dict[str, float]
 
 
 def _best_rate(work: Callable[[], Any], amount: float, seconds: float) -> float:
-    """The highest rate, in units of ``amount`` a second, at which ``work`` ran within ``seconds``; the first run does not count."""
+    """Return the highest rate, in units of ``amount`` a second, at which ``work`` ran within ``seconds``; the first run does not count."""
     work()
     best, end = 0.0, time.perf_counter() + seconds
     while time.perf_counter() < end:
@@ -67,15 +67,15 @@ class Roofline(TorchDispatchMode):
 
 
 def peak_bytes() -> int:
-    """Peak memory of this process, in bytes."""
+    """Return the peak memory of this process, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def about_machine() -> dict[str, Any]:
-    """Processor, number of cores and torch version."""
+    """Return processor, number of cores and torch version."""
     return {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count(), "torch": torch.__version__}
 
 
 def fresh_process() -> ProcessPoolExecutor:
-    """A pool of one new process, whose peak memory is only that of the work given to it."""
+    """Start a pool of one new process, whose peak memory is only that of the work given to it."""
     return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))

@@ -12,7 +12,7 @@ from smolrgpt.data.io import write_text
 
 
 def make_parser(name: str, description: str | None) -> argparse.ArgumentParser:
-    """A parser for ``python -m benchmarks.NAME`` with the options that all benchmarks share: ``--out`` and ``--json``."""
+    """Build a parser for ``python -m benchmarks.NAME`` with the options that all benchmarks share: ``--out`` and ``--json``."""
     parser = argparse.ArgumentParser(
         f"python -m benchmarks.{name}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -49,12 +49,12 @@ SMALL: dict[str, Any] = {
 
 
 def config_of(small: bool) -> SmolRGPTConfig:
-    """The published configuration, or that of the small model."""
+    """Return the published configuration, or that of the small model."""
     return SmolRGPTConfig(**SMALL) if small else planning.model_config(paper().model)
 
 
 def step(stage_name: str, small: bool, images: int, seed: int) -> dict[str, Any]:
-    """Two optimisation steps in this process."""
+    """Run two optimisation steps in this process."""
     torch.manual_seed(seed)
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     stage, config, bf16 = STAGES[stage_name], config_of(small), best_dtype("cpu") == torch.bfloat16
@@ -97,7 +97,7 @@ def step(stage_name: str, small: bool, images: int, seed: int) -> dict[str, Any]
 
 
 def available_gb() -> float:
-    """What /proc/meminfo says is available; infinite on systems without it."""
+    """Return the available memory, in GB, from /proc/meminfo; infinite on systems without it."""
     path = Path("/proc/meminfo")
     lines = path.read_text().splitlines() if path.exists() else []
     return next((int(line.split()[1]) / 1e6 for line in lines if line.startswith("MemAvailable")), float("inf"))
@@ -126,7 +126,7 @@ def render(rows: list[dict[str, Any]]) -> str:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The options of the command line."""
+    """Build the parser of the command line."""
     parser = make_parser("paper_step", __doc__)
     parser.add_argument("--small", action="store_true", help="a model of under 1 M parameters")
     parser.add_argument("--images", type=int, default=2, help="images in a step (default: 2)")

@@ -41,7 +41,7 @@ class Run:
 
 
 def find_regressions(ratios: Mapping[str, float], earlier: Mapping[str, float]) -> list[str]:
-    """A line for every backend whose ratio is less than half of its earlier one. Raises ValueError if no backend is in both."""
+    """List backends whose ratio is less than half of its earlier one, a line each. Raises ValueError if no backend is in both."""
     shared = [name for name in ratios if name in earlier]
     if not shared:
         raise ValueError(f"no backend has a ratio in both: {', '.join(ratios)} now, {', '.join(earlier)} earlier")
@@ -52,7 +52,7 @@ def find_regressions(ratios: Mapping[str, float], earlier: Mapping[str, float]) 
 def measure_with_retries(
     measure: Callable[[], dict[str, float]], earlier: Mapping[str, float] | None
 ) -> tuple[dict[str, float], list[str]]:
-    """The ratios that ``measure`` returns and their regressions; measures up to ``NUM_RETRIES`` times while there are any."""
+    """Return ratios of ``measure`` and their regressions; measures up to ``NUM_RETRIES`` times while there are any."""
     for _ in range(NUM_RETRIES):
         ratios = measure()
         regressions = [] if earlier is None else find_regressions(ratios, earlier)
@@ -62,20 +62,20 @@ def measure_with_retries(
 
 
 def read_history(path: Path) -> list[Run]:
-    """The runs in a history file, oldest first; none if there is no such file."""
+    """Read the runs in a history file, oldest first; none if there is no such file."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     return [Run(**json.loads(line)) for line in lines]
 
 
 def median_ratios(history: Sequence[Run], machine: str) -> dict[str, float] | None:
-    """Backend -> median of its ratios in the runs on this machine; None if there are none."""
+    """Return each backend's median ratio in the runs on this machine; None if there are none."""
     runs = [run.ratios for run in history if run.machine == machine]
     names = {name for ratios in runs for name in ratios}
     return {name: median(ratios[name] for ratios in runs if name in ratios) for name in sorted(names)} or None
 
 
 def render(history: Sequence[Run]) -> str:
-    """The last runs as a Markdown table, the newest at the bottom."""
+    """Format the last runs as a Markdown table, the newest at the bottom."""
     shown = history[-NUM_SHOWN:]
     names = list(dict.fromkeys(name for run in shown for name in run.ratios))
     rows = [[run.date, run.commit, run.machine, *(f"{run.ratios[n]:.1f}x" if n in run.ratios else "" for n in names)] for run in shown]
@@ -83,13 +83,13 @@ def render(history: Sequence[Run]) -> str:
 
 
 def measure_ratios(setting: answering.Setting) -> dict[str, float]:
-    """Backend -> ratio, measured now; the released program itself is left out."""
+    """Measure each backend's ratio now; the released program itself is left out."""
     measured = answering.bench(setting)["backends"]
     return {name: float(found["ratio"]) for name, found in measured.items() if name != "released"}
 
 
 def current_commit() -> str:
-    """What ``git describe`` calls the working tree; "unknown" outside of a repository."""
+    """Return the name that ``git describe`` gives the working tree; "unknown" outside of a repository."""
     command = ["git", "describe", "--always", "--dirty"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
@@ -103,7 +103,7 @@ def current_machine() -> str:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The options of the command line."""
+    """Build the parser of the command line."""
     parser = make_parser("quick", __doc__)
     parser.set_defaults(out=HISTORY)
     parser.add_argument("--model", default="nano", help="'nano', a folder or a hub id (default: nano)")

@@ -86,7 +86,7 @@ def make_samples(load: Load, scenes: Sequence[Scene]) -> list[Sample]:
 def scaling(
     model: str, repeats: int = 2, factors: Sequence[str] = tuple(FACTORS), image_size: tuple[int, int] = IMAGE_SIZE, threads: int = 0
 ) -> dict[str, Any]:
-    """Seconds of a call at every value of every factor: the best of ``repeats``. Raises ValueError for an unknown factor."""
+    """Measure seconds of a call at every value of every factor: the best of ``repeats``. Raises ValueError for an unknown factor."""
     unknown = [name for name in factors if name not in FACTORS]
     if unknown:
         raise ValueError(f"there is no factor {unknown[0]!r}; expected some of {', '.join(FACTORS)}")
@@ -110,7 +110,7 @@ def scaling(
 
 
 def _unconstrained(model: str) -> Predictor:
-    """A predictor whose answers have exactly ``max_new_tokens`` tokens: no short answer and no end token."""
+    """Build a predictor whose answers have exactly ``max_new_tokens`` tokens: no short answer and no end token."""
     if model == "paper":
         loaded, processor = load_model(model, best_dtype("cpu"))
     else:
@@ -156,7 +156,7 @@ def draw(result: Mapping[str, Any], path: Path) -> Path:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The options of the command line."""
+    """Build the parser of the command line."""
     parser = make_parser("scaling", __doc__)
     parser.add_argument("model", nargs="?", default="paper", help="'paper', 'nano', a folder or a hub id (default: paper)")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: all cores")

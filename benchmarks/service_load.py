@@ -49,14 +49,14 @@ class Request:
 
 
 def data_url(image: Image.Image) -> str:
-    """The image as a data URL of a PNG file."""
+    """Return the image as a data URL of a PNG file."""
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def good_requests(model: str, num_scenes: int, seed: int) -> list[Request]:
-    """Chat completions and plain requests about synthetic scenes, one or two questions each."""
+    """Return chat completions and plain requests about synthetic scenes, one or two questions each."""
     predictor = load_predictor(model)
     requests = []
     for number in range(num_scenes):
@@ -83,7 +83,7 @@ def good_requests(model: str, num_scenes: int, seed: int) -> list[Request]:
 
 
 def hostile_requests(good: Request) -> list[Request]:
-    """One request of each kind of fault."""
+    """Return one request of each kind of fault."""
     body = json.loads(good.body)
 
     def changed(status: int, **changes: Any) -> Request:
@@ -166,14 +166,14 @@ async def load(url: str, requests: list[Request], clients: int, kill_at: int | N
 
 
 def short_answers(found: dict[str, Any]) -> list[Any]:
-    """The short answers in a reply of either kind."""
+    """Return the short answers in a reply of either kind."""
     if "answers" in found:
         return [answer["normalized_answer"] for answer in found["answers"]]
     return [choice["message"]["spatial"]["normalized_answer"] for choice in found["choices"]]
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The options of the command line."""
+    """Build the parser of the command line."""
     parser = make_parser("service_load", __doc__)
     parser.add_argument("--model", default="nano")
     parser.add_argument("--requests", type=int, default=2000)

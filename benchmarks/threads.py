@@ -18,7 +18,7 @@ SECONDS = 8
 
 
 def measure(model: str) -> None:
-    """One question at a time about one scene, then 16 at a time about four, both repeated for ``SECONDS``."""
+    """Time one question at a time about one scene, then 16 at a time about four, both repeated for ``SECONDS``."""
     from smolrgpt.apps.tour import held_out_questions
     from smolrgpt.inference.loading import load_predictor
 
@@ -35,7 +35,7 @@ def measure(model: str) -> None:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The options of the command line."""
+    """Build the parser of the command line."""
     parser = argparse.ArgumentParser(
         "python -m benchmarks.threads", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

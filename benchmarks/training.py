@@ -77,7 +77,7 @@ class Backend:
 
 
 def released_loss(model: Any, processor: Any, samples: Sequence[Sample]) -> torch.Tensor:
-    """The language loss of the samples, computed as the released program does; equal to ``our_loss`` where masks are bilinear."""
+    """Compute the samples' language loss as the released program does; equal to ``our_loss`` where masks are bilinear."""
     images = [prepare_image(processor, s.image, s.depth, s.camera, list(s.regions)) for s in samples]  # type: ignore[arg-type]
     pixels, depths = (torch.from_numpy(np.stack([image[name] for image in images])) for name in ("pixel_values", "depth_values"))
     features = model.encode_images(pixels, depths)
@@ -106,7 +106,7 @@ def released_loss(model: Any, processor: Any, samples: Sequence[Sample]) -> torc
 
 
 def our_loss(model: Any, processor: Any, samples: Sequence[Sample], features: FeatureCache | None = None) -> torch.Tensor:
-    """The loss that the trainer computes."""
+    """Compute the loss as the trainer does."""
     batch = _batch(processor, samples)
     outputs = model(**(batch if features is None else features(batch)))
     return total_loss(outputs, batch["labels"], LossWeights())
@@ -199,7 +199,7 @@ def _measure(name: str, setting: Setting, steps: Sequence[Sequence[Sample]]) -> 
 
 
 def render(result: Mapping[str, Any]) -> str:
-    """The result as a Markdown table."""
+    """Format the result as a Markdown table."""
     header = ["", "questions/s", "ratio", "peak memory", "of the first", "loss of the first step", "of the last"]
     rows = [
         [
@@ -219,7 +219,7 @@ def render(result: Mapping[str, Any]) -> str:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The options of the command line."""
+    """Build the parser of the command line."""
     parser = make_parser("training", __doc__)
     parser.add_argument("model", nargs="?", default="paper", help="'paper', 'nano', a folder or a hub id (default: paper)")
     parser.add_argument("--images", type=int, default=1, help="images in a step (default: 1)")

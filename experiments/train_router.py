@@ -126,7 +126,7 @@ def _with_texts(row: Row) -> Row:
 
 
 def answer_label(category: str, value: Any, numbers: Sequence[int]) -> str:
-    """The label of an answer; numbers: the regions it mentions, in order. Raises ValueError when the answer does not hold the value."""
+    """Return an answer's label; numbers: the regions it mentions, in order. Raises ValueError if it does not contain the value."""
     task = task_named(category)
     value = task.parse(value)
     if task is LEFT_RIGHT:
@@ -137,7 +137,7 @@ def answer_label(category: str, value: Any, numbers: Sequence[int]) -> str:
 
 
 def labelled(rows: Iterable[Row], seed: int = 0, skips: SkipLog | None = None) -> dict[str, list[Example]]:
-    """Router name -> its examples. A share of the answers is added again with scrambled letters, labelled "unreadable".
+    """Return each router's examples. A share of answers is added again with scrambled letters, labelled "unreadable".
 
     Rows without question, answer or a value that the answer holds are counted in ``skips`` (logged when it is None).
     """
@@ -194,7 +194,7 @@ def _write_json(path: Path, value: Any) -> None:
 
 
 def _train_once(folder: Path, head: str, examples: Sequence[Example], settings: RouterSettings) -> dict[str, Any]:
-    """The metrics of a router, trained unless its folder is there: a folder gets its name when it is complete."""
+    """Return the metrics of a router, trained unless its folder exists: a folder gets its name when it is complete."""
     final = folder / head
     if not final.exists():
         logger.info("training the %s router on %d rows", head, len(examples))
@@ -227,7 +227,7 @@ def _train(folder: Path, head: str, examples: Sequence[Example], settings: Route
 
 
 def _split(examples: Sequence[Example], settings: RouterSettings) -> tuple[list[Example], list[Example]]:
-    """What to train on and what to test on, by a hash of seed and text: a text is on one side only, whatever other rows there are."""
+    """Split rows into training and test by a hash of seed and text: a text is on one side only, whatever other rows there are."""
     parts: tuple[list[Example], list[Example]] = [], []
     for text, label in examples:
         parts[zlib.crc32(f"{settings.seed}|{text}".encode()) < settings.held_out * 2**32].append((text, label))
@@ -237,7 +237,7 @@ def _split(examples: Sequence[Example], settings: RouterSettings) -> tuple[list[
 
 
 def _from_base(settings: RouterSettings, labels: Sequence[str], texts: Iterable[str]) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Model and tokenizer with these labels. Texts are cut at the front: a question ends with what is asked, an answer concludes."""
+    """Load model and tokenizer with these labels. Texts are cut at the front, because the end of a text is decisive."""
     names: dict[str, Any] = {"id2label": dict(enumerate(labels)), "label2id": {label: index for index, label in enumerate(labels)}}
     if settings.base == TINY:
         tokenizer = _tiny_tokenizer(texts)
@@ -262,7 +262,7 @@ def _from_base(settings: RouterSettings, labels: Sequence[str], texts: Iterable[
 
 
 def _tiny_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerBase:
-    """The project's byte-level tokenizer, each text led by the token whose state is classified."""
+    """Build the byte-level tokenizer; each text starts with the token whose state is classified."""
     tokenizer = train_tokenizer(texts, TINY_VOCABULARY)
     first = str(tokenizer.bos_token)
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
@@ -273,7 +273,7 @@ def _tiny_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerBase:
 
 
 def _dataset(examples: Sequence[Example], labels: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> Dataset:
-    """Held-out labels that were never trained on cannot be given: they get -100 and count as wrong."""
+    """Build a data set. Held-out labels that were never trained on cannot be given: they get -100 and count as wrong."""
     index = {label: number for number, label in enumerate(labels)}
     encoded = tokenizer([text for text, _ in examples], truncation=True)
     return Dataset.from_dict({**encoded, "labels": [index.get(label, -100) for _, label in examples]})
@@ -310,7 +310,7 @@ def _metrics(truth: Sequence[str], given: Sequence[str]) -> dict[str, Any]:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The options of the command line."""
+    """Build the parser of the command line."""
     parser = argparse.ArgumentParser(
         "python -m experiments.train_router", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

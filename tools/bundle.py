@@ -48,14 +48,14 @@ def _write(final: Path, out: Path, temporary: Path) -> int:
 
 
 def _without_code(node: Any) -> Any:
-    """The JSON value without references to code files."""
+    """Return the JSON value without references to code files."""
     if isinstance(node, dict):
         return {key: _without_code(value) for key, value in node.items() if key != "auto_map"}
     return [_without_code(value) for value in node] if isinstance(node, list) else node
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The options of the command line."""
+    """Build the parser of the command line."""
     parser = argparse.ArgumentParser("python -m tools.bundle", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("final", type=Path, help="the folder 'final' of a run")
     parser.add_argument("out", type=Path, help="folder of the checkpoint; one that exists is replaced, but for its README.md")

@@ -35,17 +35,17 @@ class Limits:
 
 
 def python_files(folders: Sequence[Path]) -> list[Path]:
-    """All Python files in the folders, sorted."""
+    """List all Python files in the folders, sorted."""
     return sorted(path for folder in folders for path in folder.rglob("*.py"))
 
 
 def count_lines(path: Path) -> int:
-    """Number of lines of a file."""
+    """Count the lines of a file."""
     return len(path.read_text(encoding="utf-8").splitlines())
 
 
 def count_code_lines(path: Path) -> int:
-    """Number of lines of a file that are not blank, a comment, or part of a docstring."""
+    """Count the lines of a file that are not blank, a comment, or part of a docstring."""
     text = path.read_text(encoding="utf-8")
     docstrings: set[int] = set()
     for node in ast.walk(ast.parse(text)):
@@ -57,13 +57,13 @@ def count_code_lines(path: Path) -> int:
 
 
 def find_long_files(paths: Sequence[Path], limit: int) -> list[str]:
-    """A line for every file of more than ``limit`` lines."""
+    """Return a line for every file of more than ``limit`` lines."""
     counts = [(path, count_lines(path)) for path in paths]
     return [f"{_name(path)}: {count} lines; at most {limit}" for path, count in counts if count > limit]
 
 
 def find_long_functions(paths: Sequence[Path], limit: int) -> list[str]:
-    """A line for every function or method of more than ``limit`` lines."""
+    """Return a line for every function or method of more than ``limit`` lines."""
     found = []
     for path in paths:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -75,7 +75,7 @@ def find_long_functions(paths: Sequence[Path], limit: int) -> list[str]:
 
 
 def find_type_ignores(paths: Sequence[Path]) -> Iterator[str]:
-    """``FILE:LINE`` of every ``type: ignore`` comment but those of an override; the words in a string do not count."""
+    """Return ``FILE:LINE`` of every ``type: ignore`` comment but those of an override; strings do not count."""
     for path in paths:
         for token in tokenize.generate_tokens(io.StringIO(path.read_text(encoding="utf-8")).readline):
             if token.type == tokenize.COMMENT and re.search(r"type:\s*ignore(?!\[override\])", token.string):
@@ -83,7 +83,7 @@ def find_type_ignores(paths: Sequence[Path]) -> Iterator[str]:
 
 
 def find_problems(limits: Limits) -> list[str]:
-    """One line for everything in the repository that is over a limit."""
+    """Return one line for everything in the repository that is over a limit."""
     package, code = python_files([PACKAGE]), python_files(CODE)
     problems = find_long_files([*code, *python_files([TESTS])], limits.file_lines)
     problems += find_long_functions(code, limits.function_lines)
@@ -97,7 +97,7 @@ def find_problems(limits: Limits) -> list[str]:
 
 
 def _name(path: Path) -> str:
-    """The path relative to the repository, where it lies in it."""
+    """Return the path relative to the repository, where it lies in it."""
     return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
 
 

@@ -94,7 +94,7 @@ def backbone_weights(graph: Any) -> dict[str, torch.Tensor]:
 
 
 def _renamed(name: str) -> str:
-    """A tensor's name in the installed release."""
+    """Return a tensor's name in the installed release."""
     for pattern, replacement in _RENAMES:
         name = re.sub(pattern, replacement, name)
     return name
@@ -178,7 +178,7 @@ def make(name: str, out: Path) -> Path:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The options of the command line."""
+    """Build the parser of the command line."""
     parser = argparse.ArgumentParser(
         "python -m tools.real_weights", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

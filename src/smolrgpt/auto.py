@@ -26,7 +26,7 @@ AUTO_CLASSES = {
 
 
 def register_on_first_use() -> None:
-    """Arranges that Auto classes know SmolRGPT; call it once."""
+    """Arrange that Auto classes know SmolRGPT; call it once."""
     for name in AUTO_CLASSES:
         if name in sys.modules:
             _watch(sys.modules[name])
@@ -34,7 +34,7 @@ def register_on_first_use() -> None:
 
 
 def _watch(module: ModuleType) -> None:
-    """Makes the ``from_pretrained`` of a module's Auto class import ``smolrgpt.model`` first."""
+    """Make the ``from_pretrained`` of a module's Auto class import ``smolrgpt.model`` first."""
     auto_class = getattr(module, AUTO_CLASSES[module.__name__])
     original: Callable[..., Any] = auto_class.from_pretrained.__func__
 
@@ -50,7 +50,7 @@ class _AutoFinder:
     """Finds the modules of ``AUTO_CLASSES`` as the other finders do, and watches them once they are loaded."""
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        """The module's own specification with a loader that watches it; None for other modules."""
+        """Return the module's own specification with a loader that watches it; None for other modules."""
         if name not in AUTO_CLASSES:
             return None
         others = (finder.find_spec(name, path, target) for finder in sys.meta_path if finder is not self)
@@ -67,11 +67,11 @@ class _WatchingLoader:
         self.loader = loader
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        """As the module's own loader does."""
+        """Create the module as its own loader does."""
         return self.loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
-        """Executes the module, then watches its Auto class."""
+        """Execute the module, then watch its Auto class."""
         self.loader.exec_module(module)
         _watch(module)
 

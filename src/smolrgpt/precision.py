@@ -23,7 +23,7 @@ def _cpu_flags() -> frozenset[str]:
 
 
 def best_dtype(device: str | torch.device) -> torch.dtype:
-    """``torch.bfloat16`` where the hardware of `device` multiplies it natively, else ``torch.float32``."""
+    """Return ``torch.bfloat16`` where the hardware of `device` multiplies it natively, else ``torch.float32``."""
     kind = torch.device(device).type
     if kind == "cpu":
         return torch.bfloat16 if _cpu_flags() & BF16_CPU_FLAGS else torch.float32

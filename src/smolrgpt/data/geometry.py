@@ -15,7 +15,7 @@ ASPECT_TOLERANCE = 0.01
 
 
 def same_aspect(size_a: tuple[int, ...], size_b: tuple[int, ...]) -> bool:
-    """Tell whether two (height, width) have the same ratio, within the tolerance or the rounding to whole pixels of the smaller one."""
+    """Return whether two (height, width) have the same ratio, within the tolerance or the rounding to whole pixels of the smaller one."""
     (h0, w0), (h1, w1) = sorted([size_a, size_b])
     return abs(h0 - w0 * h1 / w1) <= max(1.0, ASPECT_TOLERANCE * h0) or abs(w0 - h0 * w1 / h1) <= max(1.0, ASPECT_TOLERANCE * w0)
 

@@ -78,7 +78,7 @@ def _measure_object(item: MarkedObject, depth_m: np.ndarray, camera: Camera, pos
 
 
 def _rotation(yaw: float) -> np.ndarray:
-    """(3, 3): turns scene coordinates into those along a footprint's sides."""
+    """Return the (3, 3) matrix that turns scene coordinates into those along a footprint's sides."""
     cos, sin = math.cos(yaw), math.sin(yaw)
     return np.array([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]])
 

@@ -181,7 +181,7 @@ class _Language(nn.Module):
 
 
 def export(model: SmolRGPTForConditionalGeneration, processor: SmolRGPTProcessor, out: Path, format: str, weights: str) -> None:
-    """Writes a model as graphs of a format into a new folder.
+    """Write a model as graphs of a format into a new folder.
 
     Args:
         model: in any precision; it is converted to float32.
@@ -221,7 +221,7 @@ def _write_graphs(model: SmolRGPTForConditionalGeneration, folder: Path, format:
 
 
 def _write_rest(model: SmolRGPTForConditionalGeneration, folder: Path, weights: str) -> None:
-    """Writes the weights that are not in the graphs (those of ``ExportedSmolRGPT.skeleton``), and the configurations."""
+    """Write the weights that are not in the graphs (those of ``ExportedSmolRGPT.skeleton``), and the configurations."""
     remaining, state = ExportedSmolRGPT.skeleton(model.config), model.state_dict()
     tensors = {name: state[name].clone() for name in remaining.state_dict()}
     if weights != "float32":
@@ -233,7 +233,7 @@ def _write_rest(model: SmolRGPTForConditionalGeneration, folder: Path, weights: 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silences the exporters' messages and progress, and switches off their telemetry."""
+    """Silence the exporters' messages and progress, and switch off their telemetry."""
     loggers = [logging.getLogger(name) for name in ("onnxruntime.quantization", "onnx_ir", "onnxscript", "torch.onnx")]
     levels, root, silent = [library.level for library in loggers], logging.getLogger(), logging.NullHandler()
     root.addHandler(silent)  # with a handler present, none of them installs its own on the root logger
@@ -259,7 +259,7 @@ def _quiet() -> Iterator[None]:
 
 @torch.no_grad()
 def _programs(model: SmolRGPTForConditionalGeneration) -> Iterator[tuple[str, Any, list[str], list[str]]]:
-    """Yields name, program, names of inputs and names of outputs of each graph.
+    """Yield name, program, names of inputs and names of outputs of each graph.
 
     Example sizes differ from one another and from 1, so that the exporter takes none as constant.
     """
@@ -358,7 +358,7 @@ class _GraphModel(SmolRGPTModel):
         self.language_model = _GraphLanguage(config.text_config)
 
     def encode_images(self, pixel_values: Tensor, depth_values: Tensor | None = None, with_maps: bool = True) -> SmolRGPTFeatures:
-        """As ``SmolRGPTModel.encode_images``; maps are computed in any case."""
+        """Encode images as ``SmolRGPTModel.encode_images`` does; maps are computed in any case."""
         assert self.graph is not None
         if self.uses_depth and depth_values is None:
             depth_values = torch.zeros_like(pixel_values)  # only image tokens are wanted, which do not depend on it
@@ -393,7 +393,7 @@ class ExportedSmolRGPT(SmolRGPTForConditionalGeneration):
 
     @classmethod
     def load(cls, folder: Path) -> ExportedSmolRGPT:
-        """What ``export`` wrote. Raises ValueError for a folder of another version, ImportError naming the extra to install."""
+        """Load what ``export`` wrote. Raises ValueError for a folder of another version, ImportError naming the extra to install."""
         record = json.loads((folder / EXPORT_RECORD).read_text(encoding="utf-8"))
         if record.get("version") != VERSION or record.get("format") not in FORMATS:
             raise ValueError(

@@ -26,7 +26,7 @@ DROPPED_TEXT_WEIGHTS = re.compile(r"rotary_emb\.inv_freq$")
 def join_backbones(
     model_class: type[PreTrainedModel], vision: str, text: str, attn_implementation: str | None, fields: dict[str, Any]
 ) -> PreTrainedModel:
-    """A SmolRGPT of `model_class` with pretrained backbones; see `SmolRGPTForConditionalGeneration.from_backbones`."""
+    """Build a `model_class` with pretrained backbones; see `SmolRGPTForConditionalGeneration.from_backbones`."""
     if "image_token_id" not in fields:
         fields = extend_vocabulary(AutoTokenizer.from_pretrained(text), fields)
     tower, language = load_tower(model_class, vision), load_language(model_class, text)
@@ -41,7 +41,7 @@ def join_backbones(
 
 
 def load_backbone(auto_class: Any, source: str, config: Any, dropped: re.Pattern[str]) -> PreTrainedModel:
-    """A pretrained backbone in float32.
+    """Load a pretrained backbone in float32.
 
     Raises:
         ValueError: naming every weight that is missing, of another shape, or neither used nor `dropped`.
@@ -61,7 +61,7 @@ def load_backbone(auto_class: Any, source: str, config: Any, dropped: re.Pattern
 
 
 def load_tower(model_class: type[PreTrainedModel], source: str) -> PreTrainedModel:
-    """The vision tower of a checkpoint in float32; of a SmolRGPT, which `model_class` loads, its own."""
+    """Load the vision tower of a checkpoint in float32; of a SmolRGPT, which `model_class` loads, its own."""
     found = AutoConfig.from_pretrained(source)
     if isinstance(found, SmolRGPTConfig):
         return cast(PreTrainedModel, _load_whole(model_class, source).model.vision_tower)
@@ -72,7 +72,7 @@ def load_tower(model_class: type[PreTrainedModel], source: str) -> PreTrainedMod
 
 
 def load_language(model_class: type[PreTrainedModel], source: str) -> PreTrainedModel:
-    """The language model of a checkpoint with its head, in float32; of a SmolRGPT, which `model_class` loads, its own."""
+    """Load the language model of a checkpoint with its head, in float32; of a SmolRGPT, which `model_class` loads, its own."""
     found = AutoConfig.from_pretrained(source)
     if not isinstance(found, SmolRGPTConfig):
         return load_backbone(AutoModelForCausalLM, source, found, DROPPED_TEXT_WEIGHTS)
@@ -88,12 +88,12 @@ def _load_whole(model_class: type[PreTrainedModel], source: str) -> Any:
 
 
 def _input_rows(language: PreTrainedModel) -> Tensor:
-    """Token embeddings (V, D)."""
+    """Return the token embeddings (V, D)."""
     return cast(Tensor, language.get_input_embeddings().weight)
 
 
 def join_configs(tower: PreTrainedModel, language: PreTrainedModel, changes: dict[str, Any]) -> dict[str, Any]:
-    """Fields of the `SmolRGPTConfig` of two backbones; `changes` may change the backbones' own fields, too."""
+    """Return the fields of the `SmolRGPTConfig` of two backbones; `changes` may change the backbones' own fields, too."""
     vision = {**tower.config.to_dict(), **changes.get("vision_config", {})}
     text = {**language.config.to_dict(), **changes.get("text_config", {})}
     text["vocab_size"] = max(len(_input_rows(language)), text["vocab_size"])
@@ -103,7 +103,7 @@ def join_configs(tower: PreTrainedModel, language: PreTrainedModel, changes: dic
 
 
 def fit_tower(tower: PreTrainedModel, target: PreTrainedModel) -> dict[str, Tensor]:
-    """The tower's weights for `target`, a tower of the same kind whose images may have another size.
+    """Return the tower's weights for `target`, a tower of the same kind whose image size may differ.
 
     Weights without a use are dropped; position embeddings are resampled by the tower's own method.
     """
@@ -118,7 +118,7 @@ def fit_tower(tower: PreTrainedModel, target: PreTrainedModel) -> dict[str, Tens
 
 
 def append_rows(old: Tensor, count: int) -> Tensor:
-    """(V, D) -> (count, D): the old rows, then new ones from the normal distribution with the old rows' mean and covariance.
+    """Extend (V, D) to (count, D): the old rows, then new ones from the normal distribution with the old rows' mean and covariance.
 
     The global random state stays untouched, so that other initial weights do not depend on the vocabulary.
     """

@@ -131,11 +131,11 @@ class SmolRGPTConfig(PreTrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """The configuration with these fields, also those of older releases (see `convert_old_fields`)."""
+        """Build the configuration with these fields, also those of older releases (see `convert_old_fields`)."""
         return super().from_dict(convert_old_fields(config_dict), **kwargs)
 
     def __post_init__(self, **kwargs: Any) -> None:
-        """Fills in ids that follow from other fields."""
+        """Fill in ids that follow from other fields."""
         published_text = self.text_config is None
         super().__post_init__(**kwargs)
         self.region_tokens = tuple(self.region_tokens)
@@ -150,7 +150,7 @@ class SmolRGPTConfig(PreTrainedConfig):
             self.vision_config.vision_use_head = False
 
     def validate_architecture(self) -> None:
-        """Checks that fields do not contradict one another; `@strict` calls this after `__post_init__`.
+        """Check that fields do not contradict one another; `@strict` calls this after `__post_init__`.
 
         Raises:
             ValueError: naming both fields and their values.
@@ -248,7 +248,7 @@ class SmolRGPTConfig(PreTrainedConfig):
 
 
 def convert_old_fields(fields: dict[str, Any]) -> dict[str, Any]:
-    """Fields of a ``config.json`` saved before loss weights moved to the training configuration -> today's fields.
+    """Convert fields of a ``config.json`` saved before loss weights moved to the training configuration.
 
     A loss weight above 0 used to switch its module on. Raises ValueError for variants that only ablations used.
     """

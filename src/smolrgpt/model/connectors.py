@@ -25,7 +25,7 @@ class SmolRGPTConnector(nn.Module):
         self.proj = FanInLinear(width, config.text_config.hidden_size, bias=False, gain=embedding_scale(config))
 
     def forward(self, patches: Tensor) -> Tensor:
-        """(I, patches, C) row-major -> (I, P, D) row-major."""
+        """Map (I, patches, C) to (I, P, D), both row-major."""
         count, length, width = patches.shape
         side, f = int(length**0.5) // self.factor, self.factor
         cells = patches.view(count, side, f, side, f, width).transpose(2, 3)  # (I, side, side, f, f, C)
@@ -41,7 +41,7 @@ class SmolRGPTUpsample(nn.ConvTranspose2d):
         self.initial_std = width**-0.5  # every output pixel reads D inputs once: keeps the variance at any width
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """(I, H, W, D) -> (I, 2H, 2W, D)."""
+        """Upsample (I, H, W, D) to (I, 2H, 2W, D)."""
         count, height, width, channels = x.shape
         weight = self.weight.permute(2, 3, 1, 0).reshape(4 * channels, channels)  # rows: row offset, column offset, channel out
         x = functional.linear(x, weight).view(count, height, width, 2, 2, channels)
@@ -59,7 +59,7 @@ class SmolRGPTRefiner(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(width, eps=REFINER_NORM_EPSILON) for _ in range(stages - 1))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(I, P, D) -> (I, G*G, D), both row-major."""
+        """Map (I, P, D) to (I, G*G, D), both row-major."""
         side = int(tokens.shape[1] ** 0.5)
         x = tokens.unflatten(1, (side, side))
         for i, upsample in enumerate(self.upsamples):

@@ -48,7 +48,7 @@ _RENAMES: tuple[tuple[str, tuple[str, ...]], ...] = (
 
 
 def converted_names(released: str) -> tuple[str, ...] | None:
-    """Our parameter names for a released one (see ``_RENAMES``); None when it is unknown."""
+    """Return our parameter names for a released one (see ``_RENAMES``); None when it is unknown."""
     for pattern, targets in _RENAMES:
         if match := re.fullmatch(pattern, released):
             return tuple(match.expand(target) for target in targets)
@@ -56,7 +56,7 @@ def converted_names(released: str) -> tuple[str, ...] | None:
 
 
 def convert_config(released: dict[str, Any]) -> SmolRGPTConfig:
-    """The released ``config.json`` in our words. Raises ValueError for a missing key or a variant that was never published."""
+    """Convert the released ``config.json`` to our fields. Raises ValueError for a missing key or a variant that was never published."""
     if released.get("vit_cls_flag"):
         raise ValueError("vit_cls_flag is true: released checkpoints with a class token are not supported")
     try:
@@ -100,7 +100,7 @@ def convert_config(released: dict[str, Any]) -> SmolRGPTConfig:
 
 
 def convert_state(released: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Released tensors under our names. Raises ValueError that lists every unknown, missing, wrongly shaped or contradicting tensor."""
+    """Rename released tensors to our names. Raises ValueError that lists every unknown, missing, wrongly shaped or contradicting tensor."""
     state: dict[str, Tensor] = {}
     problems = []
     for name, tensor in released.items():
@@ -127,7 +127,7 @@ def convert_state(released: dict[str, Tensor], expected: dict[str, Tensor]) -> d
 
 
 def load_released(folder: str | Path) -> SmolRGPTForConditionalGeneration:
-    """A released checkpoint folder -> our model, in eval mode and the stored precision's values as float32."""
+    """Load a released checkpoint folder as our model, in eval mode, with the stored values as float32."""
     folder = Path(folder)
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
@@ -157,7 +157,7 @@ def convert(folder: str | Path, out: str | Path, tokenizer: Any = None) -> SmolR
 
 
 def released_processor(released: dict[str, Any], config: SmolRGPTConfig, tokenizer: Any = None) -> Any:
-    """Bilinear masks, per-image min-max depth, no region labels: how the released checkpoints were trained."""
+    """Build a processor as the released checkpoints were trained: bilinear masks, per-image min-max depth, no region labels."""
     from transformers import AutoTokenizer
 
     from .image_processing_smolrgpt import SmolRGPTImageProcessor

@@ -33,12 +33,12 @@ class Floor(NamedTuple):
     height_m: float
 
     def above(self, points: np.ndarray) -> np.ndarray:
-        """(3, N) metres -> (N,) metres above the floor."""
+        """Return the heights (N,) above the floor of points (3, N), in metres."""
         heights: np.ndarray = self.up @ points + self.height_m
         return heights
 
     def along(self, points: np.ndarray) -> np.ndarray:
-        """(3, N) metres -> (2, N) metres: coordinates on the floor, along two axes at right angles."""
+        """Return the coordinates (2, N) of points (3, N) on the floor, along two axes at right angles, in metres."""
         axis = np.cross(self.up, np.eye(3)[np.argmin(np.abs(self.up))])
         axis /= np.linalg.norm(axis)
         coordinates: np.ndarray = np.stack([axis, np.cross(self.up, axis)]) @ points
@@ -46,7 +46,7 @@ class Floor(NamedTuple):
 
 
 def find_floor(points: np.ndarray) -> Floor | None:
-    """The plane that many of an image's (3, N) points lie on and few lie below; None where there is none.
+    """Find the plane that many of an image's (3, N) points lie on and few lie below; None where there is none.
 
     Random sample consensus with a fixed seed, then least squares on the points of the best plane.
     """
@@ -81,7 +81,7 @@ def find_floor(points: np.ndarray) -> Floor | None:
 
 
 def floor_rectangle(along: np.ndarray) -> tuple[float, float]:
-    """Longer and shorter side, metres, of the smallest rectangle around (2, N) floor coordinates, up to `OUTER_QUANTILES`.
+    """Return longer and shorter side, metres, of the smallest rectangle around (2, N) floor points, up to `OUTER_QUANTILES`.
 
     Its direction is found to 3 degrees, from at most 256 of the points.
     """
@@ -96,7 +96,7 @@ def floor_rectangle(along: np.ndarray) -> tuple[float, float]:
 
 
 def quantiles(values: np.ndarray, fractions: Sequence[float]) -> np.ndarray:
-    """Linear quantiles (fractions, ...) over the last axis; one sort instead of ``np.quantile``, which is several times slower here."""
+    """Return linear quantiles (fractions, ...) over the last axis; one sort is several times faster than ``np.quantile``."""
     ordered = np.sort(values)
     position = np.asarray(fractions) * (ordered.shape[-1] - 1)
     low = position.astype(np.int64)

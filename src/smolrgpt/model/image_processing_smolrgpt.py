@@ -22,7 +22,7 @@ Array = npt.NDArray[Any]
 
 # ----------------------------------------------------------------------------------------------------------------------- depth
 def _scale_to_range(depth: Array) -> Array:
-    """Per-image [min, max] -> [0, 1]; a constant map -> 0; NaN stays NaN."""
+    """Scale a map from its own [min, max] to [0, 1]; a constant map becomes 0; NaN stays NaN."""
     low, high = np.nanmin(depth), np.nanmax(depth)
     return cast(Array, (depth - low) / max(float(high - low), 1e-6))
 
@@ -46,7 +46,7 @@ DEPTH_ENCODINGS: dict[str, Callable[[Array, str], Array]] = {"minmax": _encode_m
 
 
 def check_depth(depth: Any, kind: str | None) -> Array | None:
-    """Checks a depth map: float32 (h, w), NaN where not measured (inf, metric <= 0); None when nothing was measured.
+    """Check a depth map and return it as float32 (h, w), NaN where not measured (inf, metric <= 0); None when nothing was measured.
 
     Raises:
         ValueError: for integers (their unit is unknown), another shape or an unknown kind.
@@ -68,7 +68,7 @@ def check_depth(depth: Any, kind: str | None) -> Array | None:
 
 
 def resize_depth(depth: Array, size: int) -> Array:
-    """(h, w) -> (size, size), bilinear over the measured pixels only; NaN where less than half of the weight was measured."""
+    """Resize (h, w) to (size, size), bilinear over measured pixels only; NaN where less than half of the weight was measured."""
     valid = ~np.isnan(depth)
     if valid.all():
         return _resize(depth, size)
@@ -84,7 +84,7 @@ def _resize(values: Array, size: int) -> Array:
 # ----------------------------------------------------------------------------------------------------------------------- masks
 @lru_cache(maxsize=64)
 def _area_weights(length: int, grid: int) -> Array:
-    """(grid, length) float32: the share of each cell that each pixel covers; rows sum to 1. Any ratio, up or down."""
+    """Return (grid, length) float32: the share of each cell that each pixel covers; rows sum to 1. Any ratio, up or down."""
     edges = np.arange(grid + 1) * (length / grid)
     pixel = np.arange(length)
     overlap = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
@@ -94,7 +94,7 @@ def _area_weights(length: int, grid: int) -> Array:
 
 @lru_cache(maxsize=64)
 def _bilinear_taps(length: int, grid: int) -> tuple[Array, Array]:
-    """Indices (2, grid) and weights (2, grid) of torch's bilinear interpolation (align_corners=False, no antialiasing)."""
+    """Return indices (2, grid) and weights (2, grid) of torch's bilinear interpolation (align_corners=False, no antialiasing)."""
     source = np.maximum((np.arange(grid) + 0.5) * (length / grid) - 0.5, 0.0)
     low = np.minimum(source.astype(np.int64), length - 1)
     fraction = (source - low).astype(np.float32)
@@ -121,7 +121,7 @@ def _resize_bilinear(mask: MaskPatch, grid: int) -> Array:
 
 
 def _taps_inside(length: int, grid: int, start: int, count: int) -> tuple[Array, Array]:
-    """``_bilinear_taps`` of a line of which only ``count`` pixels from ``start`` are kept; the others are zero and get weight zero."""
+    """Return ``_bilinear_taps`` of a line of which ``count`` pixels from ``start`` are kept; all others get weight zero."""
     taps, weights = _bilinear_taps(length, grid)
     return np.clip(taps - start, 0, count - 1), np.where((taps >= start) & (taps < start + count), weights, np.float32(0))
 
@@ -190,7 +190,7 @@ class SmolRGPTImageProcessor(BaseImageProcessor):
         masks: Sequence[Array | MaskPatch] = (),
         camera: CameraTuple | None = None,
     ) -> dict[str, Array]:
-        """One image -> pixel_values, depth_values (3, S, S), region_masks (R, G, G), region_geometry (R, F), all float32.
+        """Convert one image to pixel_values, depth_values (3, S, S), region_masks (R, G, G), region_geometry (R, F), all float32.
 
         Args:
             image: 8 bits per channel, PIL or uint8 (H, W[, 3 or 4]).
@@ -215,33 +215,33 @@ class SmolRGPTImageProcessor(BaseImageProcessor):
         }
 
     def encode_image(self, image: Image.Image | Array) -> Array:
-        """An 8-bit image of any mode -> (3, S, S) float32, [-1, 1] with the default mean and std. Transparency is dropped."""
+        """Convert an 8-bit image of any mode to (3, S, S) float32, [-1, 1] with the default mean and std. Transparency is dropped."""
         checked = _check_image(image)
         rgb = checked if checked.mode == "RGB" else checked.convert("RGB")  # convert would copy
         pixels = np.asarray(rgb.resize((self.size, self.size), Image.Resampling.BILINEAR), dtype=np.float32).transpose(2, 0, 1)
         return np.ascontiguousarray(self._normalise(pixels / 255.0), dtype=np.float32)
 
     def _normalise(self, channels: Array) -> Array:
-        """(3, S, S) in [0, 1] -> the range the vision tower was trained on."""
+        """Scale (3, S, S) from [0, 1] to the range the vision tower was trained on."""
         mean, std = (np.reshape(np.asarray(values, dtype=np.float32), (-1, 1, 1)) for values in (self.image_mean, self.image_std))
         return (channels - mean) / std
 
     def encode_depth(self, depth: Array | None, kind: str | None) -> Array:
-        """Checked depth (h, w) -> (3, S, S) float32, [-1, 1] with the default mean and std; zeros without depth."""
+        """Convert checked depth (h, w) to (3, S, S) float32, [-1, 1] with the default mean and std; zeros without depth."""
         resized = None if depth is None else resize_depth(depth, self.size)
         if resized is None or kind is None or np.isnan(resized).all():
             return np.zeros((3, self.size, self.size), dtype=np.float32)
         return self._normalise(DEPTH_ENCODINGS[self.depth_encoding](resized, kind)).astype(np.float32)
 
     def resize_mask(self, mask: Array | MaskPatch) -> Array:
-        """A mask, see ``check_mask`` -> (G, G) float32 coverage in [0, 1]; zeros for an empty mask."""
+        """Convert a mask, see ``check_mask``, to (G, G) float32 coverage in [0, 1]; zeros for an empty mask."""
         patch = check_mask(mask)
         if not patch.pixels.size:
             return np.zeros((self.grid_size, self.grid_size), dtype=np.float32)
         return MASK_RESIZES[self.mask_resize](patch, self.grid_size)
 
     def preprocess(self, images: Any, return_tensors: str | None = None, **kwargs: Any) -> BatchFeature:
-        """Entry point of the transformers library: images only -> ``pixel_values`` (I, 3, S, S)."""
+        """Convert images to ``pixel_values`` (I, 3, S, S); the entry point of the transformers library."""
         listed = images if isinstance(images, (list, tuple)) else [images]
         return BatchFeature({"pixel_values": np.stack([self.encode_image(image) for image in listed])}, tensor_type=return_tensors)
 

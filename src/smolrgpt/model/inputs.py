@@ -92,7 +92,7 @@ ENCODE_INPUTS = ("pixel_values", "depth_values", "region_masks", "region_image_i
 
 
 def split_inputs(kwargs: Mapping[str, Any]) -> tuple[SmolRGPTInputs, dict[str, Any]]:
-    """Keyword arguments of `SmolRGPTModel.forward` -> inputs about images and regions, options of the language model."""
+    """Split keyword arguments of `SmolRGPTModel.forward` into inputs about images and regions, and language model options."""
     own = SmolRGPTInputs.__optional_keys__
     inputs = {name: value for name, value in kwargs.items() if name in own}
     return cast(SmolRGPTInputs, inputs), {name: value for name, value in kwargs.items() if name not in own}

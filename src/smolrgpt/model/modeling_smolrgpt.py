@@ -113,7 +113,7 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
 
     # ----------------------------------------------------------------------------------------------------- images and regions
     def encode_patches(self, pixel_values: Tensor) -> Tensor:
-        """(I, 3, S, S) -> final-norm patch features (I, patches, C). Builds no graph when the tower is frozen."""
+        """Encode images (I, 3, S, S) as final-norm patch features (I, patches, C). Builds no graph when the tower is frozen."""
         trainable = torch.is_grad_enabled() and any(p.requires_grad for p in self.vision_tower.parameters())
         with torch.set_grad_enabled(trainable):
             hidden = self.vision_tower(pixel_values.to(self.dtype)).last_hidden_state
@@ -123,7 +123,7 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
         return patches
 
     def get_patch_features(self, pixel_values: Tensor, depth_values: Tensor | None = None, with_maps: bool = True) -> Tensor:
-        """RGB and depth images (I, 3, S, S) -> patch features (V, I, patches, C), RGB first, in one pass of the vision tower.
+        """Encode RGB and depth images (I, 3, S, S) in one pass as patch features (V, I, patches, C), RGB first.
 
         Depth is left out (V = 1) without maps, or when no region token needs it. Raises ValueError when it is needed and missing.
         """
@@ -137,7 +137,7 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
         return patches
 
     def connect_patches(self, patch_features: Tensor, with_maps: bool = True) -> SmolRGPTFeatures:
-        """Patch features (V, I, patches, C) -> image tokens and, `with_maps`, the maps that regions are pooled from.
+        """Map patch features (V, I, patches, C) to image tokens and, `with_maps`, the maps that regions are pooled from.
 
         Raises ValueError when maps of depth are needed and its features missing.
         """
@@ -151,17 +151,17 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
         return features
 
     def connector_of(self, kind: str) -> nn.Module:
-        """The connector of a pooled kind: (I, patches, C) -> (I, P, D)."""
+        """Return the connector of a pooled kind; it maps (I, patches, C) to (I, P, D)."""
         return self.depth_connector if kind == "depth" else self.rgb_connector
 
     def refiner_of(self, kind: str) -> nn.Module:
-        """The refiner of a pooled kind: (I, P, D) -> (I, G*G, D); the identity without refiners."""
+        """Return the refiner of a pooled kind; it maps (I, P, D) to (I, G*G, D); the identity without refiners."""
         if not self.config.refiner_stages:
             return nn.Identity()
         return self.depth_refiner if kind == "depth" else self.rgb_refiner
 
     def encode_images(self, pixel_values: Tensor, depth_values: Tensor | None = None, with_maps: bool = True) -> SmolRGPTFeatures:
-        """`connect_patches` of `get_patch_features`."""
+        """Encode images: `connect_patches` of `get_patch_features`."""
         return self.connect_patches(self.get_patch_features(pixel_values, depth_values, with_maps), with_maps)
 
     def pool_regions(
@@ -171,7 +171,7 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
         region_image_index: Tensor | None = None,
         region_geometry: Tensor | None = None,
     ) -> RegionFeatures:
-        """Features of regions of encoded images.
+        """Pool the features of regions of encoded images.
 
         Args:
             region_maps: of `encode_images`.
@@ -216,7 +216,7 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
         region_geometry: Tensor | None = None,
         patch_features: Tensor | None = None,
     ) -> SmolRGPTFeatures:
-        """All features of a batch's images and regions; inputs as in `SmolRGPTInputs`. Refiners run only when there are regions."""
+        """Encode a batch's images and regions; inputs as in `SmolRGPTInputs`. Refiners run only when there are regions."""
         with_maps = region_masks is not None and len(region_masks) > 0 and bool(self.config.region_tokens)
         if patch_features is None:
             if pixel_values is None:
@@ -230,7 +230,7 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
 
     @can_return_tuple
     def get_image_features(self, pixel_values: Tensor, **kwargs: Unpack[TransformersKwargs]) -> BaseModelOutputWithPooling:
-        """RGB images (I, 3, S, S) -> `last_hidden_state` (I, patches, C) and, as `pooler_output`, image tokens (I, P, D)."""
+        """Encode RGB images (I, 3, S, S): `last_hidden_state` (I, patches, C) and, as `pooler_output`, image tokens (I, P, D)."""
         patches = self.encode_patches(pixel_values)
         return BaseModelOutputWithPooling(last_hidden_state=patches, pooler_output=self.rgb_connector(patches))
 
@@ -244,7 +244,7 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
         region_index: Tensor | None,
         check: bool = True,
     ) -> dict[str, Tensor]:
-        """Where features replace token embeddings: a (Q, T) mask for "image" and, with `region_fusion` "tokens", for each region token.
+        """Return where features replace tokens: a (Q, T) mask for "image" and, with `region_fusion` "tokens", for each region token.
 
         `check` is off in an answer, which may hold any token; else see `check_placeholders`.
 
@@ -267,7 +267,7 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
         decoding: bool = False,
         context_ids: Tensor | None = None,
     ) -> Tensor:
-        """Token ids (Q, T) -> embeddings (Q, T, D) with every placeholder replaced by its feature, in order of appearance.
+        """Embed token ids (Q, T) as (Q, T, D) with every placeholder replaced by its feature, in order of appearance.
 
         With `region_fusion` "name" regions have no placeholders: their features are added to their names. Placeholders are not checked
         while `decoding`. Other inputs as in `SmolRGPTInputs`.
@@ -291,7 +291,7 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
     def _add_to_names(
         self, embeds: Tensor, input_ids: Tensor, region_features: RegionFeatures, region_index: Tensor, context_ids: Tensor | None
     ) -> Tensor:
-        """Embeddings (Q, T, D) plus the features that names carry, and those that the tokens after names carry.
+        """Add to embeddings (Q, T, D) the features that names carry, and those that the tokens after names carry.
 
         A name carries its region's features, summed over kinds. The second of two adjacent names and the tokens after it carry the pair's
         embedding; the tokens from a size word that directly follows a name carry the estimated length.
@@ -317,7 +317,7 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
         return embeds.index_put(is_pair.nonzero(as_tuple=True), embedded[index], accumulate=True)
 
     def _add_lengths(self, embeds: Tensor, log_sizes: Tensor, before: Tensor, latest: Tensor, size: Tensor) -> Tensor:
-        """Embeddings (Q, T, D) plus estimated lengths after size words.
+        """Add estimated lengths to embeddings (Q, T, D) after size words.
 
         before, latest: (Q, T) as of `latest_regions`; size: (Q, T) as of `latest_size_words`.
         """
@@ -343,7 +343,7 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
         inputs_embeds: Tensor | None = None,
         **kwargs: Unpack[SmolRGPTKwargs],
     ) -> SmolRGPTModelOutputWithPast:
-        """Runs the language model on questions about images and regions; returns hidden states.
+        """Run the language model on questions about images and regions; returns hidden states.
 
         Args:
             input_ids: (Q, T), left padded.
@@ -387,7 +387,7 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
         )
 
     def _read(self, inputs_embeds: Tensor, attention_mask: Tensor | None, **options: Any) -> BaseModelOutputWithPast:
-        """The language model on (Q, T, D). In training, questions are packed into rows without padding where nothing else is asked for."""
+        """Run the language model on (Q, T, D). In training, questions are packed into rows without padding where possible."""
         needs_rows = any(options.get(name) is not None for name in ("past_key_values", "position_ids"))
         needs_rows = needs_rows or any(options.get(name) for name in UNPACKED_OPTIONS)
         if self.training and not needs_rows and attention_mask is not None and attention_mask.dim() == 2:
@@ -395,7 +395,7 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
         return cast(BaseModelOutputWithPast, self.language_model(inputs_embeds=inputs_embeds, attention_mask=attention_mask, **options))
 
     def _read_packed(self, inputs_embeds: Tensor, attention_mask: Tensor, **options: Any) -> BaseModelOutputWithPast:
-        """The language model on (Q, T, D) without padding: short questions share a row without attending to one another.
+        """Run the language model on (Q, T, D) without padding: short questions share a row and do not attend to each other.
 
         The hidden states come back as (Q, T, D), zero at padding.
         """
@@ -433,7 +433,7 @@ class SmolRGPTForConditionalGeneration(SmolRGPTPreTrainedModel, GenerationMixin)
     def from_backbones(
         cls, vision: str, text: str, *, attn_implementation: str | None = None, **config: Any
     ) -> SmolRGPTForConditionalGeneration:
-        """A model in float32 whose vision tower and language model are pretrained; its other modules are new.
+        """Build a model in float32 whose vision tower and language model are pretrained; its other modules are new.
 
         Args:
             vision: hub id or folder of a SigLIP or SigLIP2 pair or tower of fixed resolution, of a Dinov2 tower, or of a SmolRGPT, whose
@@ -451,19 +451,19 @@ class SmolRGPTForConditionalGeneration(SmolRGPTPreTrainedModel, GenerationMixin)
         return cast(SmolRGPTForConditionalGeneration, join_backbones(cls, vision, text, attn_implementation, config))
 
     def encode(self, *args: Any, **kwargs: Any) -> SmolRGPTFeatures:
-        """See `SmolRGPTModel.encode`."""
+        """Encode images and regions; see `SmolRGPTModel.encode`."""
         return self.model.encode(*args, **kwargs)
 
     def encode_images(self, *args: Any, **kwargs: Any) -> SmolRGPTFeatures:
-        """See `SmolRGPTModel.encode_images`."""
+        """Encode images; see `SmolRGPTModel.encode_images`."""
         return self.model.encode_images(*args, **kwargs)
 
     def pool_regions(self, *args: Any, **kwargs: Any) -> RegionFeatures:
-        """See `SmolRGPTModel.pool_regions`."""
+        """Pool features of regions; see `SmolRGPTModel.pool_regions`."""
         return self.model.pool_regions(*args, **kwargs)
 
     def get_image_features(self, pixel_values: Tensor, **kwargs: Unpack[TransformersKwargs]) -> BaseModelOutputWithPooling:
-        """See `SmolRGPTModel.get_image_features`."""
+        """Encode RGB images; see `SmolRGPTModel.get_image_features`."""
         features: BaseModelOutputWithPooling = self.model.get_image_features(pixel_values, **kwargs)
         return features
 
@@ -479,7 +479,7 @@ class SmolRGPTForConditionalGeneration(SmolRGPTPreTrainedModel, GenerationMixin)
         logits_to_keep: int | Tensor = 0,
         **kwargs: Unpack[SmolRGPTTrainingKwargs],
     ) -> SmolRGPTCausalLMOutputWithPast:
-        """Loss or logits of questions; the text inputs are those of `SmolRGPTModel.forward`.
+        """Compute loss or logits of questions; the text inputs are those of `SmolRGPTModel.forward`.
 
         `labels`: (Q, T) int64, -100 ignored, not shifted (position t holds token t). `logits_to_keep`: how many last positions have logits;
         0: all, or none with labels. Other keyword arguments: images, regions and known lengths, see `SmolRGPTTrainingKwargs`.
@@ -511,7 +511,7 @@ class SmolRGPTForConditionalGeneration(SmolRGPTPreTrainedModel, GenerationMixin)
         )
 
     def _answer_loss(self, hidden: Tensor, labels: Tensor, num_items: int | Tensor | None) -> Tensor:
-        """Cross entropy on the labelled positions only, over `num_items` or this batch's number of labelled tokens."""
+        """Compute the cross entropy on the labelled positions only, over `num_items` or this batch's number of labelled tokens."""
         targets = labels[:, 1:].to(hidden.device)
         labelled = targets != -100
         logits = self.lm_head(hidden[:, :-1][labelled]).float()  # (labelled, vocabulary)
@@ -528,7 +528,7 @@ class SmolRGPTForConditionalGeneration(SmolRGPTPreTrainedModel, GenerationMixin)
         size_index: Tensor | None,
         region_size: Tensor | None,
     ) -> dict[str, Tensor | None]:
-        """Unweighted losses of the modules that exist, by output field; None where their targets are missing."""
+        """Compute the unweighted losses of the modules that exist, by output field; None where their targets are missing."""
         losses: dict[str, Tensor | None] = {}
         if self.config.predicts_geometry:
             if geometry is None:
@@ -544,7 +544,7 @@ class SmolRGPTForConditionalGeneration(SmolRGPTPreTrainedModel, GenerationMixin)
 
     # ------------------------------------------------------------------------------------------------------------ generation
     def _validate_model_kwargs(self: Any, model_kwargs: dict[str, Any]) -> None:
-        """Refuses unknown inputs of `generate`; the library knows those in the signature of `forward` only."""
+        """Refuse unknown inputs of `generate`; the library accepts those in the signature of `forward` only."""
         known = SmolRGPTInputs.__optional_keys__
         GenerationMixin._validate_model_kwargs(self, {name: value for name, value in model_kwargs.items() if name not in known})
 
@@ -555,7 +555,7 @@ class SmolRGPTForConditionalGeneration(SmolRGPTPreTrainedModel, GenerationMixin)
         input_ids: Any = None,
         **model_kwargs: Any,
     ) -> tuple[Any, dict[str, Any]]:
-        """Repeats questions for beams and several answers, but not the images and regions they point at."""
+        """Repeat questions for beams and several answers, but not the images and regions they point at."""
         images = {name: model_kwargs.pop(name) for name in IMAGE_INPUTS if name in model_kwargs}
         given = next((images[name] for name in ("pixel_values", "image_embeds") if images.get(name) is not None), None)
         if given is not None and input_ids is not None and model_kwargs.get("image_index") is None:
@@ -568,7 +568,7 @@ class SmolRGPTForConditionalGeneration(SmolRGPTPreTrainedModel, GenerationMixin)
     def prepare_inputs_for_generation(  # type: ignore[override]
         self, input_ids: Any, is_first_iteration: bool | None = False, **kwargs: Any
     ) -> dict[str, Any]:
-        """Passes images and regions with the prompt, then only `DECODE_INPUTS` where names carry features."""
+        """Pass images and regions with the prompt, then only `DECODE_INPUTS` where names carry features."""
         inputs: dict[str, Any] = super().prepare_inputs_for_generation(  # type: ignore[misc]
             input_ids, is_first_iteration=is_first_iteration, **kwargs
         )
@@ -581,7 +581,7 @@ class SmolRGPTForConditionalGeneration(SmolRGPTPreTrainedModel, GenerationMixin)
         return inputs
 
     def _update_model_kwargs_for_generation(self, outputs: Any, model_kwargs: dict[str, Any], *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Passes the regions' features on to the next step, for names in the answer."""
+        """Pass the regions' features on to the next step, for names in the answer."""
         model_kwargs = super()._update_model_kwargs_for_generation(outputs, model_kwargs, *args, **kwargs)
         if self.config.region_fusion == "name" and outputs.region_features is not None:
             model_kwargs["region_features"] = outputs.region_features

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def pack_rows(attention_mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Packs questions of unequal length into rows as long as the longest: first fit, longest first.
+    """Pack questions of unequal length into rows as long as the longest: first fit, longest first.
 
     Args:
         attention_mask: (Q, T) zeros and ones.

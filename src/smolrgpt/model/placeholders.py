@@ -25,7 +25,7 @@ def check_placeholders(
     image_index: Tensor | None,
     region_index: Tensor | None,
 ) -> None:
-    """Checks that every question marks its image and each of its regions exactly once.
+    """Check that every question marks its image and each of its regions exactly once.
 
     Args:
         config: of the model.
@@ -58,13 +58,13 @@ def check_placeholders(
 
 
 def _first(wrong: Tensor) -> list[int]:
-    """Position of the first true element of (Q,); empty when there is none."""
+    """Return the position of the first true element of (Q,); empty when there is none."""
     positions: list[int] = wrong.nonzero()[:1].flatten().tolist()
     return positions
 
 
 def _check_index(noun: str, index: Tensor | None, count: int) -> None:
-    """Raises ValueError naming the first question of (Q,) or (Q, R) that points at a row outside a table of `count`."""
+    """Raise ValueError naming the first question of (Q,) or (Q, R) that points at a row outside a table of `count`."""
     if index is not None and index.numel() and int(index.max()) >= count:
         rows = index.view(len(index), -1)
         sample = _first((rows >= count).any(1))[0]
@@ -72,7 +72,7 @@ def _check_index(noun: str, index: Tensor | None, count: int) -> None:
 
 
 def default_image_index(num_questions: int, num_images: int, device: torch.device) -> Tensor:
-    """The image of each question (Q,) when none is given: one image per question, or one for all. Raises ValueError otherwise."""
+    """Return each question's image (Q,) when none is given: one per question, or one for all. Raises ValueError otherwise."""
     if num_images == num_questions:
         return torch.arange(num_questions, device=device)
     if num_images == 1:

@@ -48,7 +48,7 @@ CHAT_TEMPLATE = (
 
 
 def add_region_names(tokenizer: Any) -> list[int]:
-    """Adds ``[Region 0]``, ``[Region 1]``, ... to a tokenizer where they are missing; returns their ids."""
+    """Add ``[Region 0]``, ``[Region 1]``, ... to a tokenizer where they are missing; returns their ids."""
     names = [REGION_NAME.format(i) for i in range(NUM_REGION_NAMES)]
     tokenizer.add_tokens([AddedToken(name, normalized=False) for name in names])
     return [int(i) for i in tokenizer.convert_tokens_to_ids(names)]
@@ -61,7 +61,7 @@ SIZE_WORDS = {"width": " width", "height": " height", "vertical": " up"}
 
 
 def extend_vocabulary(tokenizer: Any, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Adds to a tokenizer the tokens that a model with these `SmolRGPTConfig` fields reads: placeholders first, then region names.
+    """Add to a tokenizer the tokens that a model with these `SmolRGPTConfig` fields reads: placeholders first, then region names.
 
     Returns the fields, completed with the tokens' ids and the size of the vocabulary.
     """
@@ -136,7 +136,7 @@ class SmolRGPTProcessor(ProcessorMixin):
 
     @classmethod
     def for_model(cls, config: SmolRGPTConfig, tokenizer: Any, **options: Any) -> SmolRGPTProcessor:
-        """The processor that fits a model: sizes and token counts follow from its configuration, options set the rest.
+        """Build the processor that fits a model: sizes and token counts follow from its configuration, options set the rest.
 
         options: arguments of `SmolRGPTProcessor`, and of `SmolRGPTImageProcessor` mask_resize, depth_encoding, image_mean, image_std.
         """
@@ -151,7 +151,7 @@ class SmolRGPTProcessor(ProcessorMixin):
 
     @classmethod
     def from_backbones(cls, vision: str, text: str, config: SmolRGPTConfig, **options: Any) -> SmolRGPTProcessor:
-        """The processor of a model made by `SmolRGPTForConditionalGeneration.from_backbones`.
+        """Build the processor of a model made by `SmolRGPTForConditionalGeneration.from_backbones`.
 
         Its tokenizer is the language model's with the placeholders added; images are normalised as for the tower's training.
 
@@ -205,7 +205,7 @@ class SmolRGPTProcessor(ProcessorMixin):
         answer: str | None = None,
         with_image: bool = True,
     ) -> dict[str, list[int]]:
-        r"""One question (and answer) -> ``input_ids`` and ``labels`` of the same length.
+        r"""Convert one question (and answer) to ``input_ids`` and ``labels`` of the same length.
 
         The prompt's labels are -100; with an answer its tokens and ``<|im_end|>\n`` are both input and label. Special tokens written in
         the question or the answer are plain text.
@@ -252,7 +252,7 @@ class SmolRGPTProcessor(ProcessorMixin):
         return question
 
     def _tokenize(self, text: str) -> list[int]:
-        """Plain text -> ids; special tokens in it are plain text, too. Do not change the list: it is cached."""
+        """Convert plain text to ids; special tokens in it are plain text, too. Do not change the list: it is cached."""
         ids = self._segments.get(text)
         if ids is None:
             valid = text.encode("utf-8", "replace").decode("utf-8")  # JSON can hold half a surrogate pair, which cannot be encoded
@@ -263,7 +263,7 @@ class SmolRGPTProcessor(ProcessorMixin):
         return ids
 
     def post_process(self, ids: Sequence[int] | np.ndarray | torch.Tensor) -> str:
-        """Generated ids (T,), without the prompt -> the answer: up to the first ``<|im_end|>``, no special tokens, no outer whitespace."""
+        """Convert generated ids (T,) to the answer: up to the first ``<|im_end|>``, no special tokens, no outer whitespace."""
         tokens = [int(i) for i in ids]
         if self._turn_end in tokens:
             tokens = tokens[: tokens.index(self._turn_end)]
@@ -278,7 +278,7 @@ class SmolRGPTProcessor(ProcessorMixin):
         region_index: Sequence[Sequence[int]],
         return_tensors: str = "pt",
     ) -> BatchFeature:
-        """Prepared images and encoded questions -> the batch.
+        """Join prepared images and encoded questions into a batch.
 
         Args:
             images: from ``SmolRGPTImageProcessor.preprocess_image``.
@@ -336,7 +336,7 @@ class SmolRGPTProcessor(ProcessorMixin):
         return_tensors: str = "pt",
         **kwargs: Any,
     ) -> BatchFeature:
-        """Images, depth, regions and questions -> the batch of ``collate``.
+        """Convert images, depth, regions and questions to the batch of ``collate``.
 
         Args:
             images: an image or a list of I.
@@ -380,7 +380,7 @@ class SmolRGPTProcessor(ProcessorMixin):
         return self.collate(prepared, texts, image_index, region_index, return_tensors)
 
     def apply_chat_template(self, conversation: Any, *args: Any, tokenize: bool = False, return_dict: bool = False, **kwargs: Any) -> Any:
-        """The library's conversation form. With ``tokenize``, one user turn (and an assistant turn as answer) per conversation -> a batch.
+        """Convert conversations to prompts or, with ``tokenize``, to a batch: each a user turn (and an assistant turn as answer).
 
         Contents are text or a list of {"type": "image", "image" | "path" | "url": ...} and {"type": "text", "text": ...}; ``depths``,
         ``regions`` and the like are passed in ``processor_kwargs``. The prompt ends where the assistant starts unless there is an answer.
@@ -408,7 +408,7 @@ class SmolRGPTProcessor(ProcessorMixin):
 
 
 def _stack_images(images: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """I prepared images -> their arrays stacked, their region tables joined."""
+    """Stack the arrays of I prepared images and join their region tables."""
     counts = [len(image["region_masks"]) for image in images]
     batch = {name: np.stack([image[name] for image in images]) for name in ("pixel_values", "depth_values")}
     batch |= {name: np.concatenate([image[name] for image in images]) for name in ("region_masks", "region_geometry")}
@@ -419,7 +419,7 @@ def _stack_images(images: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarr
 def _point_at(
     images: Sequence[dict[str, np.ndarray]], image_index: Sequence[int], region_index: Sequence[Sequence[int]], num_questions: int
 ) -> dict[str, np.ndarray]:
-    """Each question's image (Q,) and rows (Q, R) of the joined region table, -1 = padding."""
+    """Return each question's image (Q,) and rows (Q, R) of the joined region table, -1 = padding."""
     if len(image_index) != num_questions or len(region_index) != num_questions:
         raise ValueError(
             f"{num_questions} questions, but image_index has {len(image_index)} and region_index {len(region_index)} entries; "
@@ -465,7 +465,7 @@ def _default_image_index(num_questions: int, num_images: int) -> list[int]:
 
 
 def _read_conversation(messages: Sequence[dict[str, Any]]) -> tuple[str, str | None, list[Image.Image]]:
-    """One conversation -> question, answer or None, images. Raises ValueError unless it is a user turn (and an assistant turn)."""
+    """Split a conversation into question, answer or None, images. Raises ValueError unless it is a user turn (and an assistant turn)."""
     roles = [message["role"] for message in messages]
     if roles not in (["user"], ["user", "assistant"]):
         raise ValueError(f"the conversation has roles {roles}; expected one user turn, optionally followed by one assistant turn")

@@ -54,7 +54,7 @@ class RegionFeatures:
         return len(next(iter(self.tokens.values()), ()))
 
     def __getitem__(self, rows: slice | Tensor) -> RegionFeatures:
-        """The features of some regions."""
+        """Return the features of some regions."""
         return replace(
             self,
             tokens={kind: vectors[rows] for kind, vectors in self.tokens.items()},
@@ -64,7 +64,7 @@ class RegionFeatures:
 
     @classmethod
     def concatenate(cls, parts: Iterable[RegionFeatures]) -> RegionFeatures:
-        """The features of all parts' regions, in order; parts without regions are skipped."""
+        """Join the features of all parts' regions, in order; parts without regions are skipped."""
         parts = [part for part in parts if len(part)]
         if not parts:
             return cls()
@@ -90,7 +90,7 @@ class RegionFeatures:
 
 # ------------------------------------------------------------------------------------------------------------------------ layers
 def embedding_scale(config: SmolRGPTConfig) -> float:
-    """Standard deviation of fresh token embeddings; vectors placed among them start at the same scale, so that neither drowns the other."""
+    """Return the standard deviation of new token embeddings, at which vectors placed among them start, too."""
     return float(getattr(config.text_config, "initializer_range", 0.02))
 
 
@@ -111,13 +111,13 @@ class ScaledLayerNorm(nn.LayerNorm):
 
 
 def _linear_float32(layer: nn.Linear, hidden: Tensor) -> Tensor:
-    """The layer in float32, also under autocast: bf16 would round a length to 1 %."""
+    """Apply the layer in float32, also under autocast: bf16 would round a length to 1 %."""
     with torch.autocast(hidden.device.type, enabled=False):
         return functional.linear(hidden.float(), layer.weight.float(), layer.bias.float())
 
 
 def fourier_features(geometry: Tensor, num_frequencies: int) -> Tensor:
-    """(N, F) in about [-1, 1] -> (N, F * (1 + 2 frequencies)) float32; bf16's 8 bits are too few for the high frequencies."""
+    """Map (N, F) in about [-1, 1] to (N, F * (1 + 2 frequencies)) float32; bf16's 8 bits are too few for high frequencies."""
     geometry = geometry.float()
     scales = torch.pi * 2.0 ** torch.arange(num_frequencies, device=geometry.device)
     angles = (geometry[:, :, None] * scales).flatten(1)  # (N, F * frequencies)
@@ -125,7 +125,7 @@ def fourier_features(geometry: Tensor, num_frequencies: int) -> Tensor:
 
 
 def digit_features(log_metres: Tensor) -> Tensor:
-    """(M,) -> (M, 1 + 8) float32: the logarithm, and sine and cosine of the length over the period of each decimal."""
+    """Map (M,) to (M, 1 + 8) float32: the logarithm, and sine and cosine of the length over the period of each decimal."""
     angles = 2 * torch.pi * log_metres.exp()[:, None] / torch.tensor(DIGIT_PERIODS_M, device=log_metres.device)
     return torch.cat([log_metres[:, None] / LOG_SCALE, angles.sin(), angles.cos()], dim=1)
 
@@ -143,7 +143,7 @@ class SmolRGPTGeometryEmbedder(nn.Module):
         self.norm = ScaledLayerNorm(width, embedding_scale(config))
 
     def forward(self, geometry: Tensor) -> Tensor:
-        """(N, F) in about [-1, 1] -> (N, D)."""
+        """Embed region geometry (N, F) in about [-1, 1] as (N, D)."""
         features = fourier_features(geometry, self.num_frequencies).to(self.fc1.weight.dtype)
         embedding: Tensor = self.norm(self.fc2(functional.gelu(self.fc1(features))))
         return embedding
@@ -170,7 +170,7 @@ class SmolRGPTPairEmbedder(nn.Module):
             self.digits = FanInLinear(1 + 2 * len(DIGIT_PERIODS_M), width, bias=False)
 
     def forward(self, geometry_a: Tensor, geometry_b: Tensor) -> Tensor:
-        """Geometry (M, F) of the first and the second region of M pairs -> (M, D)."""
+        """Embed the geometry (M, F) of the first and of the second region of M pairs as (M, D)."""
         visible = visible_log_distance(geometry_a, geometry_b)
         hidden = self._hidden(geometry_a, geometry_b, visible)
         embedding = self.fc2(hidden)
@@ -182,7 +182,7 @@ class SmolRGPTPairEmbedder(nn.Module):
         return normalised
 
     def log_distance(self, geometry_a: Tensor, geometry_b: Tensor) -> Tensor:
-        """Geometry (M, F) twice -> (M,) float32: estimated logarithm of the metres between the objects' middles."""
+        """Estimate the logarithm, (M,) float32, of the metres between objects' middles from geometry (M, F) twice."""
         visible = visible_log_distance(geometry_a, geometry_b)
         return self._log_distance(self._hidden(geometry_a, geometry_b, visible), visible)
 
@@ -193,7 +193,7 @@ class SmolRGPTPairEmbedder(nn.Module):
         return functional.gelu(self.fc1(features.to(self.fc1.weight.dtype)))
 
     def _log_distance(self, hidden: Tensor, visible: Tensor) -> Tensor:
-        """The visible distance, or 10 m where it is unknown, times a learned correction."""
+        """Return the visible distance, or 10 m where it is unknown, times a learned correction."""
         correction = _linear_float32(self.distance_out, functional.gelu(self.distance_fc(hidden)))
         low, high = (math.log(metres) for metres in LENGTH_RANGE_M)
         return (visible + math.log(METRES_PER_UNIT) + correction)[:, 0].clamp(low, high)
@@ -216,7 +216,7 @@ class SmolRGPTSizeEmbedder(nn.Module):
         self.norm = ScaledLayerNorm(width, embedding_scale(config))
 
     def forward(self, geometry: Tensor, features: Tensor) -> Tensor:
-        """Geometry (N, F) and features (N, D) -> (N, K) float32: estimated logarithms of metres.
+        """Estimate logarithms of metres, (N, K) float32, from geometry (N, F) and features (N, D).
 
         Each is the visible length times a learned correction. Detached from the features: the size loss trains this module only.
         """
@@ -227,7 +227,7 @@ class SmolRGPTSizeEmbedder(nn.Module):
         return (visible_log_sizes(geometry)[:, : correction.shape[1]] + correction).clamp(low, high)
 
     def embed_length(self, log_metres: Tensor) -> Tensor:
-        """Logarithms of metres (M,) -> embedding of their digits (M, D)."""
+        """Embed the digits of lengths, given as logarithms of metres (M,), as (M, D)."""
         embedding: Tensor = self.norm(self.digits(digit_features(log_metres.detach()).to(self.digits.weight.dtype)))
         return embedding
 
@@ -243,20 +243,20 @@ class SmolRGPTGeometryHead(nn.Module):
         self.fc2 = nn.Linear(width, config.geometry_dim)
 
     def forward(self, pooled: Tensor) -> Tensor:
-        """(N, D) -> (N, F)."""
+        """Estimate geometry (N, F) from features (N, D)."""
         geometry: Tensor = self.fc2(functional.gelu(self.fc1(self.norm(pooled))))
         return geometry
 
 
 # -------------------------------------------------------------------------------------------------------- geometry in the batch
 def known_feature_mask(geometry: Tensor) -> Tensor:
-    """Mask (N, F) of zeros and ones: 1 where a column of `region_geometry` was measured, that is, where all flags it needs are 1."""
+    """Return a mask (N, F): 1 where a column of `region_geometry` was measured, that is, all flags it needs are 1; else 0."""
     flags = geometry[:, None, _FLAG_COLUMNS]  # (N, 1, flags)
     return torch.where(torch.tensor(_NEEDS, device=geometry.device), flags, 1.0).prod(-1)
 
 
 def visible_log_distance(geometry_a: Tensor, geometry_b: Tensor) -> Tensor:
-    """(M, F) twice -> (M, 1) float32: log of the distance between visible middles in units of 10 m; 0 where either is unknown."""
+    """Return (M, 1) float32: log of the distance between visible middles of (M, F) twice, in 10 m; 0 where one is unknown."""
     a, b = geometry_a.float(), geometry_b.float()
     distance = (b[:, _MIDDLE] - a[:, _MIDDLE]).norm(dim=1, keepdim=True)
     known = known_feature_mask(a)[:, _MIDDLE[:1]] * known_feature_mask(b)[:, _MIDDLE[:1]]
@@ -264,7 +264,7 @@ def visible_log_distance(geometry_a: Tensor, geometry_b: Tensor) -> Tensor:
 
 
 def visible_log_sizes(geometry: Tensor) -> Tensor:
-    """(N, F) -> (N, 3) float32: log of the visible width, height and height of the middle in metres; 0 (1 m) where the floor is unknown."""
+    """Map (N, F) to (N, 3) float32: log of visible width, height and middle's height, metres; 0 (1 m) without a known floor."""
     geometry = geometry.float()
     width, low, high = (geometry[:, _COLUMN[name]] for name in ("floor_long_m", "floor_low_m", "floor_high_m"))
     visible = torch.stack([width, high, (low + high) / 2], 1)  # occluders hide an object's foot, not its top
@@ -273,7 +273,7 @@ def visible_log_sizes(geometry: Tensor) -> Tensor:
 
 
 def vertical_log_distance(log_a: Tensor, log_b: Tensor) -> Tensor:
-    """Logarithms of two heights in metres (M,) -> logarithm of their difference, at least 5 cm."""
+    """Return the logarithm of the difference, at least 5 cm, of two heights given as logarithms of metres (M,)."""
     return (log_a.exp() - log_b.exp()).abs().clamp(min=LENGTH_RANGE_M[0]).log()
 
 
@@ -297,7 +297,7 @@ def length_loss(log_estimated: Tensor, metres: Tensor) -> Tensor | None:
 
 
 def pool_masks(maps: Tensor, masks: Tensor, image_index: Tensor) -> Tensor:
-    """Mean of each region's map under its mask, without copying the map for every region.
+    """Return the mean of each region's map under its mask, without copying the map for every region.
 
     Args:
         maps: (I, G*G, D), row-major.

@@ -80,7 +80,7 @@ class MaskPatch(NamedTuple):
 
 
 def check_mask(mask: Any) -> MaskPatch:
-    """Checks a mask and crops it.
+    """Check a mask and crop it.
 
     Args:
         mask: bool or integer (H, W), set where not 0; or the five fields of a ``MaskPatch``.
@@ -107,12 +107,12 @@ def _crop(mask: Array) -> MaskPatch:
 
 # -------------------------------------------------------------------------------------------------------------------- geometry
 def log_depth(depth_m: Array) -> Array:
-    """Metres -> [0, 1], logarithmic; 1 from ``FAR_M`` on."""
+    """Map metres to [0, 1], logarithmic; 1 from ``FAR_M`` on."""
     return np.clip(np.log1p(depth_m) / math.log1p(FAR_M), 0.0, 1.0)
 
 
 def find_image_floor(depth: Array | None, kind: str | None, camera: CameraTuple | None) -> Floor | None:
-    """The floor of an image; None without metric depth or camera, or where no floor is visible. Arguments: see ``measure_region``."""
+    """Find the floor of an image; None without metric depth or camera, or where no floor is visible. Arguments: see ``measure_region``."""
     if depth is None or kind != "metric" or camera is None:
         return None
     step = max(1, math.isqrt(depth.size // MAX_POINTS))
@@ -128,7 +128,7 @@ def measure_region(
     camera: CameraTuple | None = None,
     floor: Floor | None = None,
 ) -> Array:
-    """Measures one region: float32 (F,), in the order of ``FEATURES``.
+    """Measure one region: float32 (F,), in the order of ``FEATURES``.
 
     * box (centre, size), centroid, square root of the area: fractions of the image mapped from [0, 1] to [-1, 1]
     * depth quantiles: relative [0, 1] or log(1 + m) / log(51), mapped to [-1, 1]; spread q95 - q05: relative, or metres / 10
@@ -158,7 +158,7 @@ def measure_region(
 
 
 def _sample_pixels(mask: MaskPatch) -> tuple[Array, Array]:
-    """Rows and columns, of the whole mask, of the set pixels on a regular grid over the patch, at most ``MAX_REGION_PIXELS``."""
+    """Return rows and columns, in the whole mask, of set pixels on a regular grid over the patch, at most ``MAX_REGION_PIXELS``."""
     step = max(1, math.ceil(math.sqrt(mask.pixels.size / MAX_REGION_PIXELS)))
     while True:
         start = step // 2
@@ -215,7 +215,7 @@ def _depth_features(
 
 
 def _back_project(size: tuple[int, ...], rows: Array, columns: Array, depth_m: Array, camera: CameraTuple) -> Array:
-    """Pixels of a (H, W) mask -> points (3, N) in metres, through the camera's own pixels (centres at whole numbers)."""
+    """Back-project pixels of a (H, W) mask to points (3, N) in metres, via the camera's own pixels (centres at whole numbers)."""
     fx, fy, cx, cy, camera_width, camera_height = camera
     u = (columns + 0.5) * (camera_width / size[1]) - 0.5
     v = (rows + 0.5) * (camera_height / size[0]) - 0.5
@@ -223,7 +223,7 @@ def _back_project(size: tuple[int, ...], rows: Array, columns: Array, depth_m: A
 
 
 def _metric_features(points: Array) -> dict[str, float]:
-    """Points (3, N) in metres -> middle, sides and range of their box in metres / 10."""
+    """Return middle, sides and range of the box of points (3, N) in metres, all in metres / 10."""
     low, high = quantiles(points, OUTER_QUANTILES) / METRES_PER_UNIT
     middle = (low + high) / 2
     names = ("x_m", "y_m", "z_m", "extent_x_m", "extent_y_m", "extent_z_m")
@@ -232,7 +232,7 @@ def _metric_features(points: Array) -> dict[str, float]:
 
 
 def _floor_features(points: Array, floor: Floor) -> dict[str, float]:
-    """Points (3, N) in metres -> heights above the floor and sides of the rectangle on it, in metres / 10."""
+    """Return heights above the floor and sides of the rectangle on it, in metres / 10, of points (3, N) in metres."""
     values = (*quantiles(floor.above(points), OUTER_QUANTILES).tolist(), *floor_rectangle(floor.along(points)))
     names = ("floor_low_m", "floor_high_m", "floor_long_m", "floor_short_m")
     return {name: value / METRES_PER_UNIT for name, value in zip(names, values, strict=True)} | {"has_floor": 1.0}

@@ -14,7 +14,7 @@ from .configuration_smolrgpt import SmolRGPTConfig
 
 
 def name_index(config: SmolRGPTConfig, input_ids: Tensor) -> Tensor:
-    """(Q, T) ids -> i where a token is the name `[Region i]`, -1 for other tokens."""
+    """Map ids (Q, T) to i where a token is the name `[Region i]`, to -1 elsewhere."""
     index = torch.full((config.text_config.vocab_size,), -1, dtype=torch.long, device=input_ids.device)
     names = torch.tensor(config.region_name_token_ids, device=input_ids.device)
     index[names] = torch.arange(len(names), device=input_ids.device)
@@ -22,7 +22,7 @@ def name_index(config: SmolRGPTConfig, input_ids: Tensor) -> Tensor:
 
 
 def count_names(config: SmolRGPTConfig, input_ids: Tensor, num_regions: Tensor) -> Tensor:
-    """(Q,): how many different ones of each question's regions are named in it. num_regions: (Q,)."""
+    """Count each question's regions that are named in it, (Q,). num_regions: (Q,)."""
     most = int(num_regions.max()) if len(num_regions) else 0
     index = name_index(config, input_ids)
     named = torch.stack([(index == i).any(1) for i in range(most)] or [torch.zeros_like(num_regions, dtype=torch.bool)])
@@ -30,7 +30,7 @@ def count_names(config: SmolRGPTConfig, input_ids: Tensor, num_regions: Tensor) 
 
 
 def named_regions(config: SmolRGPTConfig, input_ids: Tensor, region_index: Tensor) -> Tensor:
-    """(Q, T) ids and (Q, R) -> (Q, T) rows of the region table; -1 where a token names none of the question's regions."""
+    """Return the rows (Q, T) of the region table that ids (Q, T) name; -1 where a token names none of its regions (Q, R)."""
     index = name_index(config, input_ids)
     if not region_index.shape[1]:
         return torch.full_like(index, -1)
@@ -39,7 +39,7 @@ def named_regions(config: SmolRGPTConfig, input_ids: Tensor, region_index: Tenso
 
 
 def latest_regions(region_of_token: Tensor) -> tuple[Tensor, Tensor]:
-    """For every token, the latest region named up to it, and the region named directly before that name.
+    """Return, for every token, the latest region named up to it, and the region named directly before that name.
 
     Args:
         region_of_token: (Q, T) the region each token names, -1 for other tokens.
@@ -55,7 +55,7 @@ def latest_regions(region_of_token: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def latest_size_words(input_ids: Tensor, region_of_token: Tensor, size_word_ids: Sequence[int]) -> Tensor:
-    """For every token, the size word that directly follows the latest region name.
+    """Return, for every token, the size word that directly follows the latest region name.
 
     Args:
         input_ids: (Q, T) token ids.

@@ -43,7 +43,7 @@ def open_file(source: Path | TarMember | str) -> BinaryIO:
 
 
 def is_file(path: Path | str) -> bool:
-    """Tell whether a file exists; False for what cannot be the name of a file."""
+    """Return whether a file exists; False for what cannot be the name of a file."""
     try:
         return Path(path).is_file()
     except (OSError, ValueError):  # the name is too long or holds a null character

@@ -51,7 +51,7 @@ class EngineLike(Protocol):
     """The interface of an engine. ``ask`` and ``stream`` raise Refusal when nothing can answer now."""
 
     async def ready(self) -> bool:
-        """Tell whether a request would be answered now."""
+        """Return whether a request would be answered now."""
         ...
 
     async def ask(self, ask: AskRequest) -> Reply:
@@ -165,7 +165,7 @@ def _add_spatial_ask(app: FastAPI, gateway: Gateway, content: dict[str, Any]) ->
 def _add_chat(app: FastAPI, gateway: Gateway, content: dict[str, Any]) -> None:
     @app.post("/v1/chat/completions", openapi_extra={"requestBody": {"required": True, "content": content}})
     async def chat_completions(request: Request) -> Response:
-        """OpenAI's protocol; depth, regions and camera go into the extension field ``spatial``."""
+        """Answer a request in OpenAI's protocol; depth, regions and camera go into the extension field ``spatial``."""
         chat = {"id": f"chatcmpl-{request.state.id}", "created": int(time.time()), "model": gateway.settings.model}
         async with gateway.queue_slot():
             body = parse(await request.body(), ChatBody)
@@ -184,24 +184,24 @@ def _add_status(app: FastAPI, gateway: Gateway) -> None:
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
-        """The model that is served."""
+        """Return the list with the one model that is served, in OpenAI's form."""
         return {"object": "list", "data": [{"id": model, "object": "model", "created": 0, "owned_by": "smolrgpt"}]}
 
     @app.get("/health")
     async def health() -> dict[str, str]:
-        """Whether the HTTP side runs."""
+        """Return status 200 as long as the HTTP server runs."""
         return {"status": "ok"}
 
     @app.get("/ready")
     async def ready() -> Response:
-        """Whether a question would be answered now: 200, or 503."""
+        """Return status 200 if a question would be answered now, else 503."""
         answers = not gateway.draining and await gateway.engine.ready()
         state = "shutting down" if gateway.draining else "ready" if answers else "the engine does not answer"
         return JSONResponse({"status": state, "in_flight": gateway.in_flight}, 200 if answers else 503)
 
     @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
-        """Counters and histograms in Prometheus' format."""
+        """Return counters and histograms in Prometheus' format."""
         return PlainTextResponse(generate_latest(gateway.registry))
 
     @app.get("/", include_in_schema=False)

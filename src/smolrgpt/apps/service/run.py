@@ -66,7 +66,7 @@ class RayEngine:
         return self._handle
 
     async def ready(self) -> bool:
-        """Tell whether a replica answers within a second."""
+        """Return whether a replica answers within a second."""
         try:
             return bool(await asyncio.wait_for(self.handle.ping.remote(), 1.0))
         except Exception:  # whatever the reason, it is not ready

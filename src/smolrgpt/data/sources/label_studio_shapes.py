@@ -14,14 +14,14 @@ _ELLIPSE_POINTS = 64  # a polygon with this many corners misses less than 0.2 % 
 
 
 def _rectangle(value: dict[str, Any], height: int, width: int) -> Region:
-    """x, y, width, height in percent; rotated by ``rotation`` degrees clockwise about (x, y)."""
+    """Return the outline of a rectangle: x, y, width, height in percent; rotated by ``rotation`` degrees clockwise about (x, y)."""
     x, y, w, h = _pixels(value, height, width, "x", "y", "width", "height")
     corners = np.array([(0, 0), (w, 0), (w, h), (0, h)])
     return Region.from_polygon((corners @ _rotation(value)) + (x, y), height, width)
 
 
 def _ellipse(value: dict[str, Any], height: int, width: int) -> Region:
-    """Centre and radii in percent; rotated about the centre."""
+    """Return the outline of an ellipse: centre and radii in percent; rotated about the centre."""
     x, y, rx, ry = _pixels(value, height, width, "x", "y", "radiusX", "radiusY")
     angles = np.linspace(0, 2 * np.pi, _ELLIPSE_POINTS, endpoint=False)
     return Region.from_polygon(np.stack([rx * np.cos(angles), ry * np.sin(angles)], axis=-1) @ _rotation(value) + (x, y), height, width)

@@ -112,7 +112,7 @@ class _SplitFolder:
 
 
 def _sample(row: dict[str, Any], files: _SplitFolder) -> Sample:
-    """Raises DataError, naming the row's id where it has one, for whatever makes the row unusable."""
+    """Build a row's sample. Raises DataError, with the row's id where it has one, if the row is unusable."""
     name, image = row.get("id"), row.get("image")
     if not isinstance(name, (str, int)) or not isinstance(image, str):
         raise DataError(f"id {name!r} and image {image!r}; expected both as strings")

@@ -112,7 +112,7 @@ _Family = tuple[Plan, _Fill, float]
 
 
 def _rows(rng: np.random.Generator) -> _Family:
-    """Three parallel buffers side by side, as in the real sets."""
+    """Lay out three parallel buffers side by side, as in the real sets."""
     gap, length, width = rng.uniform(0.7, 2.0), rng.uniform(5.0, 6.6), rng.uniform(1.7, 2.5)
     shift = rng.uniform(-1.5, 1.5)
     plan = Plan(buffers=[Rect(k * shift + rng.uniform(-0.3, 0.3), k * (width + gap), 0.0, length, width) for k in (-1, 0, 1)])
@@ -121,7 +121,7 @@ def _rows(rng: np.random.Generator) -> _Family:
 
 
 def _angled(rng: np.random.Generator) -> _Family:
-    """Three buffers turned against the line they stand on, like angled parking."""
+    """Lay out three buffers turned against the line they stand on, like angled parking."""
     yaw, pitch = rng.uniform(0.45, 0.95) * rng.choice([-1, 1]), rng.uniform(3.6, 4.4)
     length, width = rng.uniform(4.6, 5.8), rng.uniform(1.7, 2.2)
     plan = Plan(buffers=[Rect(k * pitch, rng.uniform(-0.3, 0.3), yaw, length, width) for k in (-1, 0, 1)])
@@ -130,7 +130,7 @@ def _angled(rng: np.random.Generator) -> _Family:
 
 
 def _l_shape(rng: np.random.Generator) -> _Family:
-    """Two parallel buffers and one across their ends."""
+    """Lay out two parallel buffers and one across their ends."""
     length, width, gap = rng.uniform(4.6, 6.0), rng.uniform(1.7, 2.4), rng.uniform(0.7, 1.6)
     across = Rect(length / 2 + gap + width / 2 + 0.2, rng.uniform(-0.8, 0.8), math.pi / 2, rng.uniform(4.6, 6.0), width)
     plan = Plan(buffers=[Rect(-0.3, (width + gap) / 2, 0, length, width), Rect(-0.3, -(width + gap) / 2, 0, length, width), across])
@@ -139,7 +139,7 @@ def _l_shape(rng: np.random.Generator) -> _Family:
 
 
 def _scattered(rng: np.random.Generator) -> _Family:
-    """Two or three buffers at random positions and angles, pallets turned in them, many outside."""
+    """Lay out two or three buffers at random positions and angles, pallets turned in them, many outside."""
     plan = Plan()
     for _ in range(60):
         if len(plan.buffers) == 3:
@@ -153,7 +153,7 @@ def _scattered(rng: np.random.Generator) -> _Family:
 
 
 def _aisle(rng: np.random.Generator) -> _Family:
-    """Buffers end to end between two racks."""
+    """Lay out buffers end to end between two racks."""
     length, width, gap = rng.uniform(4.2, 5.0), rng.uniform(1.7, 2.2), rng.uniform(0.5, 1.2)
     plan = Plan(buffers=[Rect(k * (length + gap), rng.uniform(-0.9, 0.9), 0, length, width) for k in (-1, 0, 1)])
     for side in (1, -1):
@@ -162,7 +162,7 @@ def _aisle(rng: np.random.Generator) -> _Family:
 
 
 def _dock(rng: np.random.Generator) -> _Family:
-    """Four (or three) short buffers side by side, ends to the wall; pallets two deep."""
+    """Lay out four (or three) short buffers side by side, ends to the wall; pallets two deep."""
     count, length, width, gap = int(rng.integers(3, 5)), rng.uniform(3.0, 4.0), rng.uniform(2.3, 2.8), rng.uniform(0.5, 1.0)
     first = -(count - 1) / 2
     plan = Plan(buffers=[Rect((first + k) * (width + gap), rng.uniform(-0.2, 0.2), math.pi / 2, length, width) for k in range(count)])
@@ -171,7 +171,7 @@ def _dock(rng: np.random.Generator) -> _Family:
 
 
 def _blocks(rng: np.random.Generator) -> _Family:
-    """Two or three nearly square buffers, pallets two by two."""
+    """Lay out two or three nearly square buffers, pallets two by two."""
     side, gap = rng.uniform(3.0, 3.8), rng.uniform(0.8, 2.2)
     spots = [(-(side + gap) / 2, 0.0), ((side + gap) / 2, rng.uniform(-1, 1)), (rng.uniform(-1.5, 1.5), side + gap)]
     count = int(rng.integers(2, 4))
@@ -181,7 +181,7 @@ def _blocks(rng: np.random.Generator) -> _Family:
 
 
 def _ring(rng: np.random.Generator) -> _Family:
-    """Reserved: buffers around a free centre, each turned to it."""
+    """Lay out (reserved) buffers around a free centre, each turned to it."""
     count, radius, start = int(rng.integers(3, 5)), rng.uniform(3.8, 4.6), rng.uniform(0, 2 * math.pi)
     plan = Plan()
     for k in range(count):
@@ -193,7 +193,7 @@ def _ring(rng: np.random.Generator) -> _Family:
 
 
 def _staggered(rng: np.random.Generator) -> _Family:
-    """Reserved: wide buffers offset brick-like, pallets in two offset rows inside."""
+    """Lay out (reserved) wide buffers offset brick-like, pallets in two offset rows inside."""
     length, width, gap = rng.uniform(4.4, 5.4), rng.uniform(3.0, 3.5), rng.uniform(0.6, 1.2)
     half = (length + gap) / 2
     spots = [(-half, -(width + gap) / 2), (half, -(width + gap) / 2), (rng.uniform(-1.2, 1.2), (width + gap) / 2)]
@@ -224,7 +224,7 @@ def _pallet(x: float, y: float, yaw: float, rng: np.random.Generator, longest: f
 def _in_slots(
     buffer: Rect, slots: list[tuple[float, float]], count: int, rng: np.random.Generator, turn: float = 0.0, longest: float = 1.4
 ) -> list[Rect]:
-    """Pallets in ``count`` of the slots (positions in the buffer's own frame), not quite in their middle."""
+    """Place pallets in ``count`` of the slots (positions in the buffer's own frame), not quite in their middle."""
     slack = min(0.12, max(0.0, longest - 0.95) / 2)
     jitter = rng.uniform(-1, 1, (len(slots), 2)) * (slack, 0.12)
     positions = [buffer.to_floor(slots[k][0] + jitter[k, 0], slots[k][1] + jitter[k, 1]) for k in rng.permutation(len(slots))[:count]]
@@ -264,7 +264,7 @@ def _add_shelf(plan: Plan, spot: Rect, rng: np.random.Generator) -> None:
 
 
 def _fill_buffers(plan: Plan, fill: _Fill, rng: np.random.Generator) -> None:
-    """One to four pallets a buffer, now and then none; four are drawn more often, because some of them are hidden."""
+    """Place one to four pallets in each buffer, at times none; four are drawn more often, because some of them are hidden."""
     for index, buffer in enumerate(plan.buffers):
         wanted = int(rng.choice(5, p=(0.06, 0.18, 0.21, 0.25, 0.3)))
         placed: list[Rect] = []
@@ -282,7 +282,7 @@ def _fill_buffers(plan: Plan, fill: _Fill, rng: np.random.Generator) -> None:
 
 
 def _strew(plan: Plan, spread: float, rng: np.random.Generator) -> None:
-    """Transporters (now and then one in a buffer), pallets outside the buffers, clutter around them."""
+    """Place transporters (at times one in a buffer), pallets outside the buffers, clutter around them."""
     for _ in range(int(rng.choice([1, 2, 3], p=[0.3, 0.3, 0.4]))):
         inside = rng.random() < 0.2
         for _ in range(25):
@@ -316,7 +316,7 @@ def _strew(plan: Plan, spread: float, rng: np.random.Generator) -> None:
 
 
 def _buffer_of(plan: Plan, rect: Rect) -> int | None:
-    """The buffer a rectangle's centre is in; None when it is clear of all; -1 when it straddles an outline from outside."""
+    """Return the buffer that contains a rectangle's centre; None when it is clear of all; -1 when it straddles an outline from outside."""
     for index, buffer in enumerate(plan.buffers):
         if buffer.contains(rect.x, rect.y):
             return index

@@ -145,7 +145,7 @@ def _rays(camera: Camera, pose: CameraPose) -> np.ndarray:
 
 
 def _room_depth(rays: np.ndarray, inverse_z: np.ndarray, room: Room, pose: CameraPose) -> tuple[np.ndarray, np.ndarray]:
-    """Depth of the bare room and which surface it is: 0 floor, 1 wall across x, 2 wall across y, 3 ceiling."""
+    """Return the depth of the bare room and which surface it is: 0 floor, 1 wall across x, 2 wall across y, 3 ceiling."""
     x, y, z = (float(v) for v in pose.position)
     tz = np.where(rays[2] < 0, -z * inverse_z, (room.height - z) * inverse_z)
     tx = np.where(rays[0] > 0, room.x1 - x, room.x0 - x) / rays[0]
@@ -183,7 +183,7 @@ def _rasterise(
 
 
 def _windows(boxes: list[Box], camera: Camera, pose: CameraPose) -> np.ndarray:
-    """(N, 4) int: u0, u1, v0, v1 of each box's projection, clipped; the whole frame for boxes that reach behind the camera."""
+    """Return (N, 4) int: u0, u1, v0, v1 of each box's projection, clipped; the whole frame for boxes that reach behind the camera."""
     center = np.array([box.center for box in boxes])
     half = np.array([box.half for box in boxes])
     yaw = np.array([box.yaw for box in boxes])
@@ -196,7 +196,7 @@ def _windows(boxes: list[Box], camera: Camera, pose: CameraPose) -> np.ndarray:
 
 
 def _window(projected: np.ndarray, camera: Camera, margin: int) -> np.ndarray:
-    """(..., K, 3) projected corners to (..., 4) int u0, u1, v0, v1."""
+    """Return the (..., 4) int windows u0, u1, v0, v1 around (..., K, 3) projected corners."""
     size = np.array([camera.width, camera.height])
     low = np.clip(np.floor(projected[..., :2].min(-2)) - margin, 0, size)
     high = np.clip(np.ceil(projected[..., :2].max(-2)) + 1 + margin, 0, size)
@@ -209,7 +209,7 @@ def _window(projected: np.ndarray, camera: Camera, margin: int) -> np.ndarray:
 
 @functools.cache
 def _noise() -> np.ndarray:
-    """(S, S) float32 tile of 1/f noise, mean 0, deviation 1, periodic."""
+    """Return an (S, S) float32 tile of 1/f noise, mean 0, deviation 1, periodic."""
     rng = np.random.Generator(np.random.PCG64(20250101))
     frequency = np.hypot(np.fft.fftfreq(_NOISE_SIZE)[:, None], np.fft.rfftfreq(_NOISE_SIZE)[None])
     frequency[0, 0] = 1
@@ -235,7 +235,7 @@ def _ground(
     pose: CameraPose,
     look: Look,
 ) -> np.ndarray:
-    """(H, W, 3) colour of the floor: concrete, joints, yellow outlines, contact shadows."""
+    """Return the (H, W, 3) colour of the floor: concrete, joints, yellow outlines, contact shadows."""
     x, y = np.clip(floor_xy, -2e3, 2e3)
     footprint = np.minimum(floor_t, 100) / np.float32(camera.fx)  # metres a pixel spans
     grain = _lookup(x * 37 + look.offset[0], y * 37 + look.offset[1])
@@ -263,7 +263,7 @@ def _floor_window(rect: Rect, inflate: float, camera: Camera, pose: CameraPose) 
 
 
 def _add_shadow(shade: np.ndarray, floor_xy: np.ndarray, rect: Rect, height: float, camera: Camera, pose: CameraPose, look: Look) -> None:
-    """Darkens round a footprint: a narrow contact shadow and a wide soft one, moved away from the light."""
+    """Darken round a footprint: a narrow contact shadow and a wide soft one, moved away from the light."""
     reach = 0.15 + 0.25 * height
     window = _floor_window(rect, 0.1 + 2.2 * reach, camera, pose)  # beyond, the shadow is below one grey level
     x, y = floor_xy[0][window], floor_xy[1][window]
@@ -290,7 +290,7 @@ def _add_outline(
 def _paint_walls(
     colour: np.ndarray, shown: np.ndarray, surface: np.ndarray, depth: np.ndarray, rays: np.ndarray, pose: CameraPose, look: Look
 ) -> None:
-    """White plinth, a coloured stripe, ribbed sheet above."""
+    """Paint the walls: white plinth, a coloured stripe, ribbed sheet above."""
     if not shown.any():
         return
     t, kind = depth[shown], surface[shown]
@@ -373,7 +373,7 @@ def _paint_boxes(
 
 
 def _cartons(base: np.ndarray, lit: np.ndarray, where: np.ndarray, surface: _Surface, label: np.ndarray) -> None:
-    """Seams between cartons, a brightness of its own for each, a strip of tape on top, white labels on some. In place."""
+    """Paint cartons in place: seams, a brightness of its own for each, a strip of tape on top, white labels on some."""
     if not where.any():
         return
     part = surface.at(where)
@@ -396,7 +396,7 @@ def _cartons(base: np.ndarray, lit: np.ndarray, where: np.ndarray, surface: _Sur
 
 
 def _slats(lit: np.ndarray, where: np.ndarray, surface: _Surface) -> None:
-    """Boards with gaps on top, three feet with openings at the sides. In place."""
+    """Paint a pallet in place: boards with gaps on top, three feet with openings at the sides."""
     if not where.any():
         return
     top = surface.face == 2
@@ -406,7 +406,7 @@ def _slats(lit: np.ndarray, where: np.ndarray, surface: _Surface) -> None:
 
 
 def _develop(colour: np.ndarray, look: Look, rng: np.random.Generator) -> np.ndarray:
-    """Linear colour to uint8: exposure, tint, vignette, sensor noise."""
+    """Convert linear colour to uint8: exposure, tint, vignette, sensor noise."""
     height, width = colour.shape[:2]
     y, x = np.linspace(-1, 1, height, dtype=np.float32)[:, None], np.linspace(-1, 1, width, dtype=np.float32)[None]
     vignette = look.exposure * (1 - look.vignette * (x * x + y * y) / 2)
