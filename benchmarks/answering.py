@@ -9,7 +9,7 @@ not depend on the content of the answers, and their form is fixed.
     python -m benchmarks.answering --backend engine --backend "openvino int8"
 
 Backends:
-    released   the released program's way, written plainly: float32, one question at a time, both vision passes for each, masks resized from
+    released   as the released program, written plainly: float32, one question at a time, both vision passes for each, masks resized from
                full resolution, the prompt padded to 768 tokens, logits at every position of it, always 120 new tokens (arXiv 2509.15490,
                its public code); a copy of the refined map for every region
     engine     ``Predictor``: the number format of the hardware, an image's features and the prefix of its prompts computed once, questions

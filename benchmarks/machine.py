@@ -1,4 +1,4 @@
-"""Limits of this machine, and what a computation needs of them."""
+"""Limits of this machine, and the work that a computation requires."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ in memory to the optimiser's step; the first one, which allocates buffers, is no
     python -m benchmarks.training                        # the published shapes: 17 GB of memory, five minutes
 
 Backends:
-    released, float32   the released program's way: every question by itself, the vision tower run for it on RGB and depth, the refined map
+    released, float32   as the released program: one question at a time, the vision tower run for it on RGB and depth, the refined map
                         copied for every region, the text padded to 512 tokens, logits at every position (arXiv 2509.15490, its code)
     released            the same under bf16 autocast, as it was published, where the hardware multiplies bf16
     ours                the trainer: an image's questions together, its features computed and pooled once, rows without padding, logits only

@@ -1,6 +1,6 @@
 """Trains the two text classifiers that read answers (``--extractor classifier:folder=FOLDER``); opens no image.
 
-One tells the category of a question, the other the category and the value of an answer.
+One predicts the category of a question, the other the category and the value of an answer.
 
     python -m experiments.train_router data/warehouse --base tiny --out runs/router
     smolrgpt evaluate nano data/val --extractor self --extractor classifier:folder=runs/router

@@ -2,7 +2,7 @@
 
 Lists files and functions with too many lines, a package with too much code (docstrings, comments and blank lines do not count, so that
 nobody saves on explaining), and ``type: ignore`` comments beyond the allowed
-number. Those that only say that a signature differs from the one of transformers (``override``) are allowed. A function counts from its
+number. Those that only declare that a signature differs from the one of transformers (``override``) are allowed. A function counts from its
 ``def`` to its last line, with its docstring; decorators do not count.
 """
 

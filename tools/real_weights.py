@@ -31,7 +31,7 @@ from smolrgpt.data.io import atomic_path
 
 logger = logging.getLogger(__name__)
 
-#: The file does not say that a head has 64 dimensions, as in every ViT of this form. Its 1,369 positions are those of a 37 x 37 grid.
+#: The file does not state the head size: 64, as in every ViT of this form. Its 1,369 positions are those of a 37 x 37 grid.
 VIT_CONFIG = {
     "hidden_size": 384,
     "num_hidden_layers": 12,

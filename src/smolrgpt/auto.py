@@ -26,7 +26,7 @@ AUTO_CLASSES = {
 
 
 def register_on_first_use() -> None:
-    """Arrange that Auto classes know SmolRGPT; call it once."""
+    """Register SmolRGPT with the Auto classes on their first use; call this once."""
     for name in AUTO_CLASSES:
         if name in sys.modules:
             _watch(sys.modules[name])

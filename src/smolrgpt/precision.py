@@ -1,4 +1,4 @@
-"""The one place that decides in which number format a device computes."""
+"""The number format in which a device computes: all entry points use this module."""
 
 from __future__ import annotations
 

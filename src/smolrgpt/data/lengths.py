@@ -1,4 +1,4 @@
-"""Lengths that samples know of their regions, in metres: the targets that distance and size estimates learn from.
+"""Lengths of samples' regions, in metres: the targets that distance and size estimates learn from.
 
 Legend: Q questions, N regions of a batch, P pairs with a known distance, S regions with a known size.
 """

@@ -22,7 +22,7 @@ _NUM_DIRECTIONS = 45
 
 @dataclass(frozen=True)
 class MarkedObject:
-    """A region of an image with what the depth map cannot say: its kind, its noun, and whether it carries a load (None: not known)."""
+    """A region of an image with what depth cannot determine: its kind, its noun, and whether it carries a load (None: not known)."""
 
     kind: str
     name: str

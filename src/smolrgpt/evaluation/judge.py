@@ -61,7 +61,7 @@ class Judge:
 
 def _prompt(question: AnsweredQuestion) -> str:
     parts = {"question": question.question, "response": question.answer}
-    if REQUESTS[question.kind.form] is _JUDGING:  # a model that only reads need not know the truth
+    if REQUESTS[question.kind.form] is _JUDGING:  # a model that only reads an answer needs no truth
         parts["correct_answer"] = question.truth_text
     return "\n".join(f"<{name}>\n{text}\n</{name}>" for name, text in parts.items())
 

@@ -107,7 +107,7 @@ def _answer_batches(
 
 
 def answer_batch(predictor: SamplePredictor, samples: list[Sample], batch_size: int) -> AnsweredBatch:
-    """Return (sample, row) of a batch. A batch in which something cannot be loaded is halved until that sample is alone."""
+    """Return (sample, row) of a batch. A batch that cannot be loaded is split until the bad sample is alone."""
     try:
         answers = predictor.predict_samples(samples, batch_size)
     except DataError as error:

@@ -54,7 +54,7 @@ def draw_samples(samples: list[Sample], limit: int | None) -> list[Sample]:
 
 
 def require_folder(folder: Path) -> Path:
-    """Return the folder. Raises ValueError that says how to draw a data set if it does not exist."""
+    """Return the folder. If it does not exist, raises ValueError with the command that draws a data set."""
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder; 'smolrgpt synth {folder} --scenes 100' draws a data set there")
     return folder

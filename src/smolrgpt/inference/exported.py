@@ -210,7 +210,7 @@ def export(model: SmolRGPTForConditionalGeneration, processor: SmolRGPTProcessor
 
 
 def _write_graphs(model: SmolRGPTForConditionalGeneration, folder: Path, format: str, weights: str) -> None:
-    model.set_attn_implementation("sdpa")  # one operation in the graph, which the runtime knows
+    model.set_attn_implementation("sdpa")  # one operation in the graph, which the runtime supports
     try:
         with _quiet():
             for name, program, inputs, outputs in _programs(model):

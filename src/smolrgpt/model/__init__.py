@@ -12,7 +12,7 @@ from .region_geometry import REGION_GEOMETRY_FEATURES
 
 
 def register() -> None:
-    """Make the ``Auto*`` classes know SmolRGPT, and saved models carry their code for ``trust_remote_code`` elsewhere."""
+    """Register SmolRGPT with the ``Auto*`` classes, and let saved models contain their code for ``trust_remote_code`` elsewhere."""
     AutoConfig.register(SmolRGPTConfig.model_type, SmolRGPTConfig, exist_ok=True)
     AutoModel.register(SmolRGPTConfig, SmolRGPTModel, exist_ok=True)
     AutoModelForImageTextToText.register(SmolRGPTConfig, SmolRGPTForConditionalGeneration, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The floor of an image with metric depth: which way is up, and how high a point lies. numpy only.
+"""The floor of an image with metric depth: the upward direction and the heights of points above it. numpy only.
 
 Camera frame as everywhere: x right, y down, z forward, metres.
 """

@@ -14,7 +14,7 @@ def pack_rows(attention_mask: Tensor) -> tuple[Tensor, Tensor]:
 
     Returns:
         Two (B, L) int64 tensors: the position of each token in the flat (Q * T), -1 where a row stays empty, and its position within its
-        question, by which the library tells the questions of a row apart.
+        question, by which the library separates the questions of a row.
     """
     mask = attention_mask.bool()
     lengths = mask.sum(1).tolist()

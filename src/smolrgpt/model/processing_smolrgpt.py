@@ -162,7 +162,7 @@ class SmolRGPTProcessor(ProcessorMixin):
             options: see `for_model`.
 
         Raises:
-            ValueError: when the tower's folder does not say how it normalises.
+            ValueError: when the tower's folder does not define its normalisation.
         """
         tokenizer = AutoTokenizer.from_pretrained(text, padding_side="left")
         extend_vocabulary(tokenizer, {"region_tokens": config.region_tokens, "region_fusion": config.region_fusion})

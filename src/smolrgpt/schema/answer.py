@@ -15,7 +15,7 @@ class Answer:
         category: The kind of question: a name of ``tasks.TASKS``, or what the data set calls it.
         seconds: Wall time, shared evenly by questions that were answered together.
         confidence: From 0 to 1, the probability that the model gives to the whole text (for a length: to all texts within 10 % of it);
-            None where the predictor knows none.
+            None where the predictor has none.
     """
 
     answer: str

@@ -36,7 +36,7 @@ class Camera:
 
         value: a Camera (as it is); a sequence fx, fy, cx, cy[, width, height]; a mapping with these names, or with ``intrinsic_matrix`` in
         Open3D's column-major order; a 3x3 array; text as of ``from_text``; the path of a .json file. Intrinsics of another image size
-        say so with width and height. Raises DataError for everything else, and for values that no camera has.
+        need its width and height. Raises DataError for everything else, and for values that no camera has.
         """
         if isinstance(value, Camera):
             return value

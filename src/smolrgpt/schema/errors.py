@@ -8,7 +8,7 @@ from typing import Any
 
 
 class DataError(ValueError):
-    """A file or row that cannot be used; the message says which, what was found and what was expected."""
+    """A file or row that cannot be used; the message names it, what was found and what was expected."""
 
 
 def brief(value: Any, max_chars: int = 60) -> str:

@@ -1,4 +1,4 @@
-"""Region: a mask as run lengths, with converters from and to everything people have.
+"""Region: a mask as run lengths, with converters from and to masks, boxes, polygons, run lengths and files.
 
 A region drawn on a copy of another size is stretched to the image by the processor, so a region need not have the image's size; it should
 have its aspect ratio. Legend: H W height and width of the mask in pixels.
@@ -29,7 +29,7 @@ class Region:
     size: tuple[int, int]
     counts: str
 
-    # ------------------------------------------------------------------------------------------------------------------- ways in
+    # -------------------------------------------------------------------------------------------------- converters from other forms
     @classmethod
     def from_any(cls, value: Any, height: int, width: int) -> Region:
         """Convert any form of a region of the (height, width) image.
@@ -178,7 +178,7 @@ class Region:
             region.to_runs()
         return region
 
-    # ------------------------------------------------------------------------------------------------------------------ ways out
+    # ---------------------------------------------------------------------------------------------------- converters to other forms
     def to_mask(self) -> np.ndarray:
         """Decode to a bool (H, W) mask. Raises DataError when the run lengths are corrupt."""
         return run_lengths.decode_mask(self.counts, *self.size)

@@ -40,7 +40,7 @@ _recogniser = Recogniser(TASKS.values(), OTHER)
 
 
 def recognise(question: str) -> Task:
-    """Return the kind of a question from its words alone; ``OTHER`` where no rule knows it."""
+    """Return the kind of a question from its words alone; ``OTHER`` where no rule matches."""
     return _recogniser(question)
 
 

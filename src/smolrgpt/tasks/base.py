@@ -1,6 +1,6 @@
 """Task: one kind of question, and everything that depends on the kind.
 
-A Task says how its questions are recognised in words, what its answer may look like while it is decoded, how an answer is read from text,
+A Task defines how its questions are recognised, which form its answer may take while it is decoded, how an answer is read from text,
 parsed, checked, compared with the truth, guessed by chance, shown to people and described to a language model. Nothing outside of this
 package compares the names of kinds. Legend: R regions of a question.
 """
@@ -146,7 +146,7 @@ class Task:
         return None
 
     def describe_problem(self, value: Any, num_regions: int) -> str | None:
-        """Return a text of what is expected in place of ``value`` as normalised answer of a data set; None where the value is valid."""
+        """Return a text of what is expected instead of ``value`` as normalised answer of a data set; None where the value is valid."""
         return None
 
     def chance(self, truths: Sequence[Any], num_regions: Sequence[int]) -> float:

@@ -66,7 +66,7 @@ class ChoiceTask(Task):
         return found[0]
 
     def describe_problem(self, value: Any, num_regions: int) -> str | None:
-        """Return what is expected in place of ``value``."""
+        """Return a text of what is expected instead of ``value``; None where it is valid."""
         in_order = isinstance(value, str) and re.fullmatch(r"\d{1,6}", value) is not None and int(value) < num_regions
         return None if in_order else f"a region number below {num_regions} as a string of digits"
 
@@ -156,7 +156,7 @@ def _choice_question(text: str, objects: list[SceneObject], answer: str, chosen:
 
 
 def _draw_candidates(graph: SceneGraph, rng: np.random.Generator) -> tuple[list[SceneObject], list[SceneObject]]:
-    """Return pallets and all transporters; now and then fewer pallets, so that one scene has more than one such question."""
+    """Return pallets and all transporters; sometimes fewer pallets, so that one scene has more than one such question."""
     pallets = shuffled(graph.of_kind("pallet"), rng)
     transporters = shuffled(graph.of_kind("transporter"), rng)
     if rng.random() < 0.5 and len(pallets) > 4:

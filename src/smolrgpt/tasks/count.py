@@ -59,7 +59,7 @@ class CountTask(Task):
         return abs(prediction - truth) / max(1, truth)
 
     def describe_problem(self, value: Any, num_regions: int) -> str | None:
-        """Return what is expected in place of ``value``."""
+        """Return a text of what is expected instead of ``value``; None where it is valid."""
         in_order = isinstance(value, int) and not isinstance(value, bool) and value >= 0
         return None if in_order else "an integer, at least 0"
 
@@ -137,7 +137,7 @@ def _listed_pallets(
 ) -> tuple[list[SceneObject], list[SceneObject]]:
     """Return the pallets that a question lists, and those of them in the buffer.
 
-    Now and then some that stand elsewhere are left out, so that the length of the list tells little about the answer.
+    At random, some that stand elsewhere are left out, so that the length of the list hardly predicts the answer.
     """
     inside = [item for item in pallets if stands_in(item, buffer)]
     outside = [item for item in pallets if not stands_in(item, buffer)]
@@ -154,7 +154,7 @@ def _keep_count(inside: int, rng: np.random.Generator) -> bool:
 def _explain_buffer(
     objects: list[SceneObject], buffer: SceneObject, shelf: SceneObject | None, side: str, rng: np.random.Generator
 ) -> tuple[str, list[str]]:
-    """Return the sentences that say which buffer is asked about, and the steps to it; see ``_count_question``."""
+    """Return the sentences that name the buffer in question, and the steps to it; see ``_count_question``."""
     buffers, shelves = ([item for item in objects if item.kind == kind] for kind in ("buffer", "shelf"))
     if shelf is None:
         among = pick(rng, ("", " among all the buffer regions"))

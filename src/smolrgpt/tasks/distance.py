@@ -80,7 +80,7 @@ class LengthTask(Task):
         return abs(prediction - truth) / (truth + ERROR_EPSILON)
 
     def describe_problem(self, value: Any, num_regions: int) -> str | None:
-        """Return what is expected in place of ``value``. Numbers as text are in order: the published set has them."""
+        """Return a text of what is expected instead of ``value``, or None. Numbers as text are in order: the published set has them."""
         try:
             metres = math.nan if isinstance(value, bool) else float(value)
         except (TypeError, ValueError):
@@ -264,7 +264,7 @@ def _chain(
     steps: list[str],
     rng: np.random.Generator,
 ) -> Question:
-    """Word the answer to a question whose ends have to be found first; claim and steps say which they are."""
+    """Word the answer to a question whose ends have to be found first; claim and steps name them."""
     answer = f"{claim} {_state_distance(objects, ends, rng)}"
     return Question(text, objects, answer, _metres(distance_m(*ends)), DISTANCE.name, join_steps(steps, [region_tags(objects, *ends)]))
 

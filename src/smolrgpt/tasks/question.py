@@ -24,7 +24,7 @@ class Question:
         answer: the full answer, which names objects as ``[Region i]``.
         normalized_answer: the short answer; None where the answer is a list of facts, which is not scored.
         category: the kind of the question.
-        steps: what has to be found out on the way to the answer, region by region; empty when one look is enough.
+        steps: intermediate results on the way to the answer, region by region; empty when none is needed.
         official_template: the template of the official data set that the question is an instance of; empty for other questions.
         max_same_fact: how often one fact about the same objects is asked of a scene at most, in different words.
     """

@@ -83,7 +83,7 @@ def stands_in(item: SceneObject, buffer: SceneObject) -> bool:
 def compare_sides(objects: Sequence[SceneObject], among: Sequence[SceneObject], side: str) -> list[str]:
     """Return the steps to the leftmost, rightmost or (of three) middle of ``among``.
 
-    Each step compares the best so far with the next object and names the better of the two; the last one says which object was found.
+    Each step compares the best so far with the next object and names the better of the two; the last one names the object that was found.
     """
     steps, found = [], []
     for end in ("leftmost", "rightmost") if side == "middle" else (side,):

@@ -1,6 +1,6 @@
-"""Questions in people's own words: short, with or without a noun, in either order, sometimes without capitals.
+"""Questions in everyday language: short, with or without a noun, in either order, sometimes without capitals.
 
-A model that knows only the official sentences answers those alone: of two marked regions, the official questions about their distance were
+A model trained only on the official sentences answers those alone: of two marked regions, the official questions about their distance were
 right in 98 of 100 and "How far is <mask> from <mask>?" in 2. ``wordings/<family>.json`` has the forms. The reserved ones are never trained
 on, and most of them were written by a person who had not read the others.
 """
@@ -26,7 +26,7 @@ PlainMaker = Callable[[SceneGraph, np.random.Generator, Wording], Question | Non
 MAX_LISTED = 8
 
 _FOLDER = Path(__file__).parent / "wordings"
-#: What stands before a question now and then.
+#: Openings that stand before some questions.
 _OPENINGS = ("Please: ", "Look at the picture. ", "Question: ", "In this picture, ", "Hi! ", "I need to know: ")
 _NOUNS = ("{}", "{}", "the object {}", "object {}", "the thing {}", "region {}", "the region {}", "the one in {}", "item {}")
 
@@ -51,7 +51,7 @@ def name_object(item: SceneObject, rng: np.random.Generator, bare: bool) -> str:
 
 
 def list_masks(objects: Sequence[SceneObject], rng: np.random.Generator) -> str:
-    """Return the masks of several objects as a list, now and then with a noun."""
+    """Return the masks of several objects as a list, sometimes with a noun."""
     masks = ["<mask>"] * len(objects)
     noun = pick(rng, ("", "", "", "the ", ""))
     if noun:

@@ -1,6 +1,6 @@
 """What a run is: documented dataclasses, checked when they are made, saved as JSON with every finished model.
 
-A stage says what learns from what, at which rate, for how long: data, not code. The trainer knows no stage by its name.
+A stage defines what learns from what, at which rate, for how long: data, not code. No code depends on a stage's name.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class SyntheticData:
     """The synthetic warehouse; drawn once under ``root`` and reused while these values stay the same.
 
     Its sources (``train.sources.SYNTHETIC_SOURCES``): "train", "warmup", "captions"; "extra", sizes and order in depth; "plain", questions
-    in people's own words, without the wordings reserved for evaluation; "train_relative", the first without metric depth and camera in any
+    in everyday language, without the wordings reserved for evaluation; "train_relative", the first without metric depth and camera in any
     image; "train_mask_jitter" and "plain_mask_jitter", with slightly wrong masks.
     """
 

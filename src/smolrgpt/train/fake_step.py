@@ -93,7 +93,7 @@ class RealIntegers(TorchDispatchMode):
         keywords = keywords or {}
         tensors = [leaf for leaf in tree_leaves((arguments, keywords)) if isinstance(leaf, Tensor)]
         if any(isinstance(tensor, FakeTensor) for tensor in tensors):
-            if function in _INDEXING:  # a real mask says how many elements it selects, a fake one would not
+            if function in _INDEXING:  # a real mask determines how many elements it selects, a fake one does not
                 arguments = (arguments[0], _positions(arguments[1]), *arguments[2:])
             return function(*arguments, **keywords)
         if tensors or _makes_integers(function, arguments, keywords):

@@ -85,7 +85,7 @@ class FeatureCache:
         logger.info("%s; %s are free", size, _gigabytes(free))
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Return the batch with ``patch_features`` (V, I, patches, C) in the place of ``pixel_values`` and ``depth_values``.
+        """Return the batch with ``patch_features`` (V, I, patches, C) instead of ``pixel_values`` and ``depth_values``.
 
         A batch without images (of a model that reads text alone) is returned unchanged.
         """

@@ -35,7 +35,7 @@ def add_adapters(model: SmolRGPTForConditionalGeneration, options: Mapping[str, 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         adapted = get_peft_model(cast("Any", model), LoraConfig(**{**defaults, **options}))
-    # Of two tied tensors, saving leaves out the one whose name this table finds; the class knows only the names without adapters.
+    # Of two tied tensors, saving leaves out the one whose name this table finds; the class lists only the names without adapters.
     cast("Any", model)._tied_weights_keys = {"lm_head": "model.language_model.embed_tokens"}
     return cast("PeftModel", adapted)
 

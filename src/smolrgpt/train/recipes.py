@@ -102,7 +102,7 @@ def _nano_later_stages() -> tuple[Stage, ...]:
     mask_jitter = {"train_mask_jitter": 1.0, "train": 0.5, "train_relative": 0.5, "warmup": 0.1}
     # widths, heights and order in depth
     sizes = {"extra": 1.0, "train_mask_jitter": 0.5, "train": 0.6, "train_relative": 0.5, "warmup": 0.1}
-    # people's own words, also with slightly wrong masks, as drawn ones are
+    # everyday language, also with slightly wrong masks, as drawn ones are
     plain = {"plain": 1.0, "plain_mask_jitter": 1.0, "extra": 1.0}
     plain |= {"train_mask_jitter": 0.3, "train": 0.4, "train_relative": 0.4, "warmup": 0.05}
     return (
@@ -166,7 +166,7 @@ def nano_blind(**options: Any) -> Run:
 
 
 def nano_plain(out: Path | None = None, data_root: Path | None = None, seed: int = 0) -> Run:
-    """Return the last stage of ``nano`` as a run from the bundled model: questions in people's own words (``evaluate --benchmark plain``).
+    """Return the last stage of ``nano`` as a run from the bundled model: questions in everyday language (``evaluate --benchmark plain``).
 
     ``--set model.path=FOLDER`` starts from another model.
     """

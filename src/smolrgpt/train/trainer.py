@@ -234,7 +234,7 @@ class StageTrainer(Trainer):
         return cast("DataLoader[Group]", self.accelerator.prepare(loader))
 
     def get_batch_samples(self, epoch_iterator: Iterator[LoadedBatch], num_batches: int, device: torch.device) -> tuple[list[Any], Any]:
-        """Return the next batches, with the features of a frozen tower in the place of the images, and how many tokens have labels."""
+        """Return the next batches, with the features of a frozen tower instead of the images, and how many tokens have labels."""
         batches, num_items = super().get_batch_samples(map(self._unpack, epoch_iterator), num_batches, device)
         if self._features is not None:
             with self._autocast():

@@ -103,7 +103,7 @@ def draw_cards(samples: Iterable[Sample], skips: SkipLog, side: int, tag_scale: 
 
 
 def save(samples: Sequence[Sample], path: Path | str, title: str, skips: SkipLog) -> Path:
-    """Write a page (.html) or a contact sheet (.png, .jpg, .webp), as the suffix says, and return ``path``.
+    """Write a page (.html) or a contact sheet (.png, .jpg, .webp), depending on the suffix, and return ``path``.
 
     Raises DataError for another suffix, and when none of the samples can be drawn (``skips`` has the reasons).
     """

@@ -160,8 +160,8 @@ def add_region(scene: Scene, region: Region) -> None:
 def apply_gesture(scene: Scene, action: str, data: dict[str, Any]) -> None:
     """Apply one gesture on the image: box {box}, polygon {points}, brush {mask}, pick {x, y}, delete {number}, undo or clear.
 
-    Coordinates are shares of the image's width and height, 0 to 1; a brush's mask is an image. Raises DataError that says what to do
-    instead.
+    Coordinates are shares of the image's width and height, 0 to 1; a brush's mask is an image. Raises DataError whose message
+    names the alternative.
     """
     height, width = scene.size
     if action == "box":

@@ -90,7 +90,7 @@ class Gateway:
 
     @asynccontextmanager
     async def queue_slot(self) -> AsyncIterator[None]:
-        """Hold one request's place in the queue. Raises Refusal when the queue is full or closed, and when the request takes too long."""
+        """Hold one request's slot in the queue. Raises Refusal when the queue is full or closed, and when the request takes too long."""
         limits = self.settings.limits
         if self.draining:
             raise Refusal(503, "this service is shutting down", retry_after_s=5)

@@ -26,7 +26,7 @@ _NPY = b"\x93NUMPY"
 
 
 class Refusal(Exception):  # noqa: N818 (a refusal is an HTTP reply, not an error of the program)
-    """A request that is not answered: HTTP status, a message that says what to do, seconds until another try makes sense."""
+    """A request that is not answered: HTTP status, a message that names the remedy, seconds until another try makes sense."""
 
     def __init__(self, status: int, message: str, retry_after_s: int | None = None):
         super().__init__(status, message, retry_after_s)  # all of them, so that it can be pickled

@@ -2,7 +2,7 @@
 
     <root>/<split>.json          tasks: {"id", "data": {"image": ...}, "annotations": [{"result": [...]}, ...]}
     <root>/<split>/images/ or <root>/images/   the images, by the name they had before Label Studio put an upload number in front
-    <root>/<split>/depths/ or <root>/depths/   depth maps, where there are any; near = bright unless their depth.json says dark
+    <root>/<split>/depths/ or <root>/depths/   depth maps, where there are any; near = bright unless their depth.json states dark
 
 Regions are rectangles (also rotated ones), ellipses, polygons and brush strokes (``label_studio_shapes``), numbered from 0 in the order of
 the results. Questions and answers are text areas named "question" and "answer" (the k-th answers the k-th); a question mentions regions as

@@ -83,7 +83,7 @@ def _conversation(row: dict[str, Any]) -> list[dict[str, str]]:
 
 
 def _normalized(row: dict[str, Any]) -> NormalizedAnswer:
-    """Return the normalised answer; a number where the kind of question wants one, because parquet columns hold text only."""
+    """Return the normalised answer; a number where the kind of question requires one, because parquet columns hold text only."""
     value, task = scalar(row, "normalized_answer"), task_named(optional(row, "category"))
     if value is None or value == "":
         return None

@@ -296,7 +296,7 @@ def _strew(plan: Plan, spread: float, rng: np.random.Generator) -> None:
                 plan.transporters.append(rect)
                 plan.transporter_buffers.append(where)
                 break
-    # The total is drawn on its own, so that how many masks a question has tells little about how many pallets a buffer has.
+    # The total is drawn on its own, so that the number of masks in a question hardly predicts the number of pallets in a buffer.
     outside = min(int(rng.integers(5, MAX_PALLETS + 1)) - len(plan.pallets), 4)
     for _ in range(60):
         if outside <= 0:

@@ -1,7 +1,7 @@
 """Answers official questions from their words and the true geometry, by rules of its own.
 
 The check that every question has one right answer: the oracle reads the question as a person would (which kinds of objects are listed,
-which words say what is wanted) and shares no code with the question makers, so that a wrong index, a swapped pair or an ambiguous wording
+which words define the task) and shares no code with the question makers, so that a wrong index, a swapped pair or an ambiguous wording
 shows up as a disagreement. ``visible_geometry`` gives the same rules what a camera sees: middles from masks and depth instead of boxes.
 """
 

@@ -58,7 +58,7 @@ class Surroundings:
     """Extra objects, pillars, light and colours of a scene, relative to a usual one.
 
     Attributes:
-        clutter: fewest and most extra objects that are strewn among the goods.
+        clutter: fewest and most extra objects that are scattered among the goods.
         posts: fewest and most extra pillars between the goods.
         min_visible: share of an object that must be visible for it to become a region.
         exposure: times the exposure of a usual scene.
@@ -350,7 +350,7 @@ def _room(plan: Plan, pose: CameraPose, rng: np.random.Generator) -> Room:
 
 
 def _lanes(plan: Plan, rng: np.random.Generator) -> list[Rect]:
-    """Return, now and then, a long yellow walkway outline beyond the buffers, as real floors have; it is never a region."""
+    """Return, for some scenes, a long yellow walkway outline beyond the buffers, as real floors have; it is never a region."""
     if rng.random() < 0.5:
         return []
     reach = max(float(np.abs(rect.corners()).max()) for rect in plan.buffers)

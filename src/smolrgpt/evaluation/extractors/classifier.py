@@ -97,7 +97,7 @@ class ClassifierExtractor:
         folder: The output of ``python -m experiments.train_router``.
         min_probability: A label with a lower probability counts as unreadable.
         guess: Whether to guess as the released program does (``PUBLISHED_GUESSES``) where the routers disagree or read nothing, instead of
-            counting the row as unreadable. Some guesses are correct, so a score that includes them must say so.
+            counting the row as unreadable. Some guesses are correct, so a score that includes them must state it.
         device: Where the classifiers run; by default on the GPU, if there is one.
 
     Raises:
