@@ -1,4 +1,4 @@
-"""How fast a model answers on this machine, compared with the limits of the machine and with the released program.
+"""The speed of answers of a model on this machine, compared with the limits of the machine and with the released program.
 
 Every backend runs in a process of its own, so that its peak memory is its own. All get the same questions: about synthetic warehouses, in
 the official wording, several about each image. ``paper`` is the published model with random weights of its exact shapes: its speed does
@@ -60,7 +60,7 @@ NUM_PASSES = 3
 
 @dataclass(frozen=True)
 class Setting:
-    """What to measure.
+    """Settings of a measurement.
 
     model: "paper", or an argument of ``Predictor.from_pretrained``. threads: of the CPU; 0: torch's choice. image_size: width and height
     in pixels. max_new_tokens: of an answer; None: the model's own limit.

@@ -1,4 +1,4 @@
-"""How fast questions become batches, compared with the released program, on full-size images in one run.
+"""The speed at which questions become batches, compared with the released program, on full-size images in one run.
 
     python -m benchmarks.loader                     # draws its own data once (about a minute), then measures
     python -m benchmarks.loader --json --images 4
@@ -85,7 +85,7 @@ def _released_question(sample: Sample) -> dict[str, np.ndarray]:
 
 
 def make_backends(processor: SmolRGPTProcessor) -> dict[str, Callable[[Group], Any]]:
-    """Name -> function that makes the batches of one image's questions."""
+    """Return, by name, the functions that make the batches of one image's questions."""
     collator = Collator(processor)
     return {
         "released": lambda group: released(processor, group),
@@ -120,7 +120,7 @@ def measure(processor: SmolRGPTProcessor, groups: Sequence[Group], repeats: int)
 
 
 def profile(processor: SmolRGPTProcessor, groups: Sequence[Group]) -> dict[str, float]:
-    """Step of ours, questions together -> milliseconds an image; "other" is what no step covers."""
+    """Measure each of our steps, questions together, in milliseconds an image; "other" is what no step covers."""
     collator, profiler = Collator(processor), cProfile.Profile(time.process_time)
     for group in groups:
         profiler.runcall(collator, [group])

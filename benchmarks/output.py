@@ -1,4 +1,4 @@
-"""What every benchmark does with its result: one JSON file, and text or JSON on stdout."""
+"""The output of every benchmark: one JSON file, and text or JSON on stdout."""
 
 from __future__ import annotations
 

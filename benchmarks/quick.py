@@ -98,7 +98,7 @@ def current_commit() -> str:
 
 
 def current_machine() -> str:
-    """Name, processor and number of cores of this machine."""
+    """Return name, processor and number of cores of this machine."""
     return f"{platform.node()}, {platform.processor() or platform.machine()}, {os.cpu_count()} cores"
 
 

@@ -34,7 +34,7 @@ MOST_REGIONS = 13  # of a question of the official set that is not an outlier
 
 @dataclass(frozen=True)
 class Load:
-    """What one call answers.
+    """The work of one call.
 
     questions_per_image: about each of the images. regions: in a question. words: before a question. batch_size: questions answered at
     once. answer_tokens: tokens of an answer.

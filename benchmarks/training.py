@@ -1,4 +1,4 @@
-"""How fast a model trains on this machine, and in how much memory, compared with the released program.
+"""Speed and memory of training a model on this machine, compared with the released program.
 
 Steps of the third stage (all but the vision tower is trained), each on new questions about new images, by default with random weights of
 the published shapes. Every backend runs in a process of its own, so that its peak memory is its own. A step is everything from the images
@@ -51,7 +51,7 @@ RELEASED_LENGTH = 512
 
 @dataclass(frozen=True)
 class Setting:
-    """What to measure. model: "paper", or a checkpoint; steps: including the first, which is not timed; threads: 0: torch's choice."""
+    """Settings. model: "paper", or a checkpoint; steps: including the first, which is not timed; threads: 0: torch's choice."""
 
     model: str = "paper"
     images_per_step: int = 1
@@ -63,7 +63,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Backend:
-    """How to train.
+    """A variant of the training step.
 
     loss: function of a model, a processor and the samples of a step; with ``from_disk`` also of a ``FeatureCache``. bf16: autocast, where
     the hardware multiplies bf16.

@@ -78,7 +78,7 @@ SETTINGS_FILE, METRICS_FILE = "router.json", "metrics.json"
 
 @dataclass(frozen=True)
 class RouterSettings:
-    """How to train both classifiers.
+    """Settings of the training of both classifiers.
 
     base: a hub id, a folder, or 'tiny'. learning_rate: None means 2e-5, and 3e-3 for 'tiny'. held_out: share of the texts that is never
     trained on. max_tokens: longer texts are cut at the front. save_every: steps between checkpoints to resume from.

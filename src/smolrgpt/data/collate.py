@@ -29,7 +29,7 @@ def region_tables(samples: Sequence[Sample]) -> RegionTables:
 def prepare_image(
     processor: Any, image: Image.Image, depth: DepthMap | None, camera: Camera | None, regions: Sequence[Region]
 ) -> dict[str, np.ndarray]:
-    """Call ``SmolRGPTImageProcessor.preprocess_image`` on the nouns of ``smolrgpt.schema``."""
+    """Call ``SmolRGPTImageProcessor.preprocess_image`` on objects of ``smolrgpt.schema``."""
     arrays: dict[str, np.ndarray] = processor.image_processor.preprocess_image(
         image,
         None if depth is None else depth.values,

@@ -29,7 +29,7 @@ class SkipLog:
 
     @property
     def total(self) -> int:
-        """How many were left out, over all reasons."""
+        """The number of samples left out, over all reasons."""
         return sum(self.counts.values())
 
     def merge(self, other: SkipLog) -> None:

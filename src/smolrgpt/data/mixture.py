@@ -1,4 +1,4 @@
-"""Which questions an epoch shows, how often, in which groups and batches: index arithmetic that depends on a seed alone.
+"""The questions of an epoch, their frequency, groups and batches: index arithmetic that depends on a seed alone.
 
 Legend: n questions of a source, N groups of questions about one image, C classes to balance.
 """

@@ -191,7 +191,7 @@ def prepare(
 
 
 def _begin(out: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """Return what is finished of ``out``, perhaps nothing. Raises DataError when it was started with other settings."""
+    """Return the finished part of ``out``, which may be empty. Raises DataError when it was started with other settings."""
     if not (out / MANIFEST).exists():
         return {**settings, "shards": [], "complete": False}
     manifest = _read_manifest(out)
@@ -329,7 +329,7 @@ class _Writer:
 
 @dataclass(frozen=True)
 class _PackedImage:
-    """Where an image and its depth map are in the archives of a prepared folder."""
+    """The position of an image and its depth map in the archives of a prepared folder."""
 
     image: TarMember
     depth: TarMember | None

@@ -51,7 +51,7 @@ _SAMPLE_BYTES = 1500  # of a sample without its masks; paths are shared, texts a
 
 @dataclass
 class Validation:
-    """What was checked and what was found.
+    """The result of a validation: numbers of checked items and of problems.
 
     Attributes:
         problems: What was found, by the names of ``PROBLEMS``.

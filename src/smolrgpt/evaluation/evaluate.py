@@ -94,7 +94,7 @@ def evaluate(
 
 
 def _load(data: Sequence[Sample] | str | Path, benchmark: Benchmark, options: EvaluationOptions) -> tuple[list[Sample], str]:
-    """Return the questions, and what the report calls the data."""
+    """Return the questions, and the name of the data in the report."""
     if isinstance(data, str | Path):
         samples, label = benchmark.load(Path(data), options.split, options.depth), str(data)
     else:

@@ -1,4 +1,4 @@
-"""What rules reach on a synthetic data set, as predictors: on the true geometry of the scenes, and on what their cameras see."""
+"""Predictors that answer a synthetic data set by rules: on the true geometry of the scenes, and on what their cameras see."""
 
 from __future__ import annotations
 

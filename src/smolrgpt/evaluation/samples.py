@@ -1,4 +1,4 @@
-"""Which samples lie in a folder or a file that a user names."""
+"""Reads the samples of a folder or a file that a user names."""
 
 from __future__ import annotations
 

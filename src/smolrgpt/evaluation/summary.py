@@ -1,4 +1,4 @@
-"""What a score is made of: intervals, groups, confusions, calibration, chance and the worst answers, as plain numbers. Needs no torch.
+"""The parts of a score: intervals, groups, confusions, calibration, chance and the worst answers, as plain numbers. Needs no torch.
 
 Legend: I images, C categories, B bootstrap resamples.
 """
@@ -56,7 +56,7 @@ class Intervals(TypedDict):
 
 
 class WordingAccuracy(TypedDict):
-    """How many questions have a wording, and the share of correct answers in percent."""
+    """The number of questions with a wording, and the share of correct answers in percent."""
 
     template: str
     category: str
@@ -73,7 +73,7 @@ class ConfidenceBin(TypedDict):
 
 
 class Calibration(TypedDict):
-    """How far confidence predicts correctness; see ``calibration``."""
+    """The degree to which confidence predicts correctness; see ``calibration``."""
 
     num_questions: int
     bins: list[ConfidenceBin]

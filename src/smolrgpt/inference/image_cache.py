@@ -182,7 +182,7 @@ class ImageEncoder:
 
     @torch.inference_mode()
     def read_prefix(self, image_embeds: torch.Tensor | None) -> PrefixCache:
-        """Let the language model read the common start of prompts about (I, P, D) images; for a model without images, I = 1."""
+        """Run the language model on the common start of prompts about (I, P, D) images; for a model without images, I = 1."""
         most_rows = getattr(self.model, "most_rows", None)
         parts: Sequence[torch.Tensor | None] = [None] if image_embeds is None else image_embeds.split(most_rows or len(image_embeds))
         caches = []

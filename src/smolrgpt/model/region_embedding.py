@@ -278,7 +278,7 @@ def vertical_log_distance(log_a: Tensor, log_b: Tensor) -> Tensor:
 
 
 def geometry_loss(predicted: Iterable[Tensor], geometry: Tensor) -> Tensor:
-    """Smooth L1 between geometry (N, F) and the predictions (N, F) of each head, over known features only."""
+    """Return the smooth L1 loss between geometry (N, F) and the predictions (N, F) of each head, over known features only."""
     target = geometry.float()
     known = known_feature_mask(target)
     losses = []
@@ -289,7 +289,7 @@ def geometry_loss(predicted: Iterable[Tensor], geometry: Tensor) -> Tensor:
 
 
 def length_loss(log_estimated: Tensor, metres: Tensor) -> Tensor | None:
-    """Smooth L1 between logarithms of estimated and known lengths, so about the relative error; None where all lengths are NaN."""
+    """Return the smooth L1 loss of logarithms of lengths, so about the relative error; None where all known lengths are NaN."""
     known = ~metres.isnan()
     if not known.any():
         return None

@@ -94,7 +94,7 @@ class Sample:
 
     @property
     def image_name(self) -> str:
-        """How messages call the image: by its file, or by the sample where it is in memory."""
+        """The name of the image in messages: its file, or the sample where it is in memory."""
         return f"image of sample {self.id!r}" if isinstance(self.image, Image.Image) else str(self.image)
 
     @property

@@ -21,7 +21,7 @@ FLAT_SHARE = 0.05
 
 @dataclass(frozen=True, eq=False)
 class CameraPose:
-    """Where the camera is in scene coordinates.
+    """The pose of the camera in scene coordinates.
 
     Attributes:
         position: (3,) metres.
@@ -122,7 +122,7 @@ class SceneObject:
 
 @dataclass(frozen=True, eq=False)
 class SceneGraph:
-    """What is in an image in 3-D: drawn, read from 3-D box annotations, or measured from masks and metric depth.
+    """The contents of an image in 3-D: drawn, read from 3-D box annotations, or measured from masks and metric depth.
 
     Attributes:
         objects: the objects that questions may ask about, each with a region.

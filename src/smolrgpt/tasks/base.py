@@ -63,7 +63,7 @@ class CueRank:
 
 @dataclass(frozen=True)
 class ReplySchema:
-    """What a language model is asked to report of an answer: one field of a JSON object, null where the answer does not give it."""
+    """The form in which a language model reports an answer: one field of a JSON object, null where the answer does not give it."""
 
     field: str
     type: Any

@@ -1,4 +1,4 @@
-"""Which one: the region, of those that a question lists, that stands out, such as the leftmost or the nearest to another."""
+"""Choice questions: the region, of those that a question lists, that stands out, such as the leftmost or the nearest to another."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class ChoiceTask(Task):
         return str(int(found[1])) if found else None
 
     def _read_sentences(self, question: str, sentences: Sequence[str]) -> NormalizedAnswer:
-        """Return the region that a statement sets apart, else the only one that the text names."""
+        """Return the region that a statement singles out, else the only one that the text names."""
         for pattern in (_SUBJECT_IS_CHOICE, _CHOICE_IS_OBJECT):
             for sentence in reversed(sentences):
                 if found := pattern.search(sentence):

@@ -1,4 +1,4 @@
-"""How many: the number of listed objects that meet a condition, such as standing in a buffer region."""
+"""Count questions: the number of listed objects that meet a condition, such as standing in a buffer region."""
 
 from __future__ import annotations
 

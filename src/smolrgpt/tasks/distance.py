@@ -1,4 +1,4 @@
-"""How far apart: metres between the middles of two objects, 0 where one contains or touches the other."""
+"""Distance questions: metres between the middles of two objects, 0 where one contains or touches the other."""
 
 from __future__ import annotations
 

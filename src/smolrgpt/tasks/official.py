@@ -47,7 +47,7 @@ class OfficialForm:
     sides: Mapping[str, str]
 
     def extreme(self, slot: str = "side") -> str:
-        """Return which object the words of a side mean: "leftmost", "rightmost" or "middle"; empty where the form has no such side."""
+        """Return the object that the words of a side name: "leftmost", "rightmost" or "middle"; empty where the form has no such side."""
         if slot not in self.sides:
             return ""
         word = re.split(r"\W", self.sides[slot])[0].removesuffix("most")

@@ -1,4 +1,4 @@
-"""Which kind of question words ask: the cues of all kinds, tried in order of their ranks."""
+"""Recognition of the kind of a question from its words: the cues of all kinds, tried in order of their ranks."""
 
 from __future__ import annotations
 

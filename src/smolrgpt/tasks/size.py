@@ -1,4 +1,4 @@
-"""How wide, how tall, how far up: lengths of one object, and the vertical distance of two. The warehouse score has none of them."""
+"""Size questions (width, height, vertical distance): lengths of one object or two. The warehouse score has none of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a question asks, apart from what it asks about: one string for all questions of the same wording."""
+"""The template of a question, without its objects: one string for all questions of the same wording."""
 
 from __future__ import annotations
 

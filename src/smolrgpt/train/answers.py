@@ -1,4 +1,4 @@
-"""How the answers that a model learns are written: the data set's sentences, or shorter forms with the same facts.
+"""Styles of the answers that a model learns: the data set's sentences, or shorter forms with the same facts.
 
 The official sentences word the same fact in many ways. A small model spends its short training on the wording, which cannot be predicted,
 and too little on the fact. The shorter styles write facts only, and ``tasks`` parses all of them:

@@ -1,4 +1,4 @@
-"""What a stage is built from: the model and processor that it starts with, and the arguments of the ``Trainer``."""
+"""The parts of a stage: the model and processor that it starts with, and the arguments of the ``Trainer``."""
 
 from __future__ import annotations
 

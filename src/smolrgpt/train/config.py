@@ -1,4 +1,4 @@
-"""What a run is: documented dataclasses, checked when they are made, saved as JSON with every finished model.
+"""The configuration of a run: documented dataclasses, checked when they are made, saved as JSON with every finished model.
 
 A stage defines what learns from what, at which rate, for how long: data, not code. No code depends on a stage's name.
 """
@@ -154,7 +154,7 @@ class FolderData:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Where the model starts: from new weights (``config`` alone), from pretrained ``backbones``, or from a saved ``path``."""
+    """The initial model: from new weights (``config`` alone), from pretrained ``backbones``, or from a saved ``path``."""
 
     config: dict[str, Any] = field(default_factory=dict)
     """Arguments of ``SmolRGPTConfig``; with ``keep_pattern``, changes to the saved configuration."""

@@ -1,4 +1,4 @@
-"""Three ways in which training fails while its loss looks well, measured at every validation and at both ends of every stage.
+"""Three failures of training that its loss does not show, measured at every validation and at both ends of every stage.
 
     depth_permuted    validation loss with another image's depth, over the loss with the true one. At 1 the model ignores depth.
     validation_rise   validation loss over its lowest in this stage, when the loss on training questions has fallen since; else 1. Above 1

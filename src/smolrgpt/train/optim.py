@@ -1,4 +1,4 @@
-"""Which parameters learn, and how fast: a table of patterns, applied in one place."""
+"""Learning rates by parameter: a table of patterns, applied by one function."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ PROBE_IMAGES = (4, 8)
 
 @dataclass(frozen=True)
 class SourceFacts:
-    """How much a data set holds. question_tokens, answer_tokens, regions: mean of a question; regions and turns are not in the tokens."""
+    """The size of a data set. question_tokens, answer_tokens, regions: mean of a question; regions and turns are not in the tokens."""
 
     questions: int
     images: int
@@ -69,7 +69,7 @@ SYNTHETIC["plain_mask_jitter"] = SYNTHETIC["plain"]
 
 
 def source_facts(run: Run) -> dict[str, SourceFacts]:
-    """Return what each source of the run's mixtures holds, by name. Raises ValueError for a data set without a published size."""
+    """Return the size of each source of the run's mixtures, by name. Raises ValueError for a data set without a published size."""
     if isinstance(run.data, SyntheticData):
         scenes, each = run.data.num_scenes, run.data.questions_per_scene
         return {name: SourceFacts(scenes * max(1, round(share * each)), scenes, *means) for name, (share, *means) in SYNTHETIC.items()}

@@ -153,7 +153,7 @@ def nano_published(**options: Any) -> Run:
 
 
 def nano_blind(**options: Any) -> Run:
-    """Return the run of ``nano`` on text alone, without image and region tokens: what guessing from the wording reaches."""
+    """Return the run of ``nano`` on text alone, without image and region tokens: the score of guessing from the wording."""
     config = {
         "region_tokens": [],
         "region_fusion": "tokens",

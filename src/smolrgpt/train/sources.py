@@ -1,4 +1,4 @@
-"""Where a run's samples come from: sources of the synthetic warehouse, or folders of real data sets."""
+"""The sources of a run's samples: those of the synthetic warehouse, or folders of real data sets."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ VALIDATION_SEED_OFFSET = 1_000_000
 
 @dataclass(frozen=True)
 class SyntheticSource:
-    """How the samples of one source are read from the synthetic set."""
+    """The selection of one source's samples from the synthetic set."""
 
     split: str
     """The split of the synthetic set."""

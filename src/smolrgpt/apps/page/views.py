@@ -1,4 +1,4 @@
-"""What the web page shows of a scene: images for the browser, the answer as HTML, a map from above and a point cloud."""
+"""The views of a scene on the web page: images for the browser, the answer as HTML, a map from above and a point cloud."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class Engine:
         self.predictor = predictor
 
     async def ask(self, ask: AskRequest) -> Reply:
-        """Return all answers, or why there are none."""
+        """Return all answers, or the reason why there are none."""
         item = await self._item(ask)
         return item if isinstance(item, Reply) else await self._wait(item)
 

@@ -55,7 +55,7 @@ class EngineLike(Protocol):
         ...
 
     async def ask(self, ask: AskRequest) -> Reply:
-        """Return all answers, or why there are none."""
+        """Return all answers, or the reason why there are none."""
         ...
 
     def stream(self, ask: AskRequest) -> AsyncIterator[str | Reply]:

@@ -33,7 +33,7 @@ logger = logging.getLogger("smolrgpt.service")
 
 @dataclass(frozen=True)
 class Deployment:
-    """Where the gateway and the engines of the service run.
+    """The settings under which the gateway and the engines of the service run.
 
     checkpoint: name, folder or hub id, the same on every machine. replicas: engines, each with ``gpus`` GPUs (may be a share) and
     ``threads`` CPU threads (None: ``set_threads``). batch: requests answered together. address: of a Ray cluster, None starts

@@ -1,4 +1,4 @@
-"""What stands in a warehouse, as lists of boxes: pallets with loads, transporters, racks, clutter, beams near the camera.
+"""The objects of a warehouse, as lists of boxes: pallets with loads, transporters, racks, clutter, beams near the camera.
 
 Every ``add_*`` appends to ``boxes``; those of objects that questions ask about mark them with ``owner`` and return the object's height in
 metres.

@@ -64,7 +64,7 @@ class Rect:
 
 @dataclass
 class Plan:
-    """Where everything stands. ``pallet_buffers[i]`` and ``transporter_buffers[i]`` are the buffers that they stand in, or None."""
+    """The floor plan of a scene. ``pallet_buffers[i]`` and ``transporter_buffers[i]`` are the buffers that they stand in, or None."""
 
     buffers: list[Rect] = field(default_factory=list)
     pallets: list[Rect] = field(default_factory=list)

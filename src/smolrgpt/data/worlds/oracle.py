@@ -51,7 +51,7 @@ def true_geometry(scene: Scene) -> dict[Region, ObjectFacts]:
 
 
 def visible_geometry(scene: Scene) -> dict[Region, ObjectFacts]:
-    """Return the same with measured middles: what occlusion leaves of the truth."""
+    """Return the same facts with middles measured from masks and depth, which occlusion moves."""
     marked = [MarkedObject(item.kind, item.kind, item.region) for item in scene.regions]
     measured = measure_graph(marked, DepthMap(scene.depth_m, "metric"), scene.camera)
     centers = {item.region: item.center_m for item in measured.objects}
@@ -147,7 +147,7 @@ def _choice(text: str, objects: Sequence[ObjectFacts]) -> int:
 
 
 def _distance(text: str, objects: Sequence[ObjectFacts]) -> int | float:
-    """Return the distance of both ends: 'the <side>most <kind>' picks among that kind, an object that is named alone stands for itself."""
+    """Return the distance of both ends: 'the <side>most <kind>' picks among that kind; an object named alone is its own end."""
     ends = [_on_side(objects, _of(objects, kind), side) for side, kind in _END.findall(text)]
     if found := _SHELF_SIDE.search(text):
         ends.append(_on_side(objects, _of(objects, "shelf"), found[1]))

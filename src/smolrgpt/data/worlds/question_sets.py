@@ -1,4 +1,4 @@
-"""Which questions the files of a data set ask about a scene: groups of makers, with the weights they are drawn by.
+"""The questions about a scene in the files of a data set: groups of makers, with the weights they are drawn by.
 
 The order of groups and makers decides which random numbers they get: whoever changes it raises ``GENERATOR_VERSION``, because the same seed
 gives other questions.

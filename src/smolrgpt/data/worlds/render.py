@@ -306,7 +306,7 @@ def _paint_walls(
 
 @dataclass(frozen=True)
 class _Surface:
-    """Where on its box each of P pixels lies, all (P,).
+    """The positions of P pixels on their boxes, all (P,).
 
     u, v: position on the face in [0, 1]; size_u, size_v: metres of the face; cells_u, cells_v: cartons along it; face: the axis that the
     face is across; seed: of the box; span: metres that the pixel covers.

@@ -125,7 +125,7 @@ class PlacedObject:
         return Region.from_mask(self.mask)
 
     def to_scene_object(self) -> SceneObject:
-        """Return the object as questions see it."""
+        """Return the ``SceneObject`` that questions are made from."""
         return SceneObject(
             kind=self.kind,
             name=NOUNS[self.kind],

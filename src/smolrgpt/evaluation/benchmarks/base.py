@@ -1,4 +1,4 @@
-"""What a benchmark is: which questions it asks, how answers are scored, and how the result is reported."""
+"""Benchmark: the questions it asks, the scoring of their answers, and the report of the result."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ Value = float | bool | int
 
 @dataclass(frozen=True)
 class Kind:
-    """What a question of the benchmark asks for.
+    """The kind of a question of the benchmark.
 
     Attributes:
         category: The category in the row's qa_info.

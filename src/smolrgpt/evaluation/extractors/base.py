@@ -1,4 +1,4 @@
-"""What an extractor is, and what extractors read of a row."""
+"""The Extractor protocol, and the fields of a row that extractors read."""
 
 from __future__ import annotations
 

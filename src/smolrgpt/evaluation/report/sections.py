@@ -1,4 +1,4 @@
-"""What several reports share: their frame, sections and table rows."""
+"""Parts that several reports share: their frame, sections and table rows."""
 
 from __future__ import annotations
 
