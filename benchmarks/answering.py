@@ -47,7 +47,7 @@ from smolrgpt.model import RegionFeatures
 from smolrgpt.precision import best_dtype
 from smolrgpt.schema import DepthMap, Sample
 
-#: What the released program does (its public evaluation code): tokens that every prompt is padded to, and that every answer has.
+#: The released program's public evaluation code: tokens that every prompt is padded to, and that every answer has.
 RELEASED_PROMPT, RELEASED_ANSWER = 768, 120
 #: New tokens of an answer without an explanation: the separator, the field, the end.
 SHORT_ANSWER = MAX_FIELD_TOKENS + 1

@@ -3,7 +3,7 @@
     python -m benchmarks.loader                     # draws its own data once (about a minute), then measures
     python -m benchmarks.loader --json --images 4
 
-The released program prepares every question by itself: it decodes image and depth at full size, decodes every mask at full size, and
+The released program prepares every question alone: it decodes image and depth at full size, decodes every mask at full size, and
 resizes the masks by point samples. Ours is ``data.collate.Collator``. Both tokenise and collate with the same code. The backends take turns
 image by image, so that other load on the machine affects both; the ratio is of CPU seconds of this process. All files are read once before
 the clock starts.

@@ -4,7 +4,7 @@
     python -m benchmarks.service_load --requests 400 --clients 8 --no-kill --json
 
 The expected answers of valid requests come from a predictor in this process, so that an answer to another request is noticed. Every eighth
-request is hostile and must get the matching status. Half way, the engine is killed with SIGKILL.
+request is hostile and must get the matching status. Halfway, the engine is killed with SIGKILL.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Fails where code has outgrown the limits of the design: ``python -m tools.check_size``; ``make check`` runs it.
 
 Lists files and functions with too many lines, a package with too much code (docstrings, comments and blank lines do not count, so that
-nobody saves on explaining), and ``type: ignore`` comments beyond the allowed
-number. Those that only declare that a signature differs from the one of transformers (``override``) are allowed. A function counts from its
-``def`` to its last line, with its docstring; decorators do not count.
+explanations cost nothing), and ``type: ignore`` comments beyond the allowed number. Those that only declare that a signature differs from
+the one of transformers (``override``) are allowed. A function counts from its ``def`` to its last line, with its docstring; decorators do
+not count.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def _name(path: Path) -> str:
 
 
 def main() -> None:
-    """Print what is over a limit; exits with 1 if there is any."""
+    """Print all code over a limit; exits with 1 if there is any."""
     problems = find_problems(Limits())
     print("\n".join(problems) or "no file or function is over its limit")
     sys.exit(bool(problems))

@@ -1,6 +1,6 @@
 """smolrgpt: answers questions about marked regions of an RGB-D image.
 
-``from smolrgpt import Predictor`` is all most people need. Names load when first used, so that importing the package costs nothing.
+``from smolrgpt import Predictor`` is all that most users need. Names load when first used, so that importing the package costs nothing.
 """
 
 from __future__ import annotations

@@ -133,7 +133,7 @@ def estimate_depth(
         batch_size: Images per batch of the model.
         workers: Processes that read images; None: 0 on CPUs, where the model is slower than reading, else up to 8.
         progress: Whether to show a progress bar.
-        skips: Counts what was left out.
+        skips: Counts the skipped images.
 
     Raises:
         DataError: For a folder without images, two images with one map, an unknown layout, or an ``out`` whose depth.json has another

@@ -17,7 +17,7 @@ def local_folder(name: str | Path, kind: Literal["dataset", "model"] = "dataset"
 
     Args:
         name: A folder or a hub id.
-        kind: What it is on the hub.
+        kind: The kind of repository on the hub.
         patterns: Those of the files to download; None: all.
 
     Raises:

@@ -14,7 +14,7 @@ from smolrgpt.schema.image_file import decode_image, read_image, to_rgb
 
 @dataclass
 class SkipLog:
-    """Counts what was left out, by reason, and keeps the first ``keep`` messages of each reason."""
+    """Counts skipped rows and files by reason, and keeps the first ``keep`` messages of each reason."""
 
     keep: int = 5
     counts: Counter[str] = field(default_factory=Counter)

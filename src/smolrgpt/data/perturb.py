@@ -26,7 +26,7 @@ class Factor:
     """One kind of change.
 
     Attributes:
-        about: What is changed, with its unit.
+        about: The changed quantity, with its unit.
         levels: The first changes nothing.
         change: (samples, level, generator) -> the changed samples.
     """
@@ -226,7 +226,7 @@ FACTORS: dict[str, Factor] = {
     "wrong image": Factor("image of a question", ("its own", "mirrored", "grey", "another"), _wrong_image),
 }
 
-#: What a segmenter, or a person with a mouse, does to masks: ``jitter_masks`` gives each image one of these.
+#: Errors of segmenters' and hand-drawn masks: ``jitter_masks`` gives each image one of these.
 MASK_JITTERS: tuple[tuple[str, Level], ...] = (
     ("mask grown", 1.0),
     ("mask grown", 2.0),

@@ -104,7 +104,7 @@ class Prepared(Sequence[Sample]):
         return Sample(**{name: self._decode(name, value) for name, value in row.items()})
 
     def column(self, name: str) -> list[Any]:
-        """Return one field of every sample, without building the samples. Raises KeyError for what is no field of Sample."""
+        """Return one field of every sample, without building the samples. Raises KeyError for a name that is no field of Sample."""
         if name == "image_key":
             return self._image_keys()
         return [self._decode(name, value) for chunk in self._table.data.column(name).chunks for value in chunk.to_pylist()]
@@ -170,7 +170,7 @@ def prepare(
         pack: Whether to copy images and depth maps, each once, into archives next to the rows: a few large files for object stores and
             shared disks.
         shard_samples: Samples of a shard.
-        skips: Counts what was left out; logged when it is None.
+        skips: Counts the skipped samples; logged when it is None.
         progress: Whether to show a progress bar.
 
     Raises:

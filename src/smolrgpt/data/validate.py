@@ -1,4 +1,4 @@
-"""Check every row and every file of a data set before training: what is broken, how often, and the first examples of it.
+"""Check every row and every file of a data set before training: kinds of damage, their counts and first examples.
 
 A question's text and short answer are checked as the rows are read; then each image is opened once, with its depth map and all masks of its
 questions, several at a time. No problem stops the check of the rest.
@@ -54,7 +54,7 @@ class Validation:
     """The result of a validation: numbers of checked items and of problems.
 
     Attributes:
-        problems: What was found, by the names of ``PROBLEMS``.
+        problems: The problems found, by the names of ``PROBLEMS``.
         num_questions: By split.
         num_images: Unique images.
         num_depth: Depth maps by kind: metric, relative, unreadable.

@@ -101,7 +101,7 @@ class Endpoint:
     def _request(self, prompt: tuple[str, str], form: type[ReplyForm]) -> dict[str, Any]:
         instructions, text = prompt
         schema = {"name": form.__name__, "schema": form.model_json_schema(), "strict": True}
-        # the schema is in the instructions too: not every server constrains the model, and a constrained model that does not know the
+        # the schema is in the instructions too: not every server constrains the model, and a constrained model that has not read the
         # schema writes nonsense
         instructions = f"{instructions} Reply with one JSON object and nothing else, of this schema: {json.dumps(schema['schema'])}".strip()
         return {

@@ -1,4 +1,4 @@
-"""Predict, extract, score and report in one call: results.json for programs, report.md and report.html for people."""
+"""Predict, extract, score and report in one call: results.json for programs, report.md and report.html for readers."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def _extractor_result(benchmark: Benchmark, samples: Sequence[Sample], rows: Seq
 
 
 def environment(predictor: SamplePredictor, command: str = "") -> dict[str, str]:
-    """Return what a result depends on apart from model and data; nothing in it names a person or a machine."""
+    """Return what a result depends on apart from model and data; nothing in it identifies a user or a machine."""
     model = getattr(predictor, "model", None)
     found = {
         "command": command,

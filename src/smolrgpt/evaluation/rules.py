@@ -1,4 +1,4 @@
-"""Predictors that answer a synthetic data set by rules: on the true geometry of the scenes, and on what their cameras see."""
+"""Predictors that answer a synthetic data set by rules: on the true geometry of the scenes, and on their visible geometry."""
 
 from __future__ import annotations
 

@@ -201,7 +201,7 @@ def finite_mean(values: list[float]) -> float | None:
 
 # ------------------------------------------------------------------------------------------------------------------------ problems
 class Problem(TypedDict):
-    """A row that could not be scored as it is: the kind of problem, the id of the row, and what is wrong with it."""
+    """A row that could not be scored as it is: the kind of problem, the id of the row, and a description."""
 
     kind: str
     id: str

@@ -21,7 +21,7 @@ def write_submission(path: str | Path, samples: Sequence[Sample], rows: Sequence
         The ids of the questions whose answer is a guess.
 
     Raises:
-        DataError: Two questions have the same id, so that their answers could not be told apart.
+        DataError: Two questions have the same id, so that their answers could not be distinguished.
     """
     counts = Counter(sample.id for sample in samples)
     repeated = [name for name, count in counts.items() if count > 1]

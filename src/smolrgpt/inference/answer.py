@@ -1,4 +1,4 @@
-"""Answer: what a Predictor returns for a question, read from the text that the model generated."""
+"""Answer: the result of a Predictor for a question, read from the text that the model generated."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from smolrgpt.inference.inputs import Question
 from smolrgpt.schema import Region
 from smolrgpt.tasks.region_text import renumber_tags
 
-#: What an unfinished UTF-8 character is decoded to.
+#: The character that an unfinished UTF-8 character is decoded to.
 _UNFINISHED_CHARACTER = "\ufffd"
 
 

@@ -361,7 +361,7 @@ class _GraphModel(SmolRGPTModel):
         """Encode images as ``SmolRGPTModel.encode_images`` does; maps are computed in any case."""
         assert self.graph is not None
         if self.uses_depth and depth_values is None:
-            depth_values = torch.zeros_like(pixel_values)  # only image tokens are wanted, which do not depend on it
+            depth_values = torch.zeros_like(pixel_values)  # only image tokens are returned, which do not depend on it
         image_embeds, *maps = self.graph(
             *(image.float() for image in (pixel_values, depth_values)[: 1 + self.uses_depth] if image is not None)
         )

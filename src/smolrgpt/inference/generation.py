@@ -20,7 +20,7 @@ from smolrgpt.model.processing_smolrgpt import TURN_END
 from smolrgpt.tasks import FIELD_SEPARATOR
 from smolrgpt.tasks.distance import OFFICIAL_TOLERANCE
 
-#: Longest answer field in tokens, the end included: " 12.34" of a tokenizer that writes every character by itself.
+#: Longest answer field in tokens, the end included: " 12.34" of a tokenizer that writes every character as a token.
 MAX_FIELD_TOKENS = 8
 #: Rows leave a batch once this share of it has ended: leaving copies the cache of the rows that go on.
 LEAVING_SHARE = 0.2

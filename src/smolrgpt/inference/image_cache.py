@@ -117,7 +117,7 @@ class ImageEncoder:
 
     @torch.inference_mode()
     def encode(self, requests: Sequence[EncodingRequest]) -> dict[str, Any]:
-        """Compute what the images lack, and return ``image_embeds`` (I, P, D) and ``region_features`` of all requests.
+        """Compute the missing features of the images, and return ``image_embeds`` (I, P, D) and ``region_features`` of all requests.
 
         Frames are read a few at a time. Raises DataError for a frame or region that cannot be used.
         """

@@ -1,4 +1,4 @@
-"""Inputs of a Predictor: the forms people pass them in, the checks, and the nouns that the engine answers from."""
+"""Inputs of a Predictor: the forms that users pass, the checks, and the types that the engine takes."""
 
 from __future__ import annotations
 

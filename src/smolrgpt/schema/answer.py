@@ -1,4 +1,4 @@
-"""Answer: what a predictor returns for a question."""
+"""Answer: the result of a predictor for a question."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Answer:
     Attributes:
         answer: The text. Regions are named by the indices that the caller passed.
         normalized_answer: 'left' | 'right', an int count, a region index as a digit string, metres, or None when no rule reads the text.
-        category: The kind of question: a name of ``tasks.TASKS``, or what the data set calls it.
+        category: The kind of question: a name of ``tasks.TASKS``, or the data set's own name.
         seconds: Wall time, shared evenly by questions that were answered together.
         confidence: From 0 to 1, the probability that the model gives to the whole text (for a length: to all texts within 10 % of it);
             None where the predictor has none.

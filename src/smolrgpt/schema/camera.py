@@ -1,4 +1,4 @@
-"""Camera: pinhole intrinsics, with converters from the forms that people have."""
+"""Camera: pinhole intrinsics, with converters from the usual forms."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DepthMap: planar depth of one meaning, with converters from the files and arrays that people have; DepthFile: one not yet read.
+"""DepthMap: planar depth of one meaning, with converters from the usual files and arrays; DepthFile: one not yet read.
 
 | file | kind | unit |
 |---|---|---|

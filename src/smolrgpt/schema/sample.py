@@ -41,7 +41,7 @@ class Sample:
         image_key: Equal for samples with the same image, depth and camera, which are then encoded once. By default that of
             ``default_image_key``.
         region_indices: The index of each region in the list that the caller passed, which answers refer to; empty: 0 to R - 1.
-        truth: What is known of the objects besides the answer.
+        truth: Known facts of the objects besides the answer.
         wording: Whether the question's wording is trained on; None where the data set does not distinguish.
         official_template: The official template that the question is an instance of; None where the data set names none.
         text_question: The question with its regions named in words instead of marked, where the data set has that as well.

@@ -1,4 +1,4 @@
-"""SceneGraph: what is in an image in 3-D.
+"""SceneGraph: the contents of an image in 3-D.
 
 Scene coordinates: metres, z up. Where the graph has a supporting plane (a floor, a table top), the plane is z = 0. Camera coordinates:
 metres, x right, y down, z forward. Legend: N points.
@@ -38,7 +38,7 @@ class CameraPose:
 
     @classmethod
     def above_plane(cls, normal: Sequence[float] | np.ndarray, offset: float) -> CameraPose:
-        """Return the pose of a camera that sees the plane ``normal . point + offset = 0`` (camera coordinates) as z = 0.
+        """Return the pose of a camera that views the plane ``normal . point + offset = 0`` (camera coordinates) as z = 0.
 
         Args:
             normal: (3,) the plane's direction away from what supports it, towards the camera's side.

@@ -1,7 +1,7 @@
 """Task: one kind of question, and everything that depends on the kind.
 
 A Task defines how its questions are recognised, which form its answer may take while it is decoded, how an answer is read from text,
-parsed, checked, compared with the truth, guessed by chance, shown to people and described to a language model. Nothing outside of this
+parsed, checked, compared with the truth, guessed by chance, displayed and described to a language model. Nothing outside of this
 package compares the names of kinds. Legend: R regions of a question.
 """
 
@@ -49,7 +49,7 @@ class CueRank:
     EXPLICIT = 10
     #: The words with which a question begins to ask ("how many", "which", "how far is").
     INTERROGATIVE = 20
-    #: What is asked for, by name ("the distance between").
+    #: The quantity asked for, by name ("the distance between").
     NOUN = 30
     #: A superlative that picks one of several ("the leftmost").
     SUPERLATIVE = 40
@@ -78,8 +78,8 @@ class Task:
         name: the category in data sets, unique.
         title: what reports call it.
         cues: how its questions are recognised; none for a kind that is only asked in training.
-        reply: what a language-model extractor reports; None where there is nothing to extract.
-        guess: what a submission gives in place of an answer that cannot be read.
+        reply: the report of a language-model extractor; None where there is nothing to extract.
+        guess: the answer of a submission where none can be read.
         names_region: its normalised answer is a region index.
         is_length: its normalised answer is in metres.
         makers: what draws its questions from a scene, with weights.
@@ -127,11 +127,11 @@ class Task:
 
     # ----------------------------------------------------------------------------------------------------------- normalised answers
     def parse(self, value: Any) -> Any:
-        """Return a normalised answer in the form that ``is_correct`` compares. Raises ValueError for what is no answer of this kind."""
+        """Return a normalised answer in the form that ``is_correct`` compares. Raises ValueError for any other value."""
         raise ValueError(f"questions of the kind {self.name!r} have no short answer")
 
     def parse_or_none(self, value: Any) -> Any:
-        """Return ``parse(value)``, None for None and for what is no answer of this kind."""
+        """Return ``parse(value)``, None for None and for a value that is no answer of this kind."""
         try:
             return None if value is None else self.parse(value)
         except ValueError:
@@ -146,7 +146,7 @@ class Task:
         return None
 
     def describe_problem(self, value: Any, num_regions: int) -> str | None:
-        """Return a text of what is expected instead of ``value`` as normalised answer of a data set; None where the value is valid."""
+        """Return the expected form of a data set's normalised answer, as text; None where ``value`` is valid."""
         return None
 
     def chance(self, truths: Sequence[Any], num_regions: Sequence[int]) -> float:
@@ -169,7 +169,7 @@ class Task:
         return _FINAL_DIGITS.sub("", text) if self.names_region else text
 
     def format_answer(self, value: NormalizedAnswer) -> str:
-        """Format a normalised answer for people, with its unit or as ``[Region k]``."""
+        """Format a normalised answer for display, with its unit or as ``[Region k]``."""
         return "no short answer" if value is None else str(value)
 
 

@@ -66,7 +66,7 @@ class ChoiceTask(Task):
         return found[0]
 
     def describe_problem(self, value: Any, num_regions: int) -> str | None:
-        """Return a text of what is expected instead of ``value``; None where it is valid."""
+        """Return the expected form of an answer, as text; None where ``value`` is valid."""
         in_order = isinstance(value, str) and re.fullmatch(r"\d{1,6}", value) is not None and int(value) < num_regions
         return None if in_order else f"a region number below {num_regions} as a string of digits"
 

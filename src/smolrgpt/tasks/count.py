@@ -51,7 +51,7 @@ class CountTask(Task):
         return None
 
     def parse(self, value: Any) -> int:
-        """Return ``int(float(value))``: "3.7" is 3, as in the official script. Raises ValueError for what is no finite number."""
+        """Return ``int(float(value))``: "3.7" is 3, as in the official script. Raises ValueError for any value but a finite number."""
         return int(parse_number(value))
 
     def relative_error(self, truth: int, prediction: int) -> float:
@@ -59,7 +59,7 @@ class CountTask(Task):
         return abs(prediction - truth) / max(1, truth)
 
     def describe_problem(self, value: Any, num_regions: int) -> str | None:
-        """Return a text of what is expected instead of ``value``; None where it is valid."""
+        """Return the expected form of an answer, as text; None where ``value`` is valid."""
         in_order = isinstance(value, int) and not isinstance(value, bool) and value >= 0
         return None if in_order else "an integer, at least 0"
 

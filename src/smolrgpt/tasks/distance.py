@@ -68,7 +68,7 @@ class LengthTask(Task):
         return 0 if _CONTACT.search(sentences[-1]) else None
 
     def parse(self, value: Any) -> float:
-        """Return metres. Raises ValueError for what is no finite number."""
+        """Return metres. Raises ValueError for any value but a finite number."""
         return parse_number(value)
 
     def is_correct(self, truth: float, prediction: float) -> bool:
@@ -80,7 +80,7 @@ class LengthTask(Task):
         return abs(prediction - truth) / (truth + ERROR_EPSILON)
 
     def describe_problem(self, value: Any, num_regions: int) -> str | None:
-        """Return a text of what is expected instead of ``value``, or None. Numbers as text are in order: the published set has them."""
+        """Return the expected form of an answer, as text, or None. Numbers as text are valid: the published set has them."""
         try:
             metres = math.nan if isinstance(value, bool) else float(value)
         except (TypeError, ValueError):
@@ -97,7 +97,7 @@ class LengthTask(Task):
 
 
 def parse_number(value: Any) -> float:
-    """Return ``value`` as a float. Raises ValueError for what is no finite number."""
+    """Return ``value`` as a float. Raises ValueError for any value but a finite number."""
     try:
         number = float(value)
     except (TypeError, OverflowError):

@@ -76,6 +76,6 @@ def draw_several(objects: Sequence[SceneObject], rng: np.random.Generator) -> li
 
 
 def draw_one(graph: SceneGraph, rng: np.random.Generator) -> SceneObject:
-    """Draw one object; kinds are equally likely, so that one kind with many objects does not swamp the others."""
+    """Draw one object; kinds are equally likely, so that one kind with many objects does not dominate."""
     kinds = sorted({item.kind for item in graph.objects})
     return pick(rng, graph.of_kind(pick(rng, kinds)))

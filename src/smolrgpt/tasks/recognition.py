@@ -10,7 +10,7 @@ from smolrgpt.schema import REGION_PLACEHOLDER
 from smolrgpt.tasks.base import Task
 from smolrgpt.tasks.region_text import MARKED_REGION, REGION
 
-#: Typographic characters and what is typed for them on a keyboard.
+#: Typographic characters and their ASCII forms.
 _TYPOGRAPHY = str.maketrans({"\u2018": "'", "\u2019": "'", "\u02bc": "'", "\u2212": "-", "\u2010": "-", "\u2011": "-", "\u2013": "-"})
 #: Requests about the form of the answer ("number only", "just the number please", "answer in one word"), which do not depend on the kind
 #: of question. "The number of pallets" and "as a number of metres" are no such requests.
@@ -42,7 +42,7 @@ def plain_words(question: str) -> str:
 
 
 class Recogniser:
-    """Tells the kind of a question from its words."""
+    """Recognises the kind of a question from its words."""
 
     def __init__(self, tasks: Iterable[Task], other: Task):
         """Take the cues of ``tasks``; a question that no cue matches is ``other``."""

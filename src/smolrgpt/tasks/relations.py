@@ -55,7 +55,7 @@ def find_nearest(anchor: SceneObject, others: Sequence[SceneObject]) -> SceneObj
 def find_shelf_and_buffer(
     graph: SceneGraph, shelves: Sequence[SceneObject], side: str, buffers: Sequence[SceneObject]
 ) -> tuple[SceneObject | None, SceneObject | None]:
-    """Return a shelf and the buffer nearest to it; None for what is not clear.
+    """Return a shelf and the buffer nearest to it; None where either is not clear.
 
     The shelf is the "left" or "right" one of two, or the first one where ``side`` is empty.
     """

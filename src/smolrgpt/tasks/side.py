@@ -60,7 +60,7 @@ class SideTask(Task):
         return side
 
     def describe_problem(self, value: Any, num_regions: int) -> str | None:
-        """Return a text of what is expected instead of ``value``; None where it is valid."""
+        """Return the expected form of an answer, as text; None where ``value`` is valid."""
         return None if value in OPPOSITE else "'left' or 'right'"
 
     def chance(self, truths: Sequence[Any], num_regions: Sequence[int]) -> float:

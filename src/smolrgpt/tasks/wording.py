@@ -2,7 +2,7 @@
 
 A model trained only on the official sentences answers those alone: of two marked regions, the official questions about their distance were
 right in 98 of 100 and "How far is <mask> from <mask>?" in 2. ``wordings/<family>.json`` has the forms. The reserved ones are never trained
-on, and most of them were written by a person who had not read the others.
+on, and most of them were written without knowledge of the others.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def list_masks(objects: Sequence[SceneObject], rng: np.random.Generator) -> str:
 
 
 def vary_typing(text: str, rng: np.random.Generator) -> str:
-    """Vary a question at random as people type: capitals, final question mark and polite openings."""
+    """Vary a question at random as users type: capitals, final question mark and polite openings."""
     text = capitalized(text)
     chance = rng.random(3)
     if chance[0] < 0.1:

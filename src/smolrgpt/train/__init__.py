@@ -1,1 +1,1 @@
-"""Training: recipes, the stages of a run, ablations, and the plan of what a run costs."""
+"""Training: recipes, the stages of a run, ablations, and the plan of a run's cost."""

@@ -280,7 +280,7 @@ def _lookup(name: str, options: Mapping[str, Any]) -> Any:
 
 
 def _settings(steps: int, num_questions: int) -> dict[str, Any]:
-    """Return what the runs of one table share, also the checkpoint that they start from: runs from different ones are not averaged."""
+    """Return the settings that the runs of one table share, with their initial checkpoint: runs from different ones are not averaged."""
     weights = (bundled_checkpoint("nano") / "model.safetensors").read_bytes()
     return {"steps": steps, "num_questions": num_questions, "base": hashlib.sha256(weights).hexdigest()[:12]}
 

@@ -46,7 +46,7 @@ class SourceFacts:
     regions: float
 
 
-#: Data set, by the name of its reader -> what was published. Counts: the data sets' own pages and the paper (OSD:
+#: Data set, by the name of its reader -> its published size. Counts: the data sets' own pages and the paper (OSD:
 #: 1.07 M single questions of the 110 thousand entries its authors re-packed). Tokens: words, digits and punctuation of real rows (170 of
 #: the warehouse, weighted by its categories; 8 of OSD; 2 captions), split as SmolLM2's tokenizer does before it looks words up, so at least
 #: that many.

@@ -18,8 +18,8 @@ RGB_CONNECTOR, CONNECTORS, REFINERS, ALL = r"\.rgb_connector\.", r"_connector\."
 #: Modules that the published model does not have.
 OURS = r"geometry_|pair_embedder\.|region_norms\."
 
-#: What the experiments with nano found (dev/LOG.md), for any size. Trained alike, the published design, which has none of it, reaches S1
-#: 28.4, and this one 87.0. A comment gives the gain of an entry by itself, where it was measured.
+#: Findings of the experiments with nano (dev/LOG.md), for any size. Trained alike, the published design, without them, reaches S1
+#: 28.4, and this one 87.0. A comment gives the gain of an entry alone, where it was measured.
 _DESIGN: dict[str, Any] = {
     "region_tokens": ["rgb", "depth", "geo"],
     "region_fusion": "name",  # loss on surveys of 3 to 10 regions after 300 steps: 0.89 -> 0.73
@@ -94,7 +94,7 @@ def nano(out: Path | None = None, data_root: Path | None = None, quick: bool = F
 
 
 def _nano_later_stages() -> tuple[Stage, ...]:
-    """Return the stages after fine-tuning: a lower rate, and each stage with more of what the model before it answered worst."""
+    """Return the stages after fine-tuning: a lower rate, and each with more of the questions that the model before it answered worst."""
     rates = ((VISION, None), (ALL, 3e-4))
     # questions without metric depth
     polish = {"train": 1.0, "train_relative": 0.5, "warmup": 0.3}

@@ -19,7 +19,7 @@ _PIECES = Regex(r", | ?\d| ?[^\s\d,]+|\s+|.")
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
     """Train byte-level BPE on ``texts``: any string can be written, frequent words and region names are one token, digits stay single."""
-    tokenizer: Any = Tokenizer(models.BPE())  # Any: the stubs know no setter for its parts
+    tokenizer: Any = Tokenizer(models.BPE())  # Any: the stubs declare no setter for its parts
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Split(_PIECES, "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
     )

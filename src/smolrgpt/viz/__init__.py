@@ -1,1 +1,1 @@
-"""Images and plots for people: regions drawn on images, galleries of samples, and plots with matplotlib."""
+"""Images and plots for display: regions drawn on images, galleries of samples, and plots with matplotlib."""

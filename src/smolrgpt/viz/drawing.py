@@ -1,4 +1,4 @@
-"""Images for people: numbered regions drawn on an image, its depth map on the right, questions and answers below."""
+"""Images for display: numbered regions drawn on an image, its depth map on the right, questions and answers below."""
 
 from __future__ import annotations
 

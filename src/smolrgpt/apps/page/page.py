@@ -1,4 +1,4 @@
-"""The web page: open or draw a scene, mark regions, ask. Layout and events; scene.py has what they do, views.py what they show."""
+"""The web page: open or draw a scene, mark regions, ask. Layout and events; scene.py has their actions, views.py their images and HTML."""
 
 from __future__ import annotations
 
@@ -274,7 +274,7 @@ def _plot(draw: Callable[[Scene], Any], scene: Scene | None) -> tuple[Any, str]:
 
 
 def _with_messages(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Show what is wrong with an input as a message on the page; nothing else changes then."""
+    """Show the fault of an input as a message on the page; nothing else changes then."""
 
     @functools.wraps(function)
     def with_messages(*arguments: Any) -> Any:

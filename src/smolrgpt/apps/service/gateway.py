@@ -307,7 +307,7 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
-    """Answer what the framework refuses: unknown paths and methods, broken uploads."""
+    """Answer requests that the framework refuses: unknown paths and methods, broken uploads."""
     assert isinstance(error, HTTPException)
     hint = "; /docs lists the paths and methods" if error.status_code in (404, 405) else ""
     return _error(error.status_code, f"{request.method} {request.url.path}: {error.detail}{hint}")

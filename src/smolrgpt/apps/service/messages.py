@@ -209,7 +209,7 @@ def _first(error: ValidationError) -> str:
 
 # ------------------------------------------------------------------------------------------------------------------------- asks
 def request_from_json(body: AskBody, limits: Limits) -> AskRequest:
-    """Turn a JSON body into an AskRequest. Raises Refusal for malformed data URLs and for what is beyond the limits."""
+    """Turn a JSON body into an AskRequest. Raises Refusal for malformed data URLs and requests beyond the limits."""
     return check_limits(AskRequest(image=decode_data_url(body.image, "image"), questions=body.questions, **_scene(body)), limits)
 
 

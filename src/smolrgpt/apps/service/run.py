@@ -226,7 +226,7 @@ def stop() -> int:
 
 
 def run(settings: Settings, deployment: Deployment) -> None:
-    """Serve until SIGINT or SIGTERM, then finish what was accepted."""
+    """Serve until SIGINT or SIGTERM, then finish the accepted requests."""
     stop_requested = threading.Event()
     start(settings, deployment)
     for number in (signal.SIGINT, signal.SIGTERM):

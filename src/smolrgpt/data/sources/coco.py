@@ -5,7 +5,7 @@
     <root>/annotations/questions_<split>.jsonl   the user's, next to the annotation file; optional:
         {"image": file name, "question": "How far is <mask> from <mask>?", "annotation_ids": [one per <mask>], "answer": ...,
          "normalized_answer": ..., "category": ..., "id": ...}   only the first three are needed
-    <root>/<split>/ (COCO's way) or <root>/<split>/images/   the images; depth in <root>/<split>/depths/
+    <root>/<split>/ (COCO's layout) or <root>/<split>/images/   the images; depth in <root>/<split>/depths/
 
 Without questions, every pair of objects is asked which of the two is left, and the masks' centroids give the answer. The annotation file is
 one JSON object and is held in memory; images are not opened, except the segment images of a panoptic file, one at a time.
@@ -31,7 +31,7 @@ from smolrgpt.schema import DataError, Polarity, Region, Sample
 from smolrgpt.schema.image_file import read_rgb
 from smolrgpt.tasks.side import LEFT_RIGHT
 
-#: Share of the image's width; people do not agree on the side of objects whose centroids are closer to each other.
+#: Share of the image's width; annotators disagree about the side of objects whose centroids are closer to each other.
 _MIN_SIDE_GAP = 0.02
 _SIDE_QUESTION = "Is <mask> to the left or to the right of <mask>?"
 _UNNAMED = "object"

@@ -43,7 +43,7 @@ def unpack_hint(folder: Path) -> str:
 class FileFolder:
     """The files in a folder, listed once: half a million rows would mean as many questions to the file system.
 
-    ``kind`` is what messages call them ("image", "depth", "segment"). Raises DataError when there are none, with the way to unpack them
+    ``kind`` is what messages call them ("image", "depth", "segment"). Raises DataError when there are none, with the command to unpack them
     when they are still archives.
     """
 

@@ -1,4 +1,4 @@
-"""The shapes that people draw in Label Studio, as regions; lengths are in percent of the image's sides."""
+"""The shapes drawn in Label Studio, as regions; lengths are in percent of the image's sides."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Questions as people write them: one JSON object a line, or a folder of files as the web page saves them.
+"""Questions as users write them: one JSON object a line, or a folder of files as the web page saves them.
 
     {"image": "scene.png", "depth": "scene-depth.png", "camera": {"fx": 600, "fy": 600, "cx": 320, "cy": 240},
      "regions": [{"box": [40, 90, 110, 150]}, {"mask": "pallet.png"}, {"polygon": [..]}, {"rle": {..}}],

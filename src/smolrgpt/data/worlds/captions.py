@@ -18,7 +18,7 @@ _ORDINALS = ("second", "third", "fourth", "fifth", "sixth", "seventh", "eighth",
 
 
 def caption(graph: SceneGraph) -> str:
-    """Return what is visible, how many pallets each buffer holds from left to right, and where the transporters are."""
+    """Return a caption: the visible objects, the pallets of each buffer from left to right, and the transporters' positions."""
     counts = {kind: len(graph.of_kind(kind)) for kind in ("buffer", "pallet", "transporter", "shelf")}
     parts = [_amount(count, NOUNS[kind]) for kind, count in counts.items() if count]
     sentences = [f"A warehouse with {_listed(parts)}." if parts else "A warehouse."]

@@ -118,7 +118,7 @@ def add_clutter(boxes: list[Box], rect: Rect, rng: np.random.Generator) -> None:
 
 
 def add_overhead(boxes: list[Box], camera: Camera, pose: CameraPose, rng: np.random.Generator) -> None:
-    """Add roof beams and the odd lamp or duct close to the camera, at the edge of the image; they occlude."""
+    """Add roof beams and sometimes a lamp or duct close to the camera, at the edge of the image; they occlude."""
     for _ in range(int(rng.choice([0, 1, 2, 3], p=[0.35, 0.3, 0.25, 0.1]))):
         depth, angle = rng.uniform(1.3, 3.5), rng.uniform(0, 2 * math.pi)
         plate = rng.random() < 0.3

@@ -1,8 +1,8 @@
 """Answers official questions from their words and the true geometry, by rules of its own.
 
-The check that every question has one right answer: the oracle reads the question as a person would (which kinds of objects are listed,
+The check that every question has one right answer: the oracle reads the words of a question (which kinds of objects are listed,
 which words define the task) and shares no code with the question makers, so that a wrong index, a swapped pair or an ambiguous wording
-shows up as a disagreement. ``visible_geometry`` gives the same rules what a camera sees: middles from masks and depth instead of boxes.
+shows up as a disagreement. ``visible_geometry`` gives the same rules only visible facts: middles from masks and depth instead of boxes.
 """
 
 from __future__ import annotations

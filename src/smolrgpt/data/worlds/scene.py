@@ -32,8 +32,8 @@ class View:
     Attributes:
         pitch_deg: pitch below the horizon.
         height_m: height above the floor.
-        distance_m: distance to the middle of the goods.
-        fov_deg: horizontal field of view; a distant camera shows all of the goods in a narrow one.
+        distance_m: distance to the middle of all objects.
+        fov_deg: horizontal field of view; a distant camera shows all objects in a narrow one.
     """
 
     pitch_deg: tuple[float, float] = (25, 65)
@@ -58,8 +58,8 @@ class Surroundings:
     """Extra objects, pillars, light and colours of a scene, relative to a usual one.
 
     Attributes:
-        clutter: fewest and most extra objects that are scattered among the goods.
-        posts: fewest and most extra pillars between the goods.
+        clutter: fewest and most extra objects that are scattered among the pallets.
+        posts: fewest and most extra pillars between the pallets.
         min_visible: share of an object that must be visible for it to become a region.
         exposure: times the exposure of a usual scene.
         ambient: times the ambient light of a usual scene.
@@ -172,7 +172,7 @@ class Scene:
 
     @functools.cached_property
     def graph(self) -> SceneGraph:
-        """The visible objects, the camera and the floor, as questions see them."""
+        """The visible objects, the camera and the floor, from which questions are made."""
         return SceneGraph(tuple(item.to_scene_object() for item in self.regions), self.camera, self.pose)
 
 
@@ -245,7 +245,7 @@ def _draw(layout: str, size: tuple[int, int], view: View, surroundings: Surround
 
 
 def _strewn(plan: Plan, count: tuple[int, int], sides_m: tuple[float, float], rng: np.random.Generator) -> list[Rect]:
-    """Place rectangles anywhere among the goods, in buffers too, where they fit.
+    """Place rectangles anywhere among the pallets, in buffers too, where they fit.
 
     count: fewest and most of them; (0, 0) draws no random number. sides_m: the range of their sides.
     """
@@ -294,7 +294,7 @@ def _object(kind: str, rect: Rect, height: float, loaded: bool | None = None, bu
 
 
 def _camera(plan: Plan, size: tuple[int, int], view: View, rng: np.random.Generator) -> tuple[Camera, CameraPose]:
-    """Return the best of a few random cameras of the view: the one with most of the goods in the image."""
+    """Return the best of a few random cameras of the view: the one with most objects in the image."""
     width, height = size
     points = np.array([(rect.x, rect.y, 0.4) for rect in (*plan.pallets, *plan.transporters, *plan.buffers, *plan.shelves)])
     weights = np.repeat([1.0, 2.0, 2.0, 1.0], [len(plan.pallets), len(plan.transporters), len(plan.buffers), len(plan.shelves)])
@@ -335,7 +335,7 @@ def _pose(points: np.ndarray, view: View, rng: np.random.Generator) -> tuple[Cam
 
 
 def _room(plan: Plan, pose: CameraPose, rng: np.random.Generator) -> Room:
-    """Return a room with walls close behind the goods on some sides and far on others; the camera is always inside."""
+    """Return a room with walls close behind the objects on some sides and far on others; the camera is always inside."""
     solids = [rect.corners() for rect in (*plan.solids(), *plan.buffers)]
     low, high = np.concatenate(solids).min(0), np.concatenate(solids).max(0)
     margin = np.where(rng.random(4) < 0.45, rng.uniform(0.4, 2.0, 4), rng.uniform(4, 14, 4))

@@ -16,8 +16,8 @@ class Benchmark(Protocol):
     """A kind of evaluation: which questions of a data set are asked, how answers are scored, and the report.
 
     Attributes:
-        name: What the command line calls it.
-        description: What it measures, in one line.
+        name: Its name on the command line.
+        description: The measured ability, in one line.
     """
 
     name: str

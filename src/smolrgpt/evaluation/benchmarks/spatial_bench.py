@@ -128,7 +128,7 @@ class AnsweredQuestion:
 
 @dataclass(frozen=True)
 class Reading:
-    """What an answer states, as ``Kind.parse`` would return it; None, and the reason, where it cannot be read."""
+    """The content of an answer, as ``Kind.parse`` would return it; None, and the reason, where it cannot be read."""
 
     value: Value | None
     reason: str = ""

@@ -17,7 +17,7 @@ class Extractor(Protocol):
     def __call__(self, rows: Sequence[Row]) -> list[NormalizedAnswer]:
         """Return one answer per row {question, category, answer, normalized_answer}, None where there is nothing to read.
 
-        Never raises for what a row holds.
+        Never raises because of the contents of a row.
         """
         ...
 

@@ -38,7 +38,7 @@ HEADS = ("question", "answer")
 UNREADABLE = "unreadable"
 #: Longer texts are cut to their end, where the conclusion is, before they are tokenized.
 MAX_CHARS = 20_000
-#: What the released program answers where its routers disagree or the answer is empty.
+#: The answers of the released program where its routers disagree or the answer is empty.
 PUBLISHED_GUESSES: dict[str, NormalizedAnswer] = {LEFT_RIGHT.name: "left", COUNT.name: 1, MCQ.name: "1", DISTANCE.name: 1}
 
 
@@ -49,7 +49,7 @@ def renumber_by_mention(text: str) -> tuple[str, list[int]]:
 
 
 def answer_text(answer: str) -> tuple[str, list[int]]:
-    """Return what the answer router classifies: the last ``MAX_CHARS`` characters of an answer, renumbered, and the original indices."""
+    """Return the input of the answer router: the last ``MAX_CHARS`` characters of an answer, renumbered, and the original indices."""
     return renumber_by_mention(answer[-MAX_CHARS:].strip())
 
 

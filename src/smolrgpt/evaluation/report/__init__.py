@@ -1,1 +1,1 @@
-"""Reports for people: their content as a document, written as Markdown and as one HTML page."""
+"""Reports: their content as a document, written as Markdown and as one HTML page."""

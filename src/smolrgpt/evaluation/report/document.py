@@ -32,7 +32,7 @@ class Table:
         header: One name per column.
         rows: Cells of every row.
         has_prose: Whether cells hold sentences, which may be wrapped, rather than numbers.
-        fold: What the HTML page shows in place of the table until it is opened; empty: the table itself.
+        fold: The text that the HTML page shows instead of the table until it is opened; empty: the table itself.
         max_rows: How many rows Markdown shows, which cannot be folded; None: all.
     """
 

@@ -9,7 +9,7 @@ from smolrgpt.evaluation.report.document import Cell, HtmlFragment, Percent, Rep
 from smolrgpt.evaluation.report.sections import format_number, result_report
 from smolrgpt.evaluation.report.svg import length_plot
 
-#: Published (qualitative, quantitative) averages in percent. The blind model saw no image: what the wording gives away.
+#: Published (qualitative, quantitative) averages in percent. The blind model got no image: the score of the wording alone.
 PUBLISHED: dict[str, tuple[float, float]] = {
     "N3D-VLM-7B": (95.7, 78.0),
     "SpatialReasoner-R1-8B": (95.6, 77.3),
