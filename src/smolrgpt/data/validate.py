@@ -24,7 +24,7 @@ from smolrgpt.schema import DataError, DepthFile, Region, Sample
 from smolrgpt.tasks import OFFICIAL, task_named
 from smolrgpt.tasks.region_text import MARKED_REGION, find_regions
 
-#: Problem -> what is counted, and its effect on training. The first are those that the readers count.
+#: Problem -> the counted items, and its effect on training. The first are those that the readers count.
 PROBLEMS: dict[str, str] = {
     "unusable row": "rows; left out",
     "damaged row": "rows; left out",

@@ -49,7 +49,7 @@ def draw_samples(samples: list[Sample], limit: int | None) -> list[Sample]:
         return samples
     if limit < 1:
         raise ValueError(f"limit is {limit}; expected at least 1 question")
-    # a random draw, not every n-th: questions come in a fixed order of categories per image, with which a stride can fall in step
+    # a random draw, not every n-th: questions come in a fixed order of categories per image, with which a stride can coincide
     return [samples[index] for index in sorted(random.Random(0).sample(range(len(samples)), limit))]
 
 

@@ -80,7 +80,7 @@ def _write_openvino(program: Any, path: Path, inputs: Sequence[str], outputs: Se
     import nncf
     import openvino
 
-    logging.getLogger("nncf").setLevel(logging.ERROR)  # its own set_log_level turns everybody's root handlers down
+    logging.getLogger("nncf").setLevel(logging.ERROR)  # its own set_log_level lowers the level of all root handlers
     graph = openvino.convert_model(program)
     for ports, names in ((graph.inputs, inputs), (graph.outputs, outputs)):
         for port, name in zip(ports, names, strict=True):
@@ -127,7 +127,7 @@ def _read_onnx(path: Path, exact: bool) -> Graph:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # threads that wait busily take the cores from torch's: 3x
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # busy-waiting threads take the cores from torch's: 3x
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     names = [port.name for port in session.get_inputs()]
 

@@ -1,4 +1,4 @@
-"""Predictor: everything that asks the model (command line, page, service, evaluation, validation) asks a Predictor.
+"""Predictor: the interface to the model for command line, page, service, evaluation and validation.
 
 Legend: I images, N regions of all images, Q questions, R regions of a question.
 """

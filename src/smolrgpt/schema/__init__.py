@@ -1,4 +1,4 @@
-"""The nouns that every part of the project shares. Nothing here imports torch or anything else of smolrgpt."""
+"""The data types that all parts of the project share. No module here imports torch or anything else of smolrgpt."""
 
 from smolrgpt.schema.answer import Answer
 from smolrgpt.schema.camera import Camera

@@ -131,7 +131,7 @@ class Region:
         for polygon in polygons:
             if polygon.size < 6 or polygon.size % 2:
                 raise DataError(f"polygon {polygon.tolist()[:8]} has {polygon.size} numbers; expected x,y pairs of at least three points")
-            # pycocotools walks the outline pixel by pixel, so a coordinate like 1e9 would take the machine with it.
+            # pycocotools walks the outline pixel by pixel, so a coordinate like 1e9 would exhaust the memory.
             if np.abs(polygon).max() > 16 * max(height, width):
                 raise DataError(f"polygon reaches to {np.abs(polygon).max():g}, far outside the image of {width}x{height} pixels")
         region = cls((height, width), run_lengths.encode_polygons(polygons, height, width))
@@ -209,7 +209,7 @@ class Region:
         if not starts.size:
             return np.zeros((0, 0), dtype=bool), 0, 0, height, width
         left, right = int(starts[0] // height), int((ends[-1] - 1) // height) + 1
-        crosses = (starts // height != (ends - 1) // height).any()  # a run goes from the foot of a column to the head of the next
+        crosses = (starts // height != (ends - 1) // height).any()  # a run goes from the bottom of a column to the top of the next
         top, bottom = (0, height) if crosses else (int((starts % height).min()), int(((ends - 1) % height).max()) + 1)
         borders = np.stack([starts, ends], axis=1).reshape(-1)
         lengths = np.diff(borders, prepend=left * height, append=right * height)

@@ -65,7 +65,7 @@ class CameraPose:
 
 @dataclass(frozen=True, eq=False)
 class SceneObject:
-    """One object of a scene: how it is called, where it is in the image, and its geometry in scene coordinates.
+    """One object of a scene: its name, its region in the image, and its geometry in scene coordinates.
 
     The geometry is a 3-D box (drawn or annotated) or measured from points; two objects are equal only when they are the same object.
 

@@ -18,7 +18,7 @@ from smolrgpt.tasks.region_text import NUMBER_WORDS, REGION, find_regions, regio
 from smolrgpt.tasks.relations import compare_distances, compare_sides, find_extreme, find_nearest, find_shelf_and_buffer
 from smolrgpt.tasks.wording import MAX_LISTED, list_masks, load_wordings, name_object, vary_typing
 
-#: What sets the chosen region apart; the region named just before "is ... <one of these>" is the answer.
+#: Properties that single out the chosen region; the region named just before "is ... <one of these>" is the answer.
 _CHOICE = r"(?:\w+most|closest|nearest|shortest|best|optimal|most|middle|answer|only)\b"
 _SUBJECT_IS_CHOICE = re.compile(rf"{REGION.pattern}\s+(?:is|are|appears?|would be|makes?)\b(?! not)[^.\[<]*?\b{_CHOICE}", re.IGNORECASE)
 _CHOICE_IS_OBJECT = re.compile(rf"\b{_CHOICE}[^.]*?\bis\b[^.\[<]*{REGION.pattern}", re.IGNORECASE)

@@ -181,7 +181,7 @@ def measure_step(model: SmolRGPTForConditionalGeneration, shape: StepShape, blin
     hooks = [p.register_post_accumulate_grad_hook(_drop_gradient) for p in model.parameters() if p.requires_grad]
     known = [*model.parameters(), *model.buffers(), *batch.values()]
     flops, memory = FlopCounterMode(display=False, custom_mapping=counted), LiveMemory(known)
-    with flops, memory:  # in this order: the counter takes operations apart, which would keep their pieces alive
+    with flops, memory:  # in this order: the counter decomposes operations, which would keep their parts alive
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             loss = total_loss(model(**batch), batch["labels"], LossWeights())
         loss.backward()

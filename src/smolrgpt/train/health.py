@@ -3,7 +3,7 @@
     depth_permuted    validation loss with another image's depth, over the loss with the true one. At 1 the model ignores depth.
     validation_rise   validation loss over its lowest in this stage, when the loss on training questions has fallen since; else 1. Above 1
                       the model overfits.
-    perplexity        perplexity on five paragraphs of plain English, over what it was before the run. Above 1 the model forgets language.
+    perplexity        perplexity on five paragraphs of plain English, over that before the run. Above 1 the model forgets language.
 
 All are ratios of losses on fixed samples (perplexity: of its exponential). Measuring draws no random number, so a run is the same with and
 without it. A ratio is left out when it cannot be measured: depth without depth in the samples or the model, perplexity of a model that

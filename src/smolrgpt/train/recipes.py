@@ -18,7 +18,7 @@ RGB_CONNECTOR, CONNECTORS, REFINERS, ALL = r"\.rgb_connector\.", r"_connector\."
 #: Modules that the published model does not have.
 OURS = r"geometry_|pair_embedder\.|region_norms\."
 
-#: Findings of the experiments with nano (dev/LOG.md), for any size. Trained alike, the published design, without them, reaches S1
+#: Findings of the experiments with nano (dev/LOG.md), for any size. Trained alike, the published design without them reaches S1
 #: 28.4, and this one 87.0. A comment gives the gain of an entry alone, where it was measured.
 _DESIGN: dict[str, Any] = {
     "region_tokens": ["rgb", "depth", "geo"],

@@ -42,7 +42,7 @@ class View:
     fov_deg: tuple[float, float] = (50, 90)
 
 
-#: Cameras by name. "usual" is what everything is trained on; the others lie outside of it, to test on.
+#: Cameras by name. "usual" is the one of all training sets; the others lie outside of it, to test on.
 VIEWS: dict[str, View] = {
     "usual": View(),
     "low": View(pitch_deg=(10, 22), height_m=(1.4, 2.8)),
@@ -76,7 +76,7 @@ class Surroundings:
     painted: bool = False
 
 
-#: Surroundings by name. "usual" is what everything is trained on; the others lie outside of it, to test on.
+#: Surroundings by name. "usual" are those of all training sets; the others lie outside of them, to test on.
 SURROUNDINGS: dict[str, Surroundings] = {
     "usual": Surroundings(),
     "cluttered": Surroundings(clutter=(12, 24)),
