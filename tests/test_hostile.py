@@ -28,6 +28,8 @@ from smolrgpt.inference.answer import Answer
 from smolrgpt.inference.predictor import Predictor
 from smolrgpt.schema import Camera, DepthMap, Region
 
+pytestmark = pytest.mark.slow  # many cases, each short
+
 WIDTH, HEIGHT = 64, 48
 QUESTION = "How far is <region 0> from <region 1>?"
 BOXES = [(2, 3, 20, 30), (30, 5, 60, 40)]

@@ -27,6 +27,8 @@ from smolrgpt.apps.service.gateway import Settings, make_app
 from smolrgpt.apps.service.messages import AskRequest, Limits, Reply
 from smolrgpt.inference.predictor import Predictor
 
+pytestmark = pytest.mark.slow  # many cases, each short
+
 LIMITS = Limits(max_body_mb=1, max_megapixels=0.1, max_regions=4, max_questions=3, max_question_characters=200, max_queue=2, timeout_s=5)
 REGIONS = [{"box": [2, 3, 20, 30]}, {"polygon": [30, 5, 60, 5, 60, 40]}]
 QUESTION = "How far is <region 0> from <region 1>?"

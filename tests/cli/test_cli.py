@@ -14,6 +14,8 @@ from PIL import Image
 
 from smolrgpt.schema import Camera, Region
 
+pytestmark = pytest.mark.slow  # many cases, each short
+
 TRUTH = [
     {"id": "a", "category": "left_right", "normalized_answer": "left"},
     {"id": "b", "category": "count", "normalized_answer": 3},

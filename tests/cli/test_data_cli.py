@@ -16,6 +16,8 @@ from smolrgpt.cli.data import LayoutName
 from smolrgpt.data.prepared import Prepared
 from smolrgpt.schema import Region
 
+pytestmark = pytest.mark.slow  # many cases, each short
+
 H, W = 36, 64
 COMMANDS = ("prepare", "unpack", "validate", "stats", "show", "depth")
 

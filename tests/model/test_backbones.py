@@ -16,6 +16,8 @@ from smolrgpt.model import SmolRGPTForConditionalGeneration, SmolRGPTImageProces
 from smolrgpt.model.backbones import append_rows
 from smolrgpt.train.tokenizer import train_tokenizer
 
+pytestmark = pytest.mark.slow  # many cases, each short
+
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
 FIELDS = {"refiner_stages": 1, "image_token_id": 50, "region_token_ids": {"rgb": 51, "depth": 52}, "text_config": {"vocab_size": 53}}
 

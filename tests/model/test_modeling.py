@@ -19,6 +19,8 @@ from smolrgpt.precision import best_dtype
 from smolrgpt.train.config import LossWeights
 from smolrgpt.train.losses import total_loss
 
+pytestmark = pytest.mark.slow  # many cases, each short
+
 
 # ------------------------------------------------------------------------------------------------------------ the published model
 def test_default_configuration_is_the_published_model() -> None:

@@ -24,6 +24,8 @@ from smolrgpt.train.build import build_model
 from smolrgpt.train.config import ModelSpec
 from smolrgpt.train.tokenizer import train_tokenizer
 
+pytestmark = pytest.mark.slow  # many cases, each short
+
 VARIANTS = [(name, variant) for name, ablation in ABLATIONS.items() for variant in ablation.variants]
 
 

@@ -19,6 +19,8 @@ from smolrgpt.train.optim import apply_rates
 from smolrgpt.train.tokenizer import SPECIAL_TOKENS, train_tokenizer
 from tools.real_weights import VIT_CONFIG
 
+pytestmark = pytest.mark.slow  # many cases, each short
+
 WIDE = {
     "vision_config": {"model_type": "siglip_vision_model", "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2}
     | {"num_attention_heads": 4, "image_size": 64, "patch_size": 8, "vision_use_head": False},

@@ -9,6 +9,8 @@ from PIL import Image, ImageFont
 from smolrgpt.schema import DepthMap, Region
 from smolrgpt.viz.drawing import _wrap, depth_image, draw_regions, mask_border, region_colour
 
+pytestmark = pytest.mark.slow  # many cases, each short
+
 
 def _mask(top: int, left: int, side: int = 30, shape: tuple[int, int] = (90, 160)) -> np.ndarray:
     mask = np.zeros(shape, dtype=bool)

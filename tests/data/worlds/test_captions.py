@@ -9,6 +9,8 @@ import pytest
 from smolrgpt.data.worlds.captions import caption
 from smolrgpt.schema import SceneGraph
 
+pytestmark = pytest.mark.slow  # many cases, each short
+
 
 @pytest.mark.parametrize("visible", range(7))
 def test_captions_fit_any_number_of_buffers(scenes, visible):

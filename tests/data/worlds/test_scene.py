@@ -16,6 +16,8 @@ from smolrgpt.data.worlds import (
 from smolrgpt.data.worlds.question_sets import scene_questions
 from smolrgpt.data.worlds.scene import MIN_VISIBLE_FRACTION, SURROUNDINGS, VIEWS, Scene
 
+pytestmark = pytest.mark.slow  # many cases, each short
+
 
 def test_scene_arrays(scenes):
     for scene in scenes[:9]:
