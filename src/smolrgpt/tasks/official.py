@@ -1,5 +1,6 @@
 """The question forms of the official warehouse data set, as frames with slots.
 
+The data set is NVIDIA's PhysicalAI-Spatial-Intelligence-Warehouse (CC-BY-4.0).
 ``wordings/official.json`` holds, for each category, groups of frames that ask for the same relation. A group's frames, each with every
 combination of its sides, are the templates of the data set: 27 of left_right, 84 of count, 73 of mcq and 228 of distance. The oddities
 of the data set are kept: "left most", a capital "Which" within a sentence, and "From leftmostthe given buffer masks ... in the left
