@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from filelock import FileLock
 
 if TYPE_CHECKING:
     from smolrgpt.data.worlds import Scene
@@ -31,6 +32,13 @@ def shared_path() -> Callable[[str], Path]:
         return path
 
     return find
+
+
+@pytest.fixture
+def ray_alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Run the test while no other test process uses Ray: two clusters that start together disturb one another."""
+    with FileLock(tmp_path_factory.getbasetemp().parent / "ray.lock"):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import itertools
 import json
 import socket
 import subprocess
@@ -388,6 +389,7 @@ def test_a_taken_port_is_one_line(command: Any) -> None:
 
 @pytest.mark.slow
 # --------------------------------------------------------------------------------------------------------------------- for real
+@pytest.mark.usefixtures("ray_alone")
 def test_the_command_serves_openais_client_survives_a_killed_engine_and_stops(tiny_checkpoint: Path, tmp_path: Path) -> None:
     openai = pytest.importorskip("openai")
     with socket.socket() as free:
@@ -398,9 +400,8 @@ def test_the_command_serves_openais_client_survives_a_killed_engine_and_stops(ti
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         try:
-            for line in process.stderr:
-                if line.startswith("serving"):
-                    break
+            started = list(itertools.takewhile(lambda line: not line.startswith("serving"), process.stderr))
+            assert process.poll() is None, started
             ask = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0, timeout=60).chat.completions.create
             sent = chat()
             spatial = {"spatial": sent["spatial"]}

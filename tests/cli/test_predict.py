@@ -93,6 +93,7 @@ def test_killed_and_started_again_every_row_is_there_once(rows_file: Path, tiny_
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("ray_alone")
 def test_actors_write_what_one_process_writes(rows_file: Path, tiny_checkpoint: Path, command, tmp_path: Path) -> None:
     pytest.importorskip("ray")
     arguments = ["predict", str(tiny_checkpoint), str(rows_file), "--batch-size", "4"]
