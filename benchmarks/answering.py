@@ -37,6 +37,7 @@ from torch.nn import functional
 from benchmarks.machine import Roofline, about_machine, fresh_process, machine_limits, peak_bytes
 from benchmarks.output import make_parser, report
 from smolrgpt.data.collate import encode_question, prepare_image
+from smolrgpt.data.frame import Frame
 from smolrgpt.data.worlds.rows import scene_samples
 from smolrgpt.data.worlds.scene import generate_scene, random_generator
 from smolrgpt.evaluation.report.markdown import markdown_table
@@ -133,7 +134,7 @@ def released(setting: Setting, asked: Sequence[Sample]) -> dict[str, Any]:
 def _ask_as_released(predictor: Predictor, sample: Sample) -> None:
     model, processor = predictor.model, predictor.processor
     regions = list(sample.regions)
-    arrays = prepare_image(processor, sample.image, sample.depth, sample.camera, regions)  # type: ignore[arg-type]
+    arrays = prepare_image(processor, Frame.from_sample(sample), regions)
     full = torch.stack([torch.from_numpy(region.to_mask()).float() for region in regions])
     masks = functional.interpolate(full[:, None], model.config.grid_size, mode="bilinear")[:, 0]
     tower = [torch.from_numpy(arrays[name][None]) for name in ("pixel_values", "depth_values")]

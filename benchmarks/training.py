@@ -33,6 +33,7 @@ from benchmarks.answering import IMAGE_SIZE, draw_questions, load_model
 from benchmarks.machine import about_machine, fresh_process, peak_bytes
 from benchmarks.output import make_parser, report
 from smolrgpt.data.collate import Collator, encode_question, prepare_image
+from smolrgpt.data.frame import Frame
 from smolrgpt.data.loading import group_by_image
 from smolrgpt.evaluation.report.markdown import markdown_table
 from smolrgpt.model import RegionFeatures
@@ -78,7 +79,7 @@ class Backend:
 
 def released_loss(model: Any, processor: Any, samples: Sequence[Sample]) -> torch.Tensor:
     """Compute the samples' language loss as the released program does; equal to ``our_loss`` where masks are bilinear."""
-    images = [prepare_image(processor, s.image, s.depth, s.camera, list(s.regions)) for s in samples]  # type: ignore[arg-type]
+    images = [prepare_image(processor, Frame.from_sample(s), list(s.regions)) for s in samples]
     pixels, depths = (torch.from_numpy(np.stack([image[name] for image in images])) for name in ("pixel_values", "depth_values"))
     features = model.encode_images(pixels, depths)
     counts = [len(sample.regions) for sample in samples]

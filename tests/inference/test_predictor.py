@@ -17,6 +17,7 @@ from smolrgpt.inference.generation import TYPICAL_ANSWER_TOKENS, AnswerGenerator
 from smolrgpt.inference.inputs import Question
 from smolrgpt.inference.predictor import Predictor
 from smolrgpt.schema import DataError, DepthMap, Region, Sample
+from smolrgpt.schema.inputs_read import InputsRead
 from smolrgpt.tasks import task_named
 from smolrgpt.tasks.region_text import read_mentions
 
@@ -152,7 +153,7 @@ def test_questions_without_regions(predictor: Predictor) -> None:
 # ------------------------------------------------------------------------------------------------------------- region indices of the caller
 def answered(text: str, category: str, indices: list[int], field: str | None = None) -> Answer:
     """The answer to a question of this kind, for which the model generated ``text``."""
-    return make_answer(Question("?", task_named(category), [], [], indices), Generated(text, 1.0, field), 0.0)
+    return make_answer(Question("?", task_named(category), [], [], indices), Generated(text, 1.0, field), InputsRead(), 0.0)
 
 
 def test_answers_use_the_region_indices_of_the_caller() -> None:

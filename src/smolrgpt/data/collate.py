@@ -6,11 +6,11 @@ from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
+from smolrgpt.data.frame import Frame
 from smolrgpt.data.lengths import length_targets
-from smolrgpt.data.loading import SkipLog, load_image, load_sample_depth
-from smolrgpt.schema import Camera, DataError, DepthMap, Region, Sample
+from smolrgpt.data.loading import SkipLog
+from smolrgpt.schema import DataError, Region, Sample
 
 #: Image key -> row of each region of the image.
 RegionTables = dict[Hashable, dict[Region, int]]
@@ -26,15 +26,14 @@ def region_tables(samples: Sequence[Sample]) -> RegionTables:
     return tables
 
 
-def prepare_image(
-    processor: Any, image: Image.Image, depth: DepthMap | None, camera: Camera | None, regions: Sequence[Region]
-) -> dict[str, np.ndarray]:
-    """Call ``SmolRGPTImageProcessor.preprocess_image`` on objects of ``smolrgpt.schema``."""
+def prepare_image(processor: Any, frame: Frame, regions: Sequence[Region]) -> dict[str, np.ndarray]:
+    """Call ``SmolRGPTImageProcessor.preprocess_image`` on objects of ``smolrgpt.schema``. Raises DataError for an unfit region."""
+    depth, camera = frame.depth, frame.camera
     arrays: dict[str, np.ndarray] = processor.image_processor.preprocess_image(
-        image,
+        frame.image,
         None if depth is None else depth.values,
         None if depth is None else depth.kind,
-        [region.to_patch() for region in regions],
+        [frame.fit_region(f"region {index}", region).to_patch() for index, region in enumerate(regions)],
         None if camera is None else (camera.fx, camera.fy, camera.cx, camera.cy, camera.width, camera.height),
     )
     return arrays
@@ -97,7 +96,7 @@ class Collator:
         if found is not None and all(region in found.rows for region in regions):
             return found
         table = list(dict.fromkeys([*self._tables.get(sample.image_key, []), *regions]))
-        arrays = prepare_image(self.processor, load_image(sample), load_sample_depth(sample), sample.camera, table)
+        arrays = prepare_image(self.processor, Frame.from_sample(sample), table)
         arrays = {name: array if name == "region_geometry" else array.astype(np.float16) for name, array in arrays.items()}
         encoded = EncodedImage(arrays, {region: row for row, region in enumerate(table)})
         if encoded.nbytes <= self._budget:

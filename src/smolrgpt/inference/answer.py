@@ -11,6 +11,7 @@ from smolrgpt import schema
 from smolrgpt.inference.generation import Generated
 from smolrgpt.inference.inputs import Question
 from smolrgpt.schema import Region
+from smolrgpt.schema.inputs_read import InputsRead
 from smolrgpt.tasks.region_text import renumber_tags
 
 #: The character that an unfinished UTF-8 character is decoded to.
@@ -36,7 +37,7 @@ class Answer(schema.Answer):
         return self
 
 
-def make_answer(question: Question, generated: Generated, seconds: float) -> Answer:
+def make_answer(question: Question, generated: Generated, inputs: InputsRead, seconds: float) -> Answer:
     """Read the normalised answer from a generated text, and give both in the region indices that the caller passed."""
     task, value = question.task, None
     if generated.field is not None:
@@ -44,7 +45,7 @@ def make_answer(question: Question, generated: Generated, seconds: float) -> Ans
     if value is None:
         value = task.read(question.text, generated.text)
     text = renumber_tags(task.renumber_field(generated.text, question.indices), question.indices)
-    return Answer(text, task.renumber(value, question.indices), task.name, seconds, generated.confidence)
+    return Answer(text, task.renumber(value, question.indices), task.name, seconds, generated.confidence, inputs)
 
 
 def readable_prefix(question: Question, text: str) -> str:

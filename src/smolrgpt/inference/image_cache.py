@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from smolrgpt.data.collate import prepare_image
-from smolrgpt.inference.inputs import Frame
+from smolrgpt.data.frame import Frame
 from smolrgpt.model import RegionFeatures
 from smolrgpt.schema import Region
 
@@ -165,7 +165,7 @@ class ImageEncoder:
 
     def _prepare(self, request: EncodingRequest, regions: list[Region]) -> dict[str, np.ndarray]:
         frame = request.read_frame()
-        return prepare_image(self.processor, frame.image, frame.depth, frame.camera, regions)
+        return prepare_image(self.processor, frame, regions)
 
     def _tensor(self, arrays: Any) -> torch.Tensor:
         return torch.from_numpy(np.asarray(arrays)).to(self.model.device)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from smolrgpt.data.geometry import ASPECT_TOLERANCE, same_aspect
+from smolrgpt.data.frame import Frame
 from smolrgpt.schema import Camera, DataError, DepthFile, DepthMap, Region, TarMember
 from smolrgpt.schema.image_file import read_rgb, to_rgb
+from smolrgpt.schema.inputs_read import InputsRead
 from smolrgpt.tasks import Task
 
 ImageLike = Path | TarMember | str | Image.Image | np.ndarray
@@ -21,15 +22,6 @@ DepthLike = Path | TarMember | str | Image.Image | np.ndarray | DepthFile | Dept
 RegionLike = Region | Sequence[float] | np.ndarray | Image.Image | Path | str | Mapping[str, Any]
 #: A Camera or any form that ``Camera.from_any`` takes, such as fx, fy, cx, cy in pixels of the image.
 CameraLike = Camera | Sequence[float] | np.ndarray | Mapping[str, Any] | Path | str
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One view of a scene: an 8-bit RGB image, its depth map and its camera, where known."""
-
-    image: Image.Image
-    depth: DepthMap | None = None
-    camera: Camera | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +51,7 @@ class Inquiry:
         questions: about the image.
         read_frame: returns the image with its depth and camera; it is called when the model has to encode them.
         regions: the caller's regions.
+        inputs: how depth and camera were read, and what is doubtful; the same for all questions.
         content_key: equal for equal contents of the frame, whose encoding is then reused; None where it is not kept.
     """
 
@@ -66,6 +59,7 @@ class Inquiry:
     read_frame: Callable[[], Frame]
     regions: Sequence[Region] = ()
     content_key: Hashable = None
+    inputs: InputsRead = field(default_factory=InputsRead)
 
 
 def as_image(image: ImageLike) -> Image.Image:
@@ -77,24 +71,3 @@ def as_image(image: ImageLike) -> Image.Image:
     if not isinstance(image, (Image.Image, str, Path, TarMember)):
         raise DataError(f"the image is a {type(image).__name__}; expected a path, an image or an array of uint8 (H, W, 3)")
     return to_rgb(image) if isinstance(image, Image.Image) else read_rgb(image)
-
-
-def check_depth(depth: DepthMap, image: Image.Image) -> None:
-    """Raise DataError for a depth map whose sides have another ratio than the image's."""
-    if not same_aspect(depth.values.shape, (image.height, image.width)):
-        height, width = depth.values.shape
-        raise DataError(
-            f"the depth map is {width}x{height}, the image {image.width}x{image.height}: the sides' ratios differ by more than "
-            f"{ASPECT_TOLERANCE:.0%}; expected depth of the same view, at any scale"
-        )
-
-
-def check_region(name: str, region: Region, image: Image.Image) -> None:
-    """Raise DataError, calling the region ``name``, when it is empty or when its mask has another ratio of sides than the image."""
-    height, width = region.size
-    if not same_aspect(region.size, (image.height, image.width)):
-        raise DataError(
-            f"{name}: its mask is {width}x{height}, the image {image.width}x{image.height}; expected the whole image, at any scale"
-        )
-    if not region.area:
-        raise DataError(f"{name}: its mask is empty; expected at least one pixel inside")

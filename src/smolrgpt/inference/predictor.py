@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from smolrgpt.data.collate import encode_question
-from smolrgpt.data.loading import load_image, load_sample_depth
+from smolrgpt.data.frame import Frame
 from smolrgpt.inference.answer import Answer, make_answer, readable_prefix
 from smolrgpt.inference.checkpoints import EXPORT_RECORD, resolve_checkpoint
 from smolrgpt.inference.generation import AnswerGenerator, PromptBatch
@@ -32,14 +32,11 @@ from smolrgpt.inference.image_cache import (
 from smolrgpt.inference.inputs import (
     CameraLike,
     DepthLike,
-    Frame,
     ImageLike,
     Inquiry,
     Question,
     RegionLike,
     as_image,
-    check_depth,
-    check_region,
 )
 from smolrgpt.precision import best_dtype
 from smolrgpt.schema import Camera, DataError, DepthMap, Polarity, Region, Sample
@@ -174,15 +171,16 @@ class Predictor:
         mentions = [read_mentions(question, len(regions)) for question in questions]
         if regions and not any(indices for _, indices in mentions):
             raise ValueError(f"{len(regions)} regions were given but no question mentions one; {how_to_mention(len(regions))}")
-        table = [Region.from_any(region, rgb.height, rgb.width) for region in regions]
-        for index, region in enumerate(table):
-            check_region(f"region {index}", region, rgb)
-        depth_map = None if depth is None else DepthMap.from_any(depth, near=depth_near)
-        if depth_map is not None:
-            check_depth(depth_map, rgb)
-        frame = Frame(rgb, depth_map, None if camera is None else Camera.from_any(camera, rgb.height, rgb.width))
+        frame = Frame(
+            rgb,
+            None if depth is None else DepthMap.from_any(depth, near=depth_near),
+            None if camera is None else Camera.from_any(camera, rgb.height, rgb.width),
+        )
+        table = [
+            frame.fit_region(f"region {index}", Region.from_any(region, rgb.height, rgb.width)) for index, region in enumerate(regions)
+        ]
         asked = [self._question(text, [table[index] for index in indices], indices) for text, indices in mentions]
-        return Inquiry(asked, lambda: frame, table, content_key(frame))
+        return Inquiry(asked, lambda: frame, table, content_key(frame), frame.inputs_read(table))
 
     def _question(self, text: str, regions: list[Region], indices: list[int]) -> Question:
         """Encode a question. Raises ValueError for an empty question, and for one longer than the model reads."""
@@ -226,7 +224,7 @@ class Predictor:
             )
             for sample in samples
         ]
-        return Inquiry(questions, lambda: Frame(load_image(first), load_sample_depth(first), first.camera))
+        return Inquiry(questions, lambda: Frame.from_sample(first))
 
     # ----------------------------------------------------------------------------------------------------------------- answering
     def answer(self, inquiries: Sequence[Inquiry], on_text: OnText | None = None, batch_size: int = 64) -> list[list[Answer]]:
@@ -248,7 +246,8 @@ class Predictor:
         callback = None if on_text is None else on_tokens
         generated = self.generator.generate(questions, batch, self.max_new_tokens, batch_size, callback)
         seconds = (time.perf_counter() - started) / len(questions)
-        answers = (make_answer(question, text, seconds) for question, text in zip(questions, generated, strict=True))
+        inputs = (inquiry.inputs for inquiry in inquiries for _ in inquiry.questions)
+        answers = (make_answer(*one, seconds) for one in zip(questions, generated, inputs, strict=True))
         return [list(itertools.islice(answers, len(inquiry.questions))) for inquiry in inquiries]
 
     def _encode(self, inquiries: Sequence[Inquiry]) -> PromptBatch:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from smolrgpt.schema.inputs_read import InputsRead
 
 
 @dataclass(frozen=True)
@@ -16,6 +18,7 @@ class Answer:
         seconds: Wall time, shared evenly by questions that were answered together.
         confidence: From 0 to 1, the probability that the model gives to the whole text (for a length: to all texts within 10 % of it);
             None where the predictor has none.
+        inputs: How the inputs were read, and what is doubtful about them; equality of answers does not depend on it.
     """
 
     answer: str
@@ -23,3 +26,4 @@ class Answer:
     category: str
     seconds: float
     confidence: float | None
+    inputs: InputsRead = field(default=InputsRead(), compare=False)

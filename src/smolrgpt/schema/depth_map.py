@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, get_args
 
@@ -56,6 +56,31 @@ class DepthFile:
 
 
 @dataclass(frozen=True)
+class DepthReading:
+    """How a depth map was read.
+
+    Attributes:
+        kind: "metric" or "relative", as the values are used.
+        unit: What one stored unit means, in words: "1 mm", "0.2 mm (1/5000 m)", "metres", "grey level, near = dark".
+        low: The smallest and
+        high: the largest measured value, in metres or in [0, 1]; None where nothing was measured.
+        missing_share: Share of the pixels without a measurement.
+        width: Of the map, in pixels.
+        height: Of the map, in pixels.
+        step_m: Metres between two neighbouring stored values; None for floats and relative maps.
+    """
+
+    kind: DepthKind
+    unit: str
+    low: float | None
+    high: float | None
+    missing_share: float
+    width: int
+    height: int
+    step_m: float | None = None
+
+
+@dataclass(frozen=True)
 class DepthMap:
     """A depth map along the optical axis, metric or relative; small values are near.
 
@@ -65,6 +90,7 @@ class DepthMap:
 
     values: np.ndarray
     kind: DepthKind
+    reading: DepthReading | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if self.kind not in ("metric", "relative"):
