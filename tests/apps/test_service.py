@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import dataclasses
 import io
 import itertools
 import json
@@ -23,10 +24,13 @@ import torch
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from smolrgpt.apps.service.bodies import IGNORED_FIELDS, UNSUPPORTED_FIELDS, ChatBody
 from smolrgpt.apps.service.engine import Engine, QueuedInquiry
 from smolrgpt.apps.service.gateway import Settings, make_app
 from smolrgpt.apps.service.messages import AskRequest, Limits, Reply
+from smolrgpt.inference.answer import Answer
 from smolrgpt.inference.predictor import Predictor
+from smolrgpt.schema import DataError
 
 pytestmark = pytest.mark.slow  # many cases, each short
 
@@ -80,8 +84,8 @@ class Asleep:
         await asyncio.sleep(self.seconds)
         if self.error:
             raise self.error
-        answer = {"answer": "left", "normalized_answer": "left", "category": "left_right", "confidence": 1.0, "seconds": 0.0}
-        return Reply([answer] * len(ask.questions), batch=1)
+        answer = Answer("left", "left", "left_right", 0.0, 1.0, prompt_tokens=9, completion_tokens=2)
+        return Reply([dataclasses.asdict(answer)] * len(ask.questions), batch=1)
 
     async def stream(self, ask: AskRequest) -> AsyncIterator[str | Reply]:
         yield "le"
@@ -106,8 +110,10 @@ def asleep(engine: Asleep, **limits: Any) -> TestClient:
 
 
 def message(response: Any) -> str:
-    assert set(response.json()) == {"error"}, response.text
-    return response.json()["error"]["message"]
+    (error,) = response.json().values()
+    assert set(response.json()) == {"error"} and set(error) == {"message", "type", "param", "code"}, response.text
+    assert error["param"] is None or error["message"].startswith(error["param"]), "the message names the same field"
+    return error["message"]
 
 
 # --------------------------------------------------------------------------------------------------------------------- answers
@@ -193,7 +199,8 @@ REFUSED = {
     "no image": (body(image=None), 400, "image"),
     "no question": (body(questions=[]), 400, "questions"),
     "empty question": (body(questions=[" "], regions=[]), 400, "empty"),
-    "unknown field": (body(imgae="x"), 400, "imgae"),
+    "unknown field": (body(imgae="x"), 400, "imgae: there is no such field here; did you mean 'image'?"),
+    "another endpoint's field": (body(spatial={}), 400, "spatial: belongs to /v1/chat/completions"),
     "an address": (body(image="http://example.com/a.png"), 400, "not fetched"),
     "a path": (body(image="/etc/passwd"), 400, "not fetched"),
     "a file address": (body(depth="file:///etc/passwd"), 400, "not fetched"),
@@ -232,7 +239,12 @@ def test_bad_requests_get_a_status_and_a_line_that_helps(client: TestClient, nam
     assert response.status_code == status, response.text
     assert expected in message(response) and "\n" not in message(response) and len(message(response)) < 400
     assert response.headers["x-request-id"]
-    if not isinstance(sent, bytes) and "image" in sent and "questions" in sent and name not in ("unknown field", "too many questions"):
+    if (
+        not isinstance(sent, bytes)
+        and "image" in sent
+        and "questions" in sent
+        and name not in ("unknown field", "too many questions", "another endpoint's field")
+    ):
         spatial = {key: value for key, value in sent.items() if key not in ("image", "questions")}
         content = [{"type": "image_url", "image_url": {"url": sent["image"]}}, {"type": "text", "text": "".join(sent["questions"])}]
         for stream in (False, True):
@@ -243,22 +255,176 @@ def test_bad_requests_get_a_status_and_a_line_that_helps(client: TestClient, nam
 TEXT_PART, IMAGE_PART = chat()["messages"][0]["content"]
 
 
+def part(**changes: Any) -> dict[str, Any]:
+    """A chat of these parts besides the question."""
+    return {"messages": [{"role": "user", "content": [TEXT_PART, changes]}]}
+
+
+def said(content: Any, role: str = "user", **more: Any) -> dict[str, Any]:
+    return {"messages": [{"role": role, "content": content, **more}]}
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"messages": []}, "messages"),
-        ({"messages": [{"role": "system", "content": "hi"}]}, "role user"),
-        ({"messages": [{"role": "user", "content": "hi"}]}, "no image"),
-        ({"messages": [{"role": "user", "content": [IMAGE_PART, IMAGE_PART, TEXT_PART]}]}, "two images"),
-        ({"messages": "hi"}, "messages"),
-        ({"n": 2}, "n is 2"),
-        ({"tools": [{"type": "function"}]}, "tools"),
-        ({"spatial": {"region": []}}, "region"),
+        ({"messages": []}, "messages: "),
+        ({"messages": "hi"}, "messages: "),
+        ({"messages": ["hi"]}, 'messages.0: expected {"role": ...'),
+        ({"messages": [{"content": "hi"}]}, "messages.0.role: Field required"),
+        ({"messages": [{"role": "user"}]}, "messages.0.content: expected a text or a list of parts"),
+        (said("hi", role="human"), "messages.0.role: "),
+        (said("hi", role="system"), "messages: none is of role user"),
+        (said("hi"), "messages: no image"),
+        (said(7), "messages.0.content: expected a text or a list of parts, found 7"),
+        (said(["hi"]), 'messages.0.content.0: expected {"type": ...}, found \'hi\''),
+        (said([IMAGE_PART, IMAGE_PART, TEXT_PART]), "messages.0.content: two images"),
+        ({"messages": [*said([IMAGE_PART, IMAGE_PART])["messages"], *said(QUESTION)["messages"]]}, "messages.0.content: two images"),
+        (said([IMAGE_PART, TEXT_PART], spatial={}), "messages.0.spatial: belongs to the top level"),
+        (said([IMAGE_PART, TEXT_PART], images=[]), "messages.0.images: there is no such field"),
+        (part(**IMAGE_PART, detal="low"), "messages.0.content.1.detal: "),
+        (part(type="image_url", image_url="data:image/png;base64,"), 'messages.0.content.1.image_url: expected {"url": ...}, found'),
+        (part(type="image_url", image_url={}), "messages.0.content.1.image_url.url: Field required"),
+        (part(type="image_url", image_url={"url": 3}), "messages.0.content.1.image_url.url: Input should be a valid string"),
+        (part(type="image_url", image_url={"url": "http://a/b.png"}), "messages.0.content.1.image_url.url: expected a data URL"),
+        (part(type="image_url", image_url={"uri": "x"}), "messages.0.content.1.image_url.uri: there is no such field here; did you"),
+        (part(type="image_url"), "messages.0.content.1: a part of type image_url has the field image_url"),
+        (part(type="text", image_url=IMAGE_PART["image_url"]), "messages.0.content.1: a part of type text has the field text"),
+        (part(type="input_image", image_url="data:"), "messages.0.content.1.type: Input should be 'text' or 'image_url'"),
+        (part(type="input_audio", input_audio={}), "messages.0.content.1.input_audio: there is no such field"),
+        ({"stream": "perhaps"}, "stream: "),
+        ({"stream": False, "stream_options": {"include_usage": True}}, "stream_options: only a stream"),
+        ({"stream": True, "stream_options": {"includ_usage": True}}, "stream_options.includ_usage: there is no such field here; did you"),
+        ({"model": 3}, "model: "),
+        ({"spatial": []}, "spatial: expected {"),
+        ({"spatial": {"region": []}}, "spatial.region: there is no such field here; did you mean 'regions'?"),
+        ({"spatial": {"temperature": 0}}, "spatial.temperature: there is no such field here; expected one of camera, depth"),
+        ({"spatial": {"regions": {"box": [0, 0, 9, 9]}}}, "spatial.regions: "),
+        ({"spatial": {"depth": {"url": "data:"}}}, "spatial.depth: Input should be a valid string"),
+        ({"spatial": {"depth": "depth.png"}}, "spatial.depth: expected a data URL"),
+        ({"regions": REGIONS}, "regions: belongs into spatial"),
+        ({"camera": [1, 2, 3, 4]}, "camera: belongs into spatial"),
+        ({"image": "data:"}, "image: belongs into messages"),
+        ({"spatia": {}}, "spatia: there is no such field here; did you mean 'spatial'?"),
+        ({"temprature": 1}, "temprature: there is no such field here; did you mean 'temperature'?"),
+        ({"zzz": 1}, "zzz: there is no such field here; expected one of messages, model, spatial, stream"),
+        ({"n": 2}, "n: "),
+        ({"tools": [{"type": "function"}]}, "tools: "),
+        ({"tool_choice": "required"}, "tool_choice: "),
+        ({"functions": [{"name": "f", "parameters": {}}]}, "functions: "),
+        ({"function_call": {"name": "f"}}, "function_call: "),
+        ({"logprobs": True}, "logprobs: "),
+        ({"top_logprobs": 5}, "top_logprobs: "),
+        ({"modalities": ["text", "audio"]}, "modalities: "),
+        ({"response_format": {"type": "json_object"}}, "response_format: "),
+        ({"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {}}}}, "response_format: "),
+        ({"web_search_options": {}}, "web_search_options: "),
     ],
-)
-def test_bad_chats(client: TestClient, changes: dict[str, Any], expected: str) -> None:
-    response = client.post("/v1/chat/completions", json=chat() | changes)
-    assert response.status_code == 400 and expected in message(response), response.text
+)  # fmt: skip
+def test_bad_chats_name_the_field_that_is_wrong(client: TestClient, changes: dict[str, Any], expected: str) -> None:
+    for stream in (None, True):
+        response = client.post("/v1/chat/completions", json={**chat(stream=stream), **changes})
+        assert response.status_code == 400 and message(response).startswith(expected.partition(": ")[0]), response.text
+        assert expected in message(response) and len(message(response)) < 400
+
+
+HARMLESS = {
+    "temperature": 0.2,
+    "top_p": 1,
+    "max_tokens": 8,
+    "max_completion_tokens": 8,
+    "seed": 3,
+    "user": "me",
+    "stop": ["."],
+    "store": False,
+    "n": 1,
+    "logprobs": False,
+    "top_logprobs": 0,
+    "tools": [],
+    "tool_choice": "none",
+    "functions": [],
+    "modalities": ["text"],
+    "response_format": {"type": "text"},
+    "metadata": {"a": "b"},
+    "stream": None,
+    "stream_options": None,
+    "spatial": None,
+    "model": "",
+}
+
+
+def test_fields_that_change_nothing_are_accepted(client: TestClient) -> None:
+    plain = client.post("/v1/chat/completions", json=chat()).json()["choices"]
+    found = client.post("/v1/chat/completions", json={**HARMLESS, **chat()}).json()["choices"]
+    assert found == plain
+    nothing = said([IMAGE_PART, {"type": "text", "text": "How many pallets are there?"}])
+    assert client.post("/v1/chat/completions", json={**dict.fromkeys(HARMLESS), **nothing}).status_code == 200
+    assert client.post("/v1/chat/completions", json={**HARMLESS, **nothing}).status_code == 200
+
+
+def test_every_field_of_openais_client_is_obeyed_accepted_or_refused() -> None:
+    parameters = pytest.importorskip("openai.types.chat.completion_create_params")
+    names = {*parameters.CompletionCreateParamsBase.__annotations__, "stream"}
+    assert names == {*ChatBody.model_fields, *IGNORED_FIELDS, *UNSUPPORTED_FIELDS} - {"spatial"}
+
+
+def test_replies_that_are_sent_back_and_messages_of_others_are_not_read(client: TestClient) -> None:
+    first = client.post("/v1/chat/completions", json=chat()).json()["choices"][0]["message"]
+    others = [{"role": "system", "content": None, "anything": 1}, {"role": "tool", "content": [7], "tool_call_id": "x"}]
+    sent = chat()
+    sent["messages"] = [*others, *sent["messages"], first, {"role": "user", "content": QUESTION, "name": "me"}]
+    assert client.post("/v1/chat/completions", json=sent).json()["choices"][0]["message"] == first
+
+
+def test_a_field_that_is_given_twice_is_refused(client: TestClient) -> None:
+    twice = client.post("/v1/chat/completions", content=b'{"spatial": {"depth": "a", "depth": "b"}}')
+    assert twice.status_code == 400 and message(twice).startswith("depth: the field is given twice")
+
+
+def test_models_go_by_their_name(client: TestClient) -> None:
+    for stream in (False, True):
+        unknown = client.post("/v1/chat/completions", json=chat(model="gpt-4o", stream=stream))
+        assert unknown.status_code == 404 and unknown.json()["error"]["code"] == "model_not_found"
+        assert "'gpt-4o'" in message(unknown) and "'tiny'" in message(unknown)
+    without = chat()
+    del without["model"]
+    assert client.post("/v1/chat/completions", json=without).json()["model"] == "tiny"
+    assert client.get("/v1/models/tiny").json() == client.get("/v1/models").json()["data"][0]
+    for name in ("gpt-4o", "org/name", "tin"):
+        assert client.get(f"/v1/models/{name}").json()["error"]["code"] == "model_not_found"
+
+
+def test_usage_counts_the_tokens_of_prompt_and_answer(client: TestClient, predictor: Predictor) -> None:
+    inquiry = predictor.prepare(Image.fromarray(pixels()), [QUESTION], None, REGIONS)
+    (answer,) = predictor.answer([inquiry])[0]
+    usage = client.post("/v1/chat/completions", json=chat()).json()["usage"]
+    assert usage["prompt_tokens"] == len(inquiry.questions[0].input_ids) > len(predictor.processor.prompt_start)
+    assert 0 < usage["completion_tokens"] == answer.completion_tokens <= predictor.max_new_tokens
+    assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
+    twice = client.post("/v1/spatial/ask", json=body(questions=[QUESTION, QUESTION])).json()
+    assert twice["usage"] == {name: 2 * count for name, count in usage.items()}
+    with client.stream("POST", "/v1/chat/completions", json=chat(stream=True, stream_options={"include_usage": True})) as response:
+        chunks = [json.loads(line.removeprefix("data: ")) for line in response.iter_lines() if line and line != "data: [DONE]"]
+    assert (chunks[-1]["choices"], chunks[-1]["usage"]) == ([], usage)
+    assert all(chunk["usage"] is None for chunk in chunks[:-1])
+
+
+def test_scripts_of_listed_pages_may_ask_and_still_need_the_key() -> None:
+    settings = Settings("tiny", api_key="sesame", limits=LIMITS, origins=("https://page.example",))
+    asks = {"access-control-request-method": "POST", "access-control-request-headers": "authorization,content-type"}
+    with TestClient(make_app(Asleep(), settings)) as client:
+        for origin, status in (("https://page.example", 200), ("https://other.example", 400)):
+            preflight = client.options("/v1/chat/completions", headers={"origin": origin, **asks})
+            assert preflight.status_code == status
+            assert ("access-control-allow-origin" in preflight.headers) == (status == 200)
+        refused = client.post("/v1/chat/completions", json=chat(), headers={"origin": "https://page.example"})
+        assert refused.status_code == 401 and refused.headers["access-control-allow-origin"] == "https://page.example"
+        headers = {"origin": "https://page.example", "authorization": "Bearer sesame"}
+        assert client.post("/v1/chat/completions", json=chat(), headers=headers).status_code == 200
+    plain = TestClient(make_app(Asleep(), Settings("tiny"))).options("/v1/chat/completions", headers={"origin": "https://a.b", **asks})
+    assert plain.status_code == 405 and "access-control-allow-origin" not in plain.headers
+    for origin in ("page.example", "https://page.example/", "https://page.example/path", ""):
+        with pytest.raises(DataError, match="without a path"):
+            Settings(origins=(origin,))
 
 
 IMAGE_FILE = ("image", ("a.png", png(pixels())))
@@ -268,10 +434,14 @@ IMAGE_FILE = ("image", ("a.png", png(pixels())))
     ("files", "data", "expected"),
     [
         ([IMAGE_FILE], {}, "question"),
-        ([IMAGE_FILE, IMAGE_FILE], {"question": "a?"}, "one file 'image'"),
+        ([IMAGE_FILE, IMAGE_FILE], {"question": "a?"}, "image: given 2 times"),
+        ([IMAGE_FILE], {"question": "a?", "depth_near": ["dark", "bright"]}, "depth_near: given 2 times"),
         ([IMAGE_FILE], {"question": "a?", "regions": "{"}, "regions is not JSON"),
-        ([IMAGE_FILE], {"question": "a?", "region": "[]"}, "no field 'region'"),
-        ([IMAGE_FILE, ("masks", ("m.png", b"x"))], {"question": "a?"}, "no file 'masks'"),
+        ([IMAGE_FILE], {"question": "a?", "region": "[]"}, "region: there is no field of this name; did you mean 'regions'?"),
+        ([IMAGE_FILE], {"question": "a?", "depth": "x"}, "depth: there is no field of this name; send it as a file"),
+        ([IMAGE_FILE, ("masks", ("m.png", b"x"))], {"question": "a?"}, "masks: there is no file of this name; did you mean 'mask'?"),
+        ([IMAGE_FILE, ("camera", ("c.json", b"{}"))], {"question": "a?"}, "camera: there is no file of this name; send it as a field"),
+        ([("depth", IMAGE_FILE[1])], {"question": "a?"}, "image: it is missing"),
         ([IMAGE_FILE], {"question": "a?", "camera": "[1, 2]"}, "camera"),
     ],
 )

@@ -23,6 +23,10 @@ Address = Annotated[
 ]
 BodySize = Annotated[float, typer.Option(min=0.01, help="Size of a request in 10^6 bytes.")]
 Megapixels = Annotated[float, typer.Option(min=0.01, help="Pixels of each image, depth map and mask, in millions.")]
+Cors = Annotated[
+    list[str] | None,
+    typer.Option(metavar="ORIGIN", help="Let web pages of this origin ask, such as https://example.com; * = any."),
+]
 Log = Annotated[Path | None, typer.Option(help="Append a line of JSON for each request to this file; by default they go to stdout.")]
 
 
@@ -44,6 +48,7 @@ def serve(  # noqa: PLR0913 (the options of a command)
     max_regions: Annotated[int, typer.Option(min=1, help="Regions in a request.")] = 64,
     max_questions: Annotated[int, typer.Option(min=1, help="Questions in a request.")] = 32,
     max_question_characters: Annotated[int, typer.Option(min=1, help="Characters of a question.")] = 2000,
+    cors: Cors = None,
     log: Log = None,
 ) -> None:
     """Serve a model over HTTP, for OpenAI's clients and plain requests.
@@ -67,9 +72,10 @@ def serve(  # noqa: PLR0913 (the options of a command)
     if address is None:
         _check_port(host, port)
     limits = Limits(max_body_mb, max_megapixels, max_regions, max_questions, max_question_characters, max_queue, timeout)
+    settings = Settings(name or Path(model).name, api_key or None, limits, tuple(cors or ()))
     log_file = None if log is None else str(log.resolve())
     deployment = Deployment(checkpoint, host, port, replicas, gpus, threads, batch, address, log=log_file)
-    run(Settings(name or Path(model).name, api_key or None, limits), deployment)
+    run(settings, deployment)
 
 
 def _check_port(host: str, port: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from PIL import Image
@@ -20,9 +20,16 @@ _UNFINISHED_CHARACTER = "\ufffd"
 
 @dataclass(frozen=True)
 class Answer(schema.Answer):
-    """The answer of a model, whose confidence is always known; a notebook shows it with its image."""
+    """The answer of a model, whose confidence is always known; a notebook shows it with its image.
+
+    Attributes:
+        prompt_tokens: Tokens that the model read: of the image, the regions and the question.
+        completion_tokens: Tokens that the model wrote, the end included.
+    """
 
     confidence: float
+    prompt_tokens: int = field(default=0, compare=False)
+    completion_tokens: int = field(default=0, compare=False)
 
     def _repr_html_(self) -> str:
         """Show the answer in a notebook, below the image with its numbered regions where ``ask`` or ``ask_many`` returned it."""
@@ -45,7 +52,8 @@ def make_answer(question: Question, generated: Generated, inputs: InputsRead, se
     if value is None:
         value = task.read(question.text, generated.text)
     text = renumber_tags(task.renumber_field(generated.text, question.indices), question.indices)
-    return Answer(text, task.renumber(value, question.indices), task.name, seconds, generated.confidence, inputs)
+    answer = Answer(text, task.renumber(value, question.indices), task.name, seconds, generated.confidence, inputs)
+    return replace(answer, prompt_tokens=len(question.input_ids), completion_tokens=generated.num_tokens)
 
 
 def readable_prefix(question: Question, text: str) -> str:

@@ -37,11 +37,19 @@ OnTokens = Callable[[int, list[int]], None]
 
 
 class Generated(NamedTuple):
-    """A generated answer: its text, the model's probability of it (0 to 1), and its answer field, for a model that writes one."""
+    """A generated answer.
+
+    Attributes:
+        text: Of the answer.
+        confidence: The model's probability of it, 0 to 1.
+        field: Its answer field, for a model that writes one.
+        num_tokens: Tokens that were generated, the end included.
+    """
 
     text: str
     confidence: float
     field: str | None
+    num_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -155,14 +163,15 @@ class AnswerGenerator:
     def decode_row(self, question: Question, ids: list[int], chosen: list[float], digits: list[list[float]]) -> Generated:
         """Decode a row's ids (T,); chosen (T,) and digits (T, 10): as ``LogprobRecorder`` recorded them."""
         text, length = self.processor.post_process(ids), ids.index(self.end_id) if self.end_id in ids else len(ids)
+        count = min(length + 1, len(ids))
         if self.vocabulary is None:
-            return Generated(text, _probability(chosen[: length + 1]), None)
+            return Generated(text, _probability(chosen[:count]), None, count)
         field = text.rpartition(FIELD_SEPARATOR)[2].strip()
         start = length - len(field)
         if not question.task.is_length or self.vocabulary.text(ids[start:length]).strip() != field:
-            return Generated(text, _probability(chosen[: length + 1]), field)
+            return Generated(text, _probability(chosen[:count]), field, count)
         probability = length_probability(field, chosen[start:length], digits[start:length])
-        return Generated(text, _probability(chosen[:start]) * probability, field)
+        return Generated(text, _probability(chosen[:start]) * probability, field, count)
 
 
 def _probability(logprobs: Sequence[float]) -> float:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import difflib
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +16,13 @@ def brief(value: Any, max_chars: int = 60) -> str:
     """Quote a value for a message: on one line, in at most ``max_chars`` characters."""
     text = " ".join(str(value).split())
     return text if len(text) <= max_chars else f"{text[: max_chars - 3]}..."
+
+
+def suggest_name(name: Any, known: Iterable[str], listed: Iterable[str] | None = None) -> str:
+    """Return what to say about a name that is not known: the nearest known one, else those that are ``listed``, by default all known."""
+    names = list(known)
+    near = difflib.get_close_matches(str(name).lower(), names, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(sorted(names if listed is None else listed))}"
 
 
 @contextmanager

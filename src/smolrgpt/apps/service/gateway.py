@@ -23,27 +23,22 @@ from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from smolrgpt import __version__
-from smolrgpt.apps.service.messages import (
-    AnswersBody,
-    AskBody,
-    AskRequest,
-    ChatBody,
-    Limits,
-    Refusal,
-    Reply,
-    parse,
-    request_from_chat,
-    request_from_form,
-    request_from_json,
-)
+from smolrgpt.apps.service.ask_request import request_from_chat, request_from_form, request_from_json
+from smolrgpt.apps.service.bodies import AnswersBody, AskBody, ChatBody, SceneBody, parse
+from smolrgpt.apps.service.messages import AskRequest, Limits, Refusal, Reply
+from smolrgpt.schema import DataError, brief
 
 logger = logging.getLogger("smolrgpt.service")
 
 _REQUEST_ID = re.compile(r"[\w.-]{1,64}")
+#: What browsers send as an origin, and the wildcard.
+_ORIGIN = re.compile(r"\*|https?://[^/\s]+")
 _ERROR_TYPES = {401: "authentication_error", 429: "rate_limit_error", 500: "server_error", 503: "server_error", 504: "timeout_error"}
+_ERROR_CODES = {401: "invalid_api_key", 429: "rate_limit_exceeded"}
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
@@ -65,11 +60,27 @@ class EngineLike(Protocol):
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of a gateway. model: the name that clients see; api_key: the key they must send, None = no key."""
+    """Settings of a gateway.
+
+    Attributes:
+        model: The name that clients see.
+        api_key: The key they must send; None = no key.
+        limits: Of a request.
+        origins: Of the web pages whose scripts may ask, such as "https://example.com"; "*" = any.
+
+    Raises:
+        DataError: When an origin is none.
+    """
 
     model: str = "nano"
     api_key: str | None = None
     limits: Limits = field(default_factory=Limits)
+    origins: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for origin in self.origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise DataError(f"origin {origin!r}: expected http(s)://HOST[:PORT] without a path, as browsers send it, or *")
 
 
 class Gateway:
@@ -139,6 +150,9 @@ def make_app(engine: EngineLike, settings: Settings) -> FastAPI:
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_middleware(_Guard, gateway=gateway)
+    if settings.origins:  # around the guard: browsers send no key with the request that asks whether a script may ask
+        exposed = ["x-request-id", "retry-after"]
+        app.add_middleware(CORSMiddleware, settings.origins, ["GET", "POST"], ["*"], expose_headers=exposed)
     ask, chat = (body.model_json_schema(ref_template="#/components/schemas/{model}") for body in (AskBody, ChatBody))
     definitions = {**ask.pop("$defs", {}), **chat.pop("$defs", {})}
     _add_spatial_ask(app, gateway, {"application/json": {"schema": ask}, "multipart/form-data": {"schema": _FORM}})
@@ -158,8 +172,9 @@ def _add_spatial_ask(app: FastAPI, gateway: Gateway, content: dict[str, Any]) ->
             ask = await _read_ask(request, gateway.settings.limits)
             reply = await gateway.answers(ask)
         answers = [{**answer, "question": question} for question, answer in zip(ask.questions, reply.answers, strict=True)]
-        seconds = round(time.perf_counter() - started, 4)
-        return {"id": request.state.id, "model": gateway.settings.model, "answers": answers, "seconds": seconds}
+        usage, seconds = _usage(reply), round(time.perf_counter() - started, 4)
+        whole = {"id": request.state.id, "model": gateway.settings.model, "answers": answers}
+        return {**whole, "inputs": reply.answers[0]["inputs"], "usage": usage, "seconds": seconds}
 
 
 def _add_chat(app: FastAPI, gateway: Gateway, content: dict[str, Any]) -> None:
@@ -169,23 +184,39 @@ def _add_chat(app: FastAPI, gateway: Gateway, content: dict[str, Any]) -> None:
         chat = {"id": f"chatcmpl-{request.state.id}", "created": int(time.time()), "model": gateway.settings.model}
         async with gateway.queue_slot():
             body = parse(await request.body(), ChatBody)
+            if body.model and body.model != gateway.settings.model:
+                raise _no_such_model(body.model, gateway.settings.model)
             ask = request_from_chat(body, gateway.settings.limits)
             if not body.stream:
-                answer = (await gateway.answers(ask)).answers[0]
-                choice = {"index": 0, "message": {"role": "assistant", **_message(answer)}, "finish_reason": "stop", "logprobs": None}
-                return JSONResponse({**chat, "object": "chat.completion", "choices": [choice]})
+                reply = await gateway.answers(ask)
+                message = {"role": "assistant", **_message(reply.answers[0])}
+                choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
+                return JSONResponse({**chat, "object": "chat.completion", "choices": [choice], "usage": _usage(reply)})
         deltas = _stream(gateway, ask)
         first = await anext(deltas)  # an error in the request becomes a status before anything is streamed
-        return StreamingResponse(_events(chat, first, deltas), media_type="text/event-stream")
+        with_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
+        return StreamingResponse(_events(chat, first, deltas, with_usage), media_type="text/event-stream")
+
+
+def _no_such_model(name: str, served: str) -> Refusal:
+    return Refusal(404, f"model: there is no model {brief(repr(name))}; this service has {served!r}", "model", "model_not_found")
 
 
 def _add_status(app: FastAPI, gateway: Gateway) -> None:
     model = gateway.settings.model
+    described = {"id": model, "object": "model", "created": 0, "owned_by": "smolrgpt"}
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
         """Return the list with the one model that is served, in OpenAI's form."""
-        return {"object": "list", "data": [{"id": model, "object": "model", "created": 0, "owned_by": "smolrgpt"}]}
+        return {"object": "list", "data": [described]}
+
+    @app.get("/v1/models/{name:path}")
+    async def model_of_name(name: str) -> dict[str, Any]:
+        """Return the model that is served, in OpenAI's form; status 404 for any other name."""
+        if name != model:
+            raise _no_such_model(name, model)
+        return described
 
     @app.get("/health")
     async def health() -> dict[str, str]:
@@ -217,7 +248,7 @@ _FORM = {
         "depth": {"type": "string", "format": "binary"},
         "mask": {"type": "array", "items": {"type": "string", "format": "binary"}, "description": "come before other regions"},
         "question": {"type": "array", "items": {"type": "string"}},
-        "depth_near": {"type": "string", "enum": ["dark", "bright"]},
+        **{name: {"type": "string"} for name in SceneBody.model_fields if name != "depth"},
         "regions": {"type": "string", "description": "JSON, as in the JSON body"},
         "camera": {"type": "string", "description": "JSON, as in the JSON body"},
     },
@@ -243,13 +274,19 @@ async def _read_ask(request: Request, limits: Limits) -> AskRequest:
 
 # -------------------------------------------------------------------------------------------------------------------- streaming
 def _message(answer: dict[str, Any]) -> dict[str, Any]:
-    short = {name: answer[name] for name in ("normalized_answer", "category", "confidence")}
+    short = {name: answer[name] for name in ("normalized_answer", "category", "confidence", "inputs")}
     return {"content": answer["answer"], "spatial": short}
 
 
-async def _stream(gateway: Gateway, ask: AskRequest) -> AsyncIterator[dict[str, Any]]:
-    """Yield the deltas of a growing answer; the last one has the rest of it and ``spatial``. Raises Refusal."""
-    deltas: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+def _usage(reply: Reply) -> dict[str, int]:
+    """Count the tokens of all answers, in OpenAI's form."""
+    prompt, completion = (sum(answer[name] for answer in reply.answers) for name in ("prompt_tokens", "completion_tokens"))
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+
+
+async def _stream(gateway: Gateway, ask: AskRequest) -> AsyncIterator[dict[str, Any] | Reply]:
+    """Yield the deltas of a growing answer, of which the last has the rest of it and ``spatial``, and then the reply. Raises Refusal."""
+    deltas: asyncio.Queue[dict[str, Any] | Reply | None] = asyncio.Queue()
 
     async def produce() -> None:  # a separate task: the reader of the deltas may change tasks, which asyncio.timeout does not survive
         sent = ""
@@ -259,6 +296,7 @@ async def _stream(gateway: Gateway, ask: AskRequest) -> AsyncIterator[dict[str, 
                     if isinstance(part, Reply):
                         message = _message(gateway.count_reply(part).answers[0])
                         deltas.put_nowait({**message, "content": message["content"].removeprefix(sent)})
+                        deltas.put_nowait(part)
                     elif part.startswith(sent) and part != sent:
                         deltas.put_nowait({"content": part.removeprefix(sent)})
                         sent = part
@@ -274,43 +312,57 @@ async def _stream(gateway: Gateway, ask: AskRequest) -> AsyncIterator[dict[str, 
         task.cancel()
 
 
-async def _events(chat: dict[str, Any], first: dict[str, Any], rest: AsyncIterator[dict[str, Any]]) -> AsyncIterator[str]:
-    def event(delta: dict[str, Any], reason: str | None = None) -> str:
-        choice = {"index": 0, "delta": delta, "finish_reason": reason}
-        return f"data: {json.dumps({**chat, 'object': 'chat.completion.chunk', 'choices': [choice]}, ensure_ascii=False)}\n\n"
+async def _events(
+    chat: dict[str, Any], first: dict[str, Any] | Reply, rest: AsyncIterator[dict[str, Any] | Reply], with_usage: bool
+) -> AsyncIterator[str]:
+    def event(choices: list[dict[str, Any]], usage: dict[str, int] | None = None) -> str:
+        chunk = {**chat, "object": "chat.completion.chunk", "choices": choices} | ({"usage": usage} if with_usage else {})
+        return f"data: {json.dumps(chunk, ensure_ascii=False)}\n\n"
 
-    yield event({"role": "assistant", **first})
+    def choice(delta: dict[str, Any], reason: str | None = None) -> list[dict[str, Any]]:
+        return [{"index": 0, "delta": delta, "finish_reason": reason}]
+
+    assert not isinstance(first, Reply)
+    yield event(choice({"role": "assistant", **first}))
+    usage = None
     try:
-        async for delta in rest:
-            yield event(delta)
+        async for part in rest:
+            if isinstance(part, Reply):
+                usage = _usage(part)
+            else:
+                yield event(choice(part))
     except Refusal as error:  # too late for a status
-        yield f"data: {json.dumps(_error_body(error.status, error.message))}\n\n"
+        yield f"data: {json.dumps(_error_body(error))}\n\n"
         return
-    yield event({}, "stop")
+    yield event(choice({}, "stop"))
+    if with_usage:
+        yield event([], usage)
     yield "data: [DONE]\n\n"
 
 
 # ------------------------------------------------------------------------------------------------------------------------ errors
-def _error_body(status: int, message: str) -> dict[str, Any]:
-    return {"error": {"message": message, "type": _ERROR_TYPES.get(status, "invalid_request_error"), "param": None, "code": status}}
+def _error_body(error: Refusal) -> dict[str, Any]:
+    """Return an error in OpenAI's form."""
+    kind, code = _ERROR_TYPES.get(error.status, "invalid_request_error"), error.code or _ERROR_CODES.get(error.status)
+    return {"error": {"message": error.message, "type": kind, "param": error.param, "code": code}}
 
 
-def _error(status: int, message: str, retry_after_s: int | None = None) -> JSONResponse:
-    headers = {} if retry_after_s is None else {"retry-after": str(retry_after_s)}
-    headers |= {"www-authenticate": "Bearer"} if status == 401 else {}
-    return JSONResponse(_error_body(status, message), status, headers)
+def _error(error: Refusal) -> JSONResponse:
+    headers = {} if error.retry_after_s is None else {"retry-after": str(error.retry_after_s)}
+    headers |= {"www-authenticate": "Bearer"} if error.status == 401 else {}
+    return JSONResponse(_error_body(error), error.status, headers)
 
 
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
-    return _error(error.status, error.message, error.retry_after_s)
+    return _error(error)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
     """Answer requests that the framework refuses: unknown paths and methods, broken uploads."""
     assert isinstance(error, HTTPException)
     hint = "; /docs lists the paths and methods" if error.status_code in (404, 405) else ""
-    return _error(error.status_code, f"{request.method} {request.url.path}: {error.detail}{hint}")
+    return _error(Refusal(error.status_code, f"{request.method} {request.url.path}: {error.detail}{hint}"))
 
 
 class _Guard:
@@ -344,7 +396,9 @@ class _Guard:
         except Exception:
             logger.exception("request %s failed", request_id)
             if not status:
-                await _error(500, f"the service failed at this request; its log says more under {request_id}")(scope, receive, answer)
+                await _error(Refusal(500, f"the service failed at this request; its log says more under {request_id}"))(
+                    scope, receive, answer
+                )
         finally:
             self._log(scope, request_id, status, time.perf_counter() - started)
 
@@ -353,10 +407,10 @@ class _Guard:
         if key is not None and path.startswith("/v1/"):
             given = headers.get(b"authorization", "").removeprefix("Bearer ").strip()
             if not hmac.compare_digest(given.encode("latin-1"), key.encode()):
-                return _error(401, "this service wants an API key: Authorization: Bearer KEY")
+                return _error(Refusal(401, "this service wants an API key: Authorization: Bearer KEY"))
         length = headers.get(b"content-length", "0")
         if not length.isdecimal() or int(length) > limit:
-            return _error(413, self._too_large())
+            return _error(Refusal(413, self._too_large()))
         return None
 
     def _too_large(self) -> str:
