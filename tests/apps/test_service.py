@@ -212,11 +212,15 @@ REFUSED = {
     "large image": (body(image=url(png(pixels(0, (400, 300))))), 413, "megapixels"),
     "large mask": (body(regions=[{"mask": url(png(pixels(0, (400, 300))))}, REGIONS[0]]), 413, "megapixels"),
     "huge run lengths": (body(regions=[{"rle": {"size": [10**6, 10**6], "counts": "01"}}, REGIONS[0]]), 413, "megapixels"),
+    "huge run lengths of text": (body(regions=[{"size": ["1000000", 10**6], "counts": "01"}, REGIONS[0]]), 413, "megapixels"),
     "wrong run lengths": (body(regions=[{"rle": {"size": [48, 64], "counts": "01"}}, REGIONS[0]]), 400, "region 0"),
     "run lengths of a list": (body(regions=[{"rle": {"size": [48, 64], "counts": [-1, 1]}}, REGIONS[0]]), 400, "region 0"),
-    "two forms": (body(regions=[{"box": [0, 0, 5, 5], "polygon": [0, 0, 5, 0, 5, 5]}, REGIONS[0]]), 400, "exactly one"),
+    "two forms": (body(regions=[{"box": [0, 0, 5, 5], "polygon": [0, 0, 5, 0, 5, 5]}, REGIONS[0]]), 400, "region 0: "),
     "box outside": (body(regions=[{"box": [100, 100, 120, 120]}, REGIONS[0]]), 400, "outside"),
-    "box of words": (body(regions=[{"box": ["a", 0, 1, 1]}, REGIONS[0]]), 400, "regions.0.box"),
+    "box of words": (body(regions=[{"box": ["a", 0, 1, 1]}, REGIONS[0]]), 400, "region 0: box"),
+    "region of no form": (body(regions=[{"bx": [0, 0, 1, 1]}, REGIONS[0]]), 400, "region 0: "),
+    "region of a path": (body(regions=[{"mask": "/etc/passwd"}, REGIONS[0]]), 400, "regions.0.mask: expected a data URL"),
+    "region of a name": (body(regions=["mask.png", REGIONS[0]]), 400, "regions.0: "),
     "region not there": (body(questions=["How far is <region 7>?"]), 400, "<region 7>"),
     "regions unused": (body(questions=["How far is it?"]), 400, "no question mentions one"),
     "too many regions": (body(regions=REGIONS * 3), 413, "6 regions"),
@@ -228,6 +232,8 @@ REFUSED = {
     "wrong polarity": (body(depth_near="left"), 400, "depth_near"),
     "camera without lengths": (body(camera={"fx": 0, "fy": 1, "cx": 0, "cy": 0}), 400, "camera"),
     "camera of words": (body(camera={"fx": "x"}), 400, "camera"),
+    "camera of a file": (body(camera="/work/camera.json"), 400, "camera"),
+    "camera of a number": (body(camera=7), 400, "camera"),
 }  # fmt: skip
 
 
@@ -540,7 +546,7 @@ def test_requests_are_counted_logged_and_named(client: TestClient, caplog: pytes
 def test_the_pages_describe_the_service_without_the_network(client: TestClient) -> None:
     schema = client.get("/openapi.json").json()
     assert {"/v1/spatial/ask", "/v1/chat/completions", "/v1/models", "/ready", "/metrics"} <= set(schema["paths"])
-    assert "RegionBody" in schema["components"]["schemas"]
+    assert "SceneBody" in schema["components"]["schemas"]
     page = client.get("/docs").text
     assert "http://" not in page and "https://" not in page
     assert client.get("/v1/models").json()["data"][0]["id"] == "tiny"

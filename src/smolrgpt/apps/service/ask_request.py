@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import io
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from smolrgpt.apps.service.bodies import AskBody, ChatBody, RegionBody, SceneBody, parse_json, validate
+from smolrgpt.apps.service.bodies import AskBody, ChatBody, SceneBody, parse_json, validate
 from smolrgpt.apps.service.messages import IMAGE_FORMATS, AskRequest, Limits, Refusal
 from smolrgpt.schema import brief
 from smolrgpt.schema.errors import suggest_name
@@ -60,12 +61,14 @@ def _scene(body: SceneBody, prefix: str = "") -> dict[str, Any]:
         "depth": None if body.depth is None else decode_data_url(body.depth, f"{prefix}depth"),
         "depth_near": body.depth_near,
         "regions": [_region(region, f"{prefix}regions.{number}") for number, region in enumerate(body.regions)],
-        "camera": None if body.camera is None else body.camera.model_dump(exclude_none=True),
+        "camera": body.camera,
     }
 
 
-def _region(region: RegionBody, name: str) -> dict[str, Any] | bytes:
-    return region.model_dump(exclude_none=True) if region.mask is None else decode_data_url(region.mask, f"{name}.mask")
+def _region(region: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return a region whose mask image is decoded from its data URL; other forms are read by the engine."""
+    mask = region.get("mask")
+    return {**region, "mask": decode_data_url(mask, f"{name}.mask")} if isinstance(mask, str) else region
 
 
 def request_from_form(fields: Mapping[str, Sequence[str]], files: Mapping[str, Sequence[bytes]], limits: Limits) -> AskRequest:
@@ -89,7 +92,10 @@ def request_from_form(fields: Mapping[str, Sequence[str]], files: Mapping[str, S
     scene = {name: values[0] for name, values in fields.items() if name != "question"}
     scene |= {name: parse_json(scene[name], f"field {name}") for name in ("regions", "camera") if name in scene}
     given_scene = _scene(validate(scene, SceneBody))
-    given_scene |= {"depth": next(iter(files.get("depth", ())), None), "regions": [*files.get("mask", ()), *given_scene["regions"]]}
+    given_scene |= {
+        "depth": next(iter(files.get("depth", ())), None),
+        "regions": [*({"mask": mask} for mask in files.get("mask", ())), *given_scene["regions"]],
+    }
     return check_limits(AskRequest(image=files["image"][0], questions=list(fields["question"]), **given_scene), limits)
 
 
@@ -118,19 +124,27 @@ def check_limits(ask: AskRequest, limits: Limits) -> AskRequest:
     if longest > limits.max_question_characters:
         raise Refusal(413, f"a question of {longest} characters; this service takes {limits.max_question_characters}")
     files = {"image": ask.image, "depth": ask.depth}
-    files |= {f"region {number}": region for number, region in enumerate(ask.regions) if isinstance(region, bytes)}
+    files |= {f"region {number}": region["mask"] for number, region in enumerate(ask.regions) if isinstance(region.get("mask"), bytes)}
     for name, data in files.items():
         if data is not None:
-            width, height = _size(data, name)
-            _check_pixels(name, width, height, limits)
+            _check_pixels(name, *_size(data, name), limits)
     for number, region in enumerate(ask.regions):
-        size = region.get("rle", {}).get("size") if isinstance(region, dict) else None
-        if isinstance(size, (list, tuple)) and len(size) == 2 and all(isinstance(side, int) for side in size):
-            _check_pixels(f"region {number}", size[1], size[0], limits)
+        for height, width in _mask_sizes(region):
+            _check_pixels(f"region {number}", width, height, limits)
     return ask
 
 
-def _check_pixels(name: str, width: int, height: int, limits: Limits) -> None:
+def _mask_sizes(value: Any) -> Iterator[tuple[float, float]]:
+    """Yield (height, width) of all run lengths within a region's JSON."""
+    if isinstance(value, Mapping):
+        with contextlib.suppress(KeyError, TypeError, ValueError):  # what is no size is refused by the engine
+            height, width = map(float, value["size"])
+            yield height, width
+        for part in value.values():
+            yield from _mask_sizes(part)
+
+
+def _check_pixels(name: str, width: float, height: float, limits: Limits) -> None:
     if width * height > 1e6 * limits.max_megapixels:
         raise Refusal(413, f"{name}: {width}x{height} pixels; this service takes {limits.max_megapixels:g} megapixels, scale it down first")
 

@@ -79,32 +79,6 @@ class _Body(BaseModel):
 
 
 # --------------------------------------------------------------------------------------------------------------------- requests
-class RegionBody(_Body):
-    """A region of the image, in one of four forms."""
-
-    box: list[float] | None = Field(default=None, min_length=4, max_length=4, description="x0, y0, x1, y1 in pixels of the image")
-    polygon: list[float] | None = Field(default=None, min_length=6, description="x, y, x, y, ... in pixels of the image")
-    rle: dict[str, Any] | None = Field(default=None, description='COCO run lengths {"size": [H, W], "counts": ...}')
-    mask: str | None = Field(default=None, description="data URL of a mask image")
-
-    @model_validator(mode="after")
-    def _one_form(self) -> RegionBody:
-        if len(self.model_fields_set) != 1 or any(getattr(self, name) is None for name in self.model_fields_set):
-            raise _fault("expected exactly one of box, polygon, rle, mask")
-        return self
-
-
-class CameraBody(_Body):
-    """Intrinsics in pixels of the image, or of one of width x height."""
-
-    fx: float
-    fy: float
-    cx: float
-    cy: float
-    width: int | None = None
-    height: int | None = None
-
-
 class SceneBody(_Body):
     """Depth, regions and camera of an image."""
 
@@ -112,8 +86,14 @@ class SceneBody(_Body):
         default=None, description="data URL: 8-bit grey (relative), 16-bit grey (millimetres), float TIFF or .npy (metres); the same view"
     )
     depth_near: Literal["dark", "bright"] = Field(default="dark", description="which end of a relative depth map is near")
-    regions: list[RegionBody] = Field(default_factory=list, description="the first one is <region 0>")
-    camera: CameraBody | None = None
+    regions: list[dict[str, Any]] = Field(
+        default_factory=list,
+        description='the first one is <region 0>: {"box": [x0, y0, x1, y1]} or {"polygon": [x, y, ...]} in pixels of the image, '
+        '{"rle": COCO run lengths}, {"mask": data URL of a mask image}, or another form of smolrgpt.Region.from_json',
+    )
+    camera: Any = Field(
+        default=None, description='{"fx", "fy", "cx", "cy"} in pixels of the image, or another JSON form of smolrgpt.Camera.from_any'
+    )
 
 
 class AskBody(SceneBody):

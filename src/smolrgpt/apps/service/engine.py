@@ -12,7 +12,7 @@ from typing import Any
 from smolrgpt.apps.service.messages import IMAGE_FORMATS, AskRequest, Reply
 from smolrgpt.inference.inputs import Inquiry
 from smolrgpt.inference.predictor import Predictor
-from smolrgpt.schema import DepthMap, Polarity, Region, naming
+from smolrgpt.schema import Camera, DepthMap, Polarity, Region, naming
 from smolrgpt.schema.image_file import image_from_bytes
 
 logger = logging.getLogger(__name__)
@@ -90,7 +90,8 @@ class Engine:
             image = image_from_bytes(ask.image, IMAGE_FORMATS)
         depth = None if ask.depth is None else _depth(ask.depth, ask.depth_near)
         table = [_region(region, number, image.height, image.width) for number, region in enumerate(ask.regions)]
-        return self.predictor.prepare(image, ask.questions, depth, table, ask.camera)
+        camera = Camera.from_text(ask.camera, image.height, image.width) if isinstance(ask.camera, str) else ask.camera  # opens no file
+        return self.predictor.prepare(image, ask.questions, depth, table, camera)
 
     def answer_batch(self, items: list[QueuedInquiry]) -> list[Reply]:
         """Answer several queued inquiries at once; when that fails, each is tried alone, so that one cannot harm another."""
@@ -127,8 +128,8 @@ def _depth(data: bytes, near: Polarity) -> DepthMap:
         return DepthMap.from_image(image_from_bytes(data, IMAGE_FORMATS), near=near)
 
 
-def _region(region: dict[str, Any] | bytes, index: int, height: int, width: int) -> Region:
+def _region(region: dict[str, Any], index: int, height: int, width: int) -> Region:
     with naming(f"region {index}"):
-        if isinstance(region, bytes):
-            return Region.from_image(image_from_bytes(region, IMAGE_FORMATS))
+        if isinstance(region.get("mask"), bytes) and len(region) == 1:
+            return Region.from_image(image_from_bytes(region["mask"], IMAGE_FORMATS))
         return Region.from_json(region, height, width)

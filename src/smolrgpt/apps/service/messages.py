@@ -46,15 +46,21 @@ class Limits:
 class AskRequest:
     """One image and its questions, as engines take them; files are still encoded, and within the limits by their headers.
 
-    regions: a region of JSON each (see ``RegionBody``), or the bytes of a mask image.
+    Attributes:
+        image: An encoded image.
+        questions: About it, at least one.
+        depth: An encoded depth map, or a .npy file.
+        depth_near: Which end of a relative depth map is near.
+        regions: JSON as of ``Region.from_json``, or {"mask": an encoded mask image}.
+        camera: JSON as of ``Camera.from_any``.
     """
 
     image: bytes
     questions: list[str]
     depth: bytes | None = None
     depth_near: Literal["dark", "bright"] = "dark"
-    regions: list[dict[str, Any] | bytes] = field(default_factory=list)
-    camera: dict[str, float] | None = None
+    regions: list[dict[str, Any]] = field(default_factory=list)
+    camera: Any = None
 
 
 @dataclass(frozen=True)
