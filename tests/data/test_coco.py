@@ -119,7 +119,7 @@ def test_who_comes_first_says_nothing(tmp_path: Path) -> None:
     pairs = [annotation(2 * image + side, SHAPES[side], image_id=image) for image in range(60) for side in (0, 3)]
     root = write(tmp_path, pairs, images)
     for number in range(60):
-        (root / "mine" / f"{number}.jpg").write_bytes(b"never opened")
+        Image.new("RGB", (W, H)).save(root / "mine" / f"{number}.jpg")
     sides = [sample.normalized_answer for sample in read_source("coco", root, "mine")]
     assert len(sides) == 60 and 15 < sides.count("left") < 45
 

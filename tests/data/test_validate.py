@@ -101,7 +101,7 @@ def test_short_answers_follow_their_category(category: str | None, right: list[A
 
 def test_an_image_is_opened_once_for_all_its_questions_and_splits(monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
-    monkeypatch.setattr(module, "load_image", lambda one: opened.append(one.image_key) or one.image)
+    monkeypatch.setattr(module, "load_upright", lambda one: opened.append(one.image_key) or (one.image, 1))
     questions = [sample(str(number), image_key=f"picture {number % 2}") for number in range(10)]
     assert not validate({"val": questions, "val_more": questions}, workers=1, progress=False).problems.total
     assert sorted(opened) == ["picture 0", "picture 1"]

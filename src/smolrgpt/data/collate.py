@@ -27,13 +27,13 @@ def region_tables(samples: Sequence[Sample]) -> RegionTables:
 
 
 def prepare_image(processor: Any, frame: Frame, regions: Sequence[Region]) -> dict[str, np.ndarray]:
-    """Call ``SmolRGPTImageProcessor.preprocess_image`` on objects of ``smolrgpt.schema``. Raises DataError for an unfit region."""
+    """Call ``SmolRGPTImageProcessor.preprocess_image`` on objects of ``smolrgpt.schema``; regions as of ``Frame.fit_region``."""
     depth, camera = frame.depth, frame.camera
     arrays: dict[str, np.ndarray] = processor.image_processor.preprocess_image(
         frame.image,
         None if depth is None else depth.values,
         None if depth is None else depth.kind,
-        [frame.fit_region(f"region {index}", region).to_patch() for index, region in enumerate(regions)],
+        [region.to_patch() for region in regions],
         None if camera is None else (camera.fx, camera.fy, camera.cx, camera.cy, camera.width, camera.height),
     )
     return arrays
@@ -54,10 +54,11 @@ class EncodedImage:
     Attributes:
         arrays: By name; kept in float16, region geometry in float32.
         rows: The row of each region in the arrays whose name starts with ``region_``.
+        unfit: Regions that cannot be used on this image, each with the reason.
     """
 
-    def __init__(self, arrays: dict[str, np.ndarray], rows: dict[Region, int]):
-        self.arrays, self.rows = arrays, rows
+    def __init__(self, arrays: dict[str, np.ndarray], rows: dict[Region, int], unfit: dict[Region, str]):
+        self.arrays, self.rows, self.unfit = arrays, rows, unfit
 
     @property
     def nbytes(self) -> int:
@@ -73,7 +74,8 @@ class EncodedImage:
 class Collator:
     """Groups of samples -> the model's batch (see ``SmolRGPTProcessor.collate`` for keys, shapes and dtypes).
 
-    An image that cannot be read is counted in ``skips``, and its questions are left out; a batch in which nothing is left is a DataError.
+    Questions about an image that cannot be read, or about a region that does not fit its image, are counted in ``skips`` and left out; a
+    batch in which nothing is left is a DataError.
     Prepared images stay in memory up to ``cache_gb``.
     """
 
@@ -93,12 +95,17 @@ class Collator:
     def encode_image(self, sample: Sample, regions: Sequence[Region]) -> EncodedImage:
         """Prepare the sample's image and depth with these and all registered regions. Raises DataError for unreadable files."""
         found = self._cache.get(sample.image_key)
-        if found is not None and all(region in found.rows for region in regions):
+        if found is not None and all(region in found.rows or region in found.unfit for region in regions):
             return found
-        table = list(dict.fromkeys([*self._tables.get(sample.image_key, []), *regions]))
-        arrays = prepare_image(self.processor, Frame.from_sample(sample), table)
+        frame, fitted, unfit = Frame.from_sample(sample), dict[Region, Region](), dict[Region, str]()
+        for region in (*self._tables.get(sample.image_key, []), *regions):
+            try:
+                fitted[region] = frame.fit_region(f"a region of {sample.image_name}", region)
+            except DataError as error:
+                unfit[region] = str(error)
+        arrays = prepare_image(self.processor, frame, list(fitted.values()))
         arrays = {name: array if name == "region_geometry" else array.astype(np.float16) for name, array in arrays.items()}
-        encoded = EncodedImage(arrays, {region: row for row, region in enumerate(table)})
+        encoded = EncodedImage(arrays, {region: row for row, region in enumerate(fitted)}, unfit)
         if encoded.nbytes <= self._budget:
             self._budget -= encoded.nbytes
             self._cache[sample.image_key] = encoded
@@ -107,32 +114,45 @@ class Collator:
     def __call__(self, groups: Sequence[Sequence[Sample]]) -> dict[str, Any]:
         """Return the batch of all groups' questions, with the targets of ``length_targets``."""
         samples = [sample for group in groups for sample in group]
-        tables = region_tables(samples)
-        images = self._encode_images(samples, tables)
-        texts, kept = self._encode_texts([s for s in samples if self.processor.is_blind or s.image_key in images])
+        encoded = {} if self.processor.is_blind else self._encode_images(samples)
+        texts, kept = self._encode_texts(samples if self.processor.is_blind else self._usable(samples, encoded))
         if not kept:
             raise DataError(f"no usable question in a batch of {len(groups)} images: {self.skips.summary()}")
         if self.processor.is_blind:
             return dict(self.processor.collate([], texts, [], []))
-        order = {key: i for i, key in enumerate(images)}
+        tables = region_tables(kept)
+        order = {key: i for i, key in enumerate(tables)}
         batch = self.processor.collate(
-            list(images.values()),
+            [encoded[key].select(list(table)) for key, table in tables.items()],
             texts,
             [order[s.image_key] for s in kept],
             [[tables[s.image_key][region] for region in s.regions] for s in kept],
         )
-        return {**batch, **length_targets(kept, {key: tables[key] for key in images})}
+        return {**batch, **length_targets(kept, tables)}
 
-    def _encode_images(self, samples: Sequence[Sample], tables: RegionTables) -> dict[Hashable, dict[str, np.ndarray]]:
-        """Return the processor's arrays of each readable image, none for a blind model; questions about other images are skipped."""
-        images: dict[Hashable, dict[str, np.ndarray]] = {}
+    def _encode_images(self, samples: Sequence[Sample]) -> dict[Hashable, EncodedImage]:
+        """Return each readable image with all regions of its samples; questions about other images are skipped."""
+        images: dict[Hashable, EncodedImage] = {}
         first = {sample.image_key: sample for sample in reversed(samples)}
-        for key, table in () if self.processor.is_blind else tables.items():
+        for key, table in region_tables(samples).items():
             try:
-                images[key] = self.encode_image(first[key], list(table)).select(list(table))
+                images[key] = self.encode_image(first[key], list(table))
             except DataError as error:
                 self.skips.add("unreadable image", str(error), sum(sample.image_key == key for sample in samples))
         return images
+
+    def _usable(self, samples: Sequence[Sample], images: dict[Hashable, EncodedImage]) -> list[Sample]:
+        """Return the samples of these images all of whose regions fit; questions about other regions are skipped."""
+        usable = []
+        for sample in samples:
+            if sample.image_key not in images:
+                continue
+            unfit = images[sample.image_key].unfit
+            if reasons := [unfit[region] for region in sample.regions if region in unfit]:
+                self.skips.add("unusable region", f"sample {sample.id!r}: {reasons[0]}")
+            else:
+                usable.append(sample)
+        return usable
 
     def _encode_texts(self, samples: Sequence[Sample]) -> tuple[list[dict[str, list[int]]], list[Sample]]:
         """Return the encoded questions and their samples; those that cannot be encoded are skipped."""

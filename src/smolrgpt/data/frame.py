@@ -6,19 +6,27 @@ Every entrance (``ask``, rows, data sets, page, service, training) makes its fra
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from PIL import Image
 
 from smolrgpt.data.geometry import ASPECT_TOLERANCE, same_aspect
-from smolrgpt.data.loading import load_image, load_sample_depth
-from smolrgpt.schema import Camera, DataError, DepthMap, Region, Sample
+from smolrgpt.data.loading import load_sample_depth, load_upright
+from smolrgpt.schema import Camera, DataError, DepthMap, Region, Sample, naming
+from smolrgpt.schema.image_file import QUARTER_TURNS, turn_upright
 from smolrgpt.schema.inputs_read import InputsRead
 
 
 @dataclass(frozen=True)
 class Frame:
     """One view of a scene: an upright 8-bit RGB image, its depth map and its camera, where known.
+
+    Attributes:
+        image: Upright, 8-bit RGB.
+        depth: Of the same view. A map of the stored pixels' shape is turned upright with them.
+        camera: Intrinsics of the upright image.
+        orientation: The EXIF orientation (1 to 8) of the image's stored pixels; 1: they were upright.
 
     Raises:
         DataError: When the sides of the depth map have another ratio than the image's.
@@ -27,40 +35,79 @@ class Frame:
     image: Image.Image
     depth: DepthMap | None = None
     camera: Camera | None = None
+    orientation: int = 1
 
     def __post_init__(self) -> None:
-        if self.depth is not None and not same_aspect(self.depth.values.shape, self.size):
-            height, width = self.depth.values.shape
-            raise DataError(
-                f"the depth map is {width}x{height}, the image {self.image.width}x{self.image.height}: the sides' ratios differ by more "
-                f"than {ASPECT_TOLERANCE:.0%}; expected depth of the same view, at any scale"
-            )
+        if self.depth is not None:
+            object.__setattr__(self, "depth", self.fit_depth(self.depth))
 
     @classmethod
     def from_sample(cls, sample: Sample) -> Frame:
         """Read a sample's image and depth. Raises DataError naming the file."""
-        return cls(load_image(sample), load_sample_depth(sample), sample.camera)
+        image, orientation = load_upright(sample)
+        return cls(image, load_sample_depth(sample), sample.camera, orientation)
 
     @property
     def size(self) -> tuple[int, int]:
         """Size of the image: (height, width) in pixels."""
         return self.image.height, self.image.width
 
+    def fit_depth(self, depth: DepthMap) -> DepthMap:
+        """Return the depth map as one of the upright image. Raises DataError when its sides have another ratio than the image's."""
+        height, width = depth.values.shape
+        try:
+            orientation = find_turn((height, width), self.size, self.orientation)
+        except DataError as error:
+            raise DataError(f"the depth map is {width}x{height}, {error}; expected depth of the same view, at any scale") from None
+        if orientation == 1:
+            return depth
+        reading = depth.reading and replace(depth.reading, width=height, height=width)
+        return replace(depth, values=turn_upright(depth.values, orientation), reading=reading)
+
     def fit_region(self, name: str, region: Region) -> Region:
-        """Return the region as one of this image.
+        """Return the region as one of the upright image.
 
         Raises DataError, calling the region ``name``, when it is empty or when its mask has another ratio of sides than the image.
         """
-        height, width = region.size
-        if not same_aspect(region.size, self.size):
-            raise DataError(
-                f"{name}: its mask is {width}x{height}, the image {self.image.width}x{self.image.height}; "
-                "expected the whole image, at any scale"
-            )
-        if not region.area:
-            raise DataError(f"{name}: its mask is empty; expected at least one pixel inside")
-        return region
+        return fit_region(name, region, self.size, self.orientation)
+
+    def read_region(self, name: str, value: Any) -> Region:
+        """Read a region of this image from any form (see ``Region.from_any``). Raises DataError, calling the region ``name``."""
+        with naming(name):
+            region = Region.from_any(value, *self.size)
+        return self.fit_region(name, region)
 
     def inputs_read(self, regions: Sequence[Region]) -> InputsRead:
         """Describe how depth and camera were read, and what is doubtful about them or about the regions of this image."""
         return InputsRead(None if self.depth is None else self.depth.reading, self.camera)
+
+
+def fit_region(name: str, region: Region, size: tuple[int, int], orientation: int = 1) -> Region:
+    """Return a region as one of an upright image of ``size`` (height, width), whose stored pixels have this EXIF orientation.
+
+    A mask that was made on the stored pixels is turned with them. Raises DataError, calling the region ``name``, when it is empty or when
+    its mask has another ratio of sides than the image.
+    """
+    height, width = region.size
+    try:
+        turn = find_turn(region.size, size, orientation)
+    except DataError as error:
+        raise DataError(f"{name}: its mask is {width}x{height}, {error}; expected the whole image, at any scale") from None
+    if not region.area:
+        raise DataError(f"{name}: its mask is empty; expected at least one pixel inside")
+    return region if turn == 1 else region.turned(turn)
+
+
+def find_turn(size: tuple[int, int], image_size: tuple[int, int], orientation: int) -> int:
+    """Return the EXIF orientation by which a map or mask of ``size`` has to be turned to lie on the upright image; 1: it does already.
+
+    Sizes are (height, width); ``orientation`` is that of the image's stored pixels. Raises DataError when the map has the sides of neither
+    the upright nor the stored image.
+    """
+    if same_aspect(size, image_size):
+        return 1
+    if orientation in QUARTER_TURNS and same_aspect(size[::-1], image_size):
+        return orientation
+    height, width = image_size
+    stored = f" (stored as {height}x{width})" if orientation in QUARTER_TURNS else ""
+    raise DataError(f"the image {width}x{height}{stored}: the sides' ratios differ by more than {ASPECT_TOLERANCE:.0%}")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from PIL import Image
 
 from smolrgpt.schema import DepthFile, DepthMap, Sample, naming
-from smolrgpt.schema.image_file import decode_image, read_image, to_rgb
+from smolrgpt.schema.image_file import read_upright
 
 
 @dataclass
@@ -55,9 +55,13 @@ class SkipLog:
 
 def load_image(sample: Sample) -> Image.Image:
     """Return the sample's image as 8-bit RGB, upright. Raises DataError naming the file, or the sample when the image is in memory."""
-    image = sample.image
+    return load_upright(sample)[0]
+
+
+def load_upright(sample: Sample) -> tuple[Image.Image, int]:
+    """Return the sample's image as of ``load_image``, and the EXIF orientation (1 to 8) of its stored pixels. Raises DataError."""
     with naming(sample.image_name):
-        return to_rgb(decode_image(image) if isinstance(image, Image.Image) else read_image(image))
+        return read_upright(sample.image)
 
 
 def load_sample_depth(sample: Sample) -> DepthMap | None:

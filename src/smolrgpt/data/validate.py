@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from smolrgpt.data.geometry import same_aspect
-from smolrgpt.data.loading import SkipLog, load_image, load_sample_depth
+from smolrgpt.data.frame import Frame
+from smolrgpt.data.loading import SkipLog, load_sample_depth, load_upright
 from smolrgpt.schema import DataError, DepthFile, Region, Sample
 from smolrgpt.tasks import OFFICIAL, task_named
 from smolrgpt.tasks.region_text import MARKED_REGION, find_regions
@@ -37,12 +37,12 @@ PROBLEMS: dict[str, str] = {
     "unreadable image": "images; all their questions are left out",
     "unreadable depth": "images; all their questions are left out",
     "no depth map": "images; used without depth, although others of the set have it",
-    "depth of another shape": "images; the map is stretched onto the image",
+    "depth of another shape": "images; all their questions are left out",
     "empty depth": "images; no pixel was measured",
     "constant depth": "images; one value everywhere holds no information",
-    "corrupt mask": "masks; all questions about the image are left out",
-    "empty mask": "masks; the region's features are zeros",
-    "mask of another shape": "masks; the mask is stretched onto the image",
+    "corrupt mask": "masks; the questions about them are left out",
+    "empty mask": "masks; the questions about them are left out",
+    "mask of another shape": "masks; the questions about them are left out",
 }
 #: Memory for samples whose image is not checked yet; a larger set is checked in parts of this size.
 MAX_HELD_BYTES = 1 << 30
@@ -194,22 +194,22 @@ def check_text(sample: Sample, problems: SkipLog) -> None:
 def check_image(samples: Sequence[Sample]) -> _Checked:
     """Check one image, decoded in full, its depth map and every mask of ``samples``, which are all about this image."""
     found = _Checked(SkipLog())
-    size = None
+    frame = None
     try:
-        image = load_image(samples[0])
-        size = (image.height, image.width)
+        image, orientation = load_upright(samples[0])
+        frame = Frame(image, orientation=orientation)
     except DataError as error:
         found.problems.add("unreadable image", str(error))
-    found.depth = _check_depth(samples[0], size, found.problems)
+    found.depth = _check_depth(samples[0], frame, found.problems)
     named = functools.partial(_name, samples)
     for region in dict.fromkeys(region for sample in samples for region in sample.regions):
         found.num_masks += 1
-        found.num_scaled_masks += size is not None and region.size != size
-        _check_mask(region, size, named, found.problems)
+        found.num_scaled_masks += frame is not None and region.size != frame.size
+        _check_mask(region, frame, named, found.problems)
     return found
 
 
-def _check_depth(sample: Sample, size: tuple[int, int] | None, problems: SkipLog) -> str | None:
+def _check_depth(sample: Sample, frame: Frame | None, problems: SkipLog) -> str | None:
     """Return the map's kind, "unreadable", or None when there is no map."""
     name = str(sample.depth.source) if isinstance(sample.depth, DepthFile) else f"depth of sample {sample.id!r}"
     try:
@@ -220,9 +220,10 @@ def _check_depth(sample: Sample, size: tuple[int, int] | None, problems: SkipLog
     if depth is None:
         problems.add("no depth map", f"{sample.image_name}: no depth map")
         return None
-    shape = depth.values.shape
-    if size is not None and not same_aspect(shape, size):
-        problems.add("depth of another shape", f"{name}: {shape[1]}x{shape[0]}, its image {size[1]}x{size[0]}")
+    try:
+        depth = depth if frame is None else frame.fit_depth(depth)
+    except DataError as error:
+        problems.add("depth of another shape", f"{name}: {error}")
     measured = depth.values[np.isfinite(depth.values)]
     if not measured.size:
         problems.add("empty depth", f"{name}: no pixel was measured")
@@ -231,7 +232,7 @@ def _check_depth(sample: Sample, size: tuple[int, int] | None, problems: SkipLog
     return depth.kind
 
 
-def _check_mask(region: Region, size: tuple[int, int] | None, named: Callable[[Region], str], problems: SkipLog) -> None:
+def _check_mask(region: Region, frame: Frame | None, named: Callable[[Region], str], problems: SkipLog) -> None:
     try:
         pixels = region.area
     except DataError as error:
@@ -239,10 +240,11 @@ def _check_mask(region: Region, size: tuple[int, int] | None, named: Callable[[R
         return
     if not pixels:
         problems.add("empty mask", f"{named(region)}: no pixel inside")
-    if size is not None and not same_aspect(region.size, size):
-        problems.add(
-            "mask of another shape", f"{named(region)}: {region.size[1]}x{region.size[0]}, the image {size[1]}x{size[0]} (width x height)"
-        )
+        return
+    try:
+        _ = None if frame is None else frame.fit_region(named(region), region)
+    except DataError as error:
+        problems.add("mask of another shape", str(error))
 
 
 def _name(samples: Sequence[Sample], region: Region) -> str:

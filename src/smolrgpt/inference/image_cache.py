@@ -165,7 +165,7 @@ class ImageEncoder:
 
     def _prepare(self, request: EncodingRequest, regions: list[Region]) -> dict[str, np.ndarray]:
         frame = request.read_frame()
-        return prepare_image(self.processor, frame, regions)
+        return prepare_image(self.processor, frame, [frame.fit_region(f"region {index}", region) for index, region in enumerate(regions)])
 
     def _tensor(self, arrays: Any) -> torch.Tensor:
         return torch.from_numpy(np.asarray(arrays)).to(self.model.device)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from smolrgpt.data.frame import Frame
 from smolrgpt.schema import Camera, DataError, DepthFile, DepthMap, Region, TarMember
-from smolrgpt.schema.image_file import read_rgb, to_rgb
+from smolrgpt.schema.image_file import image_from_array, read_upright
 from smolrgpt.schema.inputs_read import InputsRead
 from smolrgpt.tasks import Task
 
@@ -63,11 +63,14 @@ class Inquiry:
 
 
 def as_image(image: ImageLike) -> Image.Image:
-    """Convert a path, an image or an array uint8 (H, W, 3) to 8-bit RGB, upright. Raises DataError, naming the file."""
+    """Convert a path, an image or an array as of ``image_from_array`` to 8-bit RGB, upright. Raises DataError, naming the file."""
+    return as_upright(image)[0]
+
+
+def as_upright(image: ImageLike) -> tuple[Image.Image, int]:
+    """Convert an image as ``as_image`` does: the image, and the EXIF orientation (1 to 8) of its stored pixels. Raises DataError."""
     if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim not in (2, 3):
-            raise DataError(f"the image is {image.dtype} {image.shape}; expected uint8 (H, W, 3)")
-        image = Image.fromarray(image)
+        return read_upright(image_from_array(image))
     if not isinstance(image, (Image.Image, str, Path, TarMember)):
         raise DataError(f"the image is a {type(image).__name__}; expected a path, an image or an array of uint8 (H, W, 3)")
-    return to_rgb(image) if isinstance(image, Image.Image) else read_rgb(image)
+    return read_upright(image)

@@ -36,7 +36,7 @@ from smolrgpt.inference.inputs import (
     Inquiry,
     Question,
     RegionLike,
-    as_image,
+    as_upright,
 )
 from smolrgpt.precision import best_dtype
 from smolrgpt.schema import Camera, DataError, DepthMap, Polarity, Region, Sample
@@ -167,7 +167,7 @@ class Predictor:
 
         Raises the same errors as ``ask_many``.
         """
-        rgb = as_image(image)
+        rgb, orientation = as_upright(image)
         mentions = [read_mentions(question, len(regions)) for question in questions]
         if regions and not any(indices for _, indices in mentions):
             raise ValueError(f"{len(regions)} regions were given but no question mentions one; {how_to_mention(len(regions))}")
@@ -175,10 +175,9 @@ class Predictor:
             rgb,
             None if depth is None else DepthMap.from_any(depth, near=depth_near),
             None if camera is None else Camera.from_any(camera, rgb.height, rgb.width),
+            orientation,
         )
-        table = [
-            frame.fit_region(f"region {index}", Region.from_any(region, rgb.height, rgb.width)) for index, region in enumerate(regions)
-        ]
+        table = [frame.read_region(f"region {index}", region) for index, region in enumerate(regions)]
         asked = [self._question(text, [table[index] for index in indices], indices) for text, indices in mentions]
         return Inquiry(asked, lambda: frame, table, content_key(frame), frame.inputs_read(table))
 

@@ -9,11 +9,12 @@ import io
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
 from PIL import Image, ImageOps
 
 from smolrgpt.schema.errors import DataError, brief, naming
@@ -21,8 +22,22 @@ from smolrgpt.schema.tar_member import TarMember
 
 #: Exceptions of Pillow's decoders on damaged files (``UnidentifiedImageError`` is an OSError, so is a truncated PNG or JPEG).
 _DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, struct.error, zlib.error, MemoryError)
-#: EXIF tag of the orientation, and its values that exchange width and height.
-_ORIENTATION, _QUARTER_TURNS = 0x0112, (5, 6, 7, 8)
+#: EXIF tag of the orientation.
+_ORIENTATION = 0x0112
+#: What turns stored pixels (H, W, ...) upright, by EXIF orientation; the same transformations as those of ``ImageOps.exif_transpose``.
+_TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    2: np.fliplr,
+    3: lambda pixels: np.rot90(pixels, 2),
+    4: np.flipud,
+    5: lambda pixels: pixels.swapaxes(0, 1),
+    6: lambda pixels: np.rot90(pixels, -1),
+    7: lambda pixels: np.rot90(pixels, 2).swapaxes(0, 1),
+    8: np.rot90,
+}
+#: What shows through transparent pixels: white, as in most viewers, so that the model sees what a person sees.
+BACKGROUND = (255, 255, 255)
+#: EXIF orientations that exchange width and height.
+QUARTER_TURNS = (5, 6, 7, 8)
 
 
 def open_file(source: Path | TarMember | str) -> BinaryIO:
@@ -63,17 +78,51 @@ def read_image(path: Path | TarMember | str) -> Image.Image:
 
 def read_rgb(path: Path | TarMember | str) -> Image.Image:
     """Read an image file as 8-bit RGB, upright. Raises DataError naming the file."""
-    with naming(path):
-        return to_rgb(read_image(path))
+    return read_upright(path)[0]
+
+
+def read_upright(source: Path | TarMember | str | Image.Image) -> tuple[Image.Image, int]:
+    """Read a file, or take an open image, as 8-bit RGB, upright: the image, and the EXIF orientation (1 to 8) of its stored pixels.
+
+    ``turn_upright`` turns what was made on the stored pixels. Raises DataError, naming the file.
+    """
+    if isinstance(source, Image.Image):
+        orientation = _orientation(source)
+        return to_rgb(decode_image(source)), orientation
+    with naming(source), _decoder_errors(), open_file(source) as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        image = Image.open(file)
+        orientation = _orientation(image)
+        return to_rgb(decode_image(image, in_place=True)), orientation
+
+
+def turn_upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn stored pixels (H, W, ...) upright by their EXIF orientation, as ``read_image`` turns images; 1 leaves them as they are."""
+    turn = _TURNS.get(orientation)
+    return pixels if turn is None else np.ascontiguousarray(turn(pixels))
 
 
 def image_size(path: Path | TarMember | str) -> tuple[int, int]:
     """Read (width, height) of an upright image, as ``read_image`` returns it, from the file's header. Raises DataError naming the file."""
+    return read_header(path)[0]
+
+
+def read_header(path: Path | TarMember | str) -> tuple[tuple[int, int], int]:
+    """Read ((width, height) upright, EXIF orientation) of an image from the file's header. Raises DataError naming the file."""
     with naming(path), _decoder_errors(), open_file(path) as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         image = Image.open(file)
-        turned = image.getexif().get(_ORIENTATION, 1) in _QUARTER_TURNS
-        return (image.height, image.width) if turned else image.size
+        orientation = _orientation(image)
+        # Pillow opens TIFF files with the size that they have upright
+        turned = orientation in QUARTER_TURNS and image.format != "TIFF"
+        return ((image.height, image.width) if turned else image.size), orientation
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation of an image whose pixels were not turned yet; 1 where it has none, or one that does not exist."""
+    with _decoder_errors():
+        found = image.getexif().get(_ORIENTATION, 1)
+    return found if found in _TURNS else 1
 
 
 def image_from_bytes(data: bytes, formats: Sequence[str]) -> Image.Image:
@@ -92,6 +141,8 @@ def decode_image(image: Image.Image, in_place: bool = False) -> Image.Image:
         raise DataError(_too_large(f"{image.width}x{image.height} pixels, more than the limit of {limit}"))
     with _decoder_errors():
         image.load()
+        if image.format == "TIFF":  # Pillow turns these when it loads them
+            return image if in_place else image.copy()
         if not in_place:
             return ImageOps.exif_transpose(image)
         ImageOps.exif_transpose(image, in_place=True)
@@ -116,14 +167,43 @@ def _too_large(found: str) -> str:
     return f"too large an image: {found}; scale it down first"
 
 
+def image_from_array(pixels: np.ndarray) -> Image.Image:
+    """Convert an array uint8 or uint16 (H, W), or uint8 (H, W, C) of C = 1, 3 (RGB, not OpenCV's BGR) or 4 (RGBA) to an image.
+
+    Raises DataError for other shapes and types: the brightness range of floats is not known.
+    """
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[..., 0]
+    is_grey = pixels.ndim == 2 and pixels.dtype in (np.uint8, np.uint16)
+    if not pixels.size or not (is_grey or (pixels.ndim == 3 and pixels.shape[2] in (3, 4) and pixels.dtype == np.uint8)):
+        advice = "; multiply values from 0 to 1 by 255, round, and convert to uint8" if pixels.dtype.kind == "f" else ""
+        raise DataError(f"the image is {pixels.dtype} {pixels.shape}; expected uint8 (H, W, 3) in the order red, green, blue{advice}")
+    return Image.fromarray(np.ascontiguousarray(pixels))
+
+
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert an image of any mode to 8-bit RGB (alpha is dropped, 16 bits are scaled). Raises DataError for float images."""
-    if image.mode == "RGB":
+    """Convert an image of any mode to 8-bit RGB.
+
+    Grey of more than 8 bits is stretched by the bits in use: those of the highest value, at least 8, so that a 10-bit camera's files are
+    not dark. Transparency shows the ``BACKGROUND``. Raises DataError for float images, negative values, and an image all transparent.
+    """
+    if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode == "F":
         raise DataError("a 32-bit float image has no agreed brightness range; expected an 8- or 16-bit image")
     if image.mode == "I" or image.mode.startswith("I;16"):
-        image = image.convert("I").point(lambda value: value * (1 / 257)).convert("L")
-    if image.mode == "P":
-        image = image.convert("RGBA")  # a palette may carry transparency, which Pillow refuses to drop silently
+        return _stretched(np.asarray(image)).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        if image.getchannel("A").getextrema() == (0, 0):
+            raise DataError("every pixel of this image is transparent; expected an image to look at, save it without alpha")
+        return Image.alpha_composite(Image.new("RGBA", image.size, BACKGROUND), image).convert("RGB")
     return image.convert("RGB")
+
+
+def _stretched(grey: np.ndarray) -> Image.Image:
+    low, high = int(grey.min()), int(grey.max())
+    if low < 0:
+        raise DataError(f"a grey image holds negative values, down to {low}; expected 0 and more")
+    largest = 2 ** max(8, high.bit_length()) - 1
+    return Image.fromarray((grey * (255 / largest)).astype(np.uint8))

@@ -16,7 +16,7 @@ from PIL import Image
 
 from smolrgpt.schema import run_lengths
 from smolrgpt.schema.errors import DataError, brief, naming
-from smolrgpt.schema.image_file import is_file, read_image
+from smolrgpt.schema.image_file import is_file, read_image, turn_upright
 
 
 @dataclass(frozen=True)
@@ -190,6 +190,14 @@ class Region:
     def to_runs(self) -> np.ndarray:
         """Decode to int64 run lengths of the column-major mask, the first of them outside. Raises DataError when they are corrupt."""
         return run_lengths.decode_runs(self.counts, *self.size)
+
+    def turned(self, orientation: int) -> Region:
+        """Return the region of the upright image, from one of stored pixels with this EXIF orientation (1 to 8).
+
+        Raises DataError when the run lengths are corrupt.
+        """
+        mask = turn_upright(self.to_mask(), orientation)
+        return Region((mask.shape[0], mask.shape[1]), run_lengths.encode_mask(mask))
 
     @property
     def area(self) -> int:

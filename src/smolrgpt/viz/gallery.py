@@ -14,8 +14,9 @@ from typing import Any
 
 from PIL import Image
 
+from smolrgpt.data.frame import Frame
 from smolrgpt.data.io import atomic_path
-from smolrgpt.data.loading import SkipLog, load_image, load_sample_depth
+from smolrgpt.data.loading import SkipLog
 from smolrgpt.schema import Answer, DataError, Region, Sample, TarMember
 from smolrgpt.tasks.region_text import REGION_TAG, write_mentions
 from smolrgpt.viz.drawing import contrast_colour, draw_regions, region_colour
@@ -93,10 +94,11 @@ def draw_cards(samples: Iterable[Sample], skips: SkipLog, side: int, tag_scale: 
     cards = []
     for sample in samples:
         try:
-            image, depth = load_image(sample), load_sample_depth(sample)
-            image = image.copy()  # a sample may hold the decoded image itself
+            frame = Frame.from_sample(sample)
+            regions = [frame.fit_region(f"region {index}", region) for index, region in enumerate(sample.regions)]
+            image = frame.image.copy()  # a sample may hold the decoded image itself
             image.thumbnail((side, side), Image.Resampling.LANCZOS)
-            cards.append(Card(sample, draw_regions(image, sample.regions, depth=depth, tag_scale=tag_scale)))
+            cards.append(Card(sample, draw_regions(image, regions, depth=frame.depth, tag_scale=tag_scale)))
         except DataError as error:
             skips.add("unreadable sample", f"sample {sample.id!r}: {error}")
     return cards

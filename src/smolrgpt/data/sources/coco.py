@@ -8,7 +8,8 @@
     <root>/<split>/ (COCO's layout) or <root>/<split>/images/   the images; depth in <root>/<split>/depths/
 
 Without questions, every pair of objects is asked which of the two is left, and the masks' centroids give the answer. The annotation file is
-one JSON object and is held in memory; images are not opened, except the segment images of a panoptic file, one at a time.
+one JSON object and is held in memory; of images the headers are read, of panoptic files the segment images, one at a time. Annotations of
+the pixels as a camera stored them are turned upright with the image where its EXIF orientation and the sizes say so.
 """
 
 from __future__ import annotations
@@ -24,11 +25,12 @@ from typing import Any
 
 import numpy as np
 
+from smolrgpt.data.frame import fit_region
 from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.sources.folders import FileFolder, ImageSet
 from smolrgpt.data.sources.rows import UNUSABLE_ROW, field, image_shape, iter_samples, optional, scalar, skip_reason
 from smolrgpt.schema import DataError, Polarity, Region, Sample
-from smolrgpt.schema.image_file import read_rgb
+from smolrgpt.schema.image_file import read_header, read_rgb
 from smolrgpt.tasks.side import LEFT_RIGHT
 
 #: Share of the image's width; annotators disagree about the side of objects whose centroids are closer to each other.
@@ -162,12 +164,23 @@ def _is_crowd(entry: Any) -> bool:
 
 
 # ---------------------------------------------------------------------------------------------------------------------- regions
-def _regions(image: _Image, objects: Sequence[_Object]) -> list[Region]:
-    """Return the objects' regions, in order. Raises DataError for one that cannot be made, or a segment image that cannot be read."""
+def _regions(image: _Image, objects: Sequence[_Object], path: Path) -> list[Region]:
+    """Return the objects' regions on the upright image at ``path``, in order.
+
+    Raises DataError for one that cannot be made or does not fit the image, and for an image that cannot be read.
+    """
     if image.segments is None:
-        return [_region(item.shape, image) for item in objects]
-    ids = _segment_ids(image.segments)
-    return [Region.from_mask(ids == item.id) for item in objects]
+        regions = [_region(item.shape, image) for item in objects]
+    else:
+        ids = _segment_ids(image.segments)
+        regions = [Region.from_mask(ids == item.id) for item in objects]
+    (width, height), orientation = _header(path)
+    return [
+        fit_region(f"annotation {item.id}", region, (height, width), orientation) for item, region in zip(objects, regions, strict=True)
+    ]
+
+
+_header = functools.lru_cache(maxsize=1)(read_header)  # questions about an image follow each other
 
 
 @functools.lru_cache(maxsize=1)  # questions about an image follow each other
@@ -213,7 +226,7 @@ def _sample(image: _Image, objects: Sequence[_Object], question: str, files: Ima
         id=name or f"{image.file_name}:{'-'.join(map(str, ids))}",
         image=found.image,
         question=question,
-        regions=_regions(image, objects),
+        regions=_regions(image, objects, found.image),
         depth=found.depth,
         metadata={"region_names": [item.name for item in objects], "annotation_ids": ids},
     )
@@ -226,8 +239,7 @@ def _side_questions(path: Path, table: dict[str, _Image], files: ImageSet, skips
         columns: dict[_Object, float] = {}
         for item in image.objects:
             try:
-                files.find(image.file_name)
-                columns[item] = _centroid_column(_regions(image, [item])[0])
+                columns[item] = _centroid_column(_regions(image, [item], files.find(image.file_name).image)[0])
             except DataError as error:
                 skips.add(skip_reason(error), f"{path.name} annotation {item.id} of {image.file_name!r}: {error}")
         pairs = [pair for pair in itertools.combinations(columns, 2) if abs(columns[pair[0]] - columns[pair[1]]) >= _MIN_SIDE_GAP]
