@@ -123,6 +123,13 @@ class ContentPart(_Body):
     image_url: ImageUrl | None = None
     accepted = ("cache_control", "prompt_cache_breakpoint")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_other_types(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and "type" in value and value["type"] not in ("text", "image_url"):
+            raise _fault(f"expected 'text' or 'image_url', found {brief(repr(value['type']))}; this model reads nothing else", "type")
+        return value
+
     @model_validator(mode="after")
     def _as_its_type(self) -> ContentPart:
         other = "image_url" if self.type == "text" else "text"
