@@ -142,6 +142,27 @@ def test_the_service_answers_as_the_predictor(client: TestClient, predictor: Pre
         assert response.json()["id"] == response.headers["x-request-id"]
 
 
+def test_masks_and_depth_of_the_stored_pixels_follow_an_image_that_exif_turns(client: TestClient) -> None:
+    stored, turn = Image.fromarray(pixels()), Image.Exif()
+    turn[0x0112] = 6  # to be turned by a quarter to the right
+    depth = np.random.default_rng(1).uniform(1, 9, (48, 64)).astype(np.float32)
+    mask = np.zeros((48, 64), dtype=np.uint8)
+    mask[3:30, 2:20] = 255
+
+    def ask(image: bytes, depth: np.ndarray, mask: np.ndarray) -> Any:
+        array = io.BytesIO()
+        np.save(array, depth)
+        regions = [{"mask": url(png(mask))}, {"mask": url(png(255 - mask))}]
+        response = client.post("/v1/spatial/ask", json=body(image=url(image), depth=url(array.getvalue()), regions=regions))
+        assert response.status_code == 200, response.text
+        return response.json()["answers"]
+
+    turned = io.BytesIO()
+    stored.save(turned, format="PNG", exif=turn)
+    upright = ask(png(np.rot90(pixels(), -1)), np.rot90(depth, -1), np.ascontiguousarray(np.rot90(mask, -1)))
+    assert ask(turned.getvalue(), depth, mask) == upright
+
+
 def test_a_chat_answers_the_last_question_about_the_last_image(client: TestClient, predictor: Predictor) -> None:
     expected = client.post("/v1/spatial/ask", json=body()).json()["answers"][0]
     whole = client.post("/v1/chat/completions", json=chat()).json()
@@ -220,6 +241,7 @@ REFUSED = {
     "box of words": (body(regions=[{"box": ["a", 0, 1, 1]}, REGIONS[0]]), 400, "region 0: box"),
     "region of no form": (body(regions=[{"bx": [0, 0, 1, 1]}, REGIONS[0]]), 400, "region 0: "),
     "region of a path": (body(regions=[{"mask": "/etc/passwd"}, REGIONS[0]]), 400, "regions.0.mask: expected a data URL"),
+    "mask and more": (body(regions=[{"mask": url(png(pixels())), "label": 3}, REGIONS[0]]), 400, "region 0: fields label, mask"),
     "region of a name": (body(regions=["mask.png", REGIONS[0]]), 400, "regions.0: "),
     "region not there": (body(questions=["How far is <region 7>?"]), 400, "<region 7>"),
     "regions unused": (body(questions=["How far is it?"]), 400, "no question mentions one"),

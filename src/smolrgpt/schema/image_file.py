@@ -125,10 +125,16 @@ def _orientation(image: Image.Image) -> int:
     return found if found in _TURNS else 1
 
 
+def open_image_bytes(data: bytes, formats: Sequence[str]) -> Image.Image:
+    """Open an image file in memory, with the decoders of these Pillow formats alone; nothing is decoded or turned. Raises DataError."""
+    with _decoder_errors():
+        return Image.open(io.BytesIO(data), formats=list(formats))
+
+
 def image_from_bytes(data: bytes, formats: Sequence[str]) -> Image.Image:
     """Decode an image file in memory as ``read_image`` does, with the decoders of these Pillow formats alone. Raises DataError."""
     with _decoder_errors():
-        return decode_image(Image.open(io.BytesIO(data), formats=list(formats)), in_place=True)
+        return decode_image(open_image_bytes(data, formats), in_place=True)
 
 
 def decode_image(image: Image.Image, in_place: bool = False) -> Image.Image:

@@ -95,6 +95,13 @@ class SceneBody(_Body):
         default=None, description='{"fx", "fy", "cx", "cy"} in pixels of the image, or another JSON form of smolrgpt.Camera.from_any'
     )
 
+    @field_validator("camera")
+    @classmethod
+    def _as_json(cls, camera: Any) -> Any:
+        if camera is not None and not isinstance(camera, (Mapping, list)):  # a text would be a file's name to the readers
+            raise PydanticCustomError("expected", "expected {form}", {"form": '{"fx": ..., "fy": ..., "cx": ..., "cy": ...}'})
+        return camera
+
 
 class AskBody(SceneBody):
     """One image and questions about it."""

@@ -9,11 +9,13 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from PIL import Image
+
 from smolrgpt.apps.service.messages import IMAGE_FORMATS, AskRequest, Reply
 from smolrgpt.inference.inputs import Inquiry
 from smolrgpt.inference.predictor import Predictor
-from smolrgpt.schema import Camera, DepthMap, Polarity, Region, naming
-from smolrgpt.schema.image_file import image_from_bytes
+from smolrgpt.schema import DataError, DepthMap, Polarity, naming
+from smolrgpt.schema.image_file import image_from_bytes, open_image_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -87,11 +89,10 @@ class Engine:
 
     def _prepare(self, ask: AskRequest) -> Inquiry:
         with naming("the image"):
-            image = image_from_bytes(ask.image, IMAGE_FORMATS)
+            image = open_image_bytes(ask.image, IMAGE_FORMATS)
         depth = None if ask.depth is None else _depth(ask.depth, ask.depth_near)
-        table = [_region(region, number, image.height, image.width) for number, region in enumerate(ask.regions)]
-        camera = Camera.from_text(ask.camera, image.height, image.width) if isinstance(ask.camera, str) else ask.camera  # opens no file
-        return self.predictor.prepare(image, ask.questions, depth, table, camera)
+        regions = [_region(region, number) for number, region in enumerate(ask.regions)]
+        return self.predictor.prepare(image, ask.questions, depth, regions, ask.camera)
 
     def answer_batch(self, items: list[QueuedInquiry]) -> list[Reply]:
         """Answer several queued inquiries at once; when that fails, each is tried alone, so that one cannot harm another."""
@@ -128,8 +129,11 @@ def _depth(data: bytes, near: Polarity) -> DepthMap:
         return DepthMap.from_image(image_from_bytes(data, IMAGE_FORMATS), near=near)
 
 
-def _region(region: dict[str, Any], index: int, height: int, width: int) -> Region:
+def _region(region: dict[str, Any], index: int) -> dict[str, Any] | Image.Image:
+    """Decode a region's mask image; the predictor reads all other forms, of which none is a file's name."""
+    if not isinstance(region.get("mask"), bytes):
+        return region
     with naming(f"region {index}"):
-        if isinstance(region.get("mask"), bytes) and len(region) == 1:
-            return Region.from_image(image_from_bytes(region["mask"], IMAGE_FORMATS))
-        return Region.from_json(region, height, width)
+        if len(region) > 1:
+            raise DataError(f"fields {', '.join(sorted(region))}; expected a mask alone")
+        return image_from_bytes(region["mask"], IMAGE_FORMATS)
