@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import glob
 import json
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -133,6 +134,15 @@ def field(row: Any, name: str, kind: type[T]) -> T:
     if not isinstance(value, kind):
         raise DataError(f"{name} is {brief(value)!r} ({type(value).__name__}); expected a {kind.__name__}")
     return value
+
+
+def check_fields(row: Mapping[str, Any], known: Collection[str]) -> None:
+    """Raise DataError for a field of ``row`` that is not ``known``, with the nearest name: a field that nobody reads means something."""
+    for name in row:
+        if name not in known:
+            nearest = difflib.get_close_matches(str(name).casefold(), known, n=1)
+            advice = f"did you mean {nearest[0]}? " if nearest else ""
+            raise DataError(f"unknown field {brief(name)!r}; {advice}expected {', '.join(known)}")
 
 
 def optional(row: dict[str, Any], name: str) -> str | None:

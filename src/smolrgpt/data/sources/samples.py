@@ -5,7 +5,9 @@
      "question": "How far is <region 0> from <region 1>?"}
 
 Files are named relative to the JSON file. ``questions``, a list, asks several; ``id`` names the row (else its file and number do);
-``answer``, ``normalized_answer`` and ``category`` may be given; ``depth_near`` is dark or bright, ``depth_kind`` metric or relative.
+``answer``, ``normalized_answer`` and ``category`` may be given for a single question; ``depth_near`` is dark or bright, ``depth_kind``
+metric or relative; ``metadata`` is an object of anything else. A row with a field of another name cannot be used, because it states
+something that would not be obeyed.
 """
 
 from __future__ import annotations
@@ -17,10 +19,16 @@ from pathlib import Path
 from typing import Any
 
 from smolrgpt.data.loading import SkipLog
-from smolrgpt.data.sources.rows import MissingFileError, field, iter_samples, optional, scalar
+from smolrgpt.data.sources.rows import MissingFileError, check_fields, field, iter_samples, optional, scalar
 from smolrgpt.schema import Camera, DataError, DepthFile, Region, Sample, brief
 from smolrgpt.schema.image_file import image_size
 from smolrgpt.tasks.region_text import read_mentions
+
+#: The fields of a row.
+FIELDS = (
+    "id", "image", "depth", "depth_near", "depth_kind", "camera", "regions", "question", "questions", "answer", "normalized_answer",
+    "category", "metadata",
+)  # fmt: skip
 
 
 def iter_sample_rows(root: Path | str, split: str = "", *, skips: SkipLog) -> Iterator[Sample]:
@@ -45,12 +53,14 @@ def iter_sample_rows(root: Path | str, split: str = "", *, skips: SkipLog) -> It
 
 def _samples(row: dict[str, Any], path: Path, numbers: Iterator[int]) -> Iterator[Sample]:
     number = next(numbers)  # of the row, also where it cannot be used
+    check_fields(row, FIELDS)
     image = _file(row, "image", path)
     depth = None if row.get("depth") is None else DepthFile(_file(row, "depth", path), row.get("depth_near", "dark"), row.get("depth_kind"))
     width, height = image_size(image)
     camera = None if row.get("camera") is None else Camera.from_any(row["camera"], height, width)
     regions = [Region.from_json(region, height, width, path.parent) for region in field(row, "regions", list)] if row.get("regions") else []
-    questions = [field(row, "question", str)] if "question" in row else field(row, "questions", list)
+    questions = _questions(row)
+    metadata = {} if row.get("metadata") is None else field(row, "metadata", dict)
     name = str(row.get("id", f"{path.stem}-{number}"))
     for position, question in enumerate(questions):
         try:
@@ -68,7 +78,20 @@ def _samples(row: dict[str, Any], path: Path, numbers: Iterator[int]) -> Iterato
             normalized_answer=scalar(row, "normalized_answer"),
             category=optional(row, "category"),
             region_indices=tuple(indices),
+            metadata=dict(metadata),
         )
+
+
+def _questions(row: dict[str, Any]) -> list[Any]:
+    """Return the questions of a row. Raises DataError where it has none, or one answer for several."""
+    if row.get("question") is not None and row.get("questions") is not None:
+        raise DataError("the row has question and questions; expected one of the two")
+    questions = [field(row, "question", str)] if row.get("questions") is None else field(row, "questions", list)
+    if not questions:
+        raise DataError("questions is empty; expected at least one")
+    if len(questions) > 1 and any(row.get(name) is not None for name in ("answer", "normalized_answer")):
+        raise DataError(f"the row has one answer for {len(questions)} questions; write a row with question and answer for each")
+    return questions
 
 
 def _file(row: Mapping[str, Any], name: str, path: Path) -> Path:

@@ -1,0 +1,60 @@
+"""Laws of rows as users write them: every field is obeyed or refused with the nearest name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from smolrgpt.data.loading import SkipLog
+from smolrgpt.data.sources import iter_source
+from smolrgpt.data.sources.samples import FIELDS
+
+ROW: dict[str, Any] = {"image": "a.png", "regions": [{"box": [2, 3, 20, 30]}], "question": "How tall is <region 0>?"}
+
+
+def read(folder: Path, *rows: dict[str, Any], start: str = "", end: str = "\n") -> tuple[list[Any], SkipLog]:
+    Image.new("RGB", (64, 48)).save(folder / "a.png")
+    (folder / "rows.jsonl").write_bytes((start + end.join(map(json.dumps, rows))).encode())
+    skips = SkipLog()
+    return list(iter_source("samples", folder / "rows.jsonl", "", skips=skips)), skips
+
+
+@pytest.mark.parametrize("name", [name for name in FIELDS if name not in ("question", "questions")])
+@pytest.mark.parametrize("spell", [lambda name: name + "s", lambda name: name.upper(), lambda name: name[:-1]])
+def test_a_misspelt_field_is_refused_with_the_nearest_name(tmp_path: Path, name: str, spell: Any) -> None:
+    samples, skips = read(tmp_path, ROW | {spell(name): None}, ROW)
+    assert len(samples) == 1 and skips.counts == {"unusable row": 1}
+    assert f"unknown field {spell(name)!r}; did you mean {name}?" in skips.examples["unusable row"][0]
+
+
+def test_a_field_like_no_other_is_refused_with_all_names(tmp_path: Path) -> None:
+    samples, skips = read(tmp_path, ROW | {"xyzzy": 1})
+    assert not samples and "unknown field 'xyzzy'; expected id, image" in skips.summary()
+
+
+def test_metadata_may_hold_anything(tmp_path: Path) -> None:
+    metadata = {"xyzzy": [1, {"a": None}]}
+    (sample,), skips = read(tmp_path, ROW | {"metadata": metadata})
+    assert sample.metadata == metadata and not skips.total
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"questions": ["How wide is <region 0>?"]}, "expected one of the two"),
+        ({"question": None, "questions": []}, "at least one"),
+        ({"question": None, "questions": ["<region 0>?", "Is <region 0> tall?"], "answer": "Yes."}, "one answer for 2 questions"),
+        ({"metadata": 3}, "metadata"),
+    ],
+)
+def test_a_row_that_contradicts_itself_is_refused(tmp_path: Path, changes: dict[str, Any], expected: str) -> None:
+    samples, skips = read(tmp_path, ROW | changes)
+    assert not samples and skips.total == 1 and expected in skips.summary()
+
+
+def test_byte_order_marks_and_line_ends_change_nothing(tmp_path: Path) -> None:
+    assert len({str(read(tmp_path, ROW, ROW, start=start, end=end)) for start in ("", "\ufeff") for end in ("\n", "\r\n")}) == 1
