@@ -91,6 +91,14 @@ def test_ask_answers_several_questions_in_order(command, asked) -> None:
     assert status == 0 and out.startswith("How far is <region 0>?\n")
 
 
+def test_ask_prints_how_inputs_were_read_once(command, asked) -> None:
+    status, out, err = command(*asked, "--json", "How far is <region 0>?", "How many are in <region 1>?")
+    assert status == 0 and err.count("depth: metric") == 1
+    assert all({"depth", "camera", "warnings"} == row["inputs"].keys() for row in json.loads(out))
+    assert json.loads(out)[0]["inputs"]["depth"]["width"] == 64
+    assert err.count("warning: ") == len(json.loads(out)[0]["inputs"]["warnings"])
+
+
 def test_ask_writes_an_overlay(command, asked, tmp_path: Path) -> None:
     status, out, err = command(*asked, "--overlay", tmp_path / "new" / "overlay.png", "How far is <region 0>?")
     assert status == 0 and "overlay.png" in err and "overlay.png" not in out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from smolrgpt.evaluation.report.markdown import to_markdown
 from smolrgpt.evaluation.report.warehouse import warehouse_report
 from smolrgpt.evaluation.score import score
 from smolrgpt.schema import Answer, DataError, Region, Sample
+from smolrgpt.schema.inputs_read import InputsRead
 
 REGION = Region((4, 4), "`0P1")
 QUIET = EvaluationOptions(progress=False)
@@ -66,6 +68,20 @@ def test_questions_of_an_image_go_together_and_rows_keep_the_order() -> None:
     assert [row["id"] for row in rows] == [sample.id for sample in samples]
     assert [len(call) for call in parrot.calls] == [8, 4]
     assert {name.split("-")[0] for name in parrot.calls[0]} == {"0", "1"}
+
+
+def test_doubtful_inputs_are_in_their_rows_and_counted_once_per_image(caplog: pytest.LogCaptureFixture) -> None:
+    class Doubting(Parrot):
+        def predict_samples(self, samples: list[Sample], batch_size: int) -> list[Answer]:
+            found = super().predict_samples(samples, batch_size)
+            warnings = [() if s.image == Path("0.png") else (f"the depth map ends at 0.{s.id[0]} m",) for s in samples]
+            return [replace(a, inputs=InputsRead(warnings=w)) for a, w in zip(found, warnings, strict=True)]
+
+    samples = _samples(num_images=4)
+    rows = predict(Doubting(), samples, batch_size=8, progress=False)
+    assert [row["id"] for row in rows if "warnings" in row] == [s.id for s in samples if s.image != Path("0.png")]
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert "3 x the depth map ends at N m" in message and "1.png: the depth map ends at 0.1 m" in message
 
 
 def test_an_image_that_cannot_be_loaded_costs_only_its_own_questions(caplog: pytest.LogCaptureFixture) -> None:

@@ -11,12 +11,13 @@ import torch
 from PIL import Image
 
 import smolrgpt
+from smolrgpt.data.collate import Collator
 from smolrgpt.inference.answer import Answer, make_answer, readable_prefix
 from smolrgpt.inference.checkpoints import bundled_checkpoint, portable_checkpoint_name, resolve_checkpoint
 from smolrgpt.inference.generation import TYPICAL_ANSWER_TOKENS, AnswerGenerator, Generated
 from smolrgpt.inference.inputs import Question
 from smolrgpt.inference.predictor import Predictor
-from smolrgpt.schema import DataError, DepthMap, Region, Sample
+from smolrgpt.schema import Camera, DataError, DepthMap, Region, Sample
 from smolrgpt.schema.inputs_read import InputsRead
 from smolrgpt.tasks import task_named
 from smolrgpt.tasks.region_text import read_mentions
@@ -315,10 +316,27 @@ def test_samples_too_long_for_the_model_are_refused(predictor) -> None:
         predictor.predict_samples([long])
 
 
+def test_every_entrance_hands_on_how_inputs_were_read(predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Camera, "doubts", lambda self: ["the camera is odd"])
+    monkeypatch.setattr(Region, "doubts", lambda self: ["its mask is odd"] if self == region(BOXES[1]) else [])
+    camera = Camera(50, 50, 32, 24, *SIZE)
+    asked = predictor.ask_many(random_image(0), ["Which is left?"] * 2, depth_map(0), [], camera)
+    row = Sample("a", random_image(0), "Is <mask> left of <mask>?", [region(box) for box in BOXES[:2]], depth_map(0), camera)
+    (predicted,) = predictor.predict_samples([row])
+    assert all(answer.inputs.warnings == ("the camera is odd",) and answer.inputs.camera == camera for answer in asked)
+    assert predicted.inputs.warnings == ("the camera is odd", "region 1: its mask is odd")
+    assert predicted.inputs.depth == asked[0].inputs.depth and predicted.inputs.depth.kind == "metric"
+    assert "Warning: the camera is odd" in asked[0]._repr_html_()
+    collator = Collator(predictor.processor)
+    for _ in range(2):
+        collator([[row]])
+    assert collator.doubts.counts == {"the camera is odd": 1, "region N: its mask is odd": 1}
+
+
 def test_notebooks_see_the_image_and_programs_see_a_plain_answer(predictor):
     answer = predictor(random_image(0), "Is <region 0> left of <region 1>?", regions=BOXES[:2])
     shown = answer._repr_html_()
     assert "data:image/jpeg" in shown and "<region" not in shown
-    assert set(dataclasses.asdict(answer)) == {"answer", "normalized_answer", "category", "seconds", "confidence"}
+    assert set(dataclasses.asdict(answer)) >= {"answer", "normalized_answer", "category", "seconds", "confidence", "inputs"}
     assert "<b>x</b>" not in Answer("<b>x</b>", None, "other", 0.0, 1.0)._repr_html_()
     assert len(predictor(random_image(0), ["What is this?"] * 2)) == 2 and "region features: rgb, depth, geo" in repr(predictor)

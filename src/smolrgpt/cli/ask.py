@@ -25,6 +25,7 @@ from smolrgpt.cli.options import (
 if TYPE_CHECKING:
     from smolrgpt.evaluation.predict import BatchPredictor, SamplePredictor
     from smolrgpt.inference.answer import Answer
+    from smolrgpt.schema.inputs_read import InputsRead
 
 
 Questions = Annotated[
@@ -66,7 +67,8 @@ def ask(  # noqa: PLR0913 (the options of a command)
     smolrgpt ask scene.png --depth depth.png --region 40,60,120,140 --region mask.png \\
         "How far is <region 0> from <region 1>?" "Is <region 0> to the left of <region 1>?"
 
-    With --json a single question gives an object, several give a list.
+    How depth and camera were read, and what is doubtful about the inputs, is printed on stderr. With --json a single question gives an
+    object, several give a list; the field "inputs" of each answer holds the same.
     """
     from smolrgpt.inference.inputs import as_image
     from smolrgpt.inference.loading import load_predictor
@@ -83,6 +85,8 @@ def ask(  # noqa: PLR0913 (the options of a command)
     answers: list[Answer] = []
     for group in [questions] if questions else _questions_from_stdin():
         new = predictor.ask_many(opened, group, depth_map, regions, intrinsics)
+        if not answers:
+            _print_inputs(new[0].inputs)
         _print_answers(group, new, as_json, as_list=bool(questions) and len(group) > 1)
         asked, answers = asked + group, answers + new
     if overlay is not None:
@@ -103,6 +107,13 @@ def _questions_from_stdin() -> Iterator[list[str]]:
         if not line:
             return
         yield [line]
+
+
+def _print_inputs(inputs: InputsRead) -> None:
+    """Print how depth and camera were read, and what is doubtful, on stderr."""
+    print(inputs.describe(), file=sys.stderr)
+    for warning in inputs.warnings:
+        print(f"warning: {warning}", file=sys.stderr, flush=True)
 
 
 def _print_answers(questions: list[str], answers: list[Answer], as_json: bool, as_list: bool) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from smolrgpt.data.frame import Frame
 from smolrgpt.data.lengths import length_targets
-from smolrgpt.data.loading import SkipLog
+from smolrgpt.data.loading import DoubtLog, SkipLog
 from smolrgpt.schema import DataError, Region, Sample
 
 #: Image key -> row of each region of the image.
@@ -76,11 +76,13 @@ class Collator:
 
     Questions about an image that cannot be read, or about a region that does not fit its image, are counted in ``skips`` and left out; a
     batch in which nothing is left is a DataError.
+    What is doubtful about the inputs of an image is counted in ``doubts`` when it is read first.
     Prepared images stay in memory up to ``cache_gb``.
     """
 
     def __init__(self, processor: Any, *, cache_gb: float = 0.0):
-        self.processor, self.skips = processor, SkipLog()
+        self.processor, self.skips, self.doubts = processor, SkipLog(), DoubtLog()
+        self._inspected: set[int] = set()  # hashes of the keys of images whose doubts are counted
         self._budget = cache_gb * 1e9
         self._cache: dict[Hashable, EncodedImage] = {}
         self._tables: dict[Hashable, list[Region]] = {}
@@ -104,6 +106,9 @@ class Collator:
             except DataError as error:
                 unfit[region] = str(error)
         arrays = prepare_image(self.processor, frame, list(fitted.values()))
+        if hash(sample.image_key) not in self._inspected:
+            self._inspected.add(hash(sample.image_key))
+            self.doubts.add_warnings(sample.image_name, frame.inputs_read(list(fitted.values())).warnings)
         arrays = {name: array if name == "region_geometry" else array.astype(np.float16) for name, array in arrays.items()}
         encoded = EncodedImage(arrays, {region: row for row, region in enumerate(fitted)}, unfit)
         if encoded.nbytes <= self._budget:

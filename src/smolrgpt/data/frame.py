@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from smolrgpt.data.geometry import ASPECT_TOLERANCE, same_aspect
 from smolrgpt.data.loading import load_sample_depth, load_upright
 from smolrgpt.schema import Camera, DataError, DepthMap, Region, Sample, naming
+from smolrgpt.schema.depth_map import DepthReading
 from smolrgpt.schema.image_file import QUARTER_TURNS, turn_upright
 from smolrgpt.schema.inputs_read import InputsRead
 
@@ -79,7 +81,13 @@ class Frame:
 
     def inputs_read(self, regions: Sequence[Region]) -> InputsRead:
         """Describe how depth and camera were read, and what is doubtful about them or about the regions of this image."""
-        return InputsRead(None if self.depth is None else self.depth.reading, self.camera)
+        doubts = [
+            *(self.depth.doubts() if self.depth is not None else ()),
+            *(self.camera.doubts() if self.camera is not None else ()),
+            *(f"region {index}: {doubt}" for index, region in enumerate(regions) for doubt in region.doubts()),
+        ]
+        depth = None if self.depth is None else self.depth.reading or _reading(self.depth)
+        return InputsRead(depth, self.camera, tuple(doubts))
 
 
 def fit_region(name: str, region: Region, size: tuple[int, int], orientation: int = 1) -> Region:
@@ -111,3 +119,12 @@ def find_turn(size: tuple[int, int], image_size: tuple[int, int], orientation: i
     height, width = image_size
     stored = f" (stored as {height}x{width})" if orientation in QUARTER_TURNS else ""
     raise DataError(f"the image {width}x{height}{stored}: the sides' ratios differ by more than {ASPECT_TOLERANCE:.0%}")
+
+
+def _reading(depth: DepthMap) -> DepthReading:
+    """Describe a map that was made in memory."""
+    measured = depth.values[np.isfinite(depth.values)]
+    low, high = (float(measured.min()), float(measured.max())) if measured.size else (None, None)
+    height, width = depth.values.shape
+    unit = "metres" if depth.kind == "metric" else "share of the range, small = near"
+    return DepthReading(depth.kind, unit, low, high, 1 - measured.size / depth.values.size, width, height)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
+from typing import Self
 
 from PIL import Image
 
 from smolrgpt.schema import DepthFile, DepthMap, Sample, naming
 from smolrgpt.schema.image_file import read_upright
+
+_NUMBER = re.compile(r"\d[\d.,]*(?:e[+-]?\d+)?")
 
 
 @dataclass
@@ -39,18 +43,33 @@ class SkipLog:
             kept = self.examples.setdefault(reason, [])
             kept += other.examples.get(reason, [])[: self.keep - len(kept)]
 
-    def take(self) -> SkipLog:
+    def take(self) -> Self:
         """Return what was counted so far as a log of its own, and count from zero again."""
-        taken = SkipLog(self.keep, self.counts, self.examples)
+        taken = type(self)(self.keep, self.counts, self.examples)
         self.counts, self.examples = Counter(), {}
         return taken
 
+    def reasons(self) -> str:
+        """Return every reason with its count and one example."""
+        return "; ".join(f"{count} x {reason} (e.g. {self.examples[reason][0]})" for reason, count in self.counts.most_common())
+
     def summary(self) -> str:
         """Return one line: how many, why, and one example of each reason; "nothing skipped" for an empty log."""
-        if not self.total:
-            return "nothing skipped"
-        parts = [f"{count} x {reason} (e.g. {self.examples[reason][0]})" for reason, count in self.counts.most_common()]
-        return f"skipped {self.total}: " + "; ".join(parts)
+        return f"skipped {self.total}: {self.reasons()}" if self.total else "nothing skipped"
+
+
+@dataclass
+class DoubtLog(SkipLog):
+    """Counts doubts about the inputs of images by kind: doubts that differ in their numbers alone are of one kind."""
+
+    def add_warnings(self, image: str, warnings: Iterable[str]) -> None:
+        """Count the warnings about one image, whose name the examples give."""
+        for warning in warnings:
+            self.add(_NUMBER.sub("N", warning), f"{image}: {warning}")
+
+    def summary(self) -> str:
+        """Return one line: the kinds of doubts, how many images have each, and one example of each."""
+        return f"doubtful inputs: {self.reasons()}" if self.total else "no doubtful inputs"
 
 
 def load_image(sample: Sample) -> Image.Image:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TextIO, runtime_checkable
 
 from tqdm import tqdm
 
 from smolrgpt.data.io import write_rows
-from smolrgpt.data.loading import SkipLog, group_by_image
+from smolrgpt.data.loading import DoubtLog, SkipLog, group_by_image
 from smolrgpt.schema import Answer, DataError, Sample
 
 logger = logging.getLogger(__name__)
 
-#: A prediction: {id, question, category, answer, normalized_answer, confidence, seconds, error?}.
+#: A prediction: {id, question, category, answer, normalized_answer, confidence, seconds, warnings?, error?}.
 Row = dict[str, Any]
 #: The samples of a batch, each with its row.
 AnsweredBatch = list[tuple[Sample, Row]]
@@ -60,8 +60,8 @@ def predict(
         run_id: Names the model and the data. The run continues with the partial file of an interrupted run that has the same one.
 
     Returns:
-        Rows {id, question, category, answer, normalized_answer, confidence, seconds} in the order of ``samples``. A sample that cannot be
-        loaded has an empty answer and an ``error``, and is counted in a warning.
+        Rows {id, question, category, answer, normalized_answer, confidence, seconds} in the order of ``samples``, with ``warnings`` where
+        the inputs are doubtful. A sample that cannot be loaded has an empty answer and an ``error``, and is counted in a warning.
     """
     with _PartialFile(out_path, run_id) as partial:
         todo = [sample for sample in samples if _key(sample) not in partial.rows]
@@ -76,6 +76,7 @@ def predict(
             skips.add("cannot be loaded", row["error"])
     if skips.total:
         logger.warning("counted as wrong: %s", skips.summary())
+    _report_doubts(samples, rows)
     if out_path is not None:
         write_rows(out_path, rows)
         partial.remove()
@@ -120,7 +121,7 @@ def answer_batch(predictor: SamplePredictor, samples: list[Sample], batch_size: 
 
 
 def _row(sample: Sample, answer: Answer) -> Row:
-    return {
+    row = {
         "id": sample.id,
         "question": sample.question,
         "category": answer.category,
@@ -129,6 +130,22 @@ def _row(sample: Sample, answer: Answer) -> Row:
         "confidence": None if answer.confidence is None else round(answer.confidence, 4),
         "seconds": round(answer.seconds, 4),
     }
+    return {**row, "warnings": list(answer.inputs.warnings)} if answer.inputs.warnings else row
+
+
+def _report_doubts(samples: Sequence[Sample], rows: Sequence[Row]) -> None:
+    """Log the kinds of doubts about the inputs, each counted once per image."""
+    doubts: dict[Hashable, dict[str, None]] = {}
+    names: dict[Hashable, str] = {}
+    for sample, row in zip(samples, rows, strict=True):
+        if warnings := row.get("warnings"):
+            doubts.setdefault(sample.image_key, {}).update(dict.fromkeys(warnings))
+            names.setdefault(sample.image_key, sample.image_name)
+    log = DoubtLog()
+    for key, warnings in doubts.items():
+        log.add_warnings(names[key], warnings)
+    if log.total:
+        logger.warning("%s", log.summary())
 
 
 class _PartialFile:

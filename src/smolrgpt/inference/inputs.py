@@ -43,7 +43,7 @@ class Question:
     indices: Sequence[int] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Inquiry:
     """One image and the questions about it, checked by ``Predictor.prepare`` and ready for ``Predictor.answer``.
 
@@ -51,7 +51,8 @@ class Inquiry:
         questions: about the image.
         read_frame: returns the image with its depth and camera; it is called when the model has to encode them.
         regions: the caller's regions.
-        inputs: how depth and camera were read, and what is doubtful; the same for all questions.
+        inputs: how depth and camera were read, and what is doubtful; the same for all questions. An inquiry that reads its image only when
+            it is encoded has it after that.
         content_key: equal for equal contents of the frame, whose encoding is then reused; None where it is not kept.
     """
 

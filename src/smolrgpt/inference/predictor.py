@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from smolrgpt.data.collate import encode_question
+from smolrgpt.data.collate import encode_question, region_tables
 from smolrgpt.data.frame import Frame
 from smolrgpt.inference.answer import Answer, make_answer, readable_prefix
 from smolrgpt.inference.checkpoints import EXPORT_RECORD, resolve_checkpoint
@@ -223,7 +223,14 @@ class Predictor:
             )
             for sample in samples
         ]
-        return Inquiry(questions, lambda: Frame.from_sample(first))
+
+        def read_frame() -> Frame:
+            frame = Frame.from_sample(first)
+            inquiry.inputs = frame.inputs_read(list(region_tables(samples)[first.image_key]))
+            return frame
+
+        inquiry = Inquiry(questions, read_frame)
+        return inquiry
 
     # ----------------------------------------------------------------------------------------------------------------- answering
     def answer(self, inquiries: Sequence[Inquiry], on_text: OnText | None = None, batch_size: int = 64) -> list[list[Answer]]:

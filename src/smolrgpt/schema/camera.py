@@ -101,6 +101,14 @@ class Camera:
         fx, fy, cx, cy = numbers
         return cls(fx, fy, cx, cy, *size)
 
+    def describe(self) -> str:
+        """Return the camera in words."""
+        return f"fx {self.fx:.1f}, fy {self.fy:.1f}, cx {self.cx:.1f}, cy {self.cy:.1f} of {self.width}x{self.height}"
+
+    def doubts(self) -> list[str]:
+        """Return what is implausible about the camera, a sentence each without a full stop."""
+        return []
+
     def resized(self, width: int, height: int) -> Camera:
         """Return the same camera for the same image stretched to (height, width)."""
         sx, sy = width / self.width, height / self.height

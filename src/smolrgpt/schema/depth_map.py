@@ -79,6 +79,12 @@ class DepthReading:
     height: int
     step_m: float | None = None
 
+    def describe(self) -> str:
+        """Return the reading in words: kind, unit, range, missing share, resolution."""
+        scale = " m" if self.kind == "metric" else ""
+        span = "nothing measured" if self.low is None or self.high is None else f"{self.low:.4g} to {self.high:.4g}{scale}"
+        return f"{self.kind}, unit {self.unit}, {span}, {self.missing_share:.1%} missing, {self.width}x{self.height}"
+
 
 @dataclass(frozen=True)
 class DepthMap:
@@ -97,6 +103,10 @@ class DepthMap:
             raise DataError(f"depth kind is {self.kind!r}; expected 'metric' or 'relative'")
         if self.values.ndim != 2 or self.values.dtype != np.float32:
             raise DataError(f"depth is {self.values.dtype} {self.values.shape}; expected float32 (H, W)")
+
+    def doubts(self) -> list[str]:
+        """Return what is implausible about the map, a sentence each without a full stop."""
+        return []
 
     @classmethod
     def from_any(cls, value: Any, *, near: Polarity = "dark") -> DepthMap:

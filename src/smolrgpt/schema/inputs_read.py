@@ -21,3 +21,9 @@ class InputsRead:
     depth: DepthReading | None = None
     camera: Camera | None = None
     warnings: tuple[str, ...] = ()
+
+    def describe(self) -> str:
+        """Return one line: how depth and camera were read."""
+        depth = "none" if self.depth is None else self.depth.describe()
+        camera = "none" if self.camera is None else self.camera.describe()
+        return f"depth: {depth}; camera: {camera}"

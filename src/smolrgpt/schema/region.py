@@ -30,6 +30,10 @@ class Region:
     counts: str
 
     # -------------------------------------------------------------------------------------------------- converters from other forms
+    def doubts(self) -> list[str]:
+        """Return what is implausible about the region, a sentence each without a full stop."""
+        return []
+
     @classmethod
     def from_any(cls, value: Any, height: int, width: int) -> Region:
         """Convert any form of a region of the (height, width) image.

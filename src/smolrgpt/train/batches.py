@@ -12,7 +12,7 @@ from accelerate.utils import send_to_device
 from torch.utils.data import Dataset
 
 from smolrgpt.data.collate import Collator
-from smolrgpt.data.loading import SkipLog
+from smolrgpt.data.loading import DoubtLog, SkipLog
 from smolrgpt.data.mixture import EpochBatches, Group
 from smolrgpt.schema import DataError, Sample
 
@@ -39,10 +39,11 @@ class GroupDataset(Dataset[Group]):
 
 @dataclass(frozen=True)
 class LoadedBatch:
-    """The model's inputs, and the log of the questions that had to be left out of them."""
+    """The model's inputs, the log of the questions that had to be left out of them, and that of doubtful images in them."""
 
     inputs: dict[str, Any]
     skips: SkipLog
+    doubts: DoubtLog
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> LoadedBatch:
         """Return the batch with its tensors on this device; accelerate calls it."""
@@ -71,7 +72,7 @@ class GroupCollator:
             inputs = self.collator(groups)
         except DataError:
             inputs = self._unlabelled = self._unlabelled or self._substitute()
-        return LoadedBatch(inputs, self.collator.skips.take())
+        return LoadedBatch(inputs, self.collator.skips.take(), self.collator.doubts.take())
 
     def _substitute(self) -> dict[str, Any]:
         """Return the first readable question as a batch without labels. Raises DataError when none can be read."""

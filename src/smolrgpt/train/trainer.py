@@ -20,7 +20,7 @@ from transformers import EarlyStoppingCallback, Trainer, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
 from smolrgpt.data.collate import Collator
-from smolrgpt.data.loading import SkipLog
+from smolrgpt.data.loading import DoubtLog, SkipLog
 from smolrgpt.data.mixture import EpochBatches, Group, Mixture
 from smolrgpt.evaluation.predict import predict
 from smolrgpt.evaluation.score import score
@@ -67,12 +67,14 @@ def run(config: Run, resume: bool = True, transform: Callable[[Sequence[Sample]]
     attention = attention_implementation(config)
     model, processor = build_model(start, attention, chain.from_iterable(sources.values()))
     processor.answer_field = config.answer_style != "official"
-    shared = RunContext(config, processor, sources, _build_collator(config, processor, sources), SkipLog())
+    shared = RunContext(config, processor, sources, _build_collator(config, processor, sources), SkipLog(), DoubtLog())
     for stage, folder in list(zip(config.stages, folders, strict=True))[num_finished:]:
         _train_stage(shared, stage, folder, model)
         model = load_model(config.model, folder / run_folder.FINAL, attention)
     if shared.skips.total:
         logger.warning("skipped while training: %s", shared.skips.summary())
+    if shared.doubts.total:
+        logger.warning("%s", shared.doubts.summary())
     final = config.out / run_folder.FINAL
     if state.is_main_process:
         run_folder.save_model(model, processor, final)
@@ -84,13 +86,14 @@ def run(config: Run, resume: bool = True, transform: Callable[[Sequence[Sample]]
 
 @dataclass(frozen=True)
 class RunContext:
-    """The objects that all stages of a run use: its settings, processor, samples, collator and log of skipped samples."""
+    """The objects that all stages of a run use: its settings, processor, samples, collator and logs of skipped and doubtful samples."""
 
     config: Run
     processor: SmolRGPTProcessor
     sources: Sources
     collator: Collator
     skips: SkipLog
+    doubts: DoubtLog
 
 
 def _train_stage(shared: RunContext, stage: Stage, folder: Path, model: SmolRGPTForConditionalGeneration) -> None:
@@ -104,8 +107,9 @@ def _train_stage(shared: RunContext, stage: Stage, folder: Path, model: SmolRGPT
         run_folder.remove_unfinished_checkpoints(folder)
     state.wait_for_everyone()
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)) if folder.exists() else None)
-    for skips in gather_object([trainer.skips]):
+    for skips, doubts in gather_object([(trainer.skips, trainer.doubts)]):
         shared.skips.merge(skips)
+        shared.doubts.merge(doubts)
     trained = trainer.unsharded_model() if adapted is None else merge(adapted)
     if state.is_main_process:
         run_folder.save_model(trained, shared.processor, folder / run_folder.FINAL)
@@ -182,7 +186,7 @@ def _epoch_batches(config: Run, stage: Stage, sources: Sources, accumulation: in
 class StageTrainer(Trainer):
     """``Trainer`` with a stage's rates, batches by image, and a validation that generates answers and scores them with S1 (percent).
 
-    ``skips`` counts the questions that this process could not use.
+    ``skips`` counts the questions that this process could not use, ``doubts`` the doubtful inputs, once per loading process and image.
     """
 
     def __init__(
@@ -197,7 +201,7 @@ class StageTrainer(Trainer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs, eval_dataset=[])
-        self.skips, self._features, self._loss_weights = SkipLog(), features, loss_weights
+        self.skips, self.doubts, self._features, self._loss_weights = SkipLog(), DoubtLog(), features, loss_weights
         self._stage, self._processor, self._validation, self._curve = stage, processor, validation, curve
         self.add_callback(CurveCallback(curve))
         if self.is_fsdp_enabled and self.model is not None:
@@ -243,6 +247,7 @@ class StageTrainer(Trainer):
 
     def _unpack(self, batch: LoadedBatch) -> dict[str, Any]:
         self.skips.merge(batch.skips)
+        self.doubts.merge(batch.doubts)
         return batch.inputs
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:

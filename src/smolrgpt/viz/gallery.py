@@ -214,10 +214,11 @@ def answer_card(answer: Answer, question: str | None, image: Image.Image | None,
     drawn = "" if image is None else image_element(draw_regions(image, regions), "the image with its numbered regions")
     short = "" if answer.normalized_answer is None else f"<b>{html.escape(str(answer.normalized_answer))}</b> "
     confidence = "" if answer.confidence is None else f"{100 * answer.confidence:.0f} % confident, "
-    about = f"{answer.category}, {confidence}{answer.seconds:.2f} s"
+    about = f"{answer.category}, {confidence}{answer.seconds:.2f} s; {answer.inputs.describe()}"
+    warnings = "".join(f'<p style="color:#b35900">Warning: {html.escape(warning)}</p>' for warning in answer.inputs.warnings)
     return (
         f'<style>{CHIP_STYLE}</style><div style="max-width:640px">{drawn}'
-        f"<p>{html_with_region_chips(question)}</p><p>{short}{html_with_region_chips(answer.answer)}</p>"
+        f"<p>{html_with_region_chips(question)}</p><p>{short}{html_with_region_chips(answer.answer)}</p>{warnings}"
         f'<p style="opacity:.6">{html.escape(about)}</p></div>'
     )
 
