@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import socket
@@ -24,6 +25,8 @@ from smolrgpt.data.loading import load_sample_depth
 from smolrgpt.data.sources import read_source
 from smolrgpt.inference.answer import Answer
 from smolrgpt.schema import Camera, DataError, DepthMap, Region
+from smolrgpt.schema.depth_map import DepthReading
+from smolrgpt.schema.inputs_read import InputsRead
 
 WIDTH, HEIGHT = 80, 60
 ANSWER = Answer("[Region 0][Region 1]: 2.5", 2.5, "distance", 0.1, 0.9)
@@ -106,7 +109,7 @@ def test_instances_of_a_mask_file_are_picked_by_clicking(tmp_path: Path) -> None
             scenes.apply_gesture(scene, "pick", {"x": 0.999, "y": 0.999})
     Image.new("L", (WIDTH, HEIGHT)).save(tmp_path / "empty.png")
     Image.new("L", (WIDTH, WIDTH), 1).save(tmp_path / "square.png")
-    for name, expected in (("empty.png", "holds no instance"), ("square.png", "expected masks of it")):
+    for name, expected in (("empty.png", "holds no instance"), ("square.png", "expected masks of the whole image")):
         with pytest.raises(DataError, match=expected):
             scenes.load_instances(blank(), tmp_path / name)
 
@@ -163,6 +166,25 @@ def test_drawn_scenes_come_with_regions_and_questions_and_are_repeatable() -> No
     assert one.is_metric and len(one.regions) >= 2 and all("<region" in question for question in one.examples)
 
 
+def test_depth_and_masks_of_stored_pixels_follow_an_image_that_exif_turns(tmp_path: Path) -> None:
+    turn = Image.Exif()
+    turn[0x0112] = 6  # to be turned by a quarter to the right
+    blank().image.save(tmp_path / "image.png", exif=turn)
+    depth = np.random.default_rng(0).uniform(1, 5, (HEIGHT, WIDTH)).astype(np.float32)
+    np.save(tmp_path / "depth.npy", depth)
+    labels = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
+    labels[10:20, 10:30] = 7
+    Image.fromarray(labels).save(tmp_path / "labels.png")
+    scene = scenes.open_image(tmp_path / "image.png")
+    scenes.load_depth(scene, tmp_path / "depth.npy")
+    scenes.load_instances(scene, tmp_path / "labels.png")
+    upright = np.rot90(labels, -1)
+    assert scene.depth is not None and np.array_equal(scene.depth.values, np.rot90(depth, -1))
+    row, column = np.argwhere(upright)[0]
+    scenes.apply_gesture(scene, "pick", {"x": (column + 0.5) / HEIGHT, "y": (row + 0.5) / WIDTH})
+    assert scene.regions == [Region.from_mask(upright > 0)]
+
+
 def test_images_of_a_data_set_come_with_their_questions(tmp_path: Path) -> None:
     from smolrgpt.data.sources import read_source
     from smolrgpt.data.worlds import write_dataset
@@ -192,6 +214,14 @@ def test_answers_are_escaped_and_name_regions() -> None:
     assert "<b>" not in text and "2.5 m" in text and 'class="chip"' in text
     assert views.mentioned_regions("[Region 3] [Region 0][Region 3]") == [0, 3]
     assert "<script>" not in views.unfinished_answer_html("<script>", "<script>")
+
+
+def test_the_page_shows_how_inputs_were_read_and_each_doubt() -> None:
+    read = InputsRead(DepthReading("metric", "1 mm", 0.0003, 0.002, 0.25, 640, 480), None, ("region 1: <b> fills the image",))
+    for shown in (views.inputs_html(read), views.finished_answer_html("?", dataclasses.replace(ANSWER, inputs=read))):
+        assert "<b> fills" not in shown and "fills the image" in shown and 'class="doubt"' in shown
+    assert "640x480" in views.inputs_html(read) and "1 mm" in views.inputs_html(read)
+    assert "doubt" not in views.inputs_html(metric().frame.inputs_read(metric().regions))
 
 
 def test_space_is_measured_from_the_floor() -> None:

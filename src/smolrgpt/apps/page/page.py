@@ -50,6 +50,9 @@ CSS = f"""
 .gradio-container {{ max-width: 1500px !important; }}
 #title h1 {{ margin: 0; font-size: 1.35rem; }}
 .reply {{ border: 1px solid var(--border-color-primary); border-radius: 10px; padding: 10px 14px; min-height: 60px; }}
+.read {{ font-size: .85rem; color: var(--body-text-color-subdued); overflow-wrap: anywhere; }}
+.read p {{ margin: 2px 0; }}
+.doubt {{ color: var(--body-text-color); border-left: 3px solid #d08700; padding-left: 8px; }}
 .reply p {{ margin: 4px 0; overflow-wrap: anywhere; }}
 .reply .asked, .reply .about, .none {{ color: var(--body-text-color-subdued); font-size: .9rem; }}
 .reply .short {{ font-size: 1.7rem; font-weight: 700; }}
@@ -81,6 +84,7 @@ class Components:
     masks: gr.File
     near: gr.Radio
     camera: gr.Textbox
+    inputs: gr.HTML
     question: gr.Textbox
     answer: gr.HTML
     examples: gr.HTML
@@ -98,7 +102,12 @@ class Components:
     @property
     def scene_views(self) -> list[Component]:
         """The components that show the scene, in the order of ``_show``."""
-        return [self.scene, self.marker, self.examples, self.history, self.above, self.space]
+        return [self.scene, self.marker, self.inputs, self.examples, self.history, self.above, self.space]
+
+    @property
+    def files(self) -> list[Component]:
+        """The components that hold what belongs to one image, in the order of ``_show_new``."""
+        return [self.depth, self.masks, self.camera]
 
 
 def make_page(predictor: Predictor, name: str, images: Sequence[Sequence[Sample]] = ()) -> gr.Blocks:
@@ -136,7 +145,7 @@ def _image_column(origins: list[str]) -> dict[str, Any]:
         elem_id="marker",
         named=[],
     )
-    parts: dict[str, Any] = {"marker": marker}
+    parts: dict[str, Any] = {"marker": marker, "inputs": gr.HTML("", elem_id="inputs")}
     with gr.Row():
         parts["seed"] = gr.Number(FIRST_SEED, label="Scene", precision=0, minimum=0, min_width=140, elem_id="seed")
         parts["origin"] = gr.Dropdown(origins, value=origins[0], label="From", min_width=110)
@@ -190,18 +199,23 @@ def _connect_scene(page: gr.Blocks, parts: Components, images: Sequence[Sequence
     def open_number(number: float | None, origin: str) -> list[Any]:
         index = int(number or 0)
         if origin == "data set":
-            return _show(scenes.scene_from_samples(images[index % len(images)], f"image-{index}"))
-        return _show(scenes.draw_scene(index, origin))
+            return _show_new(scenes.scene_from_samples(images[index % len(images)], f"image-{index}"))
+        return _show_new(scenes.draw_scene(index, origin))
 
     inputs, outputs = [parts.seed, parts.origin], parts.scene_views
-    parts.draw.click(open_number, inputs, outputs)
-    parts.next_scene.click(lambda number: int(number or 0) + 1, parts.seed, parts.seed).then(open_number, inputs, outputs)
-    page.load(open_number, inputs, outputs)
+    opened = outputs + parts.files
+    parts.draw.click(open_number, inputs, opened)
+    parts.next_scene.click(lambda number: int(number or 0) + 1, parts.seed, parts.seed).then(open_number, inputs, opened)
+    page.load(open_number, inputs, opened)
     parts.marker.select(_with_messages(_mark), parts.scene, outputs)
-    parts.image.upload(_with_messages(_open_files), parts.image, outputs)
-    parts.depth.upload(_changing(scenes.load_depth), [parts.scene, parts.depth, parts.near], outputs)
+    parts.image.upload(_with_messages(_open_files), parts.image, opened)
+    meaning: list[Any] = [parts.scene, parts.depth, parts.near]
+    parts.depth.upload(_changing(scenes.load_depth), meaning, outputs)
+    for option in meaning[2:]:
+        option.input(_changing(_reload_depth), meaning, outputs)
     parts.masks.upload(_changing(scenes.load_instances), [parts.scene, parts.masks], outputs)
     parts.camera.submit(_changing(scenes.set_camera), [parts.scene, parts.camera], outputs)
+    parts.camera.blur(_changing(_set_typed_camera), [parts.scene, parts.camera], outputs)
     for tab, plot, note, draw in (
         (parts.above_tab, parts.above, parts.above_note, views.plot_top_down),
         (parts.space_tab, parts.space, parts.space_note, views.plot_point_cloud),
@@ -231,9 +245,15 @@ def _connect_question(parts: Components, predictor: Predictor) -> None:
 
 
 def _show(scene: Scene) -> list[Any]:
-    """Return the new values of ``Parts.scene_views``; the marker takes what marker.js documents."""
+    """Return the new values of ``Components.scene_views``; the marker takes what marker.js documents."""
     marker = gr.HTML({**views.marker_images(scene), "regions": views.region_overlays(scene)}, named=[])
-    return [scene, marker, views.example_buttons_html(scene), views.history_html(scene), None, None]
+    read = views.inputs_html(scene.frame.inputs_read(scene.regions))
+    return [scene, marker, read, views.example_buttons_html(scene), views.history_html(scene), None, None]
+
+
+def _show_new(scene: Scene) -> list[Any]:
+    """Return the new values of ``scene_views`` and ``files``: depth, masks and camera of the image before do not belong to this one."""
+    return [*_show(scene), None, None, ""]
 
 
 def _opened(scene: Scene | None) -> Scene:
@@ -264,7 +284,19 @@ def _mark(scene: Scene | None, event: gr.EventData) -> list[Any]:
 def _open_files(paths: list[str]) -> list[Any]:
     """Show an uploaded image, or an uploaded sample with its files."""
     samples = [path for path in paths if path.lower().endswith(".json")]
-    return _show(_open_sample(samples[0], paths) if samples else scenes.open_image(paths[0]))
+    return _show_new(_open_sample(samples[0], paths) if samples else scenes.open_image(paths[0]))
+
+
+def _set_typed_camera(scene: Scene, text: str) -> None:
+    """Take the camera that was typed, also without Enter; an empty box leaves the camera as it is."""
+    if text.strip():
+        scenes.set_camera(scene, text)
+
+
+def _reload_depth(scene: Scene, path: str | None, *meaning: Any) -> None:
+    """Read the opened depth file again, in its new meaning."""
+    if path is not None:
+        scenes.load_depth(scene, path, *meaning)
 
 
 def _plot(draw: Callable[[Scene], Any], scene: Scene | None) -> tuple[Any, str]:

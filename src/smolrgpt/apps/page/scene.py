@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from smolrgpt.data.geometry import same_aspect
-from smolrgpt.data.loading import load_image, load_sample_depth
+from smolrgpt.data.frame import Frame, find_turn
 from smolrgpt.inference.answer import Answer
-from smolrgpt.schema import Camera, DataError, DepthKind, DepthMap, Region, Sample
-from smolrgpt.schema.image_file import read_image, read_rgb
+from smolrgpt.schema import Camera, DataError, DepthKind, DepthMap, Region, Sample, naming
+from smolrgpt.schema.image_file import read_image, read_upright, turn_upright
 from smolrgpt.tasks.region_text import write_mentions
 
 #: Scenes of the synthetic warehouse that the page draws; nothing from this seed on was ever trained on.
@@ -29,7 +28,7 @@ class Scene:
     """One image on the page, with its depth, camera, marked regions and questions.
 
     Attributes:
-        image: 8-bit RGB.
+        image: 8-bit RGB, upright.
         depth: of the same view, or None.
         camera: or None.
         instances: int (H, W) labels of a mask file, 0 = no object; None without such a file.
@@ -37,6 +36,7 @@ class Scene:
         examples: questions that fit the regions.
         history: questions with their answers.
         name: of saved files.
+        orientation: the EXIF orientation (1 to 8) of the image's stored pixels, with which depth and masks of them are turned.
     """
 
     image: Image.Image
@@ -47,6 +47,12 @@ class Scene:
     examples: list[str] = field(default_factory=list)
     history: list[tuple[str, Answer]] = field(default_factory=list)
     name: str = "image"
+    orientation: int = 1
+
+    @property
+    def frame(self) -> Frame:
+        """The image with its depth and camera, as the predictor takes them."""
+        return Frame(self.image, self.depth, self.camera, self.orientation)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -62,20 +68,14 @@ class Scene:
 # ------------------------------------------------------------------------------------------------------------------------- open
 def open_image(path: str | Path) -> Scene:
     """Open an image file as a scene without regions. Raises DataError naming the file."""
-    return Scene(read_rgb(path), name=Path(path).stem)
+    image, orientation = read_upright(path)
+    return Scene(image, name=Path(path).stem, orientation=orientation)
 
 
 def load_depth(scene: Scene, path: str | Path, near: Any = "dark", kind: DepthKind | None = None) -> None:
     """Load the scene's depth from a file. Raises DataError naming the file, also for a map of another shape than the image."""
-    depth = DepthMap.from_file(path, near=near, kind=kind)
-    _require_same_view(scene, path, depth.values.shape, "depth of the same view")
-    scene.depth = depth
-
-
-def _require_same_view(scene: Scene, path: str | Path, size: tuple[int, ...], expected: str) -> None:
-    if not same_aspect(size, scene.size):
-        (height, width), (image_height, image_width) = size, scene.size
-        raise DataError(f"{Path(path).name} is {width}x{height}, the image {image_width}x{image_height}; expected {expected}")
+    with naming(path):
+        scene.depth = scene.frame.fit_depth(DepthMap.from_file(path, near=near, kind=kind))
 
 
 def set_camera(scene: Scene, text: str) -> None:
@@ -89,12 +89,12 @@ def load_instances(scene: Scene, path: str | Path) -> int:
     Every value above 0, or colour that is not black, is an object. Raises DataError naming the file.
     """
     image = read_image(path)
-    _require_same_view(scene, path, (image.height, image.width), "masks of it")
+    turn = _find_turn(scene, path, image)
     single = image.mode in ("1", "L", "P", "I", "F") or image.mode.startswith("I;16")
     values = np.asarray(image if single else image.convert("RGB"))
     if values.ndim == 3:
         values = values.astype(np.int64) @ (65536, 256, 1)
-    labels = values.astype(np.int64)
+    labels = turn_upright(values.astype(np.int64), turn)
     names = np.unique(labels[labels > 0])
     if not len(names):
         raise DataError(f"{Path(path).name} holds no instance: all its pixels are 0; expected another number for each object")
@@ -103,21 +103,29 @@ def load_instances(scene: Scene, path: str | Path) -> int:
     return len(names)
 
 
+def _find_turn(scene: Scene, path: str | Path, image: Image.Image) -> int:
+    try:
+        return find_turn((image.height, image.width), scene.size, scene.orientation)
+    except DataError as error:
+        raise DataError(f"{Path(path).name} is {image.width}x{image.height}, {error}; expected masks of the whole image") from None
+
+
 def scene_from_samples(samples: Sequence[Sample], name: str) -> Scene:
     """Return a data set's image with the regions and texts of all questions about it. Raises DataError where a file cannot be read."""
-    first = samples[0]
+    frame = Frame.from_sample(samples[0])
     table = list(dict.fromkeys(region for sample in samples for region in sample.regions))
     return Scene(
-        load_image(first),
-        load_sample_depth(first),
-        first.camera,
-        regions=table[:MAX_REGIONS],
+        frame.image,
+        frame.depth,
+        frame.camera,
+        regions=[frame.fit_region(f"region {index}", region) for index, region in enumerate(table[:MAX_REGIONS])],
         examples=[
             write_mentions(sample.question, [table.index(region) for region in sample.regions])
             for sample in samples[:24]
             if set(sample.regions) <= set(table[:MAX_REGIONS])
         ],
         name=name,
+        orientation=frame.orientation,
     )
 
 
@@ -142,7 +150,7 @@ def open_sample(path: str | Path) -> Scene:
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise DataError(f"{Path(path).name} is no sample written by this page ({type(error).__name__}: {error})") from error
     scene = open_image(image)
-    scene.regions, scene.camera = regions, camera
+    scene.regions, scene.camera = [scene.frame.fit_region(f"region {index}", region) for index, region in enumerate(regions)], camera
     if depth is not None:
         load_depth(scene, depth, kind=found.get("depth_kind"))
     return scene

@@ -13,6 +13,7 @@ from smolrgpt.data.geometry import backproject
 from smolrgpt.inference.answer import Answer
 from smolrgpt.model.floor import Floor, find_floor, floor_rectangle
 from smolrgpt.schema import Region
+from smolrgpt.schema.inputs_read import InputsRead
 from smolrgpt.tasks import task_named
 from smolrgpt.tasks.region_text import TAG, find_regions
 from smolrgpt.viz.drawing import contrast_colour, depth_image, mask_anchor, mask_border, region_colour, scaled_mask
@@ -80,6 +81,15 @@ def answer_html(answer: Answer) -> str:
     return html_with_region_chips(task_named(answer.category).format_answer(answer.normalized_answer))
 
 
+def inputs_html(inputs: InputsRead) -> str:
+    """Return the HTML of how depth and camera were read, and of what is doubtful about the inputs."""
+    return f'<div class="read"><p>{html.escape(inputs.describe())}</p>{_doubts_html(inputs)}</div>'
+
+
+def _doubts_html(inputs: InputsRead) -> str:
+    return "".join(f'<p class="doubt">{html_with_region_chips(warning)}</p>' for warning in inputs.warnings)
+
+
 def unfinished_answer_html(question: str, text: str) -> str:
     """Return the HTML of an unfinished answer."""
     grown = f'<p class="text">{html_with_region_chips(text)}<span class="pen"></span></p>'
@@ -95,7 +105,7 @@ def finished_answer_html(question: str, answer: Answer) -> str:
     about = f"{html.escape(answer.category)} · {percent} sure {meter} · {answer.seconds:.2f} s"
     return (
         f'<div class="reply"><p class="asked">{html_with_region_chips(question)}</p><p class="short">{answer_html(answer)}</p>'
-        f'<p class="text">{html_with_region_chips(answer.answer)}</p><p class="about">{about}</p></div>'
+        f'<p class="text">{html_with_region_chips(answer.answer)}</p><p class="about">{about}</p>{_doubts_html(answer.inputs)}</div>'
     )
 
 
