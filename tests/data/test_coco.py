@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -149,12 +150,12 @@ def test_a_bad_annotation_costs_itself(tmp_path: Path) -> None:
     ]
     skips = SkipLog()
     samples = read_source("coco", write(tmp_path, [*bad, annotation(0, SHAPES[0]), annotation(3, SHAPES[3])]), "mine", skips=skips)
-    assert len(samples) == 1 and skips.total == len(bad)
+    assert len(samples) == 1 and skips.counts == {"unusable row": len(bad), "unread shape": 1}
 
 
 def test_a_missing_picture_costs_its_questions(tmp_path: Path) -> None:
     images = [
-        {"id": number, "file_name": name, "height": H, "width": W} for number, name in ((7, "a.jpg"), (8, "gone.jpg"), (9, "../a.jpg"))
+        {"id": number, "file_name": name, "height": H, "width": W} for number, name in ((7, "a.jpg"), (8, "gone.jpg"), (9, "../b.jpg"))
     ]
     rows = [annotation(number + 10 * image, SHAPES[number], image_id=image) for image in (7, 8, 9) for number in (0, 3)]
     skips = SkipLog()
@@ -200,3 +201,113 @@ def test_an_unknown_split_is_an_error(tmp_path: Path) -> None:
     root = instances(tmp_path)
     with pytest.raises(DataError, match="no annotations of the split 'other'"):
         read_source("coco", root, "other")
+
+
+def test_entries_about_one_file_are_put_together(tmp_path: Path) -> None:
+    names = ("a.jpg", "mine\\a.jpg", "C:\\data\\mine\\a.jpg", "./a.jpg")
+    images = [{"id": number, "file_name": name, "height": H, "width": W} for number, name in enumerate(names)]
+    rows = [annotation(number, SHAPES[number], image_id=number) for number in range(4)]
+    root, skips = write(tmp_path, rows, images), SkipLog()
+    samples = read_source("coco", root, "mine", skips=skips)
+    assert len(samples) == 6 and {sample.image for sample in samples} == {root / "mine" / "a.jpg"} and not skips.total
+    for name in names:
+        ask(root, {"image": name, "question": "<mask><mask>?", "annotation_ids": [3, 0]})
+        (sample,) = read_source("coco", root, "mine")
+        assert [np.array_equal(region.to_mask(), MASKS[k]) for region, k in zip(sample.regions, (3, 0), strict=True)] == [True, True]
+
+
+def test_images_of_one_name_in_two_folders_stay_apart(tmp_path: Path) -> None:
+    names = ("left/a.jpg", "right\\a.jpg")
+    images = [{"id": number, "file_name": name, "height": H, "width": W} for number, name in enumerate(names)]
+    rows = [annotation(2 * image + side, SHAPES[side], image_id=image) for image in (0, 1) for side in (0, 3)]
+    root, skips = write(tmp_path, rows, images), SkipLog()
+    with pytest.raises(DataError, match="both lead to"):  # only one a.jpg is there: it is that of one of them
+        read_source("coco", root, "mine")
+    for folder in ("left", "right"):
+        (root / "mine" / folder).mkdir()
+        Image.new("RGB", (W, H)).save(root / "mine" / folder / "a.jpg")
+    assert [sample.image.parent.name for sample in read_source("coco", root, "mine", skips=skips)] == ["left", "right"]
+    assert not skips.total
+
+
+def test_an_id_used_twice_is_counted(tmp_path: Path) -> None:
+    rows = [annotation(1, SHAPES[0]), annotation(1, SHAPES[1]), annotation(2, SHAPES[2]), annotation(3, SHAPES[3])]
+    root, skips = write(tmp_path, rows), SkipLog()
+    assert [sorted(sample.metadata["annotation_ids"]) for sample in read_source("coco", root, "mine", skips=skips)] == [[2, 3]]
+    assert skips.counts == {"unusable row": 2} and "2 annotations have the id 1" in skips.summary()
+    ask(
+        root,
+        {"image": "a.jpg", "question": "<mask>?", "annotation_ids": [1]},
+        {"image": "a.jpg", "question": "<mask>?", "annotation_ids": [2]},
+    )
+    assert len(read_source("coco", root, "mine")) == 1
+    Image.new("RGB", (W, H)).save(root / "mine" / "b.jpg")
+    images = [{"id": 7, "file_name": name, "height": H, "width": W} for name in ("a.jpg", "b.jpg")]
+    skips = SkipLog(keep=9)
+    write(root, [*rows, annotation(9, SHAPES[0], image_id=8)], [*images, {"id": 8, "file_name": "a.jpg", "height": H, "width": W}])
+    ask(root, {"image": "a.jpg", "question": "<mask>?", "annotation_ids": [9]})
+    assert len(read_source("coco", root, "mine", skips=skips)) == 1
+    assert skips.total == 6 and "id 7 is that of 'a.jpg' and 'b.jpg'" in skips.examples["unusable row"][0]
+
+
+BROKEN: list[Any] = [[], [1, 2, 3, 4], [1, 2, 3, 4, 5, 6, 7], [1, "x", 2, 3, 4, 5], [1e9, 0, 1e9, 5, 0, 5], [None] * 6, "x", None, 5]
+
+
+@pytest.mark.parametrize("broken", BROKEN, ids=str)
+def test_a_broken_part_costs_itself(tmp_path: Path, broken: Any) -> None:
+    shapes = [
+        {"segmentation": [broken, polygon(1), broken]},
+        {"segmentation": [Region.from_mask(mask(14)).to_rle(), broken]},
+        {"segmentation": [broken], "bbox": [27, 10, 8, 12]},
+        {"segmentation": [], "bbox": [40, 10, 8, 12]},
+        {"segmentation": [Region.from_mask(mask(50, 3)).to_rle(), {"size": [H, W], "counts": runs(mask(53, 5))}]},
+    ]
+    root, skips = write(tmp_path, [annotation(number, shape) for number, shape in enumerate(shapes)]), SkipLog()
+    ask(root, {"image": "a.jpg", "question": "<mask>" * 5, "annotation_ids": list(range(5))})
+    (sample,) = read_source("coco", root, "mine", skips=skips)
+    assert [np.array_equal(region.to_mask(), MASKS[k]) for k, region in enumerate(sample.regions)] == [True] * 5
+    assert skips.counts == {"unread shape": 4} and "annotations[0]: a part of annotation 0 is left out" in skips.summary()
+
+
+@pytest.mark.parametrize("points", [polygon(1), [[1, 10], [9, 10], [9, 22], [1, 22]], [[[1, 10], [9, 10], [9, 22], [1, 22]]]])
+def test_one_polygon_may_be_flat_or_of_points(tmp_path: Path, points: list[Any]) -> None:
+    root = write(tmp_path, [annotation(0, {"segmentation": points})])
+    ask(root, {"image": "a.jpg", "question": "<region 0>", "annotation_ids": [0]})
+    (sample,) = read_source("coco", root, "mine")
+    assert np.array_equal(sample.regions[0].to_mask(), MASKS[0]) and sample.question == "<mask>"
+
+
+@pytest.mark.parametrize("categories", [None, [], {}, 5, [None, {"name": "x"}, {"id": [1]}]])
+def test_without_categories_objects_have_no_name(tmp_path: Path, categories: Any) -> None:
+    root = instances(tmp_path)
+    path = root / "annotations" / "instances_mine.json"
+    path.write_text("\ufeff" + json.dumps(json.loads(path.read_text()) | {"categories": categories}).replace(", ", ",\r\n"))
+    assert {name for sample in read_source("coco", root, "mine") for name in sample.metadata["region_names"]} == {"object"}
+
+
+def test_a_misspelt_field_of_a_question_is_counted(tmp_path: Path) -> None:
+    root, skips = instances(tmp_path), SkipLog()
+    good = {"image": "a.jpg", "question": "<mask>?", "annotation_ids": [0], "metadata": {"by": "me"}}
+    ask(root, good, good | {"normalised_answer": 3}, good | {"question": "<region 1> <region 0>?", "annotation_ids": [0, 1]})
+    (sample,) = read_source("coco", root, "mine", skips=skips)
+    assert sample.metadata["by"] == "me" and skips.total == 2 and "did you mean normalized_answer?" in skips.summary()
+
+
+@pytest.mark.realdata
+def test_duplicates_of_the_shared_samples_are_merged_or_counted(shared_path: Callable[[str], Path]) -> None:
+    folder = shared_path("samples/inputs/14-coco-duplicates")
+    skips = SkipLog()
+    merged = read_source("coco", folder, "val", skips=skips)
+    assert len(merged) == 6 and {k for sample in merged for k in sample.metadata["annotation_ids"]} == {1, 2, 3, 4} and not skips.total
+    for name in ("same_image_id", "same_annotation_id"):
+        skips = SkipLog()
+        with pytest.raises(DataError, match="none of its"):
+            read_source("coco", folder / name, "val", skips=skips)
+        assert skips.total >= 3
+
+
+@pytest.mark.realdata
+def test_annotations_of_an_unturned_image_turn_with_it(shared_path: Callable[[str], Path]) -> None:
+    (sample,) = read_source("coco", shared_path("samples/inputs/13-coco-of-an-unturned-phone-picture"), "val")
+    assert sample.normalized_answer == ("left" if sample.metadata["annotation_ids"] == [1, 2] else "right")
+    assert [region.size for region in sample.regions] == [(216, 384)] * 2

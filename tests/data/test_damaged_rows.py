@@ -131,17 +131,24 @@ def test_no_field_of_a_panoptic_file_ends_the_reading(tmp_path: Path) -> None:
     (tmp_path / "panoptic_train").rename(tmp_path / "annotations" / "panoptic_train")
     good = {"image_id": 1, "file_name": "a.png", "segments_info": [{"id": number, "category_id": 1, "iscrowd": 0} for number in (1, 2)]}
     rows = [good, *damaged(good), *JUNK]
-    images = [{"id": 1, "file_name": "a.jpg", "height": H, "width": W}]
+    images = [{"id": number, "file_name": f"{name}.jpg", "height": H, "width": W} for number, name in ((1, "a"), (2, "b"))]
+    Image.fromarray(colours).save(tmp_path / "b.jpg")
     read = 0
     for row in rows:
-        file = {"images": images, "annotations": [row, good], "categories": []}
+        file = {"images": images, "annotations": [row, good | {"image_id": 2}], "categories": []}
         (tmp_path / "annotations" / "panoptic_train.json").write_text(json.dumps(file))
-        read += len(list(SOURCES["coco"](tmp_path, "train", skips=SkipLog(), images=".")))
-    assert read == len(rows)
+        samples = list(SOURCES["coco"](tmp_path, "train", skips=SkipLog(), images="."))
+        assert "b.jpg" in [sample.image.name for sample in samples]
+        read += len(samples)
+    assert read > len(rows)
 
 
 @pytest.mark.slow
 def test_no_field_of_a_coco_file_ends_the_reading(tmp_path: Path) -> None:
+    def numbered(rows: Iterator[Any]) -> Iterator[Any]:
+        """The same rows, each with an id of its own unless that is what is damaged."""
+        return (row | {"id": 100 + number} if row.get("id") == 1 else row for number, row in enumerate(rows))
+
     Image.new("RGB", (W, H)).save(tmp_path / "a.jpg")
     image = {"id": 1, "file_name": "a.jpg", "height": H, "width": W}
     whole = {"id": 1, "image_id": 1, "category_id": 1, "iscrowd": 0, "segmentation": [[1, 1, 9, 1, 9, 9]], "bbox": [1, 1, 8, 8]}
@@ -154,8 +161,12 @@ def test_no_field_of_a_coco_file_ends_the_reading(tmp_path: Path) -> None:
         "category": "x",
         "id": "x",
     }
-    annotations = [whole, *damaged(whole), *JUNK, {**whole, "segmentation": None, "bbox": [20, 1, 8, 8], "id": 2}]
-    file = {"images": [*JUNK, *damaged(image), image], "annotations": annotations, "categories": [*JUNK, {"id": 1, "name": "pallet"}]}
+    annotations = [whole, *numbered(damaged(whole)), *JUNK, {**whole, "segmentation": None, "bbox": [20, 1, 8, 8], "id": 2}]
+    file = {
+        "images": [*JUNK, *numbered(damaged(image)), image],
+        "annotations": annotations,
+        "categories": [*JUNK, {"id": 1, "name": "pallet"}],
+    }
     (tmp_path / "train.json").write_text(json.dumps(file))
     skips = SkipLog()
     samples = list(SOURCES["coco"](tmp_path, "train", skips=skips, images=".", max_pairs=10_000))

@@ -28,6 +28,7 @@ from smolrgpt.tasks.region_text import MARKED_REGION, find_regions
 PROBLEMS: dict[str, str] = {
     "unusable row": "rows; left out",
     "damaged row": "rows; left out",
+    "unread shape": "shapes, or parts of an object; left out, and what else is annotated in the image is used",
     "missing image": "rows; left out",
     "missing depth": "rows; left out",
     "damaged file": "files; no later row of it can be read",

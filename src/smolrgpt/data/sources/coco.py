@@ -1,62 +1,31 @@
 """A user's own images with COCO annotations: instances or panoptic, as COCO ships them or as annotation tools export them.
 
-    <root>/annotations/instances_<split>.json, panoptic_<split>.json, or <root>/<split>.json
+    <root>/annotations/instances_<split>.json, panoptic_<split>.json, <root>/<split>.json, or Roboflow's <split>/_annotations.coco.json
     <root>/annotations/panoptic_<split>/     the segment images of a panoptic file (next to it, under its own name)
-    <root>/annotations/questions_<split>.jsonl   the user's, next to the annotation file; optional:
-        {"image": file name, "question": "How far is <mask> from <mask>?", "annotation_ids": [one per <mask>], "answer": ...,
-         "normalized_answer": ..., "category": ..., "id": ...}   only the first three are needed
     <root>/<split>/ (COCO's layout) or <root>/<split>/images/   the images; depth in <root>/<split>/depths/
 
-Without questions, every pair of objects is asked which of the two is left, and the masks' centroids give the answer. The annotation file is
-one JSON object and is held in memory; of images the headers are read, of panoptic files the segment images, one at a time. Annotations of
-the pixels as a camera stored them are turned upright with the image where its EXIF orientation and the sizes say so.
+Questions lie next to the annotation file, as questions_<split>.jsonl; ``annotated`` describes them, and what is made without them. An
+object is its segmentation (polygons, run lengths or a list of those) without the parts that cannot be used, or its bbox where none is left.
+The annotation file is one JSON object and is held in memory, and so are two of the last segment images of a panoptic file.
 """
 
 from __future__ import annotations
 
 import functools
-import itertools
 import json
-import random
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from smolrgpt.data.frame import fit_region
 from smolrgpt.data.loading import SkipLog
+from smolrgpt.data.sources.annotated import UNNAMED, UNREAD_SHAPE, AnnotatedImage, AnnotatedObject, first_file, iter_annotated
 from smolrgpt.data.sources.folders import FileFolder, ImageSet
-from smolrgpt.data.sources.rows import UNUSABLE_ROW, field, image_shape, iter_samples, optional, scalar, skip_reason
-from smolrgpt.schema import DataError, Polarity, Region, Sample
-from smolrgpt.schema.image_file import read_header, read_rgb
-from smolrgpt.tasks.side import LEFT_RIGHT
-
-#: Share of the image's width; annotators disagree about the side of objects whose centroids are closer to each other.
-_MIN_SIDE_GAP = 0.02
-_SIDE_QUESTION = "Is <mask> to the left or to the right of <mask>?"
-_UNNAMED = "object"
-
-
-@dataclass(frozen=True, eq=False)
-class _Object:
-    """One annotation: its id, its category's name, and the annotation that its region is made from."""
-
-    id: int
-    name: str
-    shape: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class _Image:
-    """One annotated image; ``segments`` is the panoptic file whose colours are its objects' ids, if any."""
-
-    file_name: str
-    height: int
-    width: int
-    objects: list[_Object]
-    segments: Path | None = None
+from smolrgpt.data.sources.outlines import union
+from smolrgpt.data.sources.rows import UNUSABLE_ROW, field, image_shape
+from smolrgpt.schema import DataError, Polarity, Region, Sample, brief
+from smolrgpt.schema.image_file import read_rgb
 
 
 def iter_coco(
@@ -70,14 +39,12 @@ def iter_coco(
     near: Polarity = "bright",
     max_pairs: int = 16,
 ) -> Iterator[Sample]:
-    """Yield samples in the order of the questions, without questions in the order of the annotated images.
-
-    ``metadata`` has region_names (category names) and annotation_ids, in order of the regions. Without questions, crowds are left out.
+    """Yield samples as of ``iter_annotated``.
 
     Args:
         root: The folder of the data set.
         split: The name in the paths above.
-        skips: Counts rows and annotations that cannot be used.
+        skips: Counts rows, annotations and parts of them that cannot be used.
         annotations: The annotation file relative to root, where it is none of those above.
         images: The folder of images relative to root, where it is none of those above.
         depths: The folder of depth maps relative to root, where it is none of those above.
@@ -88,23 +55,18 @@ def iter_coco(
         DataError: When annotations or images do not exist, or the annotation file is damaged.
     """
     root = Path(root)
-    path = _annotation_file(root, split, annotations)
+    names = [
+        f"annotations/instances_{split}.json",
+        f"annotations/panoptic_{split}.json",
+        f"{split}.json",
+        f"{split}/_annotations.coco.json",
+    ]
+    path = first_file(root, split, [annotations] if annotations else names)
     files = ImageSet.first_existing(
         root, [images] if images else [f"{split}/images", split, "images"], [depths] if depths else [f"{split}/depths", "depths"], near
     )
     table = _AnnotationReader(path, skips).read()
-    questions = path.with_name(f"questions_{split}.jsonl")
-    if questions.is_file():
-        return iter_samples([questions], lambda row: [_asked(row, table, files)], skips)
-    return _side_questions(path, table, files, skips, max_pairs)
-
-
-def _annotation_file(root: Path, split: str, annotations: str | None) -> Path:
-    names = [annotations] if annotations else [f"annotations/instances_{split}.json", f"annotations/panoptic_{split}.json", f"{split}.json"]
-    for name in names:
-        if (root / name).is_file():
-            return root / name
-    raise DataError(f"{root}: no annotations of the split {split!r}; expected one of {', '.join(names)}")
+    return iter_annotated(table, files, path.with_name(f"questions_{split}.jsonl"), skips, max_pairs)
 
 
 class _AnnotationReader:
@@ -113,148 +75,153 @@ class _AnnotationReader:
     def __init__(self, path: Path, skips: SkipLog):
         self._path, self._skips = path, skips
 
-    def read(self) -> dict[str, _Image]:
-        """Return the annotated images by file name, in the file's order."""
+    def read(self) -> list[AnnotatedImage]:
+        """Return the annotated images in the file's order. Raises DataError for a file that is not COCO's."""
         try:
             file = json.loads(self._path.read_text(encoding="utf-8-sig"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{self._path}: damaged JSON ({error}); fetch or export it again") from error
         if not isinstance(file, dict) or not all(isinstance(file.get(name), list) for name in ("images", "annotations")):
             raise DataError(f"{self._path}: expected a COCO object with lists of images, annotations and categories")
-        self._names = {str(entry.get("id")): str(entry.get("name")) for entry in file.get("categories") or [] if isinstance(entry, dict)}
-        images = self._read_images(file["images"])
-        self._add_annotations(images, file["annotations"])
-        return {image.file_name: image for image in images.values()}
+        categories = file.get("categories")
+        self._names = {
+            str(entry.get("id")): str(entry.get("name"))
+            for entry in (categories if isinstance(categories, list) else [])
+            if isinstance(entry, dict)
+        }
+        self._images: dict[str, AnnotatedImage] = {}
+        self._sizes: dict[str, tuple[int, int]] = {}
+        self._read_images(file["images"])
+        self._add_annotations(file["annotations"])
+        return list(self._images.values())
 
-    def _read_images(self, entries: list[Any]) -> dict[str, _Image]:
-        """Return the images by id, without annotations."""
-        images: dict[str, _Image] = {}
+    def _read_images(self, entries: list[Any]) -> None:
+        """Read the images, without annotations. An id that belongs to several files is that of none."""
+        names: dict[str, set[Any]] = {}
+        for entry in entries:
+            if isinstance(entry, dict):
+                names.setdefault(str(entry.get("id")), set()).add(brief(entry.get("file_name"), 200))
         for index, entry in enumerate(entries):
             try:
-                image = _Image(field(entry, "file_name", str), *image_shape(entry, "height", "width"), [])
+                name, number, size = field(entry, "file_name", str), str(_id(entry)), image_shape(entry, "height", "width")
+                if len(names[number]) > 1:
+                    raise DataError(f"id {number} is that of {' and '.join(sorted(map(repr, names[number])))}; expected one image per id")
             except DataError as error:
-                self._skips.add(UNUSABLE_ROW, f"{self._path.name} images[{index}]: {error}")
+                self._count(f"images[{index}]: {error}")
             else:
-                images[str(entry.get("id"))] = image
-        return images
+                self._images.setdefault(number, AnnotatedImage(name, self._path.name))
+                self._sizes[number] = size
 
-    def _add_annotations(self, images: dict[str, _Image], entries: list[Any]) -> None:
+    def _add_annotations(self, entries: list[Any]) -> None:
         is_panoptic = any(isinstance(entry, dict) and "segments_info" in entry for entry in entries)
         segments = FileFolder(self._path.with_suffix(""), "segment") if is_panoptic else None
         for index, entry in enumerate(entries):
             try:
                 number = str(field(entry, "image_id", object))
-                if number not in images:
-                    raise DataError(f"image_id {number} is of no image")
+                if number not in self._images:
+                    raise DataError(f"image_id {number} is of no image that can be used")
+                objects = self._images[number].objects
                 if segments and "segments_info" in entry:
-                    objects = [self._object(segment) for segment in field(entry, "segments_info", list) if not _is_crowd(segment)]
-                    file = segments.find(field(entry, "file_name", str))
-                    images[number] = replace(images[number], objects=objects, segments=file)
-                elif not _is_crowd(entry):
-                    images[number].objects.append(self._object(entry))
+                    self._add_segments(objects, entry, segments.find(field(entry, "file_name", str)), f"annotations[{index}]")
+                else:
+                    objects.append(self._object(entry, self._sizes[number], f"annotations[{index}]"))
             except DataError as error:
-                self._skips.add(UNUSABLE_ROW, f"{self._path.name} annotations[{index}]: {error}")
+                self._count(f"annotations[{index}]: {error}")
 
-    def _object(self, entry: Any) -> _Object:
-        return _Object(field(entry, "id", int), self._names.get(str(entry.get("category_id")), _UNNAMED), entry)
+    def _add_segments(self, objects: list[AnnotatedObject], entry: Any, file: Path, where: str) -> None:
+        for index, segment in enumerate(field(entry, "segments_info", list)):
+            try:
+                number = field(segment, "id", int)
+            except DataError as error:
+                self._count(f"{where} segments_info[{index}]: {error}")
+            else:
+                objects.append(AnnotatedObject(number, self._name(segment), functools.partial(_segment, file, number), _is_crowd(segment)))
+
+    def _object(self, entry: dict[str, Any], size: tuple[int, int], where: str) -> AnnotatedObject:
+        number, parts, problems = _id(entry), *_usable_parts(entry.get("segmentation"), size)
+        for problem in problems:
+            self._skips.add(UNREAD_SHAPE, f"{self._path.name} {where}: a part of annotation {number!r} is left out: {problem}")
+        make_region = functools.partial(_region, parts, entry.get("bbox"), size)
+        return AnnotatedObject(number, self._name(entry), make_region, _is_crowd(entry))
+
+    def _name(self, entry: Mapping[str, Any]) -> str:
+        return self._names.get(str(entry.get("category_id")), UNNAMED)
+
+    def _count(self, message: str) -> None:
+        self._skips.add(UNUSABLE_ROW, f"{self._path.name} {message}")
 
 
-def _is_crowd(entry: Any) -> bool:
-    return isinstance(entry, dict) and bool(entry.get("iscrowd"))
+def _id(entry: Mapping[str, Any]) -> int | str:
+    """Return the id of an entry. Raises DataError for anything but a whole number or a text."""
+    number = entry.get("id")
+    return number if isinstance(number, str) else field(entry, "id", int)
+
+
+def _is_crowd(entry: Mapping[str, Any]) -> bool:
+    return bool(entry.get("iscrowd"))
 
 
 # ---------------------------------------------------------------------------------------------------------------------- regions
-def _regions(image: _Image, objects: Sequence[_Object], path: Path) -> list[Region]:
-    """Return the objects' regions on the upright image at ``path``, in order.
-
-    Raises DataError for one that cannot be made or does not fit the image, and for an image that cannot be read.
-    """
-    if image.segments is None:
-        regions = [_region(item.shape, image) for item in objects]
-    else:
-        ids = _segment_ids(image.segments)
-        regions = [Region.from_mask(ids == item.id) for item in objects]
-    (width, height), orientation = _header(path)
-    return [
-        fit_region(f"annotation {item.id}", region, (height, width), orientation) for item, region in zip(objects, regions, strict=True)
-    ]
-
-
-_header = functools.lru_cache(maxsize=1)(read_header)  # questions about an image follow each other
-
-
-@functools.lru_cache(maxsize=1)  # questions about an image follow each other
+@functools.lru_cache(maxsize=2)  # questions about an image follow each other
 def _segment_ids(path: Path) -> np.ndarray:
     """Return int64 (H, W): the id that each pixel's colour encodes, R + 256 G + 256^2 B (COCO's panoptic format)."""
     ids: np.ndarray = np.asarray(read_rgb(path), dtype=np.int64) @ (1, 256, 256**2)
     return ids
 
 
-def _region(shape: Mapping[str, Any], image: _Image) -> Region:
-    segmentation, box = shape.get("segmentation"), shape.get("bbox")
+def _segment(file: Path, number: int, *_: Any) -> Region:
+    return Region.from_mask(_segment_ids(file) == number)
+
+
+def _usable_parts(segmentation: Any, size: tuple[int, int]) -> tuple[list[Any], list[str]]:
+    """Return the polygons (flat lists) and run lengths of a segmentation, and what is wrong with each part that is none of both."""
     if isinstance(segmentation, Mapping):
-        return Region.from_rle(segmentation)
-    if isinstance(segmentation, list) and segmentation:
-        return Region.from_polygon(segmentation, image.height, image.width)
-    if isinstance(box, list) and len(box) == 4:  # COCO: x, y, width, height
+        return [segmentation], []
+    if not isinstance(segmentation, list) or not segmentation:
+        return [], [] if segmentation in (None, []) else [f"{brief(segmentation)!r} is no list"]
+    if not any(isinstance(part, (list, Mapping)) for part in segmentation) or all(map(_is_point, segmentation)):
+        segmentation = [segmentation]  # one polygon, as a flat list or as points
+    parts, problems = [], []
+    for part in segmentation:
         try:
-            x, y, width, height = map(float, box)
-        except (TypeError, ValueError):
-            raise DataError(f"bbox {box} holds something that is no number") from None
-        return Region.from_box((x, y, x + width, y + height), image.height, image.width)
-    raise DataError(f"annotation {shape.get('id')!r} has neither segmentation nor bbox")
+            parts.append(part if isinstance(part, Mapping) else _polygon(part, size))
+        except DataError as error:
+            problems.append(str(error))
+    return parts, problems
 
 
-# -------------------------------------------------------------------------------------------------------------------- questions
-def _asked(row: dict[str, Any], table: dict[str, _Image], files: ImageSet) -> Sample:
-    """Return the sample of one row of the questions file. Raises DataError."""
-    name, ids = field(row, "image", str), field(row, "annotation_ids", list)
-    if name not in table:
-        raise DataError(f"image {name!r} is not among the annotated images")
-    objects = {item.id: item for item in table[name].objects}
-    if unknown := [number for number in ids if not isinstance(number, int) or number not in objects]:
-        raise DataError(f"image {name!r} has no annotation {unknown[0]!r}; it has {sorted(objects)[:20]}")
-    sample = _sample(table[name], [objects[number] for number in ids], field(row, "question", str), files, str(row.get("id", "")))
-    sample.answer, sample.category = optional(row, "answer"), optional(row, "category")
-    sample.normalized_answer = scalar(row, "normalized_answer")
-    return sample
+def _is_point(part: Any) -> bool:
+    return isinstance(part, list) and len(part) == 2 and not any(isinstance(number, list) for number in part)
 
 
-def _sample(image: _Image, objects: Sequence[_Object], question: str, files: ImageSet, name: str = "") -> Sample:
-    ids, found = [item.id for item in objects], files.find(image.file_name)
-    return Sample(
-        id=name or f"{image.file_name}:{'-'.join(map(str, ids))}",
-        image=found.image,
-        question=question,
-        regions=_regions(image, objects, found.image),
-        depth=found.depth,
-        metadata={"region_names": [item.name for item in objects], "annotation_ids": ids},
-    )
+def _polygon(part: Any, size: tuple[int, int]) -> np.ndarray:
+    """Return one polygon as a flat array. Raises DataError where ``Region.from_polygon`` would, but for one that covers no pixel."""
+    try:
+        numbers = np.asarray(part, dtype=np.float64).reshape(-1)
+    except (TypeError, ValueError):
+        raise DataError(f"{brief(part)} is no list of numbers") from None
+    if numbers.size < 6 or numbers.size % 2 or not np.isfinite(numbers).all():
+        raise DataError(f"{brief(part)} has {numbers.size} numbers; expected x,y pairs of at least three points")
+    if np.abs(numbers).max() > 16 * max(size):
+        raise DataError(f"{brief(part)} lies far outside the image of {size[1]}x{size[0]} pixels")
+    return numbers
 
 
-def _side_questions(path: Path, table: dict[str, _Image], files: ImageSet, skips: SkipLog, max_pairs: int) -> Iterator[Sample]:
-    """Yield questions about pairs whose centroids are apart, in a random order of the two, so that neither side is more frequent."""
-    for image in table.values():
-        rng = random.Random(image.file_name)
-        columns: dict[_Object, float] = {}
-        for item in image.objects:
-            try:
-                columns[item] = _centroid_column(_regions(image, [item], files.find(image.file_name).image)[0])
-            except DataError as error:
-                skips.add(skip_reason(error), f"{path.name} annotation {item.id} of {image.file_name!r}: {error}")
-        pairs = [pair for pair in itertools.combinations(columns, 2) if abs(columns[pair[0]] - columns[pair[1]]) >= _MIN_SIDE_GAP]
-        for pair in rng.sample(pairs, min(max_pairs, len(pairs))):
-            first, second = rng.sample(pair, 2)
-            side = "left" if columns[first] < columns[second] else "right"
-            sample = _sample(image, (first, second), _SIDE_QUESTION, files)
-            sample.answer, sample.normalized_answer = f"[Region 0] is to the {side} of [Region 1].", side
-            sample.category = LEFT_RIGHT.name
-            yield sample
-
-
-def _centroid_column(region: Region) -> float:
-    """Return the centroid's column as a share of the image's width. Raises DataError for an empty region."""
-    columns = np.nonzero(region.to_mask())[1]
-    if not columns.size:
-        raise DataError("its region holds no pixel")
-    return float(columns.mean()) / region.size[1]
+def _region(parts: list[Any], box: Any, size: tuple[int, int], *_: Any) -> Region:
+    """Return the region of the usable parts of a segmentation, of the bbox without any. Raises DataError."""
+    height, width = size
+    polygons = [part for part in parts if not isinstance(part, Mapping)]
+    regions = [Region.from_rle(part) for part in parts if isinstance(part, Mapping)]
+    if polygons:
+        regions.append(Region.from_polygon(polygons, height, width))
+    if len({region.size for region in regions}) > 1:
+        raise DataError(f"the parts of its segmentation are of images of {len({region.size for region in regions})} sizes")
+    if regions:
+        return union(regions)
+    if not isinstance(box, list) or len(box) != 4:
+        raise DataError("it has neither a segmentation that can be used nor a bbox [x, y, width, height]")
+    try:
+        x, y, w, h = map(float, box)  # COCO: x, y, width, height
+    except (TypeError, ValueError):
+        raise DataError(f"bbox {brief(box)} holds something that is no number") from None
+    return Region.from_box((x, y, x + w, y + h), height, width)

@@ -1,0 +1,38 @@
+"""Questions and answers of rows and annotation tools: whose regions are mentioned by number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from smolrgpt.schema import REGION_PLACEHOLDER, DataError, brief
+from smolrgpt.tasks.region_text import REGION_TAG, read_mentions, write_mentions
+
+
+def read_question(question: str, num_regions: int) -> tuple[str, list[int]]:
+    """Return the question with ``<mask>``, and the region index of each ``<mask>``. Raises DataError as ``read_mentions`` does."""
+    try:
+        return read_mentions(question, num_regions)
+    except ValueError as error:
+        raise DataError(str(error)) from error
+
+
+def read_answer(answer: str, num_regions: int, indices: Sequence[int]) -> str:
+    """Return an answer whose regions are named by their position in the question.
+
+    Args:
+        answer: A text that mentions regions as a question does.
+        num_regions: The number of regions that may be mentioned.
+        indices: The region index of each mention in the question.
+
+    Raises:
+        DataError: For a region that the question does not mention, and for a mention that cannot be read.
+    """
+    if REGION_PLACEHOLDER in answer:
+        raise DataError(f"the answer has {REGION_PLACEHOLDER}, which stands for regions of a question: {brief(answer)!r}")
+    try:
+        text, named = read_mentions(answer, num_regions)
+    except ValueError as error:
+        raise DataError(str(error).replace("the question", "the answer")) from error
+    if unknown := [index for index in named if index not in indices]:
+        raise DataError(f"the answer names region {unknown[0]}, which the question does not mention: {brief(answer)!r}")
+    return write_mentions(text, [indices.index(index) for index in named], REGION_TAG) if named else answer
