@@ -24,6 +24,7 @@ from smolrgpt.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from smolrgpt.evaluation.benchmarks import Benchmark
     from smolrgpt.evaluation.extractors import Extractor
     from smolrgpt.evaluation.predict import SamplePredictor
 
@@ -49,6 +50,18 @@ ReportFolder = Annotated[
     typer.Option(help="Write report.html, report.md, results.json and predictions.json here; an interrupted run resumes there."),
 ]
 Factors = Annotated[list[str] | None, typer.Option("--factor", metavar="NAME", help="Only this factor; repeat it. Default: all.")]
+Wordings = Annotated[
+    list[str] | None,
+    typer.Option("--wording", metavar="NAME", help="With --benchmark frames: natural (default), plain or official; repeat it to compare."),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--setting",
+        metavar="NAME",
+        help="With --benchmark frames: metric_camera (default), metric, relative or none; repeat it to compare.",
+    ),
+]
 EndpointUrl = Annotated[
     str | None, typer.Option(metavar="URL", help="OpenAI-compatible endpoint of the judge; the key is in OPENAI_API_KEY.")
 ]
@@ -65,6 +78,8 @@ def evaluate(  # noqa: PLR0913 (the options of a command)
     split: Split = None,
     depth: DepthUse = "auto",
     benchmark: BenchmarkUse = "warehouse",
+    wording: Wordings = None,
+    setting: Settings = None,
     limit: Limit = None,
     batch_size: BatchSize = 64,
     extractor: Extractors = None,
@@ -80,6 +95,7 @@ def evaluate(  # noqa: PLR0913 (the options of a command)
     smolrgpt evaluate nano data/val --limit 500 --out runs/evaluation
     smolrgpt evaluate nano data/val --extractor self --extractor rules
     smolrgpt evaluate nano data/SpatialRGPT-Bench --benchmark spatial
+    smolrgpt evaluate nano data/frames --benchmark frames --setting metric_camera --setting none
     smolrgpt evaluate runs/evaluation/predictions.json data/val --out runs/again     # answers of a file, of any program; no model
     smolrgpt evaluate rules-visible data/val     # sets of 'smolrgpt synth': rules on what the camera sees; rules-truth: on the scene
     """
@@ -88,7 +104,7 @@ def evaluate(  # noqa: PLR0913 (the options of a command)
     from smolrgpt.evaluation.samples import require_folder
 
     options = EvaluationOptions(
-        benchmark=benchmark,
+        benchmark=_configured(benchmark, wording, setting),
         split=split,
         depth=depth,
         limit=limit,
@@ -104,13 +120,25 @@ def evaluate(  # noqa: PLR0913 (the options of a command)
         print(f"wrote {out / 'report.html'}", file=sys.stderr)
 
 
+def _configured(name: str, wordings: Wordings, settings: Settings) -> Benchmark:
+    """Return the benchmark with the options that are given. Raises ValueError for a benchmark that has none."""
+    from smolrgpt.evaluation.benchmarks import BENCHMARKS
+    from smolrgpt.evaluation.benchmarks.frames import FramesBenchmark
+
+    if not (wordings or settings):
+        return BENCHMARKS[name]
+    if name != FramesBenchmark.name:
+        raise ValueError(f"--benchmark {name} has no wordings and settings to choose from; --wording and --setting are for frames")
+    return FramesBenchmark(wordings or ("natural",), settings or ("metric_camera",))
+
+
 def _answerer(model: str) -> SamplePredictor:
     """Return what answers the questions: rules on the scene, a file of answers, or a model."""
     from smolrgpt.evaluation.replay import ReplayPredictor
-    from smolrgpt.evaluation.rules import GEOMETRIES, RulesPredictor
+    from smolrgpt.evaluation.rules import RULES
 
-    if model in GEOMETRIES:
-        return RulesPredictor(model)
+    if model in RULES:
+        return RULES[model]()
     if model.endswith((".json", ".jsonl")):
         return ReplayPredictor(model)
     from smolrgpt.inference.loading import load_predictor

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 #: The names of ``evaluation.benchmarks.BENCHMARKS``, written out so that help imports none of them.
-BenchmarkName = Literal["warehouse", "spatial", "sizes", "plain", "templates"]
+BenchmarkName = Literal["warehouse", "spatial", "sizes", "plain", "templates", "frames"]
 
 _MODEL_HELP = "'nano' (bundled), a folder, or a hub id owner/name."
 
@@ -33,7 +33,8 @@ BenchmarkUse = Annotated[
     typer.Option(
         "--benchmark",
         help="warehouse: four accuracies and S1; spatial: SpatialRGPT-Bench, by its groups; "
-        "sizes: widths and heights, plain: everyday words, templates: every official template, on a set of 'smolrgpt synth'.",
+        "sizes: widths and heights, plain: everyday words, templates: every official template, on a set of 'smolrgpt synth'; "
+        "frames: real RGB-D frames, beside rules on what was measured.",
     ),
 ]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from smolrgpt.evaluation.predict import Row, predict
 from smolrgpt.evaluation.replay import ReplayPredictor
-from smolrgpt.evaluation.rules import GEOMETRIES, RulesPredictor
+from smolrgpt.evaluation.rules import RULES
 from smolrgpt.evaluation.summary import accuracies, s1_difference, score_samples
 from smolrgpt.schema import DataError, Sample
 
@@ -21,14 +21,14 @@ def read_comparison(source: str | Path, samples: Sequence[Sample]) -> OtherResul
     """Read the predictions or the result that an evaluation is compared with.
 
     Args:
-        source: A name of ``rules.GEOMETRIES``, a file of predictions about these samples, or the results.json of another evaluation.
+        source: A name of ``rules.RULES``, a file of predictions about these samples, or the results.json of another evaluation.
         samples: The questions.
 
     Raises:
         DataError: The file is neither predictions nor a result.
     """
-    if source in GEOMETRIES:
-        return predict(RulesPredictor(str(source)), samples, progress=False)
+    if source in RULES:
+        return predict(RULES[str(source)](), samples, progress=False)
     try:
         result = json.loads(Path(source).read_text(encoding="utf-8"))
         if isinstance(result, dict):

@@ -31,8 +31,8 @@ _PACKAGES = ("smolrgpt", "torch", "transformers", "numpy", "pillow")
 class EvaluationOptions:
     """Options of an evaluation: questions, depth, extractors, comparisons, and the names in its report."""
 
-    benchmark: str = "warehouse"
-    """A name of ``BENCHMARKS``."""
+    benchmark: str | Benchmark = "warehouse"
+    """A name of ``BENCHMARKS``, or a benchmark with options of its own."""
     split: str | None = None
     """The split of the data set; None: the benchmark's default."""
     depth: DepthChoice = "auto"
@@ -74,7 +74,7 @@ def evaluate(
         DataError: Nothing can be scored.
     """
     options = options or EvaluationOptions()
-    benchmark = BENCHMARKS[options.benchmark]
+    benchmark = BENCHMARKS[options.benchmark] if isinstance(options.benchmark, str) else options.benchmark
     samples, label = _load(data, benchmark, options)
     others = {name: read_comparison(source, samples) for name, source in options.compare_with.items()}  # before the work, not after it
     predictions_path = None if out_dir is None else Path(out_dir) / "predictions.json"

@@ -1,4 +1,4 @@
-"""Predictors that answer a synthetic data set by rules: on the true geometry of the scenes, and on their visible geometry."""
+"""Predictors that answer by rules: on the true or the visible geometry of synthetic scenes, or on measured points of any frame."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from pathlib import Path
 from smolrgpt.data.worlds.oracle import ObjectFacts, answer, true_geometry, visible_geometry
 from smolrgpt.data.worlds.scene import Scene
 from smolrgpt.data.worlds.writer import SETTINGS_FILE, draw_scene
+from smolrgpt.evaluation.measured import MeasuringPredictor
+from smolrgpt.evaluation.predict import SamplePredictor
 from smolrgpt.schema import Answer, DataError, Region, Sample
 
 #: Name -> which geometry of a scene the rules use. "rules-visible": centers of the objects from mask, depth and intrinsics.
@@ -40,3 +42,10 @@ class RulesPredictor:
 
 def _geometry(name: str, settings: Path, index: int) -> Mapping[Region, ObjectFacts]:
     return GEOMETRIES[name](draw_scene(json.loads(settings.read_text(encoding="utf-8")), index)[0])
+
+
+#: Name on the command line -> what answers by these rules.
+RULES: dict[str, Callable[[], SamplePredictor]] = {
+    **{name: functools.partial(RulesPredictor, name) for name in GEOMETRIES},
+    "rules-measured": MeasuringPredictor,
+}

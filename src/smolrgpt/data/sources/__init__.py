@@ -10,6 +10,7 @@ from typing import Any
 from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.sources.archives import unpack
 from smolrgpt.data.sources.coco import iter_coco
+from smolrgpt.data.sources.frames import iter_frames
 from smolrgpt.data.sources.label_studio import iter_label_studio
 from smolrgpt.data.sources.llava_cc3m import iter_llava_cc3m
 from smolrgpt.data.sources.osd import iter_osd
@@ -32,6 +33,7 @@ SOURCES: dict[str, Callable[..., Iterator[Sample]]] = {
     "coco": iter_coco,
     "label_studio": iter_label_studio,
     "samples": iter_sample_rows,
+    "frames": iter_frames,
 }
 
 

@@ -8,24 +8,24 @@ from dataclasses import replace
 from html import escape
 from typing import Any
 
-from smolrgpt.data.loading import SkipLog
 from smolrgpt.evaluation.report.document import Block, Cell, HtmlFragment, Percent, Report, Section, Table
 from smolrgpt.evaluation.report.html import table_element
 from smolrgpt.evaluation.report.sections import (
     NUM_SHOWN,
     SCORE_HEADER,
+    confidence_section,
     format_interval,
     format_number,
+    length_plots,
     result_report,
     score_cells,
     wording_table,
+    worst_section,
 )
-from smolrgpt.evaluation.report.svg import coverage_plot, length_plot, reliability_plot
 from smolrgpt.evaluation.score import CATEGORIES
-from smolrgpt.evaluation.summary import ScoredSample, worst_answers
-from smolrgpt.tasks import OFFICIAL, task_named
-from smolrgpt.tasks.distance import DISTANCE, LengthTask
-from smolrgpt.tasks.region_text import REGION_TAG, write_mentions
+from smolrgpt.evaluation.summary import ScoredSample
+from smolrgpt.tasks import task_named
+from smolrgpt.tasks.distance import DISTANCE
 
 #: AI City Challenge 2025, Track 3, hidden test set: name -> (S1, accuracies in percent by category; {} where not published).
 PUBLISHED: dict[str, tuple[float, dict[str, float]]] = {
@@ -39,8 +39,6 @@ _PUBLISHED_NOTE = (
     "Published results on the hidden test set of the AI City Challenge 2025, Track 3. Another data set than this run's unless "
     "that set was evaluated here: for orientation, not for comparison."
 )
-#: Images of the worst answers are shrunk to this long side, in pixels.
-_IMAGE_SIDE = 480
 #: Results of ``summary.summarise`` by group -> (title, name of the groups).
 _GROUPS = {
     "by_layout": ("By layout", "layout"),
@@ -63,12 +61,12 @@ def warehouse_report(result: Mapping[str, Any], scored: Sequence[ScoredSample] =
         _accuracy_section(result),
         _extractor_section(result.get("extractors", {})),
         _error_section(result),
-        Section("Lengths", _length_plots(scored), is_wide=False),
+        Section("Lengths", length_plots(scored), is_wide=False),
         _confusion_section(result.get("confusion", {})),
-        _confidence_section(result.get("calibration")),
+        confidence_section(result.get("calibration")),
         *(_group_section(title, name, result.get(key, {})) for key, (title, name) in _GROUPS.items()),
         _wording_section(result.get("by_template", [])),
-        _worst_section(scored),
+        worst_section(scored),
     ]
     return result_report(result, f"S1 {result['S1']:.2f}", sections)
 
@@ -133,29 +131,6 @@ def _wording_section(wordings: Sequence[Mapping[str, Any]]) -> Section:
 
 
 # -------------------------------------------------------------------------------------------------------------------------- plots
-def _length_plots(scored: Sequence[ScoredSample]) -> list[Block]:
-    """Return a plot for each kind of question about lengths."""
-    blocks: list[Block] = []
-    for task in OFFICIAL:
-        if isinstance(task, LengthTask):
-            found = [(row.score, row.sample.id) for row in scored if row.task is task and row.score.answer is not None]
-            plot = length_plot([(score.truth, score.answer, score.is_correct, name) for score, name in found], task.tolerance)
-            blocks += [HtmlFragment(plot), *(["Answers inside the band are correct; the axes are logarithmic."] if plot else [])]
-    return blocks
-
-
-def _confidence_section(calibration: Mapping[str, Any] | None) -> Section:
-    if calibration is None:
-        return Section("Confidence", [])
-    s1 = {round(100 * row["coverage"]): row["S1"] for row in calibration["coverage"]}
-    covered = ", ".join(f"{s1[share]:.1f} on the most confident {share} %" for share in (50, 80, 100))
-    lines = [f"Expected calibration error {calibration['ece']:.3f}. S1 is {covered}."]
-    if calibration["auroc"] is not None:
-        lines.append(f"A correct answer has more confidence than a wrong one in {100 * calibration['auroc']:.1f} % of the pairs.")
-    plots = f"<div class=pair>{reliability_plot(calibration['bins'])}{coverage_plot(calibration['coverage'])}</div>"
-    return Section("Confidence", [" ".join(lines), HtmlFragment(plots)])
-
-
 def _confusion_section(confusion: Mapping[str, Sequence[Mapping[str, Any]]]) -> Section:
     blocks: list[Block] = []
     for category, cells in confusion.items():
@@ -187,40 +162,3 @@ def _shaded(count: int, total: int, is_correct: bool) -> str:
     strength = round(15 + 60 * math.sqrt(count / total)) if count else 0
     style = f"--shade:color-mix(in srgb, {colour} {strength}%, transparent)"
     return f'<span style="{style}" title="{100 * count / total:.1f} %">{count or ""}</span>'
-
-
-# -------------------------------------------------------------------------------------------------------------------------- worst
-def _worst_section(scored: Sequence[ScoredSample]) -> Section:
-    found = worst_answers(scored)
-    rows = [
-        [
-            row.sample.id,
-            str(row.sample.category),
-            str(row.sample.normalized_answer),
-            str(row.score.answer),
-            format_number(row.confidence, 2),
-        ]
-        for row in found
-    ]
-    table = Table(["id", "category", "truth", "answer", "confidence"], rows)
-    cards = HtmlFragment(f"<div class=cards>{''.join(map(_card, found))}</div>", table)
-    note = "The answers furthest from the truth; of equally wrong ones, the most confident."
-    return Section("Worst answers", [note, cards] if rows else [])
-
-
-def _card(row: ScoredSample) -> str:
-    """Return an article with the image, its regions drawn; an image that cannot be read is left out, the answer is not."""
-    from smolrgpt.viz.gallery import draw_cards, html_with_region_chips, image_element
-
-    drawn = draw_cards([row.sample], SkipLog(), _IMAGE_SIDE)
-    description = f"image of {row.sample.id}"
-    image = image_element(drawn[0].panels[0], description) if drawn else "<p class=note>The image cannot be drawn.</p>"
-    question = write_mentions(row.sample.question, form=REGION_TAG)
-    confidence = "" if row.confidence is None else f", confidence {row.confidence:.2f}"
-    return (
-        f"<article><div class=images>{image}</div><div class=text><p class=about><b>{escape(str(row.sample.category))}</b> "
-        f"<code>{escape(row.sample.id)}</code></p><p>{html_with_region_chips(question)}</p>"
-        f"<p>answer <span class='short wrong'>{escape(str(row.score.answer))}</span> truth "
-        f"<span class='short answer'>{escape(str(row.sample.normalized_answer))}</span>{confidence}</p>"
-        f"<p class=answer-text>{html_with_region_chips(row.text)}</p></div></article>"
-    )
