@@ -381,15 +381,15 @@ SPECIAL = (
 )
 #: Questions about an image without regions, by what the message holds; None if they are answered.
 OUTCOMES = {
-    None: ["\0", "?", "a", "\ud800", "\udfff\ud800", "\u202e desrever", "𝔘𝔫𝔦", "\ufeff", "\x7f\x1b[31m", "%s %n {} {0}", "DROP TABLE", "../../etc/passwd",
-           "null", "<script>alert(1)</script>", "<region 0", "＜region 0＞"],
-    "the question is empty": ["", " ", "\n", "\n" * 5_000],
+    None: ["\0", "?", "a", "\ud800", "\udfff\ud800", "\u202e desrever", "𝔘𝔫𝔦", "\x7f\x1b[31m", "%s %n {} {0}", "DROP TABLE", "../../etc/passwd",
+           "null", "<script>alert(1)</script>"],
+    "the question is empty": ["", " ", "\ufeff", "\u200b\u00a0", "\n", "\n" * 5_000],
     "tokens, this model reads": ["e\u0301" * 500, "👩‍👩‍👧‍👦" * 50, "a" * 9_999, "<" * 3_000, "<region " * 500, "[" * 3_000],
     "characters; expected at most 10000": ["a " * 6_000],
-    "write regions as <region NUMBER>": ["<region>", "<region -1>", "<region 1.5>", "<region a>", "<region 0x0>"],
-    "; no region was given": ["<region 2>", "<region 99999999999999999999>", "<REGION 0>", "<region  0 >", "<region 0>" * 40, "<region 0><region 1>" * 3],
+    "write regions as <region NUMBER>": ["<region>", "<region -1>", "<region 1.5>", "<region a>", "<region 0x0>", "regions [0, 1]"],
+    "; no region was given": ["<region 2>", "<region 0", "＜region 0＞", "region 1", "[Region_0]", "#1", "<region 99999999999999999999>", "<REGION 0>", "<region  0 >", "<region 0>" * 40, "<region 0><region 1>" * 3],
     "<mask> but 0 regions were given": ["<mask>", "<mask><mask>", "<mask>" * 50],
-    "the question mixes <region k> and <mask>": ["<mask> <region 0>"],
+    "the question mixes numbered regions and <mask>": ["<mask> <region 0>"],
 }  # fmt: skip
 TEXTS = [(text, expected) for expected, texts in OUTCOMES.items() for text in texts]
 

@@ -20,7 +20,7 @@ from smolrgpt.inference.predictor import Predictor
 from smolrgpt.schema import Camera, DataError, DepthMap, Region, Sample
 from smolrgpt.schema.inputs_read import InputsRead
 from smolrgpt.tasks import task_named
-from smolrgpt.tasks.region_text import read_mentions
+from smolrgpt.tasks.mentions import read_mentions
 
 SIZE = (64, 48)  # width, height
 BOXES = [(2, 3, 20, 30), (30, 5, 60, 40), (5, 31, 50, 47)]
@@ -184,7 +184,7 @@ def test_a_number_that_names_a_region_is_the_callers_where_the_kind_is_unknown()
         ("How far is <mask>?", 2, "1 <mask> but 2 regions"),
         ("How far is <mask> from <mask>?", 0, "2 <mask> but 0 regions"),
         ("How far is <mask> from <region 0>?", 1, "mixes"),
-        ("How far is <region one>?", 1, "cannot read '<region one>'"),
+        ("How far is <region a>?", 1, "cannot read '<region a>'"),
     ],
 )
 def test_mentions_that_do_not_fit_are_errors(question: str, num_regions: int, message: str) -> None:

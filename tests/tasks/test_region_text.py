@@ -7,17 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smolrgpt.tasks import OTHER, TASKS
+from smolrgpt.tasks.mentions import read_mentions, write_mentions
 from smolrgpt.tasks.region_text import (
     LENGTH_UNITS,
     MARKED_REGION,
     REGION_TAG,
     find_regions,
     number_word,
-    read_mentions,
     region_tag,
     renumber_tags,
     words_to_digits,
-    write_mentions,
 )
 
 

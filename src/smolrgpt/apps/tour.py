@@ -19,7 +19,7 @@ from smolrgpt.data.loading import load_image, load_sample_depth
 from smolrgpt.evaluation.score import CATEGORIES, score_answer
 from smolrgpt.schema import Region, Sample
 from smolrgpt.tasks import NormalizedAnswer, task_named
-from smolrgpt.tasks.region_text import write_mentions
+from smolrgpt.tasks.mentions import write_mentions
 
 if TYPE_CHECKING:
     from smolrgpt.inference.predictor import Predictor

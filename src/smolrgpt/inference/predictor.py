@@ -41,7 +41,7 @@ from smolrgpt.inference.inputs import (
 from smolrgpt.precision import best_dtype
 from smolrgpt.schema import Camera, DataError, DepthMap, Polarity, Region, Sample
 from smolrgpt.tasks import recognise
-from smolrgpt.tasks.region_text import how_to_mention, read_mentions
+from smolrgpt.tasks.mentions import how_to_mention, read_mentions
 
 #: Length of a question: ten times the longest of the data sets, and more than any model here reads.
 MAX_QUESTION_CHARACTERS = 10_000

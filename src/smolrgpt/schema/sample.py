@@ -15,6 +15,7 @@ from smolrgpt.schema.depth_map import DepthFile, DepthMap
 from smolrgpt.schema.errors import DataError
 from smolrgpt.schema.region import Region
 from smolrgpt.schema.tar_member import TarMember
+from smolrgpt.schema.text import plain_text
 from smolrgpt.schema.truth import Truth
 
 #: What stands for one region in a question, one per region, in order (the data sets' own spelling).
@@ -31,7 +32,7 @@ class Sample:
     Attributes:
         id: Unique within a split.
         image: A file, which is opened when it is needed, or the image itself.
-        question: The text, with one ``<mask>`` per region, in order.
+        question: The text, with one ``<mask>`` per region, in order; it is brought into the form of ``plain_text``.
         regions: R regions; the same one may occur twice.
         depth: A file, which is opened when it is needed, the map itself, or None.
         camera: Pinhole intrinsics, None if unknown.
@@ -66,6 +67,7 @@ class Sample:
     metadata: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.question = plain_text(self.question)
         self._check_lengths()
         if self.image_key is None:
             self.image_key = self.default_image_key()

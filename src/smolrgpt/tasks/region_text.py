@@ -1,4 +1,4 @@
-"""Regions, numbers and lengths in text: the only module that parses and writes them.
+"""Regions, numbers and units of length in text; ``mentions`` reads the regions of questions.
 
 A question marks each region with ``<mask>`` (data sets) or ``<region k>`` (people); an answer names them ``[Region k]``. Data sets and
 language models spell the same in other ways, which ``REGION`` reads. Legend: k is a region index, counted from 0.
@@ -9,8 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from smolrgpt.schema import REGION_PLACEHOLDER, brief
-
 #: How answers name region k.
 REGION_TAG = "[Region {}]"
 #: A region with brackets: "[Region 3]", "<region 3>", "Region [3]".
@@ -19,9 +17,6 @@ MARKED_REGION = re.compile(r"\[\s*region\s*(\d{1,6})\s*\]|<\s*region\s*(\d{1,6})
 TAG = re.compile(r"\[Region (\d+)\]", re.IGNORECASE)
 #: A region as free text has it: the spellings of ``MARKED_REGION``, and "region 3" without brackets.
 REGION = re.compile(r"[\[<]?\bregion\s*\[?\s*(\d{1,4})\s*[\]>]?", re.IGNORECASE)
-
-_MENTION = re.compile(r"<\s*region\s*(\d+)\s*>", re.IGNORECASE)
-_BROKEN_MENTION = re.compile(r"<\s*region\b[^<>]{0,20}>", re.IGNORECASE)
 
 #: Number words in the order of their values, 0 to 19.
 _ONES = (
@@ -91,54 +86,3 @@ def renumber(index: str, indices: Sequence[int]) -> str:
 def renumber_tags(text: str, indices: Sequence[int]) -> str:
     """Replace the k of every ``[Region k]``, a position of mention, by the caller's region index; see ``renumber``."""
     return TAG.sub(lambda match: f"[Region {renumber(match[1], indices)}]", text)
-
-
-# -------------------------------------------------------------------------------------------------------------- regions in questions
-def read_mentions(question: str, num_regions: int) -> tuple[str, list[int]]:
-    """Turn a question with ``<region k>`` or ``<mask>`` into one with a ``<mask>`` per mention and the region index of each mention.
-
-    Raises:
-        ValueError: when an index is out of range, both spellings are mixed, or the number of ``<mask>`` is not ``num_regions``.
-    """
-    if not isinstance(question, str):
-        raise ValueError(f"a question is a {type(question).__name__}; expected a string")
-    indices = [int(index) for index in _MENTION.findall(question)]
-    masks = question.count(REGION_PLACEHOLDER)
-    broken = [text for text in _BROKEN_MENTION.findall(question) if not _MENTION.fullmatch(text)]
-    if broken:
-        raise ValueError(f"cannot read {broken[0]!r} in the question; {how_to_mention(num_regions)}")
-    if indices and masks:
-        raise ValueError(f"the question mixes <region k> and {REGION_PLACEHOLDER}; use one of the two: {question[:80]!r}")
-    wrong = [index for index in indices if index >= num_regions]
-    if wrong:
-        raise ValueError(f"the question mentions <region {brief(wrong[0])}>; {_available(num_regions)}")
-    if masks and masks != num_regions:
-        raise ValueError(
-            f"the question has {masks} {REGION_PLACEHOLDER} but {num_regions} regions were given; expected one per region, in order, "
-            "or <region 0>, <region 1>, ... in any order"
-        )
-    return _MENTION.sub(REGION_PLACEHOLDER, question), indices or list(range(masks))
-
-
-def write_mentions(question: str, labels: Sequence[str | int] | None = None, form: str = "<region {}>") -> str:
-    """Replace the ``<mask>`` of a question, in order, by ``form`` with a label each, by default 0, 1, 2, ...
-
-    A leading ``<image>`` marker is dropped. Raises ValueError when the number of labels is not that of the placeholders.
-    """
-    first, *rest = question.replace("<image>", "").strip().split(REGION_PLACEHOLDER)
-    names = list(range(len(rest))) if labels is None else list(labels)
-    if len(names) != len(rest):
-        raise ValueError(f"{len(names)} labels for {len(rest)} {REGION_PLACEHOLDER} in {question!r}; expected one label each")
-    return first + "".join(form.format(name) + text for name, text in zip(names, rest, strict=True))
-
-
-def how_to_mention(num_regions: int) -> str:
-    """Return the advice that messages give on how a question mentions one of ``num_regions`` regions."""
-    return f"write regions as <region NUMBER>, {_available(num_regions)}"
-
-
-def _available(num_regions: int) -> str:
-    if num_regions == 0:
-        return "no region was given"
-    names = [f"<region {i}>" for i in range(num_regions)]
-    return f"available: {', '.join(names if num_regions <= 6 else [*names[:2], '...', names[-1]])}"

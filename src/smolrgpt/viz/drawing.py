@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from smolrgpt.schema import DepthMap, Region
-from smolrgpt.tasks.region_text import REGION_TAG, write_mentions
+from smolrgpt.tasks.mentions import write_mentions
+from smolrgpt.tasks.region_text import REGION_TAG
 
 #: Difference of hue (0 to 1) between consecutive regions: the golden angle, with which any run of hues is well separated.
 _HUE_STEP = 0.381966

@@ -18,7 +18,8 @@ from smolrgpt.data.frame import Frame
 from smolrgpt.data.io import atomic_path
 from smolrgpt.data.loading import SkipLog
 from smolrgpt.schema import Answer, DataError, Region, Sample, TarMember
-from smolrgpt.tasks.region_text import REGION_TAG, write_mentions
+from smolrgpt.tasks.mentions import write_mentions
+from smolrgpt.tasks.region_text import REGION_TAG
 from smolrgpt.viz.drawing import contrast_colour, draw_regions, region_colour
 
 #: Images are shrunk to this long side before regions are drawn, so that outlines stay visible.

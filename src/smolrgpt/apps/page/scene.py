@@ -16,7 +16,7 @@ from smolrgpt.data.frame import Frame, find_turn
 from smolrgpt.inference.answer import Answer
 from smolrgpt.schema import Camera, DataError, DepthKind, DepthMap, Region, Sample, naming
 from smolrgpt.schema.image_file import read_image, read_upright, turn_upright
-from smolrgpt.tasks.region_text import write_mentions
+from smolrgpt.tasks.mentions import write_mentions
 
 #: Scenes of the synthetic warehouse that the page draws; nothing from this seed on was ever trained on.
 HELD_OUT_SEED = 20_000_000

@@ -7,12 +7,11 @@ import re
 from typing import Any
 
 from smolrgpt.schema import REGION_PLACEHOLDER, DataError, Region, brief
+from smolrgpt.tasks.mentions import REGION_PAIR
 from smolrgpt.tasks.region_text import MARKED_REGION, region_tag, replace_regions
 
 _SPEAKERS = ("human", "gpt")
 _IMAGE_TOKEN = re.compile(r"\A\s*<image>\s*|\s*<image>\s*\Z")
-#: How data sets write the placeholder of one region: one marker for colour, then one for depth, with any spaces between the two.
-_REGION_PAIR = re.compile(r"<mask>\s*<depth>|<mask_rgb>\s*<mask_depth>")
 _HALF_PAIR = re.compile(r"<depth>|<mask_rgb>|<mask_depth>")
 
 
@@ -61,7 +60,7 @@ def without_image_token(question: str) -> str:
 
 def with_placeholders(question: str) -> str:
     """Replace ``<mask> <depth>`` and ``<mask_rgb><mask_depth>`` by ``<mask>``. Raises DataError for half a pair."""
-    text = _REGION_PAIR.sub(REGION_PLACEHOLDER, question)
+    text = REGION_PAIR.sub(REGION_PLACEHOLDER, question)
     if half := _HALF_PAIR.search(text):
         raise DataError(
             f"{half[0]} stands without its other half in {brief(question)!r}; expected <mask> <depth> or <mask_rgb><mask_depth>"

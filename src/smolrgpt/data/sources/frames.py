@@ -23,7 +23,7 @@ from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.sources.rows import MissingFileError, field, iter_samples, optional, scalar, split_files
 from smolrgpt.schema import Camera, DataError, DepthFile, Region, Sample, brief
 from smolrgpt.schema.image_file import image_size
-from smolrgpt.tasks.region_text import read_mentions
+from smolrgpt.tasks.mentions import read_mentions
 
 #: Wording -> the field of the question: people's words with nouns, the same without nouns, sentences of the warehouse data set.
 WORDINGS = {"natural": "question", "plain": "question_plain", "official": "question_official"}

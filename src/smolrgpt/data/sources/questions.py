@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from smolrgpt.schema import REGION_PLACEHOLDER, DataError, brief
-from smolrgpt.tasks.region_text import REGION_TAG, read_mentions, write_mentions
+from smolrgpt.tasks.mentions import read_mentions, write_mentions
+from smolrgpt.tasks.region_text import REGION_TAG
 
 
 def read_question(question: str, num_regions: int) -> tuple[str, list[int]]:

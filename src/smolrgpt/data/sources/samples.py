@@ -22,7 +22,7 @@ from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.sources.rows import MissingFileError, check_fields, field, iter_samples, optional, scalar
 from smolrgpt.schema import Camera, DataError, DepthFile, Region, Sample, brief
 from smolrgpt.schema.image_file import image_size
-from smolrgpt.tasks.region_text import read_mentions
+from smolrgpt.tasks.mentions import read_mentions
 
 #: The fields of a row.
 FIELDS = (

@@ -13,7 +13,8 @@ from smolrgpt.evaluation.score import CATEGORIES
 from smolrgpt.evaluation.summary import ScoredSample, worst_answers
 from smolrgpt.tasks import TASKS
 from smolrgpt.tasks.distance import LengthTask
-from smolrgpt.tasks.region_text import REGION_TAG, write_mentions
+from smolrgpt.tasks.mentions import write_mentions
+from smolrgpt.tasks.region_text import REGION_TAG
 
 #: Rows of a long table that Markdown shows; results.json and the HTML page have all of them.
 NUM_SHOWN = 12
