@@ -24,7 +24,7 @@ import torch
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from smolrgpt.apps.service.bodies import IGNORED_FIELDS, UNSUPPORTED_FIELDS, ChatBody
+from smolrgpt.apps.service.bodies import IGNORED_FIELDS, UNSUPPORTED_FIELDS, ChatBody, Usage
 from smolrgpt.apps.service.engine import Engine, QueuedInquiry
 from smolrgpt.apps.service.gateway import Settings, make_app
 from smolrgpt.apps.service.messages import AskRequest, Limits, Reply
@@ -601,12 +601,23 @@ def test_the_command_serves_openais_client_survives_a_killed_engine_and_stops(ti
         try:
             started = list(itertools.takewhile(lambda line: not line.startswith("serving"), process.stderr))
             assert process.poll() is None, started
-            ask = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0, timeout=60).chat.completions.create
+            client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0, timeout=60)
+            ask = client.chat.completions.create
             sent = chat()
             spatial = {"spatial": sent["spatial"]}
-            first = ask(model="tiny", messages=sent["messages"], extra_body=spatial).choices[0].message
-            pieces = list(ask(model="tiny", messages=sent["messages"], stream=True, extra_body=spatial))
+            whole = ask(model="tiny", messages=sent["messages"], extra_body=spatial)
+            first = whole.choices[0].message
+            counted = {"stream": True, "stream_options": {"include_usage": True}}
+            *pieces, last = list(ask(model="tiny", messages=sent["messages"], extra_body=spatial, **counted))
             assert "".join(piece.choices[0].delta.content or "" for piece in pieces) == first.content
+            assert (last.choices, last.usage) == ([], whole.usage) and whole.usage.completion_tokens > 0
+            with pytest.raises(openai.NotFoundError) as unknown:
+                ask(model="gpt-4o", messages=sent["messages"], extra_body=spatial)
+            assert unknown.value.code == "model_not_found"
+            with pytest.raises(openai.BadRequestError, match="response_format") as unsupported:
+                client.chat.completions.parse(model="tiny", messages=sent["messages"], response_format=Usage, extra_body=spatial)
+            assert unsupported.value.param == "response_format"
+            assert client.models.retrieve("tiny").id == "tiny"
             with pytest.raises(openai.BadRequestError, match="region 9"):
                 ask(model="tiny", messages=chat("Is <region 9> left?")["messages"], extra_body=spatial)
             subprocess.run(["pkill", "-9", "-f", "ServeReplica:smolrgpt:Engine"], check=True)
@@ -616,4 +627,4 @@ def test_the_command_serves_openais_client_survives_a_killed_engine_and_stops(ti
             process.terminate()
             _, rest = process.communicate(timeout=60)
     assert process.returncode == 0, rest
-    assert [json.loads(line)["status"] for line in log.read_text().splitlines()] == [200, 200, 400, 200]
+    assert [json.loads(line)["status"] for line in log.read_text().splitlines()] == [200, 200, 404, 400, 200, 400, 200]
