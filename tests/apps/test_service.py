@@ -331,6 +331,7 @@ def said(content: Any, role: str = "user", **more: Any) -> dict[str, Any]:
         ({"spatial": {"depth": {"url": "data:"}}}, "spatial.depth: Input should be a valid string"),
         ({"spatial": {"depth": "depth.png"}}, "spatial.depth: expected a data URL"),
         ({"regions": REGIONS}, "regions: belongs into spatial"),
+        ({"depth": "data:", "regions": REGIONS}, "depth: belongs into spatial; regions: belongs into spatial"),
         ({"camera": [1, 2, 3, 4]}, "camera: belongs into spatial"),
         ({"image": "data:"}, "image: belongs into messages"),
         ({"spatia": {}}, "spatia: there is no such field here; did you mean 'spatial'?"),

@@ -71,10 +71,15 @@ class _Body(BaseModel):
             form = ", ".join(f'"{name}": ...' for name in names)
             raise PydanticCustomError("expected", "expected {form}", {"form": f"{{{form}}}"})
         known = {*cls.model_fields, *cls.accepted}
-        for name in value:
-            if name not in known:
-                advice = cls.elsewhere.get(name) or f"there is no such field here; {suggest_name(name, known, cls.model_fields)}"
-                raise _fault(advice, name)
+        advice = {
+            name: cls.elsewhere.get(name) or f"there is no such field here; {suggest_name(name, known, cls.model_fields)}"
+            for name in value
+            if name not in known
+        }
+        if advice:
+            first, *others = advice
+            more = "".join(f"; {brief(name)}: {advice[name]}" for name in others[:3])
+            raise _fault(advice[first] + more, first)
         return {name: content for name, content in value.items() if name not in cls.accepted}
 
 
