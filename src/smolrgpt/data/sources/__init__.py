@@ -10,15 +10,19 @@ from typing import Any
 from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.sources.archives import unpack
 from smolrgpt.data.sources.coco import iter_coco
+from smolrgpt.data.sources.cvat import iter_cvat
 from smolrgpt.data.sources.frames import iter_frames
 from smolrgpt.data.sources.label_studio import iter_label_studio
+from smolrgpt.data.sources.labelme import iter_labelme
 from smolrgpt.data.sources.llava_cc3m import iter_llava_cc3m
 from smolrgpt.data.sources.osd import iter_osd
 from smolrgpt.data.sources.released import iter_released
 from smolrgpt.data.sources.rows import read_all_deduplicated
 from smolrgpt.data.sources.samples import iter_sample_rows
 from smolrgpt.data.sources.spatial_bench import iter_spatial_bench
+from smolrgpt.data.sources.supervisely import iter_supervisely
 from smolrgpt.data.sources.warehouse import iter_warehouse
+from smolrgpt.data.sources.yolo import iter_yolo
 from smolrgpt.schema import DataError, Sample
 
 __all__ = ["SOURCES", "iter_source", "read_source", "unpack"]
@@ -31,6 +35,10 @@ SOURCES: dict[str, Callable[..., Iterator[Sample]]] = {
     "spatial_bench": iter_spatial_bench,
     "released": iter_released,
     "coco": iter_coco,
+    "yolo": iter_yolo,
+    "labelme": iter_labelme,
+    "cvat": iter_cvat,
+    "supervisely": iter_supervisely,
     "label_studio": iter_label_studio,
     "samples": iter_sample_rows,
     "frames": iter_frames,
@@ -38,7 +46,7 @@ SOURCES: dict[str, Callable[..., Iterator[Sample]]] = {
 
 
 def iter_source(name: str, root: Path | str, split: str, *, skips: SkipLog, **options: Any) -> Iterator[Sample]:
-    """Yield the usable questions of a split of the data set ``name`` (of ``SOURCES``), in file order; opens no image.
+    """Yield the usable questions of a split of the data set ``name`` (of ``SOURCES``), in file order; decodes no image.
 
     Rows are read as they are needed; those that cannot be used are counted in ``skips``. ``options`` are the reader's own.
     Raises DataError for an unknown name or option and for a split that does not exist.

@@ -142,6 +142,7 @@ class _Table:
 
     def __init__(self, images: Iterable[AnnotatedImage], files: ImageSet, skips: SkipLog):
         self._files, self._skips = files, skips
+        self._read_header = functools.lru_cache(maxsize=1)(read_header)  # questions about an image follow each other
         entries: dict[Path | str, list[AnnotatedImage]] = {}
         found: dict[Path | str, ImageFiles | DataError] = {}
         for image in images:
@@ -186,7 +187,7 @@ class _Table:
         if indices != list(range(len(ids))):
             raise DataError(f"the question mentions regions {indices}; expected annotation_ids in the order in which they are mentioned")
         objects = [image.objects[str(number)] for number in ids]
-        sample = _sample(image, objects, question, [_region(item, image) for item in objects], str(row.get("id", "")))
+        sample = _sample(image, objects, question, [self._region(item, image) for item in objects], str(row.get("id", "")))
         sample.answer, sample.category = optional(row, "answer"), optional(row, "category")
         sample.normalized_answer = scalar(row, "normalized_answer")
         sample.metadata |= {} if row.get("metadata") is None else read_field(row, "metadata", dict)
@@ -200,6 +201,14 @@ class _Table:
             return self._by_key[found.image]
         raise DataError(f"image {brief(name)!r} is not among the annotated images")
 
+    def _region(self, item: AnnotatedObject, image: _File) -> Region:
+        """Return the object's region on the upright image.
+
+        Raises DataError when it cannot be made or does not fit the image, and for an image that cannot be read.
+        """
+        (width, height), orientation = self._read_header(image.files().image)
+        return fit_region(f"annotation {item.id}", item.make_region((height, width), orientation), (height, width), orientation)
+
     def side_questions(self, max_pairs: int) -> Iterator[Sample]:
         """Yield questions about pairs whose centroids are apart, in a random order of the two, so that neither side is more frequent."""
         for image in self._by_key.values():
@@ -207,7 +216,7 @@ class _Table:
             regions, columns = dict[AnnotatedObject, Region](), dict[AnnotatedObject, float]()
             for item in (item for item in image.objects.values() if not item.is_crowd):
                 try:
-                    regions[item] = _region(item, image)
+                    regions[item] = self._region(item, image)
                     columns[item] = _centroid_column(regions[item])
                 except DataError as error:
                     self._skips.add(skip_reason(error), f"{image.source} annotation {item.id} of {image.name!r}: {error}")
@@ -231,18 +240,6 @@ def _sample(image: _File, objects: list[AnnotatedObject], question: str, regions
         depth=found.depth,
         metadata={"region_names": [item.name for item in objects], "annotation_ids": ids},
     )
-
-
-def _region(item: AnnotatedObject, image: _File) -> Region:
-    """Return the object's region on the upright image.
-
-    Raises DataError when it cannot be made or does not fit the image, and for an image that cannot be read.
-    """
-    (width, height), orientation = _header(image.files().image)
-    return fit_region(f"annotation {item.id}", item.make_region((height, width), orientation), (height, width), orientation)
-
-
-_header = functools.lru_cache(maxsize=1)(read_header)  # questions about an image follow each other
 
 
 def _centroid_column(region: Region) -> float:

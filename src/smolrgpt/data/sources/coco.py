@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,7 @@ class _AnnotationReader:
 
     def __init__(self, path: Path, skips: SkipLog):
         self._path, self._skips = path, skips
+        self._segment_ids = functools.lru_cache(maxsize=2)(_segment_ids)  # questions about an image follow each other
 
     def read(self) -> list[AnnotatedImage]:
         """Return the annotated images in the file's order. Raises DataError for a file that is not COCO's."""
@@ -135,7 +136,11 @@ class _AnnotationReader:
             except DataError as error:
                 self._count(f"{where} segments_info[{index}]: {error}")
             else:
-                objects.append(AnnotatedObject(number, self._name(segment), functools.partial(_segment, file, number), _is_crowd(segment)))
+                objects.append(
+                    AnnotatedObject(
+                        number, self._name(segment), functools.partial(_segment, self._segment_ids, file, number), _is_crowd(segment)
+                    )
+                )
 
     def _object(self, entry: dict[str, Any], size: tuple[int, int], where: str) -> AnnotatedObject:
         number, parts, problems = _id(entry), *_usable_parts(entry.get("segmentation"), size)
@@ -162,15 +167,14 @@ def _is_crowd(entry: Mapping[str, Any]) -> bool:
 
 
 # ---------------------------------------------------------------------------------------------------------------------- regions
-@functools.lru_cache(maxsize=2)  # questions about an image follow each other
 def _segment_ids(path: Path) -> np.ndarray:
     """Return int64 (H, W): the id that each pixel's colour encodes, R + 256 G + 256^2 B (COCO's panoptic format)."""
     ids: np.ndarray = np.asarray(read_rgb(path), dtype=np.int64) @ (1, 256, 256**2)
     return ids
 
 
-def _segment(file: Path, number: int, *_: Any) -> Region:
-    return Region.from_mask(_segment_ids(file) == number)
+def _segment(read_ids: Callable[[Path], np.ndarray], file: Path, number: int, *_: Any) -> Region:
+    return Region.from_mask(read_ids(file) == number)
 
 
 def _usable_parts(segmentation: Any, size: tuple[int, int]) -> tuple[list[Any], list[str]]:

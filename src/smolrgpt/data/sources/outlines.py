@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from smolrgpt.schema import Region
+from smolrgpt.schema import DataError, Region, brief
 
 _ELLIPSE_POINTS = 64  # a polygon with this many corners misses less than 0.2 % of the ellipse's area
 
@@ -37,6 +37,8 @@ def paste(mask: np.ndarray, left: int, top: int, height: int, width: int) -> Reg
 
     Raises DataError when no pixel is left.
     """
+    if not (-mask.shape[0] < top < height and -mask.shape[1] < left < width):
+        raise DataError(f"its mask begins at {brief((left, top))}, outside the image of {width}x{height} pixels")
     whole = np.zeros((height, width), dtype=bool)
     part = mask[max(-top, 0) :, max(-left, 0) :]
     rows, columns = whole[max(top, 0) :, max(left, 0) :].shape
