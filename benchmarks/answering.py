@@ -38,8 +38,8 @@ from benchmarks.machine import Roofline, about_machine, fresh_process, machine_l
 from benchmarks.output import make_parser, report
 from smolrgpt.data.collate import encode_question, prepare_image
 from smolrgpt.data.frame import Frame
+from smolrgpt.data.worlds import generate_scene, random_generator
 from smolrgpt.data.worlds.rows import scene_samples
-from smolrgpt.data.worlds.scene import generate_scene, random_generator
 from smolrgpt.evaluation.report.markdown import markdown_table
 from smolrgpt.inference.exported import FORMATS, ExportedSmolRGPT, export
 from smolrgpt.inference.generation import MAX_FIELD_TOKENS

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from benchmarks.answering import IMAGE_SIZE, SCENE_SEED, load_model
 from benchmarks.machine import about_machine, peak_bytes
 from benchmarks.output import make_parser, report
-from smolrgpt.data.worlds.scene import Scene, generate_scene
+from smolrgpt.data.worlds import Scene, generate_scene
 from smolrgpt.evaluation.report.markdown import markdown_table
 from smolrgpt.inference.predictor import Predictor
 from smolrgpt.precision import best_dtype

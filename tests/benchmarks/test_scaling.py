@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import scaling as bench_scaling
 from benchmarks.scaling import BASE, FACTORS, Load, make_samples, scaling
-from smolrgpt.data.worlds.scene import generate_scene
+from smolrgpt.data.worlds import generate_scene
 from smolrgpt.model.processing_smolrgpt import TURN_END
 
 SMALL = {"batch_size": ((1, 4), "at once"), "images": ((1, 2), "images"), "answer_tokens": ((1, 40), "tokens")}

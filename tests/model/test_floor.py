@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smolrgpt.data.worlds.scene import generate_scene
+from smolrgpt.data.worlds import generate_scene
 from smolrgpt.model import REGION_GEOMETRY_FEATURES
 from smolrgpt.model.floor import find_floor, floor_rectangle
 from smolrgpt.model.region_geometry import find_image_floor, measure_region

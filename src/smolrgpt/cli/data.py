@@ -43,19 +43,26 @@ def synth(  # noqa: PLR0913 (the options of a command)
     questions: Annotated[int, typer.Option(min=1, help="Questions asked about each scene.")] = 24,
     view: Annotated[str, typer.Option(help="Cameras: usual (as in training), low, steep, high, far or wide.")] = "usual",
     surroundings: Annotated[str, typer.Option(help="usual (as in training), cluttered, hidden, dim, harsh or painted.")] = "usual",
+    world: Annotated[str, typer.Option(help="warehouse, tabletop, room, yard, several (NAME,NAME), or mixed: all of them.")] = "warehouse",
+    scales: Annotated[tuple[float, float], typer.Option(help="Range of the factor that a scene's lengths are multiplied by.")] = (1.0, 1.0),
     workers: Workers = None,
 ) -> None:
-    """Draw a synthetic warehouse data set.
+    """Draw a synthetic data set of one or more worlds.
 
-    Images, metric and relative depth, cameras, masks, questions and answers, in the official layout.
+    Images, metric and relative depth, cameras, masks, questions and answers, in the official layout of the warehouse data set. A view and
+    surroundings are the warehouse's; other worlds draw cameras and light of all kinds.
 
     \b
     smolrgpt synth data/reserved --scenes 100 --seed 7 --layouts reserved
+    smolrgpt synth data/tables --world tabletop --scales 0.3 3
     smolrgpt evaluate nano data/reserved
     """
     from smolrgpt.data.worlds import write_dataset
 
-    write_dataset(out, split, scenes, seed, layouts, questions_per_scene=questions, workers=workers, view=view, surroundings=surroundings)
+    write_dataset(
+        out, split, scenes, seed, layouts, questions_per_scene=questions, workers=workers, view=view, surroundings=surroundings,
+        world=world, scales=scales,
+    )  # fmt: skip
     print(f"wrote {scenes} scenes to {out}, split {split!r}; next: smolrgpt evaluate nano {out} --split {split}", file=sys.stderr)
 
 

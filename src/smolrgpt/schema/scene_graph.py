@@ -19,6 +19,11 @@ from smolrgpt.schema.region import Region
 FLAT_SHARE = 0.05
 
 
+def round_length(metres: float, digits: int) -> float:
+    """Return a length with so many significant digits; to the centimetre where ``digits`` is 0."""
+    return float(f"{metres:.{digits}g}") if digits else round(float(metres), 2)
+
+
 @dataclass(frozen=True, eq=False)
 class CameraPose:
     """The pose of the camera in scene coordinates.
@@ -80,6 +85,7 @@ class SceneObject:
         points_m: (N, 3) measured points in scene coordinates; None where a 3-D box is known.
         visible_fraction: share of the object that the image shows, in [0, 1]; None where it is not known.
         loaded: whether a vehicle carries a load; None where that does not apply or is not known.
+        digits: significant digits of lengths that questions give; 0: to the centimetre, as the official warehouse does.
     """
 
     kind: str
@@ -92,6 +98,7 @@ class SceneObject:
     points_m: np.ndarray | None = None
     visible_fraction: float | None = None
     loaded: bool | None = None
+    digits: int = 0
 
     @property
     def is_flat(self) -> bool:
@@ -100,13 +107,13 @@ class SceneObject:
 
     @property
     def width_m(self) -> float:
-        """The longer side along the supporting plane, in metres to the centimetre."""
-        return round(float(max(self.size_m[:2])), 2)
+        """The longer side along the supporting plane, in metres, rounded."""
+        return round_length(max(self.size_m[:2]), self.digits)
 
     @property
     def height_m(self) -> float | None:
-        """The height above the supporting plane, in metres to the centimetre; None for a flat object."""
-        return None if self.is_flat else round(float(self.size_m[2]), 2)
+        """The height above the supporting plane, in metres, rounded; None for a flat object."""
+        return None if self.is_flat else round_length(self.size_m[2], self.digits)
 
     def covers(self, other: SceneObject) -> bool:
         """Return whether the middle of ``other`` lies above this object's footprint; False where that is not known."""

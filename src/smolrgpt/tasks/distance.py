@@ -20,6 +20,7 @@ from smolrgpt.tasks.question import (
     add_viewpoint_phrase,
     brief_metres,
     capitalized,
+    format_metres,
     join_steps,
     list_facts,
     mask_placeholders,
@@ -277,7 +278,7 @@ def _state_distance(objects: list[SceneObject], ends: Sequence[SceneObject], rng
         verb = pick(rng, ("is within", "is located within", "is within"))
         return f"The {first.name} {region_tags(objects, first)} {verb} the {second.name} {region_tags(objects, second)}."
     a, b = (f"the {item.name} {region_tags(objects, item)}" for item in (first, second))
-    return capitalized(pick(rng, _DISTANCE_ANSWERS).format(a=a, b=b, m=f"{metres:.2f}"))
+    return capitalized(pick(rng, _DISTANCE_ANSWERS).format(a=a, b=b, m=format_metres(metres)))
 
 
 def ask_distance_plainly(graph: SceneGraph, rng: np.random.Generator, wording: Wording) -> Question | None:
@@ -287,7 +288,7 @@ def ask_distance_plainly(graph: SceneGraph, rng: np.random.Generator, wording: W
         return None
     text, objects = ask_about_pair(load_wordings("distance")["distances"][wording], pair, rng)
     metres = distance_m(*pair)
-    answer = f"The distance is {metres:.2f} meters." if metres else "One is within the other."
+    answer = f"The distance is {format_metres(metres)} meters." if metres else "One is within the other."
     return Question(text, objects, answer, _metres(metres), DISTANCE.name, region_tags(objects, *objects))
 
 

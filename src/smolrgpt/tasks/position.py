@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from smolrgpt.schema import SceneGraph, SceneObject
+from smolrgpt.schema.scene_graph import round_length
 from smolrgpt.tasks.base import OtherTask
 from smolrgpt.tasks.drawing import draw_one, draw_several, pick, shuffled
-from smolrgpt.tasks.question import Question, brief_metres, list_facts, mask_placeholders
+from smolrgpt.tasks.question import Question, brief_metres, format_metres, list_facts, mask_placeholders
 from smolrgpt.tasks.region_text import region_tag
 
 
@@ -31,10 +32,10 @@ def ask_where(graph: SceneGraph, rng: np.random.Generator) -> Question | None:
 def ask_depth(graph: SceneGraph, rng: np.random.Generator) -> Question | None:
     """Ask how far an object is from the camera."""
     item = draw_one(graph, rng)
-    metres = round(graph.camera_distance_m(item), 2)
+    metres = round_length(graph.camera_distance_m(item), item.digits)
     forms = ("How far is <mask> from the camera?", "What is the distance of <mask> from the camera?", "How distant is <mask> from us?")
     text = pick(rng, forms)
-    return Question(text, [item], f"[Region 0] is {metres:.2f} meters from the camera.", metres, DEPTH.name, "[Region 0]")
+    return Question(text, [item], f"[Region 0] is {format_metres(metres)} meters from the camera.", metres, DEPTH.name, "[Region 0]")
 
 
 def ask_closer(graph: SceneGraph, rng: np.random.Generator) -> Question | None:

@@ -63,8 +63,15 @@ def capitalized(text: str) -> str:
     return text[0].upper() + text[1:]
 
 
+def format_metres(value: float) -> str:
+    """Return a rounded length with all its digits, two decimals at least."""
+    return f"{value:.2f}" if round(value, 2) == value else f"{value:.6g}"
+
+
 def brief_metres(value: float) -> str:
     """Return a length with as few digits as an answer within 10 % needs, and one to spare."""
+    if 0 < value < 0.2:
+        return f"{value:.3g}"
     return f"{value:.2f}" if value < 3 else f"{value:.1f}"
 
 

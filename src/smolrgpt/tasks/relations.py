@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from smolrgpt.schema import SceneGraph, SceneObject
+from smolrgpt.schema.scene_graph import round_length
 from smolrgpt.tasks.question import region_tags
 
 #: Two objects are left and right of one another when their centroids differ by this share of the image's width.
@@ -66,13 +67,13 @@ def find_shelf_and_buffer(
 
 
 def distance_m(a: SceneObject, b: SceneObject) -> float:
-    """Return the metres between the middles of two objects, to the centimetre; 0 where one stands in the other."""
-    return 0.0 if stands_in(a, b) or stands_in(b, a) else round(_between_middles(a, b), 2)
+    """Return the metres between the middles of two objects, rounded; 0 where one stands in the other."""
+    return 0.0 if stands_in(a, b) or stands_in(b, a) else round_length(_between_middles(a, b), max(a.digits, b.digits))
 
 
 def vertical_distance_m(a: SceneObject, b: SceneObject) -> float:
-    """Return the metres between the heights of the middles of two objects, to the centimetre."""
-    return round(abs(float(a.center_m[2] - b.center_m[2])), 2)
+    """Return the metres between the heights of the middles of two objects, rounded."""
+    return round_length(abs(float(a.center_m[2] - b.center_m[2])), max(a.digits, b.digits))
 
 
 def stands_in(item: SceneObject, buffer: SceneObject) -> bool:

@@ -8,7 +8,7 @@ from smolrgpt.schema import SceneGraph, SceneObject, Wording
 from smolrgpt.tasks.base import Cue, CueRank, ReplySchema
 from smolrgpt.tasks.distance import LengthTask
 from smolrgpt.tasks.drawing import draw_one, pick, shuffled
-from smolrgpt.tasks.question import Question, region_tags
+from smolrgpt.tasks.question import Question, format_metres, region_tags
 from smolrgpt.tasks.relations import MIN_VERTICAL_M, vertical_distance_m
 from smolrgpt.tasks.wording import ask_about_pair, load_wordings, name_object, vary_typing
 
@@ -36,7 +36,7 @@ def ask_height(graph: SceneGraph, rng: np.random.Generator) -> Question | None:
 
 
 def _length_question(text: str, item: SceneObject, category: str, metres: float) -> Question:
-    answer = f"The {category} of the {item.name} [Region 0] is {metres:.2f} meters."
+    answer = f"The {category} of the {item.name} [Region 0] is {format_metres(metres)} meters."
     return Question(text, [item], answer, metres, category, "[Region 0]")
 
 
@@ -52,7 +52,7 @@ def ask_vertical(graph: SceneGraph, rng: np.random.Generator) -> Question | None
         return None
     a, b = (f"the {item.name}" for item in pair)
     text = f"What is the vertical distance between {a} <mask> and {b} <mask>?"
-    answer = f"The vertical distance between {a} [Region 0] and {b} [Region 1] is {metres:.2f} meters."
+    answer = f"The vertical distance between {a} [Region 0] and {b} [Region 1] is {format_metres(metres)} meters."
     return Question(text, pair, answer, metres, VERTICAL.name)
 
 
@@ -80,7 +80,7 @@ def _ask_length_plainly(
     item, metres = pick(rng, lengths)
     form = pick(rng, forms)
     text = vary_typing(form.format(a=name_object(item, rng, bool(rng.random() < 0.5))), rng)
-    return Question(text, [item], f"The {category} of [Region 0] is {metres:.2f} meters.", metres, category, "[Region 0]")
+    return Question(text, [item], f"The {category} of [Region 0] is {format_metres(metres)} meters.", metres, category, "[Region 0]")
 
 
 def ask_vertical_plainly(graph: SceneGraph, rng: np.random.Generator, wording: Wording) -> Question | None:
@@ -92,7 +92,9 @@ def ask_vertical_plainly(graph: SceneGraph, rng: np.random.Generator, wording: W
     if metres < MIN_VERTICAL_M:
         return None
     text, objects = ask_about_pair(load_wordings("size")["apart"][wording], pair, rng)
-    return Question(text, objects, f"The vertical distance is {metres:.2f} meters.", metres, VERTICAL.name, region_tags(objects, *objects))
+    return Question(
+        text, objects, f"The vertical distance is {format_metres(metres)} meters.", metres, VERTICAL.name, region_tags(objects, *objects)
+    )
 
 
 WIDTH = LengthTask(

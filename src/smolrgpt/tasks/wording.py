@@ -55,7 +55,7 @@ def list_masks(objects: Sequence[SceneObject], rng: np.random.Generator) -> str:
     masks = ["<mask>"] * len(objects)
     noun = pick(rng, ("", "", "", "the ", ""))
     if noun:
-        noun += f"{objects[0].name}s " if len({item.kind for item in objects}) == 1 else "objects "
+        noun += f"{objects[0].name}s " if len({item.name for item in objects}) == 1 else "objects "
     form = int(rng.integers(4))
     if form < 2:
         return noun + (" ", ", ")[form].join(masks)

@@ -14,7 +14,8 @@ from smolrgpt.data.worlds import (
     random_generator,
 )
 from smolrgpt.data.worlds.question_sets import scene_questions
-from smolrgpt.data.worlds.scene import MIN_VISIBLE_FRACTION, SURROUNDINGS, VIEWS, Scene
+from smolrgpt.data.worlds.scene import MIN_VISIBLE_FRACTION, Scene
+from smolrgpt.data.worlds.warehouse import SURROUNDINGS, VIEWS
 
 pytestmark = pytest.mark.slow  # many cases, each short
 
@@ -68,7 +69,7 @@ def test_speed(scenes):
 def test_cameras_stand_where_their_view_says(name: str) -> None:
     view = VIEWS[name]
     for seed in range(2):
-        scene = generate_scene(seed, size=(96, 54), view=view)
+        scene = generate_scene(seed, size=(96, 54), view=name)
         forward = scene.pose.axes[2]
         pitch, fov = math.degrees(math.asin(-forward[2])), math.degrees(2 * math.atan(scene.camera.width / 2 / scene.camera.fx))
         assert view.pitch_deg[0] - 0.1 <= pitch <= view.pitch_deg[1] + 0.1
@@ -78,7 +79,7 @@ def test_cameras_stand_where_their_view_says(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["dim", "harsh", "painted"])
 def test_light_and_paint_change_the_picture_and_nothing_else(name: str) -> None:
-    usual, other = (generate_scene((8, 1), size=(96, 54), surroundings=SURROUNDINGS[which]) for which in ("usual", name))
+    usual, other = (generate_scene((8, 1), size=(96, 54), surroundings=which) for which in ("usual", name))
     assert np.array_equal(usual.depth_m, other.depth_m) and np.array_equal(usual.instances, other.instances)
     assert np.abs(usual.rgb.astype(int) - other.rgb).mean() > 4
 
@@ -86,7 +87,7 @@ def test_light_and_paint_change_the_picture_and_nothing_else(name: str) -> None:
 def test_the_names_of_surroundings_are_kept() -> None:
     def means(name: str) -> tuple[float, float]:
         """Things in a scene that are no goods, floor or wall (boxes of no owner), and the least visible share of a region."""
-        scenes = [generate_scene((9, k), size=(192, 108), surroundings=SURROUNDINGS[name]) for k in range(8)]
+        scenes = [generate_scene((9, k), size=(192, 108), surroundings=name) for k in range(8)]
         loose = np.mean([((scene.instances == 0) & (_height_m(scene) > 0.25) & (_height_m(scene) < 2.9)).mean() for scene in scenes])
         return float(loose), min(thing.visible_fraction for scene in scenes for thing in scene.regions)
 

@@ -10,12 +10,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from smolrgpt.data.loading import load_sample_depth
 from smolrgpt.data.sources.warehouse import read_warehouse
 from smolrgpt.data.worlds import (
     write_dataset,
 )
+from smolrgpt.data.worlds.writer import draw_scene
 from smolrgpt.schema import DataError
 
 
@@ -92,6 +95,21 @@ def _tree(root):
 def test_bad_settings(tmp_path, bad):
     with pytest.raises(ValueError, match=r"expected >= 1|unknown"):
         write_dataset(tmp_path, "val", **{"num_scenes": 1, "seed": 0, **bad})
+
+
+def test_a_set_of_all_worlds_and_scales_is_read_back(tmp_path: Path) -> None:
+    write_dataset(tmp_path, "val", 6, 5, size=(96, 54), workers=1, progress=False, world="mixed", scales=(0.03, 10))
+    samples = read_warehouse(tmp_path, "val", depth="metric")
+    assert len({sample.metadata["world"] for sample in samples}) > 2 and len({sample.metadata["scale"] for sample in samples}) == 6
+    for sample in samples:
+        scene = draw_scene(json.loads((tmp_path / "val" / "settings.json").read_text()), int(sample.image.stem))[0]
+        stored = load_sample_depth(sample).values
+        assert np.allclose(stored, scene.depth_m, rtol=1e-3, equal_nan=True)
+        centers = {item.region: item.center_m for item in scene.regions}
+        for region, center in zip(sample.regions, sample.truth.centers_m, strict=True):
+            assert np.allclose(center, centers[region], rtol=1e-4, atol=1e-6)
+    with pytest.raises(ValueError, match="two factors above 0"):
+        write_dataset(tmp_path, "other", 1, 3, scales=(2, 1))
 
 
 def test_a_set_of_another_view_is_another_set(tmp_path: Path) -> None:

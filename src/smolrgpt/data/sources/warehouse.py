@@ -5,7 +5,7 @@
     <root>/<split>_captions.json             rows of the same form about the same images (ours)
     <root>/<split>/images/<name>.png
     <root>/<split>/depths/<name>_depth.png   8-bit, min-max per image, near = dark; shipped, like images, as chunk_*.tar.gz: ``unpack``
-    <root>/<split>/depths_metric/...         uint16 millimetres (ours)
+    <root>/<split>/depths_metric/...         uint16 millimetres, or .tiff with float metres (ours)
     <root>/<split>/cameras.json              {image file name: {fx, fy, cx, cy, width, height}} (ours)
 
 The published sample nests its file as <root>/train_sample/train_sample.json; that is found too.
@@ -105,8 +105,8 @@ class _SplitFolder:
         if image not in self._found:
             if image not in self.images:
                 raise MissingFileError("image", f"image {image!r} is not in {self.folder / 'images'}")
-            name = f"{Path(image).stem}_depth.png"
-            depth = next((DepthFile(folder / name) for folder, names in self.depth_maps if name in names), None)
+            maps = (f"{Path(image).stem}_depth.png", f"{Path(image).stem}_depth.tiff")
+            depth = next((DepthFile(folder / name) for folder, names in self.depth_maps for name in maps if name in names), None)
             self._found[image] = ImageFiles(self.folder / "images" / image, depth)
         return self._found[image]
 

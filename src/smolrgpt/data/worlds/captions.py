@@ -34,7 +34,7 @@ def caption(graph: SceneGraph) -> str:
     return " ".join(sentences)
 
 
-def caption_row(graph: SceneGraph, image: str, layout: str, key: str, rng: np.random.Generator) -> dict[str, Any]:
+def caption_row(graph: SceneGraph, image: str, metadata: dict[str, Any], key: str, rng: np.random.Generator) -> dict[str, Any]:
     """Return a record in the official form, without regions; the id is a hash of ``key``."""
     request, text = _REQUESTS[int(rng.integers(len(_REQUESTS)))], caption(graph)
     turn = f"<image>\n{request}" if rng.random() < 0.5 else f"{request}\n<image>"
@@ -46,7 +46,7 @@ def caption_row(graph: SceneGraph, image: str, layout: str, key: str, rng: np.ra
         "category": "caption",
         "normalized_answer": text,
         "freeform_answer": text,
-        "layout": layout,
+        **metadata,
     }
 
 

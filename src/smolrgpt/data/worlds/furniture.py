@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from smolrgpt.data.worlds.caster import CARTONS, PLAIN, PLANKS, SLATS, Box, Colour
 from smolrgpt.data.worlds.layouts import Rect
-from smolrgpt.data.worlds.render import CARTONS, PLAIN, PLANKS, SLATS, Box, Colour
 from smolrgpt.schema import Camera, CameraPose
 
 _WOOD, _BLUE, _BLACK = (0.72, 0.56, 0.38), (0.1, 0.25, 0.62), (0.11, 0.1, 0.1)

@@ -7,7 +7,7 @@ the same way for all. ``RESERVED_LAYOUTS`` differ in structure (a ring; offset d
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,20 +91,6 @@ def make_plan(layout: str, rng: np.random.Generator) -> Plan:
     _fill_buffers(plan, fill, rng)
     _strew(plan, spread, rng)
     return plan
-
-
-def resolve_layouts(layouts: str | Sequence[str]) -> tuple[str, ...]:
-    """Return the names of layout families.
-
-    layouts: "known", "reserved", "all", a name, "name,name" or a sequence of those. Raises ValueError for an unknown name.
-    """
-    parts = layouts.split(",") if isinstance(layouts, str) else list(layouts)
-    groups = {"known": KNOWN_LAYOUTS, "reserved": RESERVED_LAYOUTS, "all": (*KNOWN_LAYOUTS, *RESERVED_LAYOUTS)}
-    names = [name for part in parts for name in groups.get(part.strip(), (part.strip(),))]
-    unknown = [name for name in names if name not in LAYOUTS]
-    if unknown or not names:
-        raise ValueError(f"layouts {layouts!r}: unknown {unknown}; expected known, reserved, all or names from {', '.join(LAYOUTS)}")
-    return tuple(dict.fromkeys(names))
 
 
 _Fill = Callable[[Rect, int, np.random.Generator], list[Rect]]

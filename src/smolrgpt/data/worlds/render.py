@@ -1,53 +1,29 @@
-"""A ray caster for boxes in a room, numpy only: colour, exact planar depth and which box each pixel shows.
+"""The look of a warehouse, numpy only: boxes in a room with a painted floor. Colours are computed once for all visible pixels.
 
-Every box tests only the pixels of its projection (slab test); colours are worked out once for all visible pixels afterwards.
 Legend: H W image height and width in pixels, N boxes, P pixels. Lengths in metres, colours linear in [0, 1], all arrays float32.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 from dataclasses import dataclass, fields
 
 import numpy as np
 
+from smolrgpt.data.worlds.caster import CARTONS, PLANKS, SLATS, STRIPES, Box, Colour, Rays, cast, noise_at, project, window_around
 from smolrgpt.data.worlds.layouts import Rect
+from smolrgpt.data.worlds.paint import Exposure, develop
 from smolrgpt.schema import Camera, CameraPose
 
-PLAIN, CARTONS, SLATS, STRIPES, PLANKS = range(5)
-Colour = tuple[float, float, float]
-_NEAR_M = 0.15
-_NOISE_SIZE = 512
 _BIG = np.float32(1e9)
 
 
 @dataclass(frozen=True)
-class Box:
-    """An upright box: centre and half sizes in metres, yaw in radians, and the colours and pattern of its sides.
-
-    ``owner`` is the instance it belongs to (0: scenery); ``cells`` are the numbers of cartons along x, y and z.
-    """
-
-    center: tuple[float, float, float]
-    half: tuple[float, float, float]
-    yaw: float
-    colour: Colour
-    style: int = PLAIN
-    owner: int = 0
-    cells: tuple[int, int, int] = (1, 1, 1)
-    accent: Colour = (0.9, 0.9, 0.9)
-    seed: float = 0.0
-
-
-@dataclass(frozen=True)
-class Look:
+class Look(Exposure):
     """The appearance of an image: light, colours, textures and noise."""
 
     light: np.ndarray  # (3,) towards the light
     ambient: float
-    exposure: float
-    tint: np.ndarray  # (3,)
     floor: Colour
     wall: Colour
     stripe: Colour
@@ -55,8 +31,6 @@ class Look:
     line_width_m: float
     joint_m: float
     joint_yaw: float
-    noise: float
-    vignette: float
     offset: np.ndarray  # (2,) of the floor's texture
 
 
@@ -110,11 +84,11 @@ def render(
         look: light and colours.
         rng: draws the sensor's noise.
     """
-    rays = _rays(camera, pose)  # (3, H, W), unit step along the optical axis, so that the ray parameter is planar depth
+    image_rays = Rays.of(camera, pose)
+    rays, inverse_z = image_rays.directions, image_rays.inverse_z
     with np.errstate(divide="ignore", invalid="ignore"):
-        inverse_z = 1 / rays[2]
         back, surface = _room_depth(rays, inverse_z, room, pose)
-        depth, index, full = _rasterise(boxes, rays, inverse_z, back, camera, pose)
+    depth, index, full = cast(boxes, image_rays, back)
     floor_t = np.where(rays[2] < -1e-6, -pose.position[2] * inverse_z, _BIG).astype(np.float32)
     floor_xy = np.stack([pose.position[k] + np.minimum(floor_t, 1e4) * rays[k] for k in (0, 1)]).astype(np.float32)
     colour = np.empty((*depth.shape, 3), np.float32)
@@ -126,22 +100,7 @@ def render(
     _paint_walls(colour, shown & ~bare_floor, surface, depth, rays, pose, look)
     _paint_boxes(colour, index, depth, rays, boxes, camera, pose, look)
     owner_of = np.array([box.owner for box in boxes] + [0], np.int16)
-    return Rendering(_develop(colour, look, rng), depth, owner_of[index], full, floor_xy, on_floor, bare_floor)
-
-
-def project(points: np.ndarray, camera: Camera, pose: CameraPose) -> np.ndarray:
-    """Convert (..., 3) scene coordinates to (..., 3): pixel column, row, and depth in metres (negative behind the camera)."""
-    local = pose.to_camera(points)
-    z = np.where(np.abs(local[..., 2]) < 1e-6, 1e-6, local[..., 2])
-    return np.stack([local[..., 0] / z * camera.fx + camera.cx, local[..., 1] / z * camera.fy + camera.cy, local[..., 2]], axis=-1)
-
-
-def _rays(camera: Camera, pose: CameraPose) -> np.ndarray:
-    x = (np.arange(camera.width) - camera.cx) / camera.fx
-    y = (np.arange(camera.height) - camera.cy) / camera.fy
-    right, down, forward = pose.axes
-    rays: np.ndarray = x[None, None, :] * right[:, None, None] + y[None, :, None] * down[:, None, None] + forward[:, None, None]
-    return rays.astype(np.float32)
+    return Rendering(develop(colour, look, rng), depth, owner_of[index], full, floor_xy, on_floor, bare_floor)
 
 
 def _room_depth(rays: np.ndarray, inverse_z: np.ndarray, room: Room, pose: CameraPose) -> tuple[np.ndarray, np.ndarray]:
@@ -153,77 +112,6 @@ def _room_depth(rays: np.ndarray, inverse_z: np.ndarray, room: Room, pose: Camer
     depth = np.minimum(np.minimum(tx, ty), tz).astype(np.float32)
     surface = np.where(depth == tz.astype(np.float32), np.where(rays[2] < 0, 0, 3), np.where(tx < ty, 1, 2)).astype(np.int8)
     return depth, surface
-
-
-def _rasterise(
-    boxes: list[Box], rays: np.ndarray, inverse_z: np.ndarray, back: np.ndarray, camera: Camera, pose: CameraPose
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    depth, index = back.copy(), np.full(back.shape, -1, np.int16)
-    full = np.zeros((max(box.owner for box in boxes) + 1, *back.shape), bool)
-    windows = _windows(boxes, camera, pose)
-    px, py, pz = (float(v) for v in pose.position)
-    for number, (box, (u0, u1, v0, v1)) in enumerate(zip(boxes, windows.tolist(), strict=True)):
-        if u1 <= u0 or v1 <= v0:
-            continue
-        cos, sin = math.cos(box.yaw), math.sin(box.yaw)
-        ox, oy, oz = px - box.center[0], py - box.center[1], pz - box.center[2]
-        dx, dy = rays[0, v0:v1, u0:u1], rays[1, v0:v1, u0:u1]
-        ix, iy, iz = 1 / (cos * dx + sin * dy), 1 / (cos * dy - sin * dx), inverse_z[v0:v1, u0:u1]
-        mx, my, mz = ix * -(cos * ox + sin * oy), iy * -(cos * oy - sin * ox), iz * -oz
-        ex, ey, ez = np.abs(ix) * box.half[0], np.abs(iy) * box.half[1], np.abs(iz) * box.half[2]
-        near = np.maximum(np.maximum(mx - ex, my - ey), mz - ez)
-        far = np.minimum(np.minimum(mx + ex, my + ey), mz + ez)
-        hit = (near < far) & (near > _NEAR_M)
-        if box.owner:
-            full[box.owner, v0:v1, u0:u1] |= hit
-        hit &= near < depth[v0:v1, u0:u1]
-        np.copyto(depth[v0:v1, u0:u1], near, where=hit)
-        np.copyto(index[v0:v1, u0:u1], np.int16(number), where=hit)
-    return depth, index, full
-
-
-def _windows(boxes: list[Box], camera: Camera, pose: CameraPose) -> np.ndarray:
-    """Return (N, 4) int: u0, u1, v0, v1 of each box's projection, clipped; the whole frame for boxes that reach behind the camera."""
-    center = np.array([box.center for box in boxes])
-    half = np.array([box.half for box in boxes])
-    yaw = np.array([box.yaw for box in boxes])
-    signs = np.array([(a, b, c) for a in (-1, 1) for b in (-1, 1) for c in (-1, 1)])
-    local = signs[None] * half[:, None]  # (N, 8, 3)
-    cos, sin = np.cos(yaw)[:, None], np.sin(yaw)[:, None]
-    corners = np.stack([cos * local[..., 0] - sin * local[..., 1], sin * local[..., 0] + cos * local[..., 1], local[..., 2]], -1)
-    projected = project(corners + center[:, None], camera, pose)
-    return _window(projected, camera, margin=1)
-
-
-def _window(projected: np.ndarray, camera: Camera, margin: int) -> np.ndarray:
-    """Return the (..., 4) int windows u0, u1, v0, v1 around (..., K, 3) projected corners."""
-    size = np.array([camera.width, camera.height])
-    low = np.clip(np.floor(projected[..., :2].min(-2)) - margin, 0, size)
-    high = np.clip(np.ceil(projected[..., :2].max(-2)) + 1 + margin, 0, size)
-    nearest, farthest = projected[..., 2].min(-1, keepdims=True), projected[..., 2].max(-1, keepdims=True)
-    low = np.where(nearest < _NEAR_M, 0, low)
-    high = np.where(nearest < _NEAR_M, size, high)
-    high = np.where(farthest < _NEAR_M, 0, high)
-    return np.stack([low[..., 0], high[..., 0], low[..., 1], high[..., 1]], -1).astype(int)
-
-
-@functools.cache
-def _noise() -> np.ndarray:
-    """Return an (S, S) float32 tile of 1/f noise, mean 0, deviation 1, periodic."""
-    rng = np.random.Generator(np.random.PCG64(20250101))
-    frequency = np.hypot(np.fft.fftfreq(_NOISE_SIZE)[:, None], np.fft.rfftfreq(_NOISE_SIZE)[None])
-    frequency[0, 0] = 1
-    spectrum = np.fft.rfft2(rng.standard_normal((_NOISE_SIZE, _NOISE_SIZE))) / frequency**1.1
-    spectrum[0, 0] = 0
-    tile = np.fft.irfft2(spectrum, (_NOISE_SIZE, _NOISE_SIZE))
-    unit: np.ndarray = (tile / tile.std()).astype(np.float32)
-    return unit
-
-
-def _lookup(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    wrap = _NOISE_SIZE - 1
-    found: np.ndarray = _noise()[x.astype(np.int32) & wrap, y.astype(np.int32) & wrap]
-    return found
 
 
 def _ground(
@@ -238,8 +126,8 @@ def _ground(
     """Return the (H, W, 3) colour of the floor: concrete, joints, yellow outlines, contact shadows."""
     x, y = np.clip(floor_xy, -2e3, 2e3)
     footprint = np.minimum(floor_t, 100) / np.float32(camera.fx)  # metres a pixel spans
-    grain = _lookup(x * 37 + look.offset[0], y * 37 + look.offset[1])
-    cloud = _lookup(x * 7 + look.offset[1], y * 7 + look.offset[0])
+    grain = noise_at(x * 37 + look.offset[0], y * 37 + look.offset[1])
+    cloud = noise_at(x * 7 + look.offset[1], y * 7 + look.offset[0])
     shade = 1 + 0.045 * grain + 0.075 * cloud
     cos, sin = math.cos(look.joint_yaw), math.sin(look.joint_yaw)
     for along in (cos * x + sin * y, cos * y - sin * x):
@@ -258,7 +146,7 @@ def _ground(
 
 def _floor_window(rect: Rect, inflate: float, camera: Camera, pose: CameraPose) -> tuple[slice, slice]:
     corners = np.concatenate([rect.corners(inflate), np.zeros((4, 1))], axis=1)
-    u0, u1, v0, v1 = _window(project(corners, camera, pose), camera, margin=2).tolist()
+    u0, u1, v0, v1 = window_around(project(corners, camera, pose), camera, margin=2).tolist()
     return slice(v0, v1), slice(u0, u1)
 
 
@@ -297,7 +185,7 @@ def _paint_walls(
     x, y, z = (pose.position[k] + t * rays[k][shown] for k in range(3))
     along = np.where(kind == 1, y, x)
     ribs = 1 - 0.16 * (np.mod(along, 0.32) < 0.05) * (z > 1.3)
-    level = np.where(kind == 1, 0.86, 0.98) * ribs * (1 + 0.03 * _lookup(along * 9, z * 9))
+    level = np.where(kind == 1, 0.86, 0.98) * ribs * (1 + 0.03 * noise_at(along * 9, z * 9))
     level = np.where(kind == 3, 0.45, level) * (0.72 + 0.28 * np.minimum(z, 1.0))
     striped = (z > 0.95) & (z < 1.3) & (kind != 3)
     base = np.where(striped[:, None], np.asarray(look.stripe, np.float32), np.asarray(look.wall, np.float32))
@@ -403,13 +291,3 @@ def _slats(lit: np.ndarray, where: np.ndarray, surface: _Surface) -> None:
     boards = np.mod(surface.u * surface.size_u, 0.19) > 0.15
     opening = (np.abs(np.abs(surface.u - 0.5) - 0.24) < 0.13) & (surface.v < 0.72)
     lit *= np.where(where & np.where(top, boards, opening), np.where(top, 0.55, 0.35), 1)
-
-
-def _develop(colour: np.ndarray, look: Look, rng: np.random.Generator) -> np.ndarray:
-    """Convert linear colour to uint8: exposure, tint, vignette, sensor noise."""
-    height, width = colour.shape[:2]
-    y, x = np.linspace(-1, 1, height, dtype=np.float32)[:, None], np.linspace(-1, 1, width, dtype=np.float32)[None]
-    vignette = look.exposure * (1 - look.vignette * (x * x + y * y) / 2)
-    image = colour * vignette[..., None] * (255 * look.tint).astype(np.float32)
-    image += look.noise * rng.standard_normal(colour.shape, dtype=np.float32)
-    return np.clip(image, 0, 255).astype(np.uint8)

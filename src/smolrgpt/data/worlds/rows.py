@@ -13,14 +13,15 @@ from PIL import Image
 from smolrgpt.data.worlds.question_sets import scene_questions
 from smolrgpt.data.worlds.scene import Scene
 from smolrgpt.schema import DepthMap, Sample, Truth
+from smolrgpt.schema.scene_graph import round_length
 from smolrgpt.tasks.question import Question
 
 #: Share of the rows whose question starts with the image placeholder.
 _IMAGE_FIRST_SHARE = 0.75
 
 
-def to_row(question: Question, image: str, layout: str, key: str, rng: np.random.Generator) -> dict[str, Any]:
-    """Return the official record of a question; the id is a hash of ``key``."""
+def to_row(question: Question, image: str, metadata: dict[str, Any], key: str, rng: np.random.Generator) -> dict[str, Any]:
+    """Return the official record of a question; the id is a hash of ``key``, ``metadata`` describes the scene."""
     head = "<image>\n" if rng.random() < _IMAGE_FIRST_SHARE else ""
     return {
         "id": hash_id(key.encode()),
@@ -30,7 +31,7 @@ def to_row(question: Question, image: str, layout: str, key: str, rng: np.random
         "category": question.category,
         "normalized_answer": question.normalized_answer,
         "freeform_answer": question.answer,
-        "layout": layout,
+        **metadata,
         **asdict(_truth(question)),
     }
 
@@ -51,7 +52,7 @@ def to_samples(scene: Scene, questions: Sequence[Question], key: str) -> list[Sa
             category=question.category,
             image_key=key,
             truth=_truth(question),
-            metadata={"layout": scene.layout},
+            metadata=scene.metadata,
         )
         for number, question in enumerate(questions)
     ]
@@ -68,7 +69,7 @@ def hash_id(content: bytes) -> str:
 
 
 def _truth(question: Question) -> Truth:
-    """Return the steps and each region's 3-D box, in metres to the centimetre."""
-    centers = [[round(float(metres), 2) for metres in item.center_m] for item in question.objects]
+    """Return the steps and each region's 3-D box, in metres; its centre with more digits than lengths, which are differences."""
+    centers = [[round_length(float(metres), 2 * item.digits) for metres in item.center_m] for item in question.objects]
     sizes = tuple((item.width_m, item.height_m) for item in question.objects)
     return Truth(question.steps, tuple((x, y, z) for x, y, z in centers), sizes)

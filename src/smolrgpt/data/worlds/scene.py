@@ -1,106 +1,42 @@
-"""One warehouse scene in front of one camera. ``generate_scene`` is all a caller needs.
+"""A drawn scene: its objects, its image, its depth and its camera, whatever world it is of.
 
-Scene coordinates: metres, z up, the floor at z = 0. Camera coordinates: x right, y down, z forward (planar depth).
+Scene coordinates: metres, z up, the supporting plane at z = 0. Camera coordinates: x right, y down, z forward (planar depth).
 """
 
 from __future__ import annotations
 
 import functools
-import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
-from smolrgpt.data.worlds.furniture import add_clutter, add_overhead, add_pallet, add_shelf, add_transporter
-from smolrgpt.data.worlds.layouts import CLEARANCE_M, KNOWN_LAYOUTS, Plan, Rect, make_plan
-from smolrgpt.data.worlds.render import STRIPES, Box, Look, Rendering, Room, project, render
+from smolrgpt.data.worlds.caster import project
+from smolrgpt.data.worlds.layouts import Rect
 from smolrgpt.schema import Camera, CameraPose, Region, SceneGraph, SceneObject
 
 #: An object becomes a region when at least this many pixels show at 384x216, and this share of all it has.
 MIN_PIXELS = 60
 MIN_VISIBLE_FRACTION = 0.3
 _REFERENCE_PIXELS = 384 * 216
-_CAMERA_TRIES = 24
-_SCENE_TRIES = 8
-
-
-@dataclass(frozen=True)
-class View:
-    """The ranges, from low to high, that cameras are drawn from.
-
-    Attributes:
-        pitch_deg: pitch below the horizon.
-        height_m: height above the floor.
-        distance_m: distance to the middle of all objects.
-        fov_deg: horizontal field of view; a distant camera shows all objects in a narrow one.
-    """
-
-    pitch_deg: tuple[float, float] = (25, 65)
-    height_m: tuple[float, float] = (3.0, 9.0)
-    distance_m: tuple[float, float] = (6.5, 15)
-    fov_deg: tuple[float, float] = (50, 90)
-
-
-#: Cameras by name. "usual" is the one of all training sets; the others lie outside of it, to test on.
-VIEWS: dict[str, View] = {
-    "usual": View(),
-    "low": View(pitch_deg=(10, 22), height_m=(1.4, 2.8)),
-    "steep": View(pitch_deg=(68, 88), height_m=(6.0, 12.0)),
-    "high": View(pitch_deg=(35, 65), height_m=(10.0, 16.0), distance_m=(14, 20)),
-    "far": View(pitch_deg=(25, 50), height_m=(8.0, 20.0), distance_m=(18, 28), fov_deg=(25, 48)),
-    "wide": View(distance_m=(4.0, 6.0), height_m=(2.0, 5.5), fov_deg=(95, 115)),
-}
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """Extra objects, pillars, light and colours of a scene, relative to a usual one.
-
-    Attributes:
-        clutter: fewest and most extra objects that are scattered among the pallets.
-        posts: fewest and most extra pillars between the pallets.
-        min_visible: share of an object that must be visible for it to become a region.
-        exposure: times the exposure of a usual scene.
-        ambient: times the ambient light of a usual scene.
-        noise: times the noise of a usual scene.
-        painted: whether floor, walls and light have any colour.
-    """
-
-    clutter: tuple[int, int] = (0, 0)
-    posts: tuple[int, int] = (0, 0)
-    min_visible: float = MIN_VISIBLE_FRACTION
-    exposure: float = 1.0
-    ambient: float = 1.0
-    noise: float = 1.0
-    painted: bool = False
-
-
-#: Surroundings by name. "usual" are those of all training sets; the others lie outside of them, to test on.
-SURROUNDINGS: dict[str, Surroundings] = {
-    "usual": Surroundings(),
-    "cluttered": Surroundings(clutter=(12, 24)),
-    "hidden": Surroundings(posts=(10, 20), min_visible=0.1),
-    "dim": Surroundings(exposure=0.3, noise=3.0),
-    "harsh": Surroundings(exposure=1.5, ambient=0.25),
-    "painted": Surroundings(painted=True),
-}
-
-
 #: Kind -> the noun of the official questions.
 NOUNS = {"pallet": "pallet", "buffer": "buffer region", "transporter": "transporter", "shelf": "shelf"}
 
 
 @dataclass(eq=False)
 class PlacedObject:
-    """A pallet with its cartons, a transporter with its load, a shelf (rack) or a buffer region (height 0), as it was drawn.
+    """An object as it was drawn, such as a pallet with its cartons, a buffer region (height 0) or a mug.
 
     Attributes:
-        kind: a key of ``NOUNS``.
-        footprint: where it stands on the floor.
+        kind: a key of ``NOUNS``: the part that the object plays in the official questions. A mug is a "pallet", what can be moved and
+            counted; a rug is a "buffer", an area that others stand in.
+        footprint: where it stands, seen from above.
         center_m: (3,) middle of the 3-D box in scene coordinates.
         size_m: length, width and height of the 3-D box.
         loaded: whether a transporter carries a load; None for other kinds.
+        name: its class noun, by default that of its kind.
+        digits: as of ``SceneObject``.
         buffer: index in ``Scene.objects`` of the buffer it stands in; None where it stands in none.
         mask: bool (H, W), the visible part; a buffer's is the floor inside its outline.
         image_xy: the mask's centroid in pixels (column, row).
@@ -113,6 +49,8 @@ class PlacedObject:
     center_m: np.ndarray
     size_m: tuple[float, float, float]
     loaded: bool | None = None
+    name: str = ""
+    digits: int = 0
     buffer: int | None = None
     mask: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), bool))
     image_xy: tuple[float, float] = (0.0, 0.0)
@@ -128,7 +66,7 @@ class PlacedObject:
         """Return the ``SceneObject`` that questions are made from."""
         return SceneObject(
             kind=self.kind,
-            name=NOUNS[self.kind],
+            name=self.name or NOUNS[self.kind],
             region=self.region,
             image_xy=self.image_xy,
             center_m=self.center_m,
@@ -136,6 +74,7 @@ class PlacedObject:
             yaw_rad=self.footprint.yaw,
             visible_fraction=self.visible_fraction,
             loaded=self.loaded,
+            digits=self.digits,
         )
 
 
@@ -145,12 +84,14 @@ class Scene:
 
     Attributes:
         rgb: uint8 (H, W, 3).
-        depth_m: float32 (H, W), planar depth in metres.
+        depth_m: float32 (H, W), planar depth in metres; NaN for the sky.
         instances: int16 (H, W), 1 + index in ``objects``, 0 elsewhere (for buffers, see their masks).
         objects: everything that was placed.
         camera: intrinsics of the image.
         pose: where the camera is.
         layout: the layout family.
+        world: the kind of place.
+        scale: the factor that all lengths were multiplied by.
     """
 
     rgb: np.ndarray
@@ -160,6 +101,8 @@ class Scene:
     camera: Camera
     pose: CameraPose
     layout: str
+    world: str = "warehouse"
+    scale: float = 1.0
 
     @property
     def regions(self) -> list[PlacedObject]:
@@ -170,10 +113,29 @@ class Scene:
         """Return the visible objects of a kind."""
         return [item for item in self.regions if item.kind == kind]
 
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The layout family, and whatever differs from a warehouse of natural size."""
+        differs = {"world": self.world, "scale": float(f"{self.scale:.4g}")} if (self.world, self.scale) != ("warehouse", 1.0) else {}
+        return {"layout": self.layout, **differs}
+
     @functools.cached_property
     def graph(self) -> SceneGraph:
         """The visible objects, the camera and the floor, from which questions are made."""
         return SceneGraph(tuple(item.to_scene_object() for item in self.regions), self.camera, self.pose)
+
+
+def scale_scene(scene: Scene, factor: float) -> Scene:
+    """Return the same image of a scene whose lengths are multiplied by a factor."""
+    objects = []
+    for item in scene.objects:
+        rect, (length, width, height) = item.footprint, item.size_m
+        footprint = Rect(rect.x * factor, rect.y * factor, rect.yaw, rect.length * factor, rect.width * factor)
+        size = (length * factor, width * factor, height * factor)
+        objects.append(replace(item, footprint=footprint, center_m=item.center_m * factor, size_m=size, digits=3))
+    pose = CameraPose(scene.pose.position * factor, scene.pose.axes)
+    depth = (scene.depth_m * factor).astype(np.float32)
+    return replace(scene, depth_m=depth, objects=objects, pose=pose, scale=scene.scale * factor)
 
 
 def random_generator(*seed: int) -> np.random.Generator:
@@ -181,228 +143,16 @@ def random_generator(*seed: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(list(seed))))
 
 
-def generate_scene(
-    seed: int | Sequence[int],
-    layout: str | None = None,
-    size: tuple[int, int] = (384, 216),
-    view: View = VIEWS["usual"],
-    surroundings: Surroundings = SURROUNDINGS["usual"],
-) -> Scene:
-    """Draw one scene; again, from the same random stream, until enough is visible to ask about.
+def find_visible(
+    objects: Sequence[PlacedObject], masks: Iterable[tuple[np.ndarray, int]], camera: Camera, pose: CameraPose, min_visible: float
+) -> None:
+    """Fill in masks, visible shares and image positions, and decide what becomes a region.
 
-    Args:
-        seed: a non-negative number or several (set seed, scene number).
-        layout: the layout family, None for any known one.
-        size: width and height in pixels.
-        view: where the camera may be.
-        surroundings: what else is in the scene, and the light.
-
-    Raises:
-        ValueError: for an unknown layout or a size below 32 pixels.
+    masks: of each object, the bool (H, W) mask of what is visible, and the number of pixels that it would cover were it alone.
     """
-    width, height = size
-    if width < 32 or height < 32:
-        raise ValueError(f"scene size {width}x{height} is too small; expected at least 32x32 pixels")
-    rng = random_generator(*([seed] if isinstance(seed, int) else seed))
-    name = layout or str(rng.choice(KNOWN_LAYOUTS))
-    best: Scene | None = None
-    for _ in range(_SCENE_TRIES):
-        scene = _draw(name, (width, height), view, surroundings, rng)
-        if _is_rich(scene):
-            return scene
-        best = scene if best is None or len(scene.regions) > len(best.regions) else best
-    assert best is not None
-    return best
-
-
-def _is_rich(scene: Scene) -> bool:
-    return len(scene.of_kind("pallet")) >= 3 and len(scene.of_kind("buffer")) >= 2 and len(scene.of_kind("transporter")) >= 1
-
-
-def _draw(layout: str, size: tuple[int, int], view: View, surroundings: Surroundings, rng: np.random.Generator) -> Scene:
-    plan = make_plan(layout, rng)
-    camera, pose = _camera(plan, size, view, rng)
-    extra_rng = rng.spawn(1)[0]  # its own stream: the scene of a seed is the same except for what its surroundings add
-    plan.clutter += _strewn(plan, surroundings.clutter, (0.4, 1.2), extra_rng)
-    posts = _strewn(plan, surroundings.posts, (0.2, 0.35), extra_rng)
-    boxes: list[Box] = []
-    objects = _furnish(plan, boxes, rng)
-    look = _relit(_look(rng), surroundings, extra_rng)
-    for rect in plan.clutter:
-        add_clutter(boxes, rect, rng)
-    room = _room(plan, pose, rng)
-    _add_pillars(boxes, plan, room, pose, look, rng)
-    for rect in posts:
-        if math.hypot(rect.x - pose.position[0], rect.y - pose.position[1]) > 2.0:
-            boxes.append(Box((rect.x, rect.y, 1.5), (rect.length / 2, rect.width / 2, 1.5), rect.yaw, look.wall, STRIPES))
-    add_overhead(boxes, camera, pose, rng)
-    lanes = _lanes(plan, rng)
-    shadows = [(item.footprint, item.size_m[2]) for item in objects if item.kind != "buffer"]
-    shadows += [(rect, 0.5) for rect in (*plan.clutter, *posts)]
-    rendering = render(boxes, room, [*plan.buffers, *lanes], shadows, camera, pose, look, rng)
-    _find_visible(objects, rendering, camera, pose, surroundings.min_visible)
-    return Scene(rendering.rgb, rendering.depth_m, rendering.owners, objects, camera, pose, layout)
-
-
-def _strewn(plan: Plan, count: tuple[int, int], sides_m: tuple[float, float], rng: np.random.Generator) -> list[Rect]:
-    """Place rectangles anywhere among the pallets, in buffers too, where they fit.
-
-    count: fewest and most of them; (0, 0) draws no random number. sides_m: the range of their sides.
-    """
-    if count[1] == 0:
-        return []
-    found: list[Rect] = []
-    corners = np.concatenate([rect.corners() for rect in (*plan.solids(), *plan.buffers)])
-    wanted = int(rng.integers(count[0], count[1] + 1))
-    for _ in range(20 * wanted):
-        x, y = rng.uniform(corners.min(0), corners.max(0))
-        rect = Rect(x, y, rng.uniform(0, math.pi), *rng.uniform(*sides_m, 2))
-        if len(found) < wanted and plan.is_free(rect) and not any(rect.overlaps(other, CLEARANCE_M) for other in found):
-            found.append(rect)
-    return found
-
-
-def _relit(look: Look, surroundings: Surroundings, rng: np.random.Generator) -> Look:
-    light = {name: getattr(look, name) * getattr(surroundings, name) for name in ("exposure", "ambient", "noise")}
-    if not surroundings.painted:
-        return replace(look, **light)
-    floor, wall = (tuple(rng.uniform(0.05, 0.9, 3).tolist()) for _ in range(2))
-    return replace(look, **light, floor=floor, wall=wall, tint=look.tint * rng.uniform(0.6, 1.2, 3))
-
-
-def _furnish(plan: Plan, boxes: list[Box], rng: np.random.Generator) -> list[PlacedObject]:
-    """Place the plan's objects, buffers first, so that ``PlacedObject.buffer`` is the plan's buffer number."""
-    objects = [_object("buffer", rect, 0.0) for rect in plan.buffers]
-    for rect, buffer in zip(plan.pallets, plan.pallet_buffers, strict=True):
-        top = add_pallet(boxes, rect, len(objects) + 1, rng)
-        objects.append(_object("pallet", rect, top, buffer=buffer))
-    count = len(plan.transporters)
-    empty = int(rng.integers(count)) if count else 0  # of several, exactly one is empty
-    for number, (rect, buffer) in enumerate(zip(plan.transporters, plan.transporter_buffers, strict=True)):
-        loaded = bool(number != empty if count > 1 else rng.random() < 0.4)
-        top = add_transporter(boxes, rect, len(objects) + 1, loaded, rng)
-        objects.append(_object("transporter", rect, top, loaded=loaded, buffer=buffer))
-    for rect in plan.shelves:
-        top = add_shelf(boxes, rect, len(objects) + 1, rng)
-        objects.append(_object("shelf", rect, top))
-    return objects
-
-
-def _object(kind: str, rect: Rect, height: float, loaded: bool | None = None, buffer: int | None = None) -> PlacedObject:
-    center = np.array([rect.x, rect.y, height / 2])
-    return PlacedObject(kind, rect, center, (rect.length, rect.width, height), loaded=loaded, buffer=buffer)
-
-
-def _camera(plan: Plan, size: tuple[int, int], view: View, rng: np.random.Generator) -> tuple[Camera, CameraPose]:
-    """Return the best of a few random cameras of the view: the one with most objects in the image."""
-    width, height = size
-    points = np.array([(rect.x, rect.y, 0.4) for rect in (*plan.pallets, *plan.transporters, *plan.buffers, *plan.shelves)])
-    weights = np.repeat([1.0, 2.0, 2.0, 1.0], [len(plan.pallets), len(plan.transporters), len(plan.buffers), len(plan.shelves)])
-    best: tuple[float, Camera, CameraPose] | None = None
-    for _ in range(_CAMERA_TRIES):
-        pose, distance = _pose(points, view, rng)
-        radius = 2.0 + np.linalg.norm(points[:, :2] - points[:, :2].mean(0), axis=1).mean()
-        narrow, wide = (math.radians(end) for end in view.fov_deg)
-        fov = min(wide, max(narrow, 2 * math.atan(radius * rng.uniform(0.75, 1.15) / distance)))
-        focal = width / 2 / math.tan(fov / 2)
-        cx, cy = (width - 1) / 2 + rng.normal(0, 0.01) * width, (height - 1) / 2 + rng.normal(0, 0.01) * height
-        camera = Camera(focal, focal * rng.uniform(0.98, 1.02), cx, cy, width, height)
-        column, row, depth = project(points, camera, pose).T
-        inside = (depth > 1) & (abs(column / width - 0.5) < 0.47) & (abs(row / height - 0.5) < 0.46)
-        score = float((inside * weights).sum() / weights.sum()) + rng.uniform(0, 0.15)
-        if best is None or score > best[0]:
-            best = score, camera, pose
-        if score > 0.9:
-            break
-    assert best is not None
-    return best[1], best[2]
-
-
-def _pose(points: np.ndarray, view: View, rng: np.random.Generator) -> tuple[CameraPose, float]:
-    """Return a pose of the view with a small roll, and the distance to the point that it looks at."""
-    while True:
-        pitch, distance = math.radians(rng.uniform(*view.pitch_deg)), rng.uniform(*view.distance_m)
-        if view.height_m[0] <= distance * math.sin(pitch) <= view.height_m[1]:
-            break
-    azimuth, roll = rng.uniform(0, 2 * math.pi), math.radians(rng.normal(0, 2.0))
-    forward = np.array([math.cos(pitch) * math.cos(azimuth), math.cos(pitch) * math.sin(azimuth), -math.sin(pitch)])
-    level = np.array([math.sin(azimuth), -math.cos(azimuth), 0.0])
-    down = np.cross(forward, level)
-    right = math.cos(roll) * level + math.sin(roll) * down
-    axes = np.stack([right, np.cross(forward, right), forward])
-    target = np.append(points[:, :2].mean(0) + rng.normal(0, 0.6, 2), 0.3)
-    return CameraPose(target - distance * forward, axes), distance
-
-
-def _room(plan: Plan, pose: CameraPose, rng: np.random.Generator) -> Room:
-    """Return a room with walls close behind the objects on some sides and far on others; the camera is always inside."""
-    solids = [rect.corners() for rect in (*plan.solids(), *plan.buffers)]
-    low, high = np.concatenate(solids).min(0), np.concatenate(solids).max(0)
-    margin = np.where(rng.random(4) < 0.45, rng.uniform(0.4, 2.0, 4), rng.uniform(4, 14, 4))
-    x, y, z = pose.position
-    return Room(
-        float(min(low[0] - margin[0], x - 0.6)),
-        float(max(high[0] + margin[1], x + 0.6)),
-        float(min(low[1] - margin[2], y - 0.6)),
-        float(max(high[1] + margin[3], y + 0.6)),
-        float(max(z + 0.8, rng.uniform(6, 11))),
-    )
-
-
-def _lanes(plan: Plan, rng: np.random.Generator) -> list[Rect]:
-    """Return, for some scenes, a long yellow walkway outline beyond the buffers, as real floors have; it is never a region."""
-    if rng.random() < 0.5:
-        return []
-    reach = max(float(np.abs(rect.corners()).max()) for rect in plan.buffers)
-    offset, length = reach + rng.uniform(1.0, 2.2), rng.uniform(10, 20)
-    side = int(rng.integers(4))
-    yaw = side * math.pi / 2
-    lane = Rect(offset * math.cos(yaw), offset * math.sin(yaw), yaw + math.pi / 2, length, 1.2)
-    return [] if any(lane.overlaps(buffer, 0.2) for buffer in plan.buffers) else [lane]
-
-
-def _add_pillars(boxes: list[Box], plan: Plan, room: Room, pose: CameraPose, look: Look, rng: np.random.Generator) -> None:
-    """Add white pillars with warning stripes at the foot, along the walls."""
-    for x in (room.x0 + 0.25, room.x1 - 0.25):
-        for y in np.arange(room.y0 + rng.uniform(0.5, 3), room.y1, rng.uniform(3.5, 6)):
-            if math.hypot(x - pose.position[0], y - pose.position[1]) > 2.0 and plan.is_free(Rect(x, float(y), 0, 0.5, 0.5), 0.1):
-                boxes.append(Box((x, float(y), room.height / 2), (0.16, 0.2, room.height / 2), 0, look.wall, STRIPES))
-
-
-def _look(rng: np.random.Generator) -> Look:
-    azimuth, rise = rng.uniform(0, 2 * math.pi), rng.uniform(1.0, 1.35)
-    light = np.array([math.cos(azimuth) * math.cos(rise), math.sin(azimuth) * math.cos(rise), math.sin(rise)])
-    grey = rng.uniform(0.3, 0.5)
-    white = rng.uniform(0.75, 0.92)
-    stripe = [(0.08, 0.26, 0.55), (0.08, 0.26, 0.55), (0.55, 0.12, 0.1), (0.15, 0.4, 0.25), (0.35, 0.35, 0.38)][int(rng.integers(5))]
-    return Look(
-        light=light,
-        ambient=rng.uniform(0.42, 0.62),
-        exposure=rng.uniform(0.82, 1.18),
-        tint=1 + rng.uniform(-0.04, 0.04, 3) + np.array([0.02, 0.0, -0.03]),
-        floor=(grey, grey * 0.99, grey * 0.93),
-        wall=(white, white, white * 0.97),
-        stripe=stripe,
-        paint=(rng.uniform(0.72, 0.9), rng.uniform(0.6, 0.7), rng.uniform(0.02, 0.15)),
-        line_width_m=rng.uniform(0.09, 0.16),
-        joint_m=rng.uniform(2.5, 5.0),
-        joint_yaw=rng.uniform(0, math.pi / 2),
-        noise=rng.uniform(0.8, 4.0),
-        vignette=rng.uniform(0.0, 0.3),
-        offset=rng.uniform(0, 512, 2),
-    )
-
-
-def _find_visible(objects: list[PlacedObject], rendering: Rendering, camera: Camera, pose: CameraPose, min_visible: float) -> None:
-    """Fill in masks, visible shares and image positions, and decide what becomes a region."""
     min_pixels = MIN_PIXELS * camera.width * camera.height / _REFERENCE_PIXELS
-    for number, item in enumerate(objects):
-        if item.kind == "buffer":
-            u, v = item.footprint.to_local(*rendering.floor_xy)
-            inside = (np.abs(u) <= item.footprint.length / 2) & (np.abs(v) <= item.footprint.width / 2) & rendering.bare_floor
-            item.mask, num_pixels = inside & rendering.on_floor, int(np.count_nonzero(inside))
-        else:
-            item.mask, num_pixels = rendering.owners == number + 1, int(np.count_nonzero(rendering.full[number + 1]))
+    for item, (mask, num_pixels) in zip(objects, masks, strict=True):
+        item.mask = mask
         columns, rows = np.count_nonzero(item.mask, axis=0), np.count_nonzero(item.mask, axis=1)
         pixels = int(rows.sum())
         if pixels == 0:

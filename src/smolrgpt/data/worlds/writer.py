@@ -1,4 +1,4 @@
-"""Writes a synthetic set in the official warehouse layout (see ``data/sources/warehouse.py``), plus metric depth, cameras and captions.
+"""Writes a synthetic set of any world in the official layout of the warehouse data set, plus metric depth, cameras and captions.
 
     <root>/<split>.json            the four official categories
     <root>/<split>_warmup.json     what and where single regions are, pairs
@@ -31,16 +31,20 @@ from tqdm import tqdm
 
 from smolrgpt.data.io import write_rows, write_text
 from smolrgpt.data.worlds.captions import caption_row
-from smolrgpt.data.worlds.layouts import resolve_layouts
+from smolrgpt.data.worlds.generate import generate_scene, resolve_layouts, world_of
 from smolrgpt.data.worlds.question_sets import extra_questions, plain_questions, scene_questions, template_questions, warmup_questions
 from smolrgpt.data.worlds.rows import to_row
-from smolrgpt.data.worlds.scene import SURROUNDINGS, VIEWS, Scene, generate_scene, random_generator
+from smolrgpt.data.worlds.scene import Scene, random_generator
+from smolrgpt.data.worlds.warehouse import SURROUNDINGS, VIEWS
 from smolrgpt.schema import DataError
 from smolrgpt.tasks.wording import WORDINGS
 
 #: Rises whenever the same seed gives other images or rows, so that an old set is never mistaken for a new one.
 GENERATOR_VERSION = 8
 SETTINGS_FILE = "settings.json"
+#: Metres from and up to which depth is stored as 16-bit millimetres; outside of that, as float metres with 13 bits (0.01 %).
+_LEAST_MM, _MOST_MM = 1.0, 65.0
+_KEPT_BITS = np.int32(-(1 << 10))
 _WARMUP_SHARE, _EXTRA_SHARE, _PLAIN_SHARE, _TEMPLATES_SHARE = 0.75, 0.25, 0.5, 2.0
 _NAMES = ("", "_warmup", "_extra", "_plain", "_templates", "_captions")
 
@@ -57,6 +61,8 @@ def write_dataset(  # noqa: PLR0913 (the settings of a data set)
     progress: bool = True,
     view: str = "usual",
     surroundings: str = "usual",
+    world: str = "warehouse",
+    scales: tuple[float, float] = (1.0, 1.0),
 ) -> Path:
     """Write ``<root>/<split>`` and its question files; return the split's main file.
 
@@ -68,13 +74,15 @@ def write_dataset(  # noqa: PLR0913 (the settings of a data set)
         split: name of the split.
         num_scenes: number of scenes, one image each.
         seed: a non-negative number; the same seed gives the same set.
-        layouts: as of ``layouts.resolve_layouts``.
+        layouts: as of ``generate.resolve_layouts``.
         size: width and height of the images in pixels.
         questions_per_scene: official questions of a scene at most; the other files have a share or a multiple of it.
         workers: number of processes; by default one per core.
         progress: whether to show a progress bar.
-        view: a name of ``scene.VIEWS``.
-        surroundings: a name of ``scene.SURROUNDINGS``.
+        view: a name of ``warehouse.VIEWS``; other worlds draw their own cameras.
+        surroundings: a name of ``warehouse.SURROUNDINGS``.
+        world: the world, or worlds, as of ``generate.resolve_layouts``.
+        scales: range of the factor that all lengths of a scene are multiplied by.
 
     Raises:
         ValueError: for bad settings.
@@ -82,13 +90,16 @@ def write_dataset(  # noqa: PLR0913 (the settings of a data set)
     """
     if num_scenes < 1 or questions_per_scene < 1 or seed < 0:
         raise ValueError(f"scenes {num_scenes}, questions per scene {questions_per_scene}, seed {seed}; expected >= 1, >= 1 and >= 0")
-    root, names = Path(root), resolve_layouts(layouts)
+    root, names = Path(root), resolve_layouts(layouts, world)
     settings = {"version": GENERATOR_VERSION, "num_scenes": num_scenes, "seed": seed, "layouts": list(names), "size": list(size),
                 "questions_per_scene": questions_per_scene}  # fmt: skip
     for kind, name, known in (("view", view, VIEWS), ("surroundings", surroundings, SURROUNDINGS)):
         if name not in known:
             raise ValueError(f"there is no {kind} {name!r}; expected one of {', '.join(known)}")
         settings |= {} if name == "usual" else {kind: name}
+    if not 0 < scales[0] <= scales[1]:
+        raise ValueError(f"scales {scales[0]} to {scales[1]}; expected two factors above 0, the smaller one first")
+    settings |= {} if scales == (1.0, 1.0) else {"scales": list(scales)}
     folder, partial = root / split, root / f".{split}.partial"
     if _is_finished(root, split, settings):
         return root / f"{split}.json"
@@ -149,8 +160,9 @@ def draw_scene(settings: dict[str, Any], index: int) -> tuple[Scene, np.random.G
     seed, names = settings["seed"], settings["layouts"]
     rng = random_generator(seed, index, 1)
     layout = names[int(rng.integers(len(names)))]
-    view, surroundings = VIEWS[settings.get("view", "usual")], SURROUNDINGS[settings.get("surroundings", "usual")]
-    return generate_scene((seed, index), layout, tuple(settings["size"]), view, surroundings), rng
+    names = ("view", "surroundings") if world_of(layout) == "warehouse" else ()
+    options = {name: settings[name] for name in (*names, "scales") if name in settings}
+    return generate_scene((seed, index), layout, tuple(settings["size"]), **options), rng
 
 
 def _write_scene(index: int, partial: Path, settings: dict[str, Any]) -> int:
@@ -169,12 +181,16 @@ def _write_scene(index: int, partial: Path, settings: dict[str, Any]) -> int:
 
 def _write_images(scene: Scene, folder: Path, stem: str) -> None:
     Image.fromarray(scene.rgb).save(folder / "images" / f"{stem}.png", compress_level=1)
-    depth = scene.depth_m
-    low, high = float(depth.min()), float(depth.max())
-    relative = np.round((depth - low) / max(high - low, 1e-6) * 255).astype(np.uint8)
+    depth, seen = scene.depth_m, np.isfinite(scene.depth_m)
+    low, high = (float(depth[seen].min()), float(depth[seen].max())) if seen.any() else (1.0, 1.0)
+    relative = np.round((np.where(seen, depth, high) - low) / max(high - low, 1e-6) * 255).astype(np.uint8)
     Image.fromarray(relative).save(folder / "depths" / f"{stem}_depth.png", compress_level=1)
-    millimetres = np.clip(np.round(depth * 1000), 1, 65535).astype(np.uint16)
-    Image.fromarray(millimetres).save(folder / "depths_metric" / f"{stem}_depth.png", compress_level=1)
+    if low >= _LEAST_MM and high <= _MOST_MM:
+        millimetres = np.where(seen, np.clip(np.round(np.where(seen, depth, 0) * 1000), 1, 65535), 0).astype(np.uint16)
+        Image.fromarray(millimetres).save(folder / "depths_metric" / f"{stem}_depth.png", compress_level=1)
+    else:
+        rounded = (depth.view(np.int32) & _KEPT_BITS).view(np.float32)
+        Image.fromarray(rounded).save(folder / "depths_metric" / f"{stem}_depth.tiff", compression="tiff_adobe_deflate")
 
 
 def _rows(scene: Scene, image: str, key: str, count: int, rng: np.random.Generator) -> dict[str, list[dict[str, Any]]]:
@@ -185,10 +201,10 @@ def _rows(scene: Scene, image: str, key: str, count: int, rng: np.random.Generat
         "_extra": extra_questions(scene.graph, rng, extra),
     }
     rows = {
-        name: [to_row(question, image, scene.layout, f"{key}/{name}/{k}", rng) for k, question in enumerate(questions)]
+        name: [to_row(question, image, scene.metadata, f"{key}/{name}/{k}", rng) for k, question in enumerate(questions)]
         for name, questions in asked.items()
     }
-    return {**rows, "_captions": [caption_row(scene.graph, image, scene.layout, f"{key}/caption", rng)]}
+    return {**rows, "_captions": [caption_row(scene.graph, image, scene.metadata, f"{key}/caption", rng)]}
 
 
 def _plain_rows(scene: Scene, image: str, settings: dict[str, Any], index: int) -> list[dict[str, Any]]:
@@ -197,7 +213,7 @@ def _plain_rows(scene: Scene, image: str, settings: dict[str, Any], index: int) 
     rows = []
     for wording in WORDINGS:
         for k, question in enumerate(plain_questions(scene.graph, rng, count, wording)):
-            row = to_row(question, image, scene.layout, f"{settings['seed']}/{index}/_plain/{wording}/{k}", rng)
+            row = to_row(question, image, scene.metadata, f"{settings['seed']}/{index}/_plain/{wording}/{k}", rng)
             rows.append({**row, "wording": wording})
     return rows
 
@@ -207,7 +223,10 @@ def _template_rows(scene: Scene, image: str, settings: dict[str, Any], index: in
     rng, count = random_generator(settings["seed"], index, 3), max(1, round(_TEMPLATES_SHARE * settings["questions_per_scene"]))
     questions = template_questions(scene.graph, rng, count)
     return [
-        {**to_row(question, image, scene.layout, f"{settings['seed']}/{index}/_templates/{k}", rng), "template": question.official_template}
+        {
+            **to_row(question, image, scene.metadata, f"{settings['seed']}/{index}/_templates/{k}", rng),
+            "template": question.official_template,
+        }
         for k, question in enumerate(questions)
     ]
 
