@@ -338,7 +338,8 @@ def test_many_questions_about_one_image(predictor: Predictor) -> None:
 
 
 CAMERAS = {
-    None: [Camera(1, 1, 0, 0, 1, 1), Camera(60, 60, 32, 24, 10_000, 1)],
+    None: [Camera(1, 1, 0, 0, 1, 1), Camera(60, 60, 32, 24, WIDTH, HEIGHT)],
+    "the camera is of 10000x1": [Camera(60, 60, 32, 24, 10_000, 1)],
     "focal lengths and size must be finite and above 0": [
         (0, 0, 0, 0),
         (-5, 5, 1, 1),
@@ -346,17 +347,12 @@ CAMERAS = {
         (np.inf, 1, 1, 1),
         {"fx": 60, "fy": 60, "cx": 32, "cy": 24, "width": 0, "height": 0},
     ],
-    "no camera is like this": [(1e300,) * 4, (1e-300,) * 4, (1, 1, -1e9, 1e9)],
-    "is not fx, fy, cx, cy in pixels": [
-        (1, 1, 1),
-        ("a",) * 4,
-        {},
-        {"fx": 1},
-        5,
-        [],
-        {"fx": "60", "fy": 60, "cx": 32, "cy": 24, "width": "many"},
-    ],
-    "expected fx,fy,cx,cy in pixels": ["x"],
+    "no camera is like this": [(1e300,) * 4, (1, 1, -1e9, 1e9)],
+    "shares of the sides": [(1e-300,) * 4],
+    "one of width and height": [{"fx": "60", "fy": 60, "cx": 32, "cy": 24, "width": "many"}],
+    "is not fx, fy, cx, cy in pixels": [{"fx": "60", "fy": 60, "cx": 32, "cy": 24, "width": "many", "height": 3}],
+    "expected fx,fy,cx,cy in pixels": ["x", (1, 1, 1), {}, {"fx": 1}, 5, []],
+    "expected numbers": [("a",) * 4],
 }
 
 
@@ -482,7 +478,10 @@ def test_junk_in_any_place(predictor: Predictor, region: Any, camera: Any, quest
         (["good.png", "Is <region 0> left?", "--region", "a,b,c,d"], "--region: region a,b,c,d: no such file"),
         (["good.png", "Is <region 0> left?", "--region", "polygon:1,2"], "--region: polygon [1.0, 2.0] has 2 numbers"),
         (["good.png", "Is <region 0> left?", "--region", "0,0,5,5", "--depth", "rows.json"], "rows.json"),
-        (["good.png", "Is <region 0> left?", "--region", "0,0,5,5", "--camera", "1,2"], "--camera: camera 1,2: expected fx,fy,cx,cy"),
+        (
+            ["good.png", "Is <region 0> left?", "--region", "0,0,5,5", "--camera", "1,2"],
+            "--camera: camera [1.0, 2.0]: expected fx,fy,cx,cy",
+        ),
         (["good.png", "Is <region 0> left?", "--region", "0,0,5,5", "--camera", "rows.json"], "rows.json"),
         (["good.png", "What?", "--overlay", "rows.json/below.png"], "rows.json"),
         (["good.png", ""], "the question is empty"),

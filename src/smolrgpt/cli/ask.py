@@ -38,7 +38,7 @@ Regions = Annotated[
     list[str] | None,
     typer.Option(help="A box x0,y0,x1,y1 in pixels, a mask image, or polygon:x,y,x,y,... Repeat it: the first is <region 0>."),
 ]
-Intrinsics = Annotated[str | None, typer.Option(help="Intrinsics fx,fy,cx,cy in pixels of the image, or a JSON file with these names.")]
+Intrinsics = Annotated[str | None, typer.Option(help="Intrinsics fx,fy,cx,cy in pixels of the image, or a file: JSON, YAML, text, .npy.")]
 Near = Annotated[Literal["dark", "bright"], typer.Option(help="Which end of a relative depth map is near.")]
 Overlay = Annotated[Path | None, typer.Option(help="Write an image with the numbered regions, the depth and the answers here.")]
 Source = Annotated[

@@ -27,11 +27,12 @@ class Frame:
     Attributes:
         image: Upright, 8-bit RGB.
         depth: Of the same view. A map of the stored pixels' shape is turned upright with them.
-        camera: Intrinsics of the upright image.
+        camera: Intrinsics of the upright image, at any scale; those of the stored pixels are turned with them. Where metric depth has
+            none, a usual camera is guessed.
         orientation: The EXIF orientation (1 to 8) of the image's stored pixels; 1: they were upright.
 
     Raises:
-        DataError: When the sides of the depth map have another ratio than the image's.
+        DataError: When the sides of the depth map, or of the camera's image, have another ratio than the image's.
     """
 
     image: Image.Image
@@ -42,6 +43,10 @@ class Frame:
     def __post_init__(self) -> None:
         if self.depth is not None:
             object.__setattr__(self, "depth", self.fit_depth(self.depth))
+        if self.camera is not None:
+            object.__setattr__(self, "camera", fit_camera(self.camera, self.size, self.orientation))
+        elif self.depth is not None and self.depth.kind == "metric":
+            object.__setattr__(self, "camera", Camera.guess(*self.size))
 
     @classmethod
     def from_sample(cls, sample: Sample) -> Frame:
@@ -104,6 +109,21 @@ def fit_region(name: str, region: Region, size: tuple[int, int], orientation: in
     if not region.area:
         raise DataError(f"{name}: its mask is empty; expected at least one pixel inside")
     return region if turn == 1 else region.turned(turn)
+
+
+def fit_camera(camera: Camera, size: tuple[int, int], orientation: int = 1) -> Camera:
+    """Return a camera as one of an upright image of ``size`` (height, width), whose stored pixels have this EXIF orientation.
+
+    Raises DataError when its image has another ratio of sides.
+    """
+    try:
+        turn = find_turn((camera.height, camera.width), size, orientation)
+    except DataError as error:
+        is_turned = same_aspect((camera.width, camera.height), size)
+        hint = "exchange fx and fy, cx and cy, width and height if it was turned by a quarter" if is_turned else "is one of them cropped?"
+        message = f"the camera is of {camera.width}x{camera.height}, {error}; expected the camera of this view, at any scale ({hint})"
+        raise DataError(message) from None
+    return camera if turn == 1 else camera.turned(turn)
 
 
 def find_turn(size: tuple[int, int], image_size: tuple[int, int], orientation: int) -> int:

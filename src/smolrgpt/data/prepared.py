@@ -55,7 +55,13 @@ FEATURES = Features(
         "image_number": Value("int64"),
         "image": _FILE,
         "depth": {"source": _FILE, "near": Value("string"), "kind": Value("string")},
-        "camera": {name: Value("int64" if name in ("width", "height") else "float64") for name in Camera.__dataclass_fields__},
+        "camera": {
+            **{name: Value("float64") for name in ("fx", "fy", "cx", "cy")},
+            **{name: Value("int64") for name in ("width", "height")},
+            "distortion": List(Value("float64")),
+            "distortion_model": Value("string"),
+            "is_guessed": Value("bool"),
+        },
         "regions": List({"size": List(Value("int32"), length=2), "counts": Value("string")}),
         "region_indices": List(Value("int32")),
         "truth": {"steps": Value("string"), "centers_m": _LENGTHS, "sizes_m": _LENGTHS},
@@ -132,7 +138,7 @@ class Prepared(Sequence[Sample]):
 
 
 def _decode_camera(value: dict[str, Any] | None) -> Camera | None:
-    return None if value is None else Camera(**value)
+    return None if value is None else Camera(**{**value, "distortion": tuple(value.get("distortion", ()))})
 
 
 def _decode_regions(values: list[dict[str, Any]]) -> list[Region]:

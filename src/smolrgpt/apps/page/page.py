@@ -159,7 +159,7 @@ def _image_column(origins: list[str]) -> dict[str, Any]:
             parts["masks"] = gr.File(label="Masks: a number or colour for each object")
         with gr.Row():
             parts["near"] = gr.Radio(["dark", "bright"], value="dark", label="In relative depth, near is")
-            label = "Camera: fx, fy, cx, cy in pixels"
+            label = "Camera: fx, fy, cx, cy in pixels, or the text of a camera file"
             parts["camera"] = gr.Textbox(label=label, placeholder="600, 600, 320, 240", elem_id="camera")
     return parts
 

@@ -145,7 +145,7 @@ def open_sample(path: str | Path) -> Scene:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
         image = Path(path).parent / Path(str(found["image"])).name
         regions = [Region.from_rle(rle) for rle in found["regions"]]
-        camera = None if found.get("camera") is None else Camera(**found["camera"])
+        camera = None if found.get("camera") is None else Camera.from_any(found["camera"])
         depth = None if found.get("depth") is None else Path(path).parent / Path(str(found["depth"])).name
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise DataError(f"{Path(path).name} is no sample written by this page ({type(error).__name__}: {error})") from error

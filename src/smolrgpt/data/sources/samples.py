@@ -57,7 +57,7 @@ def _samples(row: dict[str, Any], path: Path, numbers: Iterator[int]) -> Iterato
     image = _file(row, "image", path)
     depth = None if row.get("depth") is None else DepthFile(_file(row, "depth", path), row.get("depth_near", "dark"), row.get("depth_kind"))
     width, height = image_size(image)
-    camera = None if row.get("camera") is None else Camera.from_any(row["camera"], height, width)
+    camera = None if row.get("camera") is None else Camera.from_any(row["camera"], height, width, path.parent)
     regions = [Region.from_json(region, height, width, path.parent) for region in field(row, "regions", list)] if row.get("regions") else []
     questions = _questions(row)
     metadata = {} if row.get("metadata") is None else field(row, "metadata", dict)

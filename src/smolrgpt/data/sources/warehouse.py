@@ -169,7 +169,7 @@ def _read_cameras(path: Path) -> dict[str, Camera]:
     if not path.is_file():
         return {}
     try:
-        return {name: Camera(**camera) for name, camera in json.loads(path.read_text(encoding="utf-8")).items()}
+        return {name: Camera.from_any(camera) for name, camera in json.loads(path.read_text(encoding="utf-8-sig")).items()}
     except (ValueError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: {error}; expected {{image file name: {{fx, fy, cx, cy, width, height}}}}") from error
 
