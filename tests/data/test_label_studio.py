@@ -201,3 +201,134 @@ def test_a_task_that_cannot_be_used_costs_itself(tmp_path: Path) -> None:
     assert [sample.id for sample in samples] == ["9-0"]
     assert all(any(f"export.json row {index}:" in message for message in messages) for index in range(len(bad))), messages
     assert skips.total == len(bad) and skips.counts["missing image"] == 1
+
+
+def asked(*results: Any, question: str = "How far is <region 0> from <region 1>?", **changes: Any) -> dict[str, Any]:
+    return task(*results, text("question", question), text("answer", "3 m"), **changes)
+
+
+@pytest.mark.parametrize(
+    "kind", ["bitmasklabels", "bitmask", "keypointlabels", "videorectangle", "vectorlabels", "magicwand", "something", None]
+)
+def test_a_shape_that_is_not_read_makes_the_task_unusable(tmp_path: Path, kind: Any) -> None:
+    one, two, three_ = three()
+    unread = result(kind, {"x": 1}, "m")
+    skips = SkipLog()
+    root = write(tmp_path, asked(unread, one, two), asked(one, two, unread), asked(one, two, three_, number=3))
+    (sample,) = read_source("label_studio", root, "export", skips=skips)
+    name = str(kind).removesuffix("labels")
+    assert (
+        sample.id == "3-0" and skips.counts == {"unusable row": 2} and f"result 'm': it is a {name}, which is not read" in skips.summary()
+    )
+
+
+def test_results_that_are_no_shapes_move_no_number(tmp_path: Path) -> None:
+    others = [{"type": "choices", "from_name": "x", "value": {"choices": ["a"]}}, {"type": "relation", "from_id": "one", "to_id": "two"}]
+    (sample,) = read_source("label_studio", write(tmp_path, asked(*others, *three())), "export")
+    assert sample.metadata["region_names"] == ["one", "two"]
+
+
+def drawn_on(tag: Any, page: int | None = None) -> list[dict[str, Any]]:
+    return [shape | {"to_name": tag} | ({} if page is None else {"item_index": page}) for shape in three()]
+
+
+def test_shapes_on_another_image_of_the_task_are_not_of_this_one(tmp_path: Path) -> None:
+    data = {"left": "a.jpg", "right": "hall 1/b.jpg", "note": "x"}
+    right, left = drawn_on("right")[2:], drawn_on("left")[:2]
+    root = write(tmp_path, asked(*right, *left, data=data))
+    (sample,) = read_source("label_studio", root, "export", image_field="left")
+    assert sample.metadata["region_names"] == ["one", "two"] and sample.image.name == "a.jpg"
+    with pytest.raises(DataError, match=r"its images are left, right \(image_field=NAME\)"):
+        read_source("label_studio", root, "export")
+    with pytest.raises(DataError, match="mentions <region 1>"):
+        read_source("label_studio", root, "export", image_field="right")
+
+
+def test_tags_of_other_names_than_the_fields_have_to_be_stated(tmp_path: Path) -> None:
+    data = {"left": "a.jpg", "right": "hall 1/b.jpg"}
+    root = write(tmp_path, asked(*drawn_on("img")[:2], data=data), asked(*drawn_on("img2")[:2], *drawn_on("img")[1:], data=data))
+    with pytest.raises(DataError, match=r"images left, right and shapes on img; state to_name"):
+        read_source("label_studio", root, "export", image_field="left")
+    one, two = read_source("label_studio", root, "export", image_field="left", to_name="img")
+    assert [one.metadata["region_names"], two.metadata["region_names"]] == [["one", "two"], ["two", "three"]]
+    alone = write(tmp_path, asked(*drawn_on("img")[:2], data={"image": "a.jpg", "caption": "a.b"}))  # one image: its tag may have any name
+    assert len(read_source("label_studio", alone, "export")) == 1
+
+
+def test_pages_are_images_of_their_own(tmp_path: Path) -> None:
+    pages = [*drawn_on("image", 1)[1:], *drawn_on("image", 0)[:2]]
+    root = write(tmp_path, asked(*pages, data={"image": ["a.jpg", "hall 1/b.jpg"]}))
+    for index, (names, image) in enumerate(((["one", "two"], "a.jpg"), (["two", "three"], "b.jpg"))):
+        (sample,) = read_source("label_studio", root, "export", item_index=index)
+        assert sample.metadata["region_names"] == names and sample.image.name == image
+    with pytest.raises(DataError, match="lists 2 images"):
+        read_source("label_studio", root, "export", item_index=2)
+    with pytest.raises(DataError, match="no list of images"):
+        read_source("label_studio", write(tmp_path, asked(*pages)), "export", item_index=1)
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("Region 2 is right of [Region 0].", "[Region 0] is right of [Region 1]."),
+        ("region_2 and <region 0> are 3 m apart.", "[Region 0] and [Region 1] are 3 m apart."),
+        ("Regions 0 and 2.", "Regions [Region 1] and [Region 0]."),
+        ("It is 2 m.", "It is 2 m."),
+    ],
+)
+def test_mentions_without_brackets_are_renumbered_too(tmp_path: Path, answer: str, expected: str) -> None:
+    root = write(tmp_path, task(*three(), text("question", "Is region 2 left of <region 0>?"), text("answer", answer)))
+    try:
+        (sample,) = read_source("label_studio", root, "export")
+    except DataError as error:
+        assert "none of its 1 rows" in str(error) and "Regions" in answer  # read, or counted
+        return
+    assert sample.question == "Is <mask> left of <mask>?" and sample.metadata["region_names"] == ["three", "one"]
+    assert sample.answer in (expected, expected.replace("Regions ", ""))
+
+
+@pytest.mark.parametrize("answer", ["Region 1 is left.", "[Region 7].", "Region 2.5 is left", "<mask> is left", "<region a>"])
+def test_an_answer_that_cannot_be_renumbered_costs_its_task(tmp_path: Path, answer: str) -> None:
+    skips = SkipLog()
+    bad = task(*three(), text("question", "Is <region 2> left of <region 0>?"), text("answer", answer))
+    assert len(read_source("label_studio", write(tmp_path, bad, asked(*three())), "export", skips=skips)) == 1 and skips.total == 1
+
+
+def test_more_answers_than_questions_and_no_texts_cost_their_task(tmp_path: Path) -> None:
+    skips = SkipLog()
+    bad = [
+        task(*three(), text("question", "Is it <region 0>?"), text("answer", "Yes", "No")),
+        task(*three(), {"type": "textarea", "from_name": "question", "value": {"text": None}}),
+    ]
+    assert len(read_source("label_studio", write(tmp_path, *bad, asked(*three())), "export", skips=skips)) == 1 and skips.total == 2
+
+
+def test_two_uploads_that_lead_to_one_file_are_not_both_of_it(tmp_path: Path) -> None:
+    skips = SkipLog()
+    tasks = [
+        asked(*three(), image=f"/data/upload/3/{number}-a.jpg", number=k) for k, number in enumerate(("0123abcd", "89abcdef", "0123abcd"))
+    ]
+    assert [sample.id for sample in read_source("label_studio", write(tmp_path, *tasks), "export", skips=skips)] == ["0-0", "2-0"]
+    assert "both lead to" in skips.summary()
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        ("two_images", {"image_field": "left"}, ["pallet a", "pallet b"]),
+        ("two_images", {}, "its images are left, right"),
+        ("pages", {}, ["pallet a", "pallet b"]),
+        ("bitmask", {}, "result 'm': it is a bitmask, which is not read"),
+        ("bare_number", {}, ["pallet b", "pallet a"]),
+    ],
+)
+def test_shared_samples_are_read_or_refused(shared_path: Callable[[str], Path], name: str, options: Any, expected: Any) -> None:
+    root = shared_path("samples/inputs/15-label-studio") / name
+    if isinstance(expected, str):
+        with pytest.raises(DataError, match=expected):
+            read_source("label_studio", root, "val", **options)
+    else:
+        (sample,) = read_source("label_studio", root, "val", **options)
+        assert sample.metadata["region_names"] == expected
+        assert sample.answer == ("[Region 0] is right of [Region 1]" if name == "bare_number" else "1.69 meters")

@@ -7,24 +7,22 @@ from typing import Any
 
 import numpy as np
 
+from smolrgpt.data.sources.outlines import ellipse, rotate
 from smolrgpt.data.sources.rows import field
 from smolrgpt.schema import DataError, Region, brief
-
-_ELLIPSE_POINTS = 64  # a polygon with this many corners misses less than 0.2 % of the ellipse's area
 
 
 def _rectangle(value: dict[str, Any], height: int, width: int) -> Region:
     """Return the outline of a rectangle: x, y, width, height in percent; rotated by ``rotation`` degrees clockwise about (x, y)."""
     x, y, w, h = _pixels(value, height, width, "x", "y", "width", "height")
     corners = np.array([(0, 0), (w, 0), (w, h), (0, h)])
-    return Region.from_polygon((corners @ _rotation(value)) + (x, y), height, width)
+    return Region.from_polygon(np.array([x, y]) + rotate(corners, _degrees(value)), height, width)
 
 
 def _ellipse(value: dict[str, Any], height: int, width: int) -> Region:
-    """Return the outline of an ellipse: centre and radii in percent; rotated about the centre."""
-    x, y, rx, ry = _pixels(value, height, width, "x", "y", "radiusX", "radiusY")
-    angles = np.linspace(0, 2 * np.pi, _ELLIPSE_POINTS, endpoint=False)
-    return Region.from_polygon(np.stack([rx * np.cos(angles), ry * np.sin(angles)], axis=-1) @ _rotation(value) + (x, y), height, width)
+    """Return an ellipse: centre and radii in percent; rotated about the centre."""
+    x, y, radius_x, radius_y = _pixels(value, height, width, "x", "y", "radiusX", "radiusY")
+    return Region.from_polygon(ellipse(x, y, radius_x, radius_y, _degrees(value)), height, width)
 
 
 def _polygon(value: dict[str, Any], height: int, width: int) -> Region:
@@ -96,10 +94,8 @@ def _pixels(value: dict[str, Any], height: int, width: int, *names: str) -> list
         raise DataError(f"{brief(value)} has not the numbers {', '.join(names)}") from error
 
 
-def _rotation(value: dict[str, Any]) -> np.ndarray:
-    """Return (2, 2), for row vectors on its left: the clockwise rotation in an image whose y points down."""
+def _degrees(value: dict[str, Any]) -> float:
     try:
-        angle = np.radians(float(value.get("rotation") or 0))
+        return float(value.get("rotation") or 0)
     except (TypeError, ValueError):
         raise DataError(f"rotation is {brief(value['rotation'])!r}; expected degrees") from None
-    return np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
