@@ -254,7 +254,7 @@ REFUSED = {
     "wrong polarity": (body(depth_near="left"), 400, "depth_near"),
     "camera without lengths": (body(camera={"fx": 0, "fy": 1, "cx": 0, "cy": 0}), 400, "camera"),
     "camera of words": (body(camera={"fx": "x"}), 400, "camera"),
-    "camera of a file": (body(camera="/work/camera.json"), 400, "camera"),
+    "camera of a file": (body(camera="/work/camera.json"), 400, "camera: /work/camera.json: expected fx,fy"),
     "camera of a number": (body(camera=7), 400, "camera"),
 }  # fmt: skip
 
@@ -466,7 +466,8 @@ IMAGE_FILE = ("image", ("a.png", png(pixels())))
         ([IMAGE_FILE], {}, "question"),
         ([IMAGE_FILE, IMAGE_FILE], {"question": "a?"}, "image: given 2 times"),
         ([IMAGE_FILE], {"question": "a?", "depth_near": ["dark", "bright"]}, "depth_near: given 2 times"),
-        ([IMAGE_FILE], {"question": "a?", "regions": "{"}, "regions is not JSON"),
+        ([IMAGE_FILE], {"question": "a?", "regions": "{"}, "regions: the value is not JSON"),
+        ([IMAGE_FILE], {"question": "a?", "camera": "camera.json"}, "camera: "),
         ([IMAGE_FILE], {"question": "a?", "region": "[]"}, "region: there is no field of this name; did you mean 'regions'?"),
         ([IMAGE_FILE], {"question": "a?", "depth": "x"}, "depth: there is no field of this name; send it as a file"),
         ([IMAGE_FILE, ("masks", ("m.png", b"x"))], {"question": "a?"}, "masks: there is no file of this name; did you mean 'mask'?"),
@@ -478,6 +479,28 @@ IMAGE_FILE = ("image", ("a.png", png(pixels())))
 def test_bad_uploads(client: TestClient, files: list[Any], data: dict[str, str], expected: str) -> None:
     response = client.post("/v1/spatial/ask", files=files, data=data)
     assert response.status_code == 400 and expected in message(response), response.text
+
+
+FORMS = {
+    "numbers": [600, 610, 30, 25],
+    "nested": [[600, 0, 30], [0, 610, 25], [0, 0, 1]],
+    "ROS": {"K": [600, 0, 30, 0, 610, 25, 0, 0, 1], "width": 64, "height": 48, "D": [0, 0, 0, 0, 0]},
+    "Open3D": {"intrinsic_matrix": [600, 0, 0, 0, 610, 0, 30, 25, 1], "width": 64, "height": 48},
+    "RealSense": {"width": 128, "height": 96, "ppx": 60, "ppy": 50, "fx": 1200, "fy": 1220, "model": "none", "coeffs": [0] * 5},
+    "text": "600,610,30,25",
+    "YAML": "camera_matrix:\n  rows: 3\n  cols: 3\n  data: [600, 0, 30, 0, 610, 25, 0, 0, 1]\n",
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_cameras_of_every_form_are_read_alike(client: TestClient, form: str) -> None:
+    expected = client.post("/v1/spatial/ask", json=body(camera={"fx": 600, "fy": 610, "cx": 30, "cy": 25})).json()
+    answered = client.post("/v1/spatial/ask", json=body(camera=FORMS[form])).json()
+    text = FORMS[form] if isinstance(FORMS[form], str) else json.dumps(FORMS[form])
+    data = {"question": QUESTION, "regions": json.dumps(REGIONS), "camera": text}
+    for found in (answered, client.post("/v1/spatial/ask", files=[IMAGE_FILE], data=data).json()):
+        assert [one["answer"] for one in found["answers"]] == [one["answer"] for one in expected["answers"]], found
+        assert found["inputs"]["camera"]["fx"] / found["inputs"]["camera"]["width"] == 600 / 64
 
 
 def test_a_body_without_its_boundary_is_refused(client: TestClient) -> None:

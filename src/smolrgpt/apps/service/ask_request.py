@@ -74,8 +74,8 @@ def _region(region: dict[str, Any], name: str) -> dict[str, Any]:
 def request_from_form(fields: Mapping[str, Sequence[str]], files: Mapping[str, Sequence[bytes]], limits: Limits) -> AskRequest:
     """Turn an upload (multipart/form-data) into an AskRequest.
 
-    Files: image, depth and mask (repeated; masks come before other regions). Fields: question (repeated), those of ``SceneBody``, of
-    which regions and camera are JSON. Raises Refusal.
+    Files: image, depth and mask (repeated; masks come before other regions). Fields: question (repeated), and those of ``SceneBody``,
+    of which regions are JSON. Raises Refusal.
     """
     for given, names, kind in ((fields, _FORM_FIELDS, "field"), (files, _FORM_FILES, "file")):
         for name in given:
@@ -90,7 +90,8 @@ def request_from_form(fields: Mapping[str, Sequence[str]], files: Mapping[str, S
         if name not in given:
             raise Refusal(400, f"{name}: it is missing; expected a {'file' if given is files else 'field'} of this name", name)
     scene = {name: values[0] for name, values in fields.items() if name != "question"}
-    scene |= {name: parse_json(scene[name], f"field {name}") for name in ("regions", "camera") if name in scene}
+    if "regions" in scene:
+        scene["regions"] = parse_json(scene["regions"], "regions")
     given_scene = _scene(validate(scene, SceneBody))
     given_scene |= {
         "depth": next(iter(files.get("depth", ())), None),

@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic_core import PydanticCustomError
 
 from smolrgpt.apps.service.messages import Refusal
-from smolrgpt.schema import brief
+from smolrgpt.schema import DataError, brief
+from smolrgpt.schema.camera_forms import parse_text
 from smolrgpt.schema.errors import suggest_name
 from smolrgpt.schema.inputs_read import InputsRead
 
@@ -97,15 +98,18 @@ class SceneBody(_Body):
         '{"rle": COCO run lengths}, {"mask": data URL of a mask image}, or another form of smolrgpt.Region.from_json',
     )
     camera: Any = Field(
-        default=None, description='{"fx", "fy", "cx", "cy"} in pixels of the image, or another JSON form of smolrgpt.Camera.from_any'
+        default=None,
+        description='{"fx", "fy", "cx", "cy"} in pixels of the image, or another form of Camera.from_any, also as text',
     )
 
     @field_validator("camera")
     @classmethod
-    def _as_json(cls, camera: Any) -> Any:
-        if camera is not None and not isinstance(camera, (Mapping, list)):  # a text would be a file's name to the readers
-            raise PydanticCustomError("expected", "expected {form}", {"form": '{"fx": ..., "fy": ..., "cx": ..., "cy": ...}'})
-        return camera
+    def _read_text(cls, camera: Any) -> Any:
+        """Parse text here, so that none reaches the readers, to whom it may be the name of a file."""
+        try:
+            return parse_text(camera) if isinstance(camera, str) else camera
+        except DataError as error:
+            raise _fault(str(error).removeprefix("camera ")) from error
 
 
 class AskBody(SceneBody):
@@ -261,7 +265,7 @@ def parse_json(text: bytes | str, name: str) -> Any:
     try:
         return json.loads(text, object_pairs_hook=_without_repeats)
     except (ValueError, RecursionError) as error:
-        raise Refusal(400, f"{name} is not JSON: {error}") from error
+        raise Refusal(400, f"{name}: the value is not JSON: {error}") from error
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
