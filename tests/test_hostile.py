@@ -196,8 +196,9 @@ def depths() -> Iterator[tuple[str, Any, str | None]]:
         yield f"of {kind}", whole.astype(kind), None
     for kind in ("bool", "complex64", "object", "U5"):
         yield f"of {kind}", whole.astype(kind), "(48, 64); expected numbers of shape (H, W)"
+    unmeasured = {-1.0: "negate the map", 1e30: "state the unit", 3.4e38: "state the unit"}
     for value in (0.0, -1.0, np.nan, np.inf, -np.inf, 1e-30, 1e30, 3.4e38, 1e-5):
-        yield f"all {value}", np.full(shape, value, np.float32), None
+        yield f"all {value}", np.full(shape, value, np.float32), unmeasured.get(value, None if 0 < value < 1e4 else "nothing is measured")
         partly = whole.astype(np.float32)
         partly[::2] = value
         yield f"half {value}", partly, None
@@ -205,11 +206,11 @@ def depths() -> Iterator[tuple[str, Any, str | None]]:
         corner[0, 0] = value
         yield f"corner {value}", corner, None
     for value in (0, 1, 65535):
-        yield f"integers {value}", np.full(shape, value, np.uint16), None
-    yield "int64 at its end", np.full(shape, np.iinfo(np.int64).max), None
-    for other in ((1, 1), (HEIGHT, WIDTH, 1), (1, HEIGHT, WIDTH), (HEIGHT * 4, WIDTH * 4), (HEIGHT // 4, WIDTH // 4)):
+        yield f"integers {value}", np.full(shape, value, np.uint16), None if value == 1 else "nothing is measured"
+    yield "int64 at its end", np.full(shape, np.iinfo(np.int64).max), "state the unit"
+    for other in ((1, 1), (HEIGHT, WIDTH, 1), (HEIGHT, WIDTH, 3), (1, HEIGHT, WIDTH), (HEIGHT * 4, WIDTH * 4), (HEIGHT // 4, WIDTH // 4)):
         yield f"of shape {other}", np.ones(other, np.float32), None
-    for other in ((0,), (0, 0), (5,), (HEIGHT, WIDTH, 3), (2, HEIGHT, WIDTH), (HEIGHT, 0), (1, HEIGHT, WIDTH, 1)):
+    for other in ((0,), (0, 0), (5,), (HEIGHT, WIDTH, 5), (2, HEIGHT, WIDTH), (HEIGHT, 0), (1, HEIGHT, WIDTH, 1)):
         yield f"of shape {other}", np.ones(other, np.float32), "expected numbers of shape (H, W)"
     for other in ((WIDTH, HEIGHT), (HEIGHT, WIDTH * 3)):
         yield f"of shape {other}", np.ones(other, np.float32), f"the depth map is {other[1]}x{other[0]}, the image 64x48"

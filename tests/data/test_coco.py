@@ -183,7 +183,7 @@ def test_depth_is_found_beside_the_pictures(tmp_path: Path) -> None:
     root = instances(tmp_path)
     (root / "depths").mkdir()
     Image.fromarray(np.full((H, W), 1500, np.uint16)).save(root / "depths" / "a.png")
-    assert read_source("coco", root, "mine")[0].depth == DepthFile(root / "depths" / "a.png", "bright")
+    assert read_source("coco", root, "mine")[0].depth == DepthFile(root / "depths" / "a.png", relative_near="bright")
 
 
 @pytest.mark.parametrize(

@@ -22,9 +22,15 @@ from smolrgpt.data.loading import SkipLog, load_image, load_sample_depth
 from smolrgpt.data.mixture import Mixture
 from smolrgpt.data.prepared import Prepared, prepare
 from smolrgpt.data.sources.warehouse import read_warehouse
-from smolrgpt.schema import Camera, DataError, DepthFile, Region, Sample, Truth
+from smolrgpt.schema import Camera, DataError, DepthFile, DepthMeaning, Region, Sample, Truth
 
-_KINDS = (None, "metric", "relative")
+_MEANINGS = (
+    DepthMeaning(),
+    DepthMeaning("bright", "inverse", 250.5),
+    DepthMeaning(None, "relative"),
+    DepthMeaning("dark", None, 0.1 / 3),
+    DepthMeaning("dark", "metric", "tum"),
+)
 
 
 def _samples(count: int, first: int = 0) -> list[Sample]:
@@ -34,7 +40,7 @@ def _samples(count: int, first: int = 0) -> list[Sample]:
             image=Path(f"/data/images/{i // 3}.png"),
             question="Is <mask> left of <mask>?",
             regions=[Region((4, 6), "0" * (i % 5 + 1)), Region((1080, 1920), "ab`\\")],
-            depth=DepthFile(Path(f"/data/depths/{i // 3}.png"), "bright" if i % 4 == 1 else "dark", _KINDS[i % 3]) if i % 2 else None,
+            depth=DepthFile(Path(f"/data/depths/{i // 3}.png"), _MEANINGS[i % 5], "bright" if i % 4 == 1 else "dark") if i % 2 else None,
             camera=Camera(500.5, 0.1 + 0.2, 3.0, 2.0, 6, 4) if i % 3 else None,
             answer=None if i % 4 == 0 else "Ja – links\n",
             normalized_answer=[None, "left", 3, 2.5][i % 4],
@@ -132,7 +138,7 @@ def test_a_folder_of_an_older_version_is_refused_by_name(tmp_path):
     old = {name: value for name, value in json.loads(manifest.read_text()).items() if name != "version"}
     manifest.write_text(json.dumps(old))
     for opened in (Prepared, lambda folder: prepare(samples, folder, progress=False)):
-        with pytest.raises(DataError, match=r"out has version 1 of the format; expected 2, so remove it"):
+        with pytest.raises(DataError, match=r"out has version 1 of the format; expected 3, so remove it"):
             opened(tmp_path / "out")
 
 

@@ -70,7 +70,7 @@ def test_regions_are_dealt_out_turn_by_turn(tmp_path: Path) -> None:
     assert [region.to_rle() for region in second.regions] == [rle(9), rle(13), rle(1)]
     assert first.answer == "[Region 0] is wider than [Region 1]'s."
     assert second.answer == "[Region 2] is 3.5 feet, [Region 0] 2."
-    assert first.depth.near == "bright" and first.metadata == {} and first.metadata is not second.metadata
+    assert first.depth.relative_near == "bright" and first.metadata == {} and first.metadata is not second.metadata
 
 
 def test_bright_is_near_unless_the_folder_says_otherwise(tmp_path: Path) -> None:
@@ -240,11 +240,11 @@ def test_the_released_files_read_as_the_sets_they_came_from(tmp_path: Path) -> N
     samples = read_source("released", tmp_path, "train", skips=skips)
     assert [(s.id, s.normalized_answer) for s in samples] == [("1", 5.99), ("2", None), ("3", 2), ("5", None)]
     assert samples[0].question == "How far is <mask> from <mask>?" and samples[0].answer == "[Region 0] is 5.99 m away."
-    assert [s.depth and s.depth.near for s in samples] == ["dark", "bright", "dark", None]
+    assert [s.depth and s.depth.relative_near for s in samples] == ["dark", "bright", "dark", None]
     assert (samples[3].question, samples[3].depth, samples[3].regions) == ("Say.", None, [])
     assert type(samples[2].normalized_answer) is int
     assert skips.total == 3 and "train-00001-of-00002.parquet row 1" in skips.summary()
-    assert [s.depth.near for s in read_source("released", tmp_path, "train", near="bright")[:2]] == ["bright", "bright"]
+    assert [s.depth.meaning.near for s in read_source("released", tmp_path, "train", near="bright")[:2]] == ["bright", "bright"]
 
 
 # ------------------------------------------------------------------------------------------------------------------------- in general

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from smolrgpt.schema import DataError, DepthMap
+from smolrgpt.schema import DataError, DepthMap, DepthMeaning
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
 
@@ -29,9 +29,9 @@ def test_eight_bit_is_relative_and_dark_is_near(tmp_path: Path) -> None:
 
 def test_bright_polarity_is_turned_round(tmp_path: Path) -> None:
     path = save(tmp_path / "d.png", RAMP)
-    np.testing.assert_allclose(DepthMap.from_file(path, near="bright").values, 1 - DepthMap.from_file(path).values, atol=1e-7)
+    np.testing.assert_allclose(DepthMap.from_file(path, DepthMeaning("bright")).values, 1 - DepthMap.from_file(path).values, atol=1e-7)
     inverted = save(tmp_path / "i.png", 255 - RAMP)
-    np.testing.assert_allclose(DepthMap.from_file(inverted, near="bright").values, DepthMap.from_file(path).values, atol=1e-6)
+    np.testing.assert_allclose(DepthMap.from_file(inverted, DepthMeaning("bright")).values, DepthMap.from_file(path).values, atol=1e-6)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P"])
@@ -50,16 +50,16 @@ def test_sixteen_bit_is_millimetres_and_zero_is_invalid(tmp_path: Path) -> None:
     values = np.array([[0, 1, 1000], [2345, 65535, 500]], np.uint16)
     depth = DepthMap.from_file(save(tmp_path / "d.png", values))
     assert depth.kind == "metric"
-    np.testing.assert_allclose(depth.values, [[np.nan, 0.001, 1], [2.345, 65.535, 0.5]], rtol=1e-6)
-    np.testing.assert_allclose(DepthMap.from_file(tmp_path / "d.png", scale_m=1 / 5000).values[0, 2], 0.2, rtol=1e-6)
+    np.testing.assert_allclose(depth.values, [[np.nan, 0.001, 1], [2.345, np.nan, 0.5]], rtol=1e-6)
+    np.testing.assert_allclose(DepthMap.from_file(tmp_path / "d.png", DepthMeaning(scale=1 / 5000)).values[0, 2], 0.2, rtol=1e-6)
 
 
-@pytest.mark.parametrize("scale_m", [None, 1 / 5000, 1e-40, 1e40])
+@pytest.mark.parametrize("scale_m", [None, 1 / 5000, "sunrgbd", 0.5])
 def test_large_sixteen_bit_maps_mean_what_small_ones_do(scale_m: float | None) -> None:
     """They go through a table of all values; every value is in this map, some twice."""
     values = np.arange(300 * 300, dtype=np.uint32).astype(np.uint16).reshape(300, 300)
-    rows = np.concatenate([DepthMap.from_array(row[None], scale_m=scale_m).values for row in values])
-    np.testing.assert_array_equal(DepthMap.from_array(values, scale_m=scale_m).values, rows)
+    rows = np.concatenate([DepthMap.from_array(row, DepthMeaning(scale=scale_m)).values for row in np.array_split(values, 3)])
+    np.testing.assert_array_equal(DepthMap.from_array(values, DepthMeaning(scale=scale_m)).values, rows)
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".tiff"])
@@ -82,8 +82,10 @@ def test_floats_are_metres_and_nonsense_is_nan(tmp_path: Path, suffix: str) -> N
     st.sampled_from([None, "metric", "relative"]),
 )
 def test_any_numeric_array_keeps_the_promise(values: np.ndarray, near: str, kind: str | None) -> None:
-    scale = 0.1 if kind == "metric" else None
-    depth = DepthMap.from_array(values, near=near, kind=kind, scale_m=scale)
+    try:
+        depth = DepthMap.from_array(values, DepthMeaning(near, kind, 0.1 if kind == "metric" else None))
+    except DataError:  # the meaning contradicts itself or the type, or nothing is measured
+        return
     valid = depth.values[~np.isnan(depth.values)]
     assert depth.values.shape == values.shape and np.isfinite(valid).all()
     assert (valid > 0).all() if depth.kind == "metric" else ((valid >= 0) & (valid <= 1)).all()
@@ -91,10 +93,10 @@ def test_any_numeric_array_keeps_the_promise(values: np.ndarray, near: str, kind
 
 def test_kind_can_be_said_against_the_type() -> None:
     wide = np.array([[0, 65535]], np.uint16)
-    np.testing.assert_array_equal(DepthMap.from_array(wide, kind="relative").values, [[0, 1]])
-    np.testing.assert_allclose(DepthMap.from_array(RAMP, kind="metric", scale_m=0.1).values[0, 10], 1.0, rtol=1e-6)
-    with pytest.raises(DataError, match="scale_m"):
-        DepthMap.from_array(RAMP, kind="metric")
+    np.testing.assert_array_equal(DepthMap.from_array(wide, DepthMeaning(kind="relative")).values, [[0, 1]])
+    np.testing.assert_allclose(DepthMap.from_array(RAMP, DepthMeaning(kind="metric", scale=0.1)).values[0, 10], 1.0, rtol=1e-6)
+    with pytest.raises(DataError, match="state its unit"):
+        DepthMap.from_array(RAMP, DepthMeaning(kind="metric"))
 
 
 @pytest.mark.parametrize("shape", [(1, 4, 5), (4, 5, 1), (4, 5)])
@@ -102,7 +104,9 @@ def test_single_channels_are_squeezed(shape: tuple[int, ...]) -> None:
     assert DepthMap.from_array(np.ones(shape, np.float32)).values.shape == (4, 5)
 
 
-@pytest.mark.parametrize("values", [np.ones((2, 3, 4)), np.ones(5), np.ones((0, 3)), np.ones((2, 2), bool), np.ones((2, 2), complex)])
+@pytest.mark.parametrize(
+    "values", [np.ones((2, 4, 3, 4)), np.ones((2, 3, 5)), np.ones(5), np.ones((0, 3)), np.eye(2, dtype=bool), np.eye(2, dtype=complex)]
+)
 def test_other_arrays_are_errors(values: np.ndarray) -> None:
     with pytest.raises(DataError, match="expected"):
         DepthMap.from_array(values)
@@ -112,14 +116,16 @@ def test_other_arrays_are_errors(values: np.ndarray) -> None:
     ("option", "message"),
     [
         ({"near": "white"}, "near is 'white'"),
-        ({"kind": "inverse"}, "kind is 'inverse'"),
-        ({"scale_m": 0.0}, r"scale_m is 0\.0"),
-        ({"scale_m": float("nan")}, "scale_m is nan"),
+        ({"near": []}, "near is"),
+        ({"kind": {}}, "kind is"),
+        ({"kind": "absolute"}, "kind is 'absolute'"),
+        ({"scale": 0.0}, r"unit is 0\.0"),
+        ({"scale": float("nan")}, "unit is nan"),
     ],
 )
 def test_bad_options_are_errors(option: dict, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        DepthMap.from_array(np.ones((2, 2), np.float32), **option)
+        DepthMeaning(**option)
 
 
 @pytest.mark.parametrize("name", ["colour.png", "cut.png", "objects.npy", "cut.npy", "d.exr", "absent.png", "absent.npy"])

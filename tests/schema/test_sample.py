@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from smolrgpt.schema import Camera, DataError, DepthFile, DepthMap, Region, Sample, TarMember, Truth
+from smolrgpt.schema import Camera, DataError, DepthFile, DepthMap, DepthMeaning, Region, Sample, TarMember, Truth
 
 REGIONS = [Region((4, 6), "0"), Region((4, 6), "1")]
 CAMERA = Camera(10.0, 10.0, 3.0, 2.0, 6, 4)
@@ -39,17 +39,6 @@ def test_lists_that_do_not_fit_the_regions_are_refused(changes: dict[str, Any], 
         sample(**changes)
 
 
-@pytest.mark.parametrize(("near", "kind"), [("bright", "metric"), ("dark", None), ("dark", "relative")])
-def test_a_depth_file_takes_the_known_meanings(near: Any, kind: Any) -> None:
-    assert (DepthFile(Path("a.png"), near, kind).near, DepthFile(Path("a.png"), near, kind).kind) == (near, kind)
-
-
-@pytest.mark.parametrize(("near", "kind"), [("light", None), ([], None), ("dark", "metres"), ("dark", {})])
-def test_a_depth_file_refuses_others(near: Any, kind: Any) -> None:
-    with pytest.raises(DataError, match="expected"):
-        DepthFile(Path("a.png"), near, kind)
-
-
 def test_questions_about_the_same_files_share_a_key() -> None:
     other = sample(id="other", question="What?", regions=[], answer="It is.", region_indices=(), truth=Truth("a"), wording="known")
     assert other.image_key == sample().image_key and hash(other.image_key) == hash(sample().image_key)
@@ -61,8 +50,8 @@ def test_questions_about_the_same_files_share_a_key() -> None:
         {"image": Path("data/images/b.png")},
         {"image": TarMember(Path("data.tar"), "a.png", 0, 9)},
         {"depth": None},
-        {"depth": dataclasses.replace(DEPTH, near="bright")},
-        {"depth": dataclasses.replace(DEPTH, kind="metric")},
+        {"depth": dataclasses.replace(DEPTH, meaning=DepthMeaning("bright"))},
+        {"depth": dataclasses.replace(DEPTH, relative_near="bright")},
         {"depth": DepthMap(np.ones((4, 6), np.float32), "metric")},
         {"camera": None},
         {"image": Image.new("RGB", (6, 4))},

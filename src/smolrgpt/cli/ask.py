@@ -7,12 +7,15 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from smolrgpt.cli.options import (
     BatchSize,
+    DepthKindOption,
+    DepthNear,
+    DepthUnit,
     DepthUse,
     Json,
     ModelArgument,
@@ -32,14 +35,14 @@ Questions = Annotated[
     list[str] | None, typer.Argument(metavar="[QUESTION]...", help="One or more questions; without any, one line of stdin each.")
 ]
 DepthFile = Annotated[
-    Path | None, typer.Option(help="Depth of the same view: 8-bit grey (relative), 16-bit (millimetres), .npy or float TIFF (metres).")
+    Path | None,
+    typer.Option(help="Depth of the same view: 8-bit grey (relative), 16-bit PNG, TIFF, PGM (mm), float .npy, TIFF, EXR (metres)."),
 ]
 Regions = Annotated[
     list[str] | None,
     typer.Option(help="A box x0,y0,x1,y1 in pixels, a mask image, or polygon:x,y,x,y,... Repeat it: the first is <region 0>."),
 ]
 Intrinsics = Annotated[str | None, typer.Option(help="Intrinsics fx,fy,cx,cy in pixels of the image, or a file: JSON, YAML, text, .npy.")]
-Near = Annotated[Literal["dark", "bright"], typer.Option(help="Which end of a relative depth map is near.")]
 Overlay = Annotated[Path | None, typer.Option(help="Write an image with the numbered regions, the depth and the answers here.")]
 Source = Annotated[
     str | None,
@@ -56,7 +59,9 @@ def ask(  # noqa: PLR0913 (the options of a command)
     depth: DepthFile = None,
     region: Regions = None,
     camera: Intrinsics = None,
-    depth_near: Near = "dark",
+    depth_unit: DepthUnit = None,
+    depth_kind: DepthKindOption = None,
+    depth_near: DepthNear = None,
     model: ModelOption = "nano",
     as_json: Json = False,
     overlay: Overlay = None,
@@ -72,10 +77,10 @@ def ask(  # noqa: PLR0913 (the options of a command)
     """
     from smolrgpt.inference.inputs import as_image
     from smolrgpt.inference.loading import load_predictor
-    from smolrgpt.schema import Camera, DepthMap, Region, naming
+    from smolrgpt.schema import Camera, DepthMap, DepthMeaning, Region, naming
 
     opened = as_image(image)
-    depth_map = None if depth is None else DepthMap.from_file(depth, near=depth_near)
+    depth_map = None if depth is None else DepthMap.from_file(depth, DepthMeaning(depth_near, depth_kind, depth_unit))
     with naming("--region"):
         regions = [Region.from_text(text, opened.height, opened.width) for text in region or []]
     with naming("--camera"):

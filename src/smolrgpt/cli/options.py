@@ -28,6 +28,24 @@ DepthUse = Annotated[
     Literal["auto", "metric", "relative", "none"],
     typer.Option("--depth", help="Depth maps to use; auto: metric where there are any, else relative."),
 ]
+DepthUnit = Annotated[
+    str | None,
+    typer.Option(
+        metavar="UNIT",
+        help="Metres per stored unit of the depth maps: a number, 1/5000, or m, cm, mm, 0.1mm, tum (1/5000), kitti (1/256), "
+        "l515 (0.25 mm), sunrgbd. By default that of the folder's depth.json, else mm for integers and m for floats.",
+    ),
+]
+DepthKindOption = Annotated[
+    Literal["metric", "relative", "inverse"] | None,
+    typer.Option(
+        "--depth-kind", help="What the values are; inverse: proportional to 1/depth. By default as depth.json or the type states."
+    ),
+]
+DepthNear = Annotated[
+    Literal["dark", "bright"] | None,
+    typer.Option(help="Which end of relative depth maps is near. By default as depth.json states, else dark."),
+]
 BenchmarkUse = Annotated[
     BenchmarkName,
     typer.Option(

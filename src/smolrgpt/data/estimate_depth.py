@@ -26,10 +26,9 @@ from transformers import AutoImageProcessor, AutoModelForDepthEstimation
 from smolrgpt.data.hub import local_folder
 from smolrgpt.data.io import atomic_path, write_text
 from smolrgpt.data.loading import SkipLog
-from smolrgpt.data.sources.folders import DEPTH_RECORD
 from smolrgpt.precision import best_dtype
 from smolrgpt.schema import DataError, DepthKind, Polarity
-from smolrgpt.schema.depth_map import MILLIMETRE
+from smolrgpt.schema.depth_meaning import DEPTH_RECORD, MILLIMETRE
 from smolrgpt.schema.image_file import read_rgb
 
 DEFAULT_MODEL = "depth-anything/Depth-Anything-V2-Small-hf"
@@ -262,6 +261,6 @@ def encode_relative(inverse_depth: np.ndarray, near: Polarity) -> np.ndarray:
 
 
 def encode_metric(depth_m: np.ndarray) -> np.ndarray:
-    """Convert metres (H, W) to uint16 millimetres (H, W); what is not in (0, 65.535] m is 0, not measured."""
+    """Convert metres (H, W) to uint16 millimetres (H, W); what is not in (0, 65.535) m is 0, not measured."""
     millimetres = np.round(depth_m.astype(np.float64) / MILLIMETRE)
-    return np.where((millimetres > 0) & (millimetres <= np.iinfo(np.uint16).max), millimetres, 0).astype(np.uint16)
+    return np.where((millimetres > 0) & (millimetres < np.iinfo(np.uint16).max), millimetres, 0).astype(np.uint16)

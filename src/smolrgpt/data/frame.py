@@ -9,13 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from smolrgpt.data.geometry import ASPECT_TOLERANCE, same_aspect
 from smolrgpt.data.loading import load_sample_depth, load_upright
 from smolrgpt.schema import Camera, DataError, DepthMap, Region, Sample, naming
-from smolrgpt.schema.depth_map import DepthReading
 from smolrgpt.schema.image_file import QUARTER_TURNS, turn_upright
 from smolrgpt.schema.inputs_read import InputsRead
 
@@ -68,8 +66,8 @@ class Frame:
             raise DataError(f"the depth map is {width}x{height}, {error}; expected depth of the same view, at any scale") from None
         if orientation == 1:
             return depth
-        reading = depth.reading and replace(depth.reading, width=height, height=width)
-        return replace(depth, values=turn_upright(depth.values, orientation), reading=reading)
+        at_end = None if depth.at_end is None else turn_upright(depth.at_end, orientation)
+        return replace(depth, values=turn_upright(depth.values, orientation), at_end=at_end)
 
     def fit_region(self, name: str, region: Region) -> Region:
         """Return the region as one of the upright image.
@@ -91,8 +89,7 @@ class Frame:
             *(self.camera.doubts() if self.camera is not None else ()),
             *(f"region {index}: {doubt}" for index, region in enumerate(regions) for doubt in region.doubts()),
         ]
-        depth = None if self.depth is None else self.depth.reading or _reading(self.depth)
-        return InputsRead(depth, self.camera, tuple(doubts))
+        return InputsRead(None if self.depth is None else self.depth.reading, self.camera, tuple(doubts))
 
 
 def fit_region(name: str, region: Region, size: tuple[int, int], orientation: int = 1) -> Region:
@@ -139,12 +136,3 @@ def find_turn(size: tuple[int, int], image_size: tuple[int, int], orientation: i
     height, width = image_size
     stored = f" (stored as {height}x{width})" if orientation in QUARTER_TURNS else ""
     raise DataError(f"the image {width}x{height}{stored}: the sides' ratios differ by more than {ASPECT_TOLERANCE:.0%}")
-
-
-def _reading(depth: DepthMap) -> DepthReading:
-    """Describe a map that was made in memory."""
-    measured = depth.values[np.isfinite(depth.values)]
-    low, high = (float(measured.min()), float(measured.max())) if measured.size else (None, None)
-    height, width = depth.values.shape
-    unit = "metres" if depth.kind == "metric" else "share of the range, small = near"
-    return DepthReading(depth.kind, unit, low, high, 1 - measured.size / depth.values.size, width, height)

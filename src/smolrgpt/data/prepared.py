@@ -26,14 +26,14 @@ from tqdm import tqdm
 
 from smolrgpt.data.io import atomic_path, write_text
 from smolrgpt.data.loading import SkipLog
-from smolrgpt.schema import Camera, DataError, DepthFile, Region, Sample, TarMember, Truth
+from smolrgpt.schema import Camera, DataError, DepthFile, DepthMeaning, Region, Sample, TarMember, Truth
 from smolrgpt.schema.image_file import open_file
 
 logger = logging.getLogger(__name__)
 
 MANIFEST = "prepared.json"
 #: Of the format. Folders of another version are refused.
-VERSION = 2
+VERSION = 3
 
 _FILE = {
     "path": Value("string"),  # of the file, or its name in the archive
@@ -54,7 +54,7 @@ FEATURES = Features(
         **{name: Value("string") for name in ("normalized_answer", "metadata")},
         "image_number": Value("int64"),
         "image": _FILE,
-        "depth": {"source": _FILE, "near": Value("string"), "kind": Value("string")},
+        "depth": {"source": _FILE, **{name: Value("string") for name in ("near", "kind", "scale", "relative_near")}},
         "camera": {
             **{name: Value("float64") for name in ("fx", "fy", "cx", "cy")},
             **{name: Value("int64") for name in ("width", "height")},
@@ -134,7 +134,10 @@ class Prepared(Sequence[Sample]):
         return self.root / value["path"] if value["below_root"] else Path(value["path"])
 
     def _decode_depth(self, value: dict[str, Any] | None) -> DepthFile | None:
-        return None if value is None else DepthFile(self._decode_file(value["source"]), value["near"], value["kind"])
+        if value is None:
+            return None
+        meaning = DepthMeaning(value["near"], value["kind"], value["scale"])
+        return DepthFile(self._decode_file(value["source"]), meaning, value["relative_near"])
 
 
 def _decode_camera(value: dict[str, Any] | None) -> Camera | None:
@@ -313,7 +316,7 @@ class _Writer:
                 "metadata": json.dumps(sample.metadata),
                 "image_number": self._number(sample),
                 "image": self._file(_require_file(sample)),
-                "depth": None if depth is None else {"source": self._file(depth.source), "near": depth.near, "kind": depth.kind},
+                "depth": None if depth is None else self._depth(depth),
                 "camera": None if sample.camera is None else asdict(sample.camera),
                 "regions": [region.to_rle() for region in sample.regions],
                 "region_indices": list(sample.region_indices),
@@ -323,6 +326,16 @@ class _Writer:
             return row
         except (TypeError, ValueError) as error:
             raise DataError(f"sample {sample.id!r}: {error}; expected Unicode texts, and metadata that JSON can hold") from error
+
+    def _depth(self, depth: DepthFile) -> dict[str, Any]:
+        scale = depth.meaning.scale
+        return {
+            "source": self._file(depth.source),
+            "near": depth.meaning.near,
+            "kind": depth.meaning.kind,
+            "scale": None if scale is None else str(scale),
+            "relative_near": depth.relative_near,
+        }
 
     def _file(self, file: Path | TarMember) -> dict[str, Any]:
         if isinstance(file, TarMember):
@@ -359,7 +372,7 @@ def _require_file(sample: Sample) -> Path | TarMember:
 def _require_depth_file(sample: Sample) -> DepthFile:
     if not isinstance(sample.depth, DepthFile):
         raise DataError(f"sample {sample.id!r} holds its depth map itself; expected a file")
-    return sample.depth
+    return replace(sample.depth, meaning=sample.depth.recorded_meaning())  # a packed file lies beside no depth.json
 
 
 def _contents(file: Any) -> tuple[str, bytes]:

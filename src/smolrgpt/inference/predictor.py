@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -39,7 +39,7 @@ from smolrgpt.inference.inputs import (
     as_upright,
 )
 from smolrgpt.precision import best_dtype
-from smolrgpt.schema import Camera, DataError, DepthMap, Polarity, Region, Sample
+from smolrgpt.schema import Camera, DataError, DepthMap, DepthMeaning, DepthOptions, Region, Sample
 from smolrgpt.tasks import recognise
 from smolrgpt.tasks.mentions import how_to_mention, read_mentions
 
@@ -120,10 +120,10 @@ class Predictor:
         depth: DepthLike | None = None,
         regions: Sequence[RegionLike] = (),
         camera: CameraLike | None = None,
-        depth_near: Polarity = "dark",
+        **depth_options: Unpack[DepthOptions],
     ) -> Answer:
         """Answer one question; see ``ask_many``."""
-        return self.ask_many(image, [question], depth, regions, camera, depth_near)[0]
+        return self.ask_many(image, [question], depth, regions, camera, **depth_options)[0]
 
     def ask_many(
         self,
@@ -132,19 +132,21 @@ class Predictor:
         depth: DepthLike | None = None,
         regions: Sequence[RegionLike] = (),
         camera: CameraLike | None = None,
-        depth_near: Polarity = "dark",
+        **depth_options: Unpack[DepthOptions],
     ) -> list[Answer]:
         """Answer several questions about one image, which is encoded once; later questions about the same content reuse it.
 
         A question mentions regions as ``<region 0>``, ``<region 1>``, ... (indices into ``regions``), or as one plain ``<mask>`` per
         region, in order.
-        depth: near = small; ``depth_near="bright"`` inverts a relative map. It may have another size than the image, not another shape.
+        depth: of any form that ``DepthMap.from_any`` takes; it may have another size than the image, not another shape.
+        depth_options: what its values mean, where neither its type nor a depth.json beside it states it: ``depth_unit`` (metres per stored
+        unit, or a name such as "mm", "tum", "kitti"), ``depth_kind`` ("metric", "relative", "inverse"), ``depth_near`` ("dark", "bright").
         Raises ValueError when questions and regions do not fit, DataError for files that cannot be read or do not fit.
         """
         if not questions:
             return []
         started = time.perf_counter()
-        inquiry = self.prepare(image, questions, depth, regions, camera, depth_near)
+        inquiry = self.prepare(image, questions, depth, regions, camera, **depth_options)
         answers = self.answer([inquiry])[0]
         seconds = (time.perf_counter() - started) / len(answers)
         shown = inquiry.read_frame().image, list(inquiry.regions)
@@ -161,19 +163,20 @@ class Predictor:
         depth: DepthLike | None = None,
         regions: Sequence[RegionLike] = (),
         camera: CameraLike | None = None,
-        depth_near: Polarity = "dark",
+        **depth_options: Unpack[DepthOptions],
     ) -> Inquiry:
         """Read and check everything that ``answer`` needs, without the model; several threads may do so at once.
 
         Raises the same errors as ``ask_many``.
         """
+        meaning = DepthMeaning.from_options(**depth_options)
         rgb, orientation = as_upright(image)
         mentions = [read_mentions(question, len(regions)) for question in questions]
         if regions and not any(indices for _, indices in mentions):
             raise ValueError(f"{len(regions)} regions were given but no question mentions one; {how_to_mention(len(regions))}")
         frame = Frame(
             rgb,
-            None if depth is None else DepthMap.from_any(depth, near=depth_near),
+            None if depth is None else DepthMap.from_any(depth, meaning),
             None if camera is None else Camera.from_any(camera, rgb.height, rgb.width),
             orientation,
         )

@@ -2,7 +2,8 @@
 
 from smolrgpt.schema.answer import Answer
 from smolrgpt.schema.camera import Camera
-from smolrgpt.schema.depth_map import DepthFile, DepthKind, DepthMap, Polarity
+from smolrgpt.schema.depth_map import DepthFile, DepthMap
+from smolrgpt.schema.depth_meaning import DepthKind, DepthMeaning, DepthOptions, Polarity
 from smolrgpt.schema.errors import DataError, brief, naming
 from smolrgpt.schema.region import Region
 from smolrgpt.schema.sample import REGION_PLACEHOLDER, Sample, Wording
@@ -19,6 +20,8 @@ __all__ = [
     "DepthFile",
     "DepthKind",
     "DepthMap",
+    "DepthMeaning",
+    "DepthOptions",
     "Polarity",
     "Region",
     "Sample",

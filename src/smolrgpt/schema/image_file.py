@@ -71,7 +71,7 @@ def read_image(path: Path | TarMember | str) -> Image.Image:
     Depth maps and masks go through the same function, so all files of one scene are turned alike. The image keeps the file's mode.
     Raises DataError naming the file when it is missing, truncated, no image or larger than ``Image.MAX_IMAGE_PIXELS``.
     """
-    with naming(path), _decoder_errors(), open_file(path) as file, warnings.catch_warnings():
+    with naming(path), decoder_errors(), open_file(path) as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the limit in ``decode_image`` is the rule, and damage that matters is an error
         return decode_image(Image.open(file), in_place=True)
 
@@ -89,7 +89,7 @@ def read_upright(source: Path | TarMember | str | Image.Image) -> tuple[Image.Im
     if isinstance(source, Image.Image):
         orientation = _orientation(source)
         return to_rgb(decode_image(source)), orientation
-    with naming(source), _decoder_errors(), open_file(source) as file, warnings.catch_warnings():
+    with naming(source), decoder_errors(), open_file(source) as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         image = Image.open(file)
         orientation = _orientation(image)
@@ -109,7 +109,7 @@ def image_size(path: Path | TarMember | str) -> tuple[int, int]:
 
 def read_header(path: Path | TarMember | str) -> tuple[tuple[int, int], int]:
     """Read ((width, height) upright, EXIF orientation) of an image from the file's header. Raises DataError naming the file."""
-    with naming(path), _decoder_errors(), open_file(path) as file, warnings.catch_warnings():
+    with naming(path), decoder_errors(), open_file(path) as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         image = Image.open(file)
         orientation = _orientation(image)
@@ -120,20 +120,20 @@ def read_header(path: Path | TarMember | str) -> tuple[tuple[int, int], int]:
 
 def _orientation(image: Image.Image) -> int:
     """Return the EXIF orientation of an image whose pixels were not turned yet; 1 where it has none, or one that does not exist."""
-    with _decoder_errors():
+    with decoder_errors():
         found = image.getexif().get(_ORIENTATION, 1)
     return found if found in _TURNS else 1
 
 
 def open_image_bytes(data: bytes, formats: Sequence[str]) -> Image.Image:
     """Open an image file in memory, with the decoders of these Pillow formats alone; nothing is decoded or turned. Raises DataError."""
-    with _decoder_errors():
+    with decoder_errors():
         return Image.open(io.BytesIO(data), formats=list(formats))
 
 
 def image_from_bytes(data: bytes, formats: Sequence[str]) -> Image.Image:
     """Decode an image file in memory as ``read_image`` does, with the decoders of these Pillow formats alone. Raises DataError."""
-    with _decoder_errors():
+    with decoder_errors():
         return decode_image(open_image_bytes(data, formats), in_place=True)
 
 
@@ -142,10 +142,8 @@ def decode_image(image: Image.Image, in_place: bool = False) -> Image.Image:
 
     Raises DataError when the image is damaged or larger than ``Image.MAX_IMAGE_PIXELS``.
     """
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and image.width * image.height > limit:
-        raise DataError(_too_large(f"{image.width}x{image.height} pixels, more than the limit of {limit}"))
-    with _decoder_errors():
+    check_size(image.width, image.height)
+    with decoder_errors():
         image.load()
         if image.format == "TIFF":  # Pillow turns these when it loads them
             return image if in_place else image.copy()
@@ -155,8 +153,15 @@ def decode_image(image: Image.Image, in_place: bool = False) -> Image.Image:
         return image
 
 
+def check_size(width: int, height: int) -> None:
+    """Raise DataError for an image or map of more pixels than ``Image.MAX_IMAGE_PIXELS``."""
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and width * height > limit:
+        raise DataError(_too_large(f"{width}x{height} pixels, more than the limit of {limit}"))
+
+
 @contextmanager
-def _decoder_errors() -> Iterator[None]:
+def decoder_errors() -> Iterator[None]:
     """Turn what Pillow's decoders raise into DataError."""
     try:
         yield

@@ -14,7 +14,7 @@ from PIL import Image
 
 from smolrgpt.data.frame import Frame, find_turn
 from smolrgpt.inference.answer import Answer
-from smolrgpt.schema import Camera, DataError, DepthKind, DepthMap, Region, Sample, naming
+from smolrgpt.schema import Camera, DataError, DepthMap, DepthMeaning, Region, Sample, naming
 from smolrgpt.schema.image_file import read_image, read_upright, turn_upright
 from smolrgpt.tasks.mentions import write_mentions
 
@@ -72,10 +72,10 @@ def open_image(path: str | Path) -> Scene:
     return Scene(image, name=Path(path).stem, orientation=orientation)
 
 
-def load_depth(scene: Scene, path: str | Path, near: Any = "dark", kind: DepthKind | None = None) -> None:
+def load_depth(scene: Scene, path: str | Path, near: Any = None, kind: Any = None) -> None:
     """Load the scene's depth from a file. Raises DataError naming the file, also for a map of another shape than the image."""
     with naming(path):
-        scene.depth = scene.frame.fit_depth(DepthMap.from_file(path, near=near, kind=kind))
+        scene.depth = scene.frame.fit_depth(DepthMap.from_file(path, DepthMeaning(near, kind)))
 
 
 def set_camera(scene: Scene, text: str) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from smolrgpt.apps.service.messages import IMAGE_FORMATS, AskRequest, Reply
 from smolrgpt.inference.inputs import Inquiry
 from smolrgpt.inference.predictor import Predictor
-from smolrgpt.schema import DataError, DepthMap, Polarity, naming
+from smolrgpt.schema import DataError, DepthMap, DepthMeaning, Polarity, naming
 from smolrgpt.schema.image_file import image_from_bytes, open_image_bytes
 
 logger = logging.getLogger(__name__)
@@ -124,9 +124,7 @@ class Engine:
 
 def _depth(data: bytes, near: Polarity) -> DepthMap:
     with naming("depth"):
-        if data.startswith(b"\x93NUMPY"):
-            return DepthMap.from_npy_bytes(data, near=near)
-        return DepthMap.from_image(image_from_bytes(data, IMAGE_FORMATS), near=near)
+        return DepthMap.from_bytes(data, DepthMeaning(near))
 
 
 def _region(region: dict[str, Any], index: int) -> dict[str, Any] | Image.Image:

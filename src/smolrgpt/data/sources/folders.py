@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import cast, get_args
 
 from smolrgpt.data.sources.rows import MissingFileError
-from smolrgpt.schema import DataError, DepthFile, Polarity
+from smolrgpt.schema import DataError, DepthFile, DepthMeaning, Polarity
 
 logger = logging.getLogger(__name__)
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz")
-#: Next to estimated depth maps: which model made them, whether they are metric, and whether near is bright or dark.
-DEPTH_RECORD = "depth.json"
 #: Suffixes after an image's stem that make the name of its depth map, in the order in which they are tried.
-_DEPTH_SUFFIXES = (".png", "_depth.png", ".npy", ".tiff")
+_DEPTH_SUFFIXES = (".png", "_depth.png", ".npy", ".npz", ".tiff", ".tif", ".pgm", ".exr")
 
 
 def names_in(folder: Path) -> frozenset[str]:
@@ -66,21 +62,23 @@ class FileFolder:
 
 
 class DepthFolder:
-    """The depth maps in a folder, named after their images: ``x.jpg`` has ``x.png``, ``x_depth.png``, ``x.npy`` or ``x.tiff``.
+    """The depth maps in a folder, named after their images: ``x.jpg`` has ``x.png``, ``x_depth.png``, ``x.npy``, ``x.tiff``, ...
 
-    ``near`` is the near end of relative maps where the folder's depth.json does not record it. Raises DataError as ``FileFolder`` does.
+    ``meaning`` is what the maps' values mean, where it is stated; ``near``: the near end of relative maps where neither it nor a depth.json
+    states it. Raises DataError as ``FileFolder`` does, and for a depth.json that cannot be read.
     """
 
-    def __init__(self, folder: Path, near: Polarity):
+    def __init__(self, folder: Path, near: Polarity, meaning: DepthMeaning | None = None):
         self._files = FileFolder(folder, "depth")
-        self._near = _recorded_polarity(folder / DEPTH_RECORD) or near
+        self._near, self._meaning = near, meaning or DepthMeaning()
+        self._meaning.over(DepthMeaning.recorded_for(folder))
 
     def find_for(self, image: str) -> DepthFile:
         """Return the map of an image, given by the image's file name. Raises MissingFileError when there is none."""
         stem = str(PurePosixPath(image).with_suffix(""))
         for suffix in _DEPTH_SUFFIXES:
             try:
-                return DepthFile(self._files.find(f"{stem}{suffix}"), self._near)
+                return DepthFile(self._files.find(f"{stem}{suffix}"), self._meaning, self._near)
             except MissingFileError:
                 continue
         raise MissingFileError("depth", f"no map {stem}.png for image {image!r} in {self._files.folder}")
@@ -127,16 +125,3 @@ class ImageSet:
     def find(self, name: str) -> ImageFiles:
         """Return the files of the image of that name. Raises MissingFileError."""
         return ImageFiles(self.images.find(name), self._depths.find_for(name) if self._depths else None)
-
-
-def _recorded_polarity(path: Path) -> Polarity | None:
-    """Return the ``near`` of a depth.json, None when the file or the entry does not exist. Raises DataError for another value."""
-    if not path.is_file():
-        return None
-    try:
-        near = json.loads(path.read_text(encoding="utf-8")).get("near")
-    except (ValueError, AttributeError) as error:
-        raise DataError(f"{path}: {error}; expected {{'near': 'dark' or 'bright', ...}}") from error
-    if near is None or near in get_args(Polarity):
-        return cast(Polarity | None, near)
-    raise DataError(f"{path}: near is {near!r}; expected 'dark' or 'bright'")

@@ -20,10 +20,11 @@ import numpy as np
 
 from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.sources.annotated import UNNAMED, UNREAD_SHAPE, AnnotatedImage, AnnotatedObject, group_parts, iter_annotated
-from smolrgpt.data.sources.folders import DEPTH_RECORD, ImageSet
+from smolrgpt.data.sources.folders import ImageSet
 from smolrgpt.data.sources.outlines import ellipse, paste
 from smolrgpt.data.sources.rows import UNUSABLE_ROW, field, image_shape
 from smolrgpt.schema import DataError, Polarity, Region, Sample, brief
+from smolrgpt.schema.depth_meaning import DEPTH_RECORD
 from smolrgpt.schema.image_file import image_from_bytes
 
 

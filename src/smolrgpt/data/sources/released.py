@@ -18,7 +18,7 @@ from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.sources.conversations import region_questions
 from smolrgpt.data.sources.folders import FileFolder
 from smolrgpt.data.sources.rows import field, iter_samples, optional, rle_regions, scalar, split_files
-from smolrgpt.schema import DataError, DepthFile, Polarity, Sample
+from smolrgpt.schema import DataError, DepthFile, DepthMeaning, Polarity, Sample
 from smolrgpt.tasks import NormalizedAnswer, task_named
 from smolrgpt.tasks.count import COUNT
 from smolrgpt.tasks.distance import parse_number
@@ -59,8 +59,8 @@ def _samples(row: dict[str, Any], images: FileFolder, depths: FileFolder | None,
     image = images.find(field(row, "rgb_image", str))
     depth = None
     if depths and row.get("depth_image"):
-        polarity = near or ("dark" if "warehouse" in str(dataset).lower() else "bright")
-        depth = DepthFile(depths.find(field(row, "depth_image", str)), polarity)
+        default: Polarity = "dark" if "warehouse" in str(dataset).lower() else "bright"
+        depth = DepthFile(depths.find(field(row, "depth_image", str)), DepthMeaning(near), default)
     for turn, (question, answer, regions) in enumerate(region_questions(_conversation(row), rle_regions(row.get("rle")))):
         yield Sample(
             id=f"{name}-{turn}" if turn else name,

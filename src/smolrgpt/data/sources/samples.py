@@ -5,9 +5,10 @@
      "question": "How far is <region 0> from <region 1>?"}
 
 Files are named relative to the JSON file. ``questions``, a list, asks several; ``id`` names the row (else its file and number do);
-``answer``, ``normalized_answer`` and ``category`` may be given for a single question; ``depth_near`` is dark or bright, ``depth_kind``
-metric or relative; ``metadata`` is an object of anything else. A row with a field of another name cannot be used, because it states
-something that would not be obeyed.
+``answer``, ``normalized_answer`` and ``category`` may be given for a single question; ``depth_unit`` (metres per stored unit, or a name
+such as mm or tum), ``depth_kind`` (metric, relative, inverse) and ``depth_near`` (dark, bright) state what the depth map's values mean;
+``metadata`` is an object of anything else. A row with a field of another name cannot be used, because it states something that would not
+be obeyed.
 """
 
 from __future__ import annotations
@@ -20,13 +21,15 @@ from typing import Any
 
 from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.sources.rows import MissingFileError, check_fields, field, iter_samples, optional, scalar
-from smolrgpt.schema import Camera, DataError, DepthFile, Region, Sample, brief
+from smolrgpt.schema import Camera, DataError, DepthFile, DepthMeaning, Region, Sample, brief
 from smolrgpt.schema.image_file import image_size
 from smolrgpt.tasks.mentions import read_mentions
 
+#: The fields of a row that state the meaning of its depth map.
+DEPTH_FIELDS = ("depth_near", "depth_kind", "depth_unit")
 #: The fields of a row.
 FIELDS = (
-    "id", "image", "depth", "depth_near", "depth_kind", "camera", "regions", "question", "questions", "answer", "normalized_answer",
+    "id", "image", "depth", *DEPTH_FIELDS, "camera", "regions", "question", "questions", "answer", "normalized_answer",
     "category", "metadata",
 )  # fmt: skip
 
@@ -55,7 +58,8 @@ def _samples(row: dict[str, Any], path: Path, numbers: Iterator[int]) -> Iterato
     number = next(numbers)  # of the row, also where it cannot be used
     check_fields(row, FIELDS)
     image = _file(row, "image", path)
-    depth = None if row.get("depth") is None else DepthFile(_file(row, "depth", path), row.get("depth_near", "dark"), row.get("depth_kind"))
+    meaning = DepthMeaning(*(row.get(name) for name in DEPTH_FIELDS))
+    depth = None if row.get("depth") is None else DepthFile(_file(row, "depth", path), meaning)
     width, height = image_size(image)
     camera = None if row.get("camera") is None else Camera.from_any(row["camera"], height, width, path.parent)
     regions = [Region.from_json(region, height, width, path.parent) for region in field(row, "regions", list)] if row.get("regions") else []

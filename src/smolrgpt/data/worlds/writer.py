@@ -186,7 +186,7 @@ def _write_images(scene: Scene, folder: Path, stem: str) -> None:
     relative = np.round((np.where(seen, depth, high) - low) / max(high - low, 1e-6) * 255).astype(np.uint8)
     Image.fromarray(relative).save(folder / "depths" / f"{stem}_depth.png", compress_level=1)
     if low >= _LEAST_MM and high <= _MOST_MM:
-        millimetres = np.where(seen, np.clip(np.round(np.where(seen, depth, 0) * 1000), 1, 65535), 0).astype(np.uint16)
+        millimetres = np.where(seen, np.clip(np.round(np.where(seen, depth, 0) * 1000), 1, 65534), 0).astype(np.uint16)
         Image.fromarray(millimetres).save(folder / "depths_metric" / f"{stem}_depth.png", compress_level=1)
     else:
         rounded = (depth.view(np.int32) & _KEPT_BITS).view(np.float32)
