@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny_batches import NAMES
 
-from smolrgpt.model import REGION_GEOMETRY_FEATURES, SmolRGPTConfig, SmolRGPTForConditionalGeneration
+from smolrgpt.model import SmolRGPTConfig, SmolRGPTForConditionalGeneration
 
 IMAGE, RGB, DEPTH, GEO, END = 60, 61, 62, 63, 2
 TINY_VISION = {
@@ -87,7 +87,7 @@ def tiny_batch() -> Callable[..., dict[str, torch.Tensor]]:
             "depth_values": torch.randn(2, 3, side, side, generator=random),
             "region_masks": torch.rand(5, size, size, generator=random),
             "region_image_index": torch.tensor([1, 0, 1, 0, 1]),
-            "region_geometry": torch.rand(5, len(REGION_GEOMETRY_FEATURES), generator=random) * 2 - 1,
+            "region_geometry": torch.rand(5, config.geometry_dim, generator=random) * 2 - 1,
             "image_index": torch.tensor([0, 1, 0]),
             "region_index": torch.tensor([[3, 1], [4, -1], [-1, -1]]),
         }

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import pytest
 
+from smolrgpt.model.region_geometry import feature_names
+
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 NAMES = list(range(40, 48))
 NAMED = {"region_fusion": "name", "region_name_token_ids": NAMES}
 PAIRED = {**NAMED, "pair_geometry": True}
 MEASURED = {**PAIRED, "estimates_distance": True, "estimates_sizes": True, "size_word_ids": {"width": 6, "height": 7}}
 VERTICAL = {**MEASURED, "size_word_ids": {"width": 6, "height": 7, "vertical": 8}}
-both_fusions = pytest.mark.parametrize("changes", [{}, NAMED, PAIRED, VERTICAL], ids=["tokens", "names", "pairs", "lengths"])
+#: "width" is 6, "height" 7, "up" 8; 14 stands for a length that is copied, 15 for one that the question gives.
+COPIED = {
+    **NAMED,
+    "copies_lengths": True,
+    "size_word_ids": {"width": 6, "height": 7, "vertical": 8, "elevation": 9, "size": 10, "range": 11, "horizontal": 12},
+    "length_token_id": 14,
+    "given_token_id": 15,
+    "geometry_dim": len(feature_names("range")),
+}
+both_fusions = pytest.mark.parametrize(
+    "changes", [{}, NAMED, PAIRED, VERTICAL, COPIED], ids=["tokens", "names", "pairs", "digits", "copies"]
+)
 #: Lets only names be written, so that answers are made of what carries features.
 ONLY_NAMES = [i for i in range(64) if i not in NAMES]
 IMAGE_KEYS = ("pixel_values", "depth_values", "region_masks", "region_image_index", "region_geometry")

@@ -11,6 +11,7 @@ from smolrgpt.data.frame import Frame
 from smolrgpt.data.lengths import length_targets
 from smolrgpt.data.loading import DoubtLog, SkipLog
 from smolrgpt.schema import DataError, Region, Sample
+from smolrgpt.tasks.given_lengths import mark_lengths
 
 #: Image key -> row of each region of the image.
 RegionTables = dict[Hashable, dict[Region, int]]
@@ -42,10 +43,16 @@ def prepare_image(processor: Any, frame: Frame, regions: Sequence[Region]) -> di
 def encode_question(processor: Any, sample: Sample, answer: str | None = None) -> dict[str, list[int]]:
     """Call ``SmolRGPTProcessor.encode_text`` on a sample. Raises DataError naming it, such as for more regions than the model can name."""
     try:
-        encoded: dict[str, list[int]] = processor.encode_text(sample.question, len(sample.regions), answer)
-        return encoded
+        return encode_words(processor, sample.question, len(sample.regions), answer)
     except ValueError as error:
         raise DataError(f"sample {sample.id!r}: {error}") from error
+
+
+def encode_words(processor: Any, question: str, num_regions: int, answer: str | None = None) -> dict[str, list[int]]:
+    """Call ``SmolRGPTProcessor.encode_text``, with the lengths of the question as numbers where the model takes them so."""
+    text, metres = mark_lengths(question) if processor.copies_lengths else (question, [])
+    encoded: dict[str, list[int]] = processor.encode_text(text, num_regions, answer, given_lengths=metres)
+    return encoded
 
 
 class EncodedImage:

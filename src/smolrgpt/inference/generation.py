@@ -16,16 +16,20 @@ from transformers import Cache, DynamicCache, LogitsProcessor, LogitsProcessorLi
 
 from smolrgpt.inference.image_cache import PrefixCache
 from smolrgpt.inference.inputs import Question
-from smolrgpt.model.processing_smolrgpt import TURN_END
+from smolrgpt.model.estimates import probability_within
+from smolrgpt.model.processing_smolrgpt import LENGTH_TOKEN, TURN_END, pad_lengths
 from smolrgpt.tasks import FIELD_SEPARATOR
 from smolrgpt.tasks.distance import OFFICIAL_TOLERANCE
+from smolrgpt.tasks.given_lengths import write_metres
 
 #: Longest answer field in tokens, the end included: " 12.34" of a tokenizer that writes every character as a token.
 MAX_FIELD_TOKENS = 8
+#: Answer field of a length that is copied; an object that contains or touches the other is at 0.
+COPIED_FIELD = rf" ?(?:{regex.escape(LENGTH_TOKEN)}|0)"
 #: Rows leave a batch once this share of it has ended: leaving copies the cache of the rows that go on.
 LEAVING_SHARE = 0.2
 #: Arguments of ``generate`` with a row for every row of the batch.
-ROW_INPUTS = ("attention_mask", "position_ids", "image_index", "region_index")
+ROW_INPUTS = ("attention_mask", "position_ids", "image_index", "region_index", "given_lengths")
 #: Keys and values of the rows answered together on a CPU, in bytes: some fifteen rows of the published model, which two cores answer as
 #: fast as thirty-two; a hundred of nano's.
 CPU_MEMORY_BUDGET = 128_000_000
@@ -77,6 +81,7 @@ class AnswerGenerator:
         self.end_id = processor.tokenizer.convert_tokens_to_ids(TURN_END)
         pad = processor.tokenizer.pad_token_id
         self.pad_id = self.end_id if pad is None else pad
+        self.copies_lengths = bool(getattr(processor, "copies_lengths", False))
         self.vocabulary = FieldVocabulary(processor.tokenizer, self.end_id) if processor.answer_field else None
 
     @torch.inference_mode()
@@ -112,17 +117,20 @@ class AnswerGenerator:
         length = input_ids.shape[1]
         images = (torch.zeros_like(rows) if batch.image_index is None else batch.image_index[rows]).to(device)
         pointers = {"image_index": batch.image_index, "region_index": batch.region_index}
+        pointers = {name: tensor[rows].to(device) for name, tensor in pointers.items() if tensor is not None}
+        if self.copies_lengths:
+            pointers["given_lengths"] = torch.from_numpy(pad_lengths([question.given_lengths for question in questions])).to(device)
         recorder = LogprobRecorder(self.vocabulary.digits if self.vocabulary else None)
         processors: list[LogitsProcessor] = [recorder]
         if on_tokens is not None:
             processors.insert(0, StreamingCallback(len(rows), length, on_tokens))
         if self.vocabulary is not None:
-            patterns = [question.task.field_pattern(len(question.regions)) for question in questions]
+            patterns = [self._field_pattern(question) for question in questions]
             processors.insert(0, AnswerFieldConstraint(self.vocabulary, patterns, length, max_new_tokens))
         outputs = self.model.generate(
             input_ids=input_ids.to(device),
             attention_mask=attention_mask.to(device),
-            **{name: tensor[rows].to(device) for name, tensor in pointers.items() if tensor is not None},
+            **pointers,
             **batch.features,
             past_key_values=DynamicCache([(keys[images], values[images]) for keys, values in batch.prefix]),
             custom_generate=greedy_search,
@@ -133,7 +141,18 @@ class AnswerGenerator:
             logits_processor=LogitsProcessorList(processors),
         )
         chosen, digits = (torch.stack(steps, dim=1).tolist() for steps in (recorder.chosen, recorder.digits))  # (Q, T), (Q, T, 10)
-        return [self.decode_row(*row) for row in zip(questions, outputs[:, length:].tolist(), chosen, digits, strict=True)]
+        ids = outputs[:, length:].tolist()
+        if not self.copies_lengths:
+            return [self.decode_row(*row) for row in zip(questions, ids, chosen, digits, strict=True)]
+        region_features = batch.features["region_features"]
+        copied = self.model.model.length_reader.read(outputs, region_features, pointers["region_index"], pointers["given_lengths"])
+        values, spreads = copied.value[:, length:].exp().tolist(), copied.spread[:, length:].tolist()
+        return [self.decode_copies(*row) for row in zip(questions, ids, chosen, values, spreads, strict=True)]
+
+    def _field_pattern(self, question: Question) -> str | None:
+        if self.copies_lengths and question.task.is_length:
+            return COPIED_FIELD
+        return question.task.field_pattern(len(question.regions))
 
     def _pad(self, questions: Sequence[Question]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return input ids and attention mask (Q, T) of prompts, padded between their common start and the rest."""
@@ -172,6 +191,25 @@ class AnswerGenerator:
             return Generated(text, _probability(chosen[:count]), field, count)
         probability = length_probability(field, chosen[start:length], digits[start:length])
         return Generated(text, _probability(chosen[:start]) * probability, field, count)
+
+    def decode_copies(
+        self, question: Question, ids: list[int], chosen: list[float], metres: list[float], spreads: list[float]
+    ) -> Generated:
+        """Decode a row's ids (T,), with the length that each token stands for in place of each length token.
+
+        chosen (T,): log-probabilities; metres (T,), spreads (T,): of ``SmolRGPTLengthReader.read``. The answer is right where the text is,
+        and where a length that is the answer is within the official tolerance.
+        """
+        end = ids.index(self.end_id) if self.end_id in ids else len(ids)
+        text = self.processor.post_process(ids)
+        probability = _probability(chosen[: end + 1])
+        for position in range(end):
+            if ids[position] == self.model.config.length_token_id:
+                text = text.replace(LENGTH_TOKEN, write_metres(metres[position]), 1)
+                if question.task.is_length and position == end - 1:
+                    probability *= probability_within(spreads[position], OFFICIAL_TOLERANCE[1])
+        field = text.rpartition(FIELD_SEPARATOR)[2].strip() if self.vocabulary is not None else None
+        return Generated(text, probability, field)
 
 
 def _probability(logprobs: Sequence[float]) -> float:
@@ -238,7 +276,9 @@ class FieldVocabulary:
             raise ValueError(f"the tokenizer has no token {FIELD_SEPARATOR!r}, so an answer field cannot be recognised")
         self.separator = self.words.index(FIELD_SEPARATOR)
         self.digits = {i: int(word) for i, word in enumerate(self.words) if regex.fullmatch(" ?[0-9]", word)}
-        self._candidates = {i: word for i, word in enumerate(self.words) if regex.fullmatch("[ a-z0-9.]+", word)}
+        self._candidates = {
+            i: word for i, word in enumerate(self.words) if regex.fullmatch(rf"[ a-z0-9.]+|{regex.escape(LENGTH_TOKEN)}", word)
+        }
         self._allowed: dict[tuple[str, str], list[int]] = {}
 
     def text(self, ids: Sequence[int]) -> str:

@@ -34,6 +34,7 @@ class Question:
         input_ids: the prompt's token ids, as of ``SmolRGPTProcessor.encode_text``.
         regions: of each mention, in order.
         indices: of each mention, the region index that the caller passed; empty: mentions are numbered from 0.
+        given_lengths: the lengths that the question gives, in metres, for models that take them as numbers.
     """
 
     text: str
@@ -41,6 +42,7 @@ class Question:
     input_ids: list[int]
     regions: list[Region]
     indices: Sequence[int] = ()
+    given_lengths: Sequence[float] = ()
 
 
 @dataclass(eq=False)

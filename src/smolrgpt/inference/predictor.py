@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
@@ -15,7 +15,7 @@ from typing import Any, Unpack
 import numpy as np
 import torch
 
-from smolrgpt.data.collate import encode_question, region_tables
+from smolrgpt.data.collate import encode_question, encode_words, region_tables
 from smolrgpt.data.frame import Frame
 from smolrgpt.inference.answer import Answer, make_answer, readable_prefix
 from smolrgpt.inference.checkpoints import EXPORT_RECORD, resolve_checkpoint
@@ -190,14 +190,15 @@ class Predictor:
             raise ValueError("the question is empty; expected a sentence, such as: How far is <region 0> from <region 1>?")
         if len(text) > MAX_QUESTION_CHARACTERS:
             raise ValueError(f"the question has {len(text)} characters; expected at most {MAX_QUESTION_CHARACTERS}")
-        encoded = self.processor.encode_text(text, len(regions))
-        return Question(text, recognise(text), self._checked_length(encoded["input_ids"]), regions, indices)
+        return self._encoded(encode_words(self.processor, text, len(regions)), text, regions, indices)
 
-    def _checked_length(self, input_ids: list[int]) -> list[int]:
+    def _encoded(self, encoded: Mapping[str, Any], text: str, regions: list[Region], indices: Sequence[int]) -> Question:
+        """Return a question whose text is encoded. Raises DataError for one that is longer than the model reads."""
         limit = self.model.config.text_config.max_position_embeddings - self.max_new_tokens
+        input_ids = encoded["input_ids"]
         if len(input_ids) > limit:
             raise DataError(f"the question and its image take {len(input_ids)} tokens, this model reads {limit}; ask in fewer words")
-        return input_ids
+        return Question(text, recognise(text), input_ids, regions, indices, encoded.get("given_lengths", ()))
 
     # --------------------------------------------------------------------------------------------------------------- data sets
     def predict_samples(self, samples: Sequence[Sample], batch_size: int = 64) -> list[Answer]:
@@ -217,13 +218,7 @@ class Predictor:
         """Turn samples of one image into an inquiry that reads the image when it is encoded."""
         first = samples[0]
         questions = [
-            Question(
-                sample.question,
-                recognise(sample.question),
-                self._checked_length(encode_question(self.processor, sample)["input_ids"]),
-                sample.regions,
-                sample.region_indices,
-            )
+            self._encoded(encode_question(self.processor, sample), sample.question, sample.regions, sample.region_indices)
             for sample in samples
         ]
 

@@ -8,13 +8,18 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
-from .region_geometry import REGION_GEOMETRY_FEATURES
+from .region_geometry import REGION_GEOMETRY_FEATURES, feature_names
 
 #: Kinds of region token, in their order in the prompt.
 REGION_TOKEN_KINDS: tuple[str, ...] = ("rgb", "depth", "geo")
 
 #: Lengths of one object that a size estimate stands for: columns 0 and 1 of ``region_size``.
 REGION_SIZES: tuple[str, ...] = ("width", "height")
+#: With `copies_lengths`: lengths of one object, in the order of the estimates' columns. "elevation" is the height of its middle above what
+#: supports it or the floor, "size" the cube root of its box's volume, "range" its distance from the camera.
+REGION_MEASURES: tuple[str, ...] = ("width", "height", "elevation", "size", "range")
+#: With `copies_lengths`: lengths between the middles of two objects, the first of which needs no word.
+PAIR_MEASURES: tuple[str, ...] = ("distance", "vertical", "horizontal")
 #: Lengths between two objects. "vertical" is the vertical distance of their middles: the difference of column 2 of ``region_size``, the
 #: height of an object's middle above the floor.
 PAIR_SIZES: tuple[str, ...] = ("vertical",)
@@ -62,7 +67,13 @@ class SmolRGPTConfig(PreTrainedConfig):
             `region_fusion` "name".
         size_word_ids (`dict[str, int]`):
             Needed with `estimates_sizes`: the first token of the word for each of `REGION_SIZES` and, with `pair_geometry`, optionally
-            `PAIR_SIZES`; without the latter, vertical distances are not estimated.
+            `PAIR_SIZES`; without the latter, vertical distances are not estimated. With `copies_lengths`: of `REGION_MEASURES` and
+            `PAIR_MEASURES` but the first.
+        copies_lengths (`bool`, defaults to `False`):
+            Whether lengths in an answer are copied from estimates, wherever the answer has `length_token_id`, instead of spelled as digits;
+            lengths in a question are given as numbers in place of `given_token_id`. A length then also carries how it compares with the
+            length before it in the text. Needs `region_fusion` "name" and geometry in the unit "range".
+        length_token_id, given_token_id (`int`, *optional*): needed with `copies_lengths`.
         image_token_id, region_token_ids, pad/bos/eos_token_id: vocabulary ids; `region_token_ids` maps each used kind to its id.
     """
 
@@ -122,6 +133,9 @@ class SmolRGPTConfig(PreTrainedConfig):
     estimates_distance: bool = False
     estimates_sizes: bool = False
     size_word_ids: dict[str, int] | None = None
+    copies_lengths: bool = False
+    length_token_id: int | None = None
+    given_token_id: int | None = None
     image_token_id: int = _BASE_VOCAB_SIZE
     region_token_ids: dict[str, int] | None = None
     pad_token_id: int | None = None
@@ -186,6 +200,16 @@ class SmolRGPTConfig(PreTrainedConfig):
         if self.estimates_distance and not self.pair_geometry:
             raise ValueError("estimates_distance is on but pair_geometry is off; distances are estimated from a pair's geometry")
         names = set(self.size_word_ids or {})
+        if self.copies_lengths:
+            needed = {*REGION_MEASURES, *PAIR_MEASURES[1:]}
+            if self.geometry_dim != len(feature_names("range")):
+                raise ValueError(f"copies_lengths needs geometry_dim {len(feature_names('range'))}, found {self.geometry_dim}")
+            if names != needed or None in (self.length_token_id, self.given_token_id) or not named_geometry:
+                raise ValueError(
+                    f"copies_lengths needs size_word_ids for {sorted(needed)}, length_token_id, given_token_id, region_fusion 'name' and "
+                    f"'geo' among the region_tokens; found {self.size_word_ids}, {self.length_token_id}, {self.given_token_id}"
+                )
+            return
         allowed = [set(REGION_SIZES), {*REGION_SIZES, *PAIR_SIZES}] if self.pair_geometry else [set(REGION_SIZES)]
         if self.estimates_sizes and names not in allowed:
             raise ValueError(
@@ -236,6 +260,17 @@ class SmolRGPTConfig(PreTrainedConfig):
         return [ids[name] for name in (*REGION_SIZES, *PAIR_SIZES) if name in ids]
 
     @property
+    def scale_free_geometry_dim(self) -> int:
+        """Columns of `region_geometry` without the unit of lengths, where it has that."""
+        return self.geometry_dim - self.copies_lengths
+
+    @property
+    def measure_word_ids(self) -> list[int]:
+        """Ids of the words for `REGION_MEASURES` and then `PAIR_MEASURES` but the first; empty without `copies_lengths`."""
+        ids = self.size_word_ids if self.copies_lengths and self.size_word_ids else {}
+        return [ids[name] for name in (*REGION_MEASURES, *PAIR_MEASURES[1:])] if ids else []
+
+    @property
     def pooled_tokens(self) -> tuple[str, ...]:
         """Kinds of region token that are pooled from a map."""
         return tuple(kind for kind in self.region_tokens if kind != "geo")
@@ -271,4 +306,4 @@ def convert_old_fields(fields: dict[str, Any]) -> dict[str, Any]:
     return fields
 
 
-__all__ = ["PAIR_SIZES", "REGION_SIZES", "REGION_TOKEN_KINDS", "SmolRGPTConfig", "convert_old_fields"]
+__all__ = ["PAIR_MEASURES", "PAIR_SIZES", "REGION_MEASURES", "REGION_SIZES", "REGION_TOKEN_KINDS", "SmolRGPTConfig", "convert_old_fields"]

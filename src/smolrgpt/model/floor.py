@@ -16,12 +16,19 @@ NUM_TRIALS = 192
 MAX_POINTS = 1600
 #: A point belongs to a plane within this distance: metres, plus a share of its depth (sensor errors grow with distance).
 TOLERANCE_M, TOLERANCE_SHARE = 0.02, 0.006
+#: Without a known scale, ``TOLERANCE_M`` and the least height of the camera are shares of an image's median depth, which is about 8 m in
+#: the synthetic warehouse.
+TYPICAL_DEPTH_M = 8.0
+#: Least height of the camera above the floor, in metres.
+MIN_CAMERA_M = 0.05
 #: Weight of a point below a plane against a point on it: no part of the scene is below the floor.
 BELOW_COSTS = 3.0
 #: Least share of the points that a floor has; planes with fewer are tables or chance.
 MIN_SHARE = 0.05
 #: Bounds of the floor's normal in the camera's frame: the camera is rolled by less than 30 degrees and looks up by at most 15.
 MAX_SIDEWAYS, MAX_FORWARD = 0.5, 0.26
+#: A plane whose normal has less than this forward component is a floor seen from above, or a wall: another plane is preferred.
+STEEP_FORWARD = -0.9
 #: Quantiles that stand for the lowest and the highest of many measured values, of which a few are far off.
 OUTER_QUANTILES = (0.005, 0.995)
 
@@ -45,11 +52,13 @@ class Floor(NamedTuple):
         return coordinates
 
 
-def find_floor(points: np.ndarray) -> Floor | None:
+def find_floor(points: np.ndarray, median_depth_m: float | None = None) -> Floor | None:
     """Find the plane that many of an image's (3, N) points lie on and few lie below; None where there is none.
 
-    Random sample consensus with a fixed seed, then least squares on the points of the best plane.
+    Random sample consensus with a fixed seed, then least squares on the points of the best plane. With ``median_depth_m``, tolerances grow
+    with the scene: points that are k times as far have a floor that is k times as far.
     """
+    scale = 1.0 if median_depth_m is None else median_depth_m / TYPICAL_DEPTH_M
     points = points[:, :: max(1, points.shape[1] // MAX_POINTS)].astype(np.float64)
     count = points.shape[1]
     if count < 10:
@@ -57,17 +66,19 @@ def find_floor(points: np.ndarray) -> Floor | None:
     triples = points[:, np.random.default_rng(0).integers(0, count, (NUM_TRIALS, 3))]  # (3, trials, 3 corners)
     ups = np.cross(triples[:, :, 1] - triples[:, :, 0], triples[:, :, 2] - triples[:, :, 0], axis=0)
     lengths = np.linalg.norm(ups, axis=0)
-    ups = np.divide(ups, lengths, out=np.zeros_like(ups), where=lengths > 1e-9)
+    ups = np.divide(ups, lengths, out=np.zeros_like(ups), where=lengths > 1e-9 * scale**2)
     heights = -(ups * triples[:, :, 0]).sum(0)
     ups, heights = ups * np.sign(heights), np.abs(heights)  # the camera is above
-    stands = (np.abs(ups[0]) < MAX_SIDEWAYS) & (ups[1] < 0) & (ups[2] < MAX_FORWARD) & (heights > 0.05)
+    stands = (np.abs(ups[0]) < MAX_SIDEWAYS) & (ups[1] < 0) & (ups[2] < MAX_FORWARD) & (heights > MIN_CAMERA_M * scale)
     if not stands.any():
         return None
     ups, heights = ups[:, stands], heights[stands]
-    tolerance = TOLERANCE_M + TOLERANCE_SHARE * points[2]
+    tolerance = TOLERANCE_M * scale + TOLERANCE_SHARE * points[2]
     above = (ups.T @ points + heights[:, None]) / tolerance  # (planes, N)
     scores = (np.abs(above) < 1).sum(1) - BELOW_COSTS * (above < -2).sum(1)
-    best = int(np.argmax(scores))
+    preferred = np.where(ups[2] < STEEP_FORWARD, -np.inf, scores)
+    use_preferred = median_depth_m is not None and preferred.max() >= MIN_SHARE * count
+    best = int(np.argmax(preferred if use_preferred else scores))
     floor = Floor(ups[:, best], float(heights[best]))
     for _ in range(2):
         near = points[:, np.abs(floor.above(points)) < tolerance]

@@ -15,7 +15,17 @@ from PIL import Image
 from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
 from transformers.processing_utils import ImagesKwargs
 
-from .region_geometry import REGION_GEOMETRY_FEATURES, CameraTuple, MaskPatch, check_mask, find_image_floor, log_depth, measure_region
+from .region_geometry import (
+    LENGTH_UNITS,
+    CameraTuple,
+    MaskPatch,
+    check_mask,
+    feature_names,
+    find_image_floor,
+    image_range,
+    log_depth,
+    measure_region,
+)
 
 Array = npt.NDArray[Any]
 
@@ -38,11 +48,24 @@ def _encode_minmax_log(depth: Array, kind: str) -> Array:
     return np.stack([np.nan_to_num(scaled, nan=1.0), np.nan_to_num(absolute, nan=1.0), measured])
 
 
+def _encode_ranks(depth: Array, kind: str) -> Array:
+    scaled = _scale_to_range(np.log(depth) if kind == "metric" else depth)
+    ordered = np.sort(depth[~np.isnan(depth)])
+    ranks = np.searchsorted(ordered, depth) / len(ordered)
+    measured = np.where(np.isnan(depth), 0.0, 1.0 if kind == "metric" else 0.5)
+    return np.stack([np.nan_to_num(scaled, nan=1.0), np.where(np.isnan(depth), 1.0, ranks), measured])
+
+
 #: name -> function (depth float32 (S, S) with NaN and at least one measurement, kind) -> (3, S, S) in [0, 1], later normalised like RGB.
 #: A pixel without measurement counts as infinitely far (1). An image without depth is all zeros *after* that.
 #:   minmax      the published one: per-image min-max in all three channels
 #:   minmax_log  min-max | log(1 + metres) / log(51), min-max again when relative | 1 metric, 0.5 relative, 0 not measured
-DEPTH_ENCODINGS: dict[str, Callable[[Array, str], Array]] = {"minmax": _encode_minmax, "minmax_log": _encode_minmax_log}
+#:   ranks       min-max of the logarithm (of relative depth itself) | share of the pixels that are nearer | as above; the same at any scale
+DEPTH_ENCODINGS: dict[str, Callable[[Array, str], Array]] = {
+    "minmax": _encode_minmax,
+    "minmax_log": _encode_minmax_log,
+    "ranks": _encode_ranks,
+}
 
 
 def check_depth(depth: Any, kind: str | None) -> Array | None:
@@ -149,6 +172,7 @@ class SmolRGPTImageProcessor(BaseImageProcessor):
         grid_size: side G of the refined feature map.
         mask_resize: a name of ``MASK_RESIZES``.
         depth_encoding: a name of ``DEPTH_ENCODINGS``.
+        length_unit: unit of the lengths in ``region_geometry``, a name of ``LENGTH_UNITS``.
         image_mean: of the vision tower, for RGB and encoded depth in [0, 1]; one number for all channels (SigLIP: 0.5) or three.
         image_std: likewise.
 
@@ -165,6 +189,7 @@ class SmolRGPTImageProcessor(BaseImageProcessor):
         grid_size: int = 64,
         mask_resize: str = "area",
         depth_encoding: str = "minmax",
+        length_unit: str = "fixed",
         image_mean: float | Sequence[float] = 0.5,
         image_std: float | Sequence[float] = 0.5,
         **kwargs: Any,
@@ -173,14 +198,19 @@ class SmolRGPTImageProcessor(BaseImageProcessor):
         super().__init__(**kwargs)
         self.size = size["height"] if isinstance(size, dict) else size
         self.grid_size = grid_size
-        self.mask_resize, self.depth_encoding = mask_resize, depth_encoding
+        self.mask_resize, self.depth_encoding, self.length_unit = mask_resize, depth_encoding, length_unit
         self.image_mean, self.image_std = image_mean, image_std
         for name, values in (("image_mean", image_mean), ("image_std", image_std)):
             if np.shape(values) not in ((), (1,), (3,)):
                 raise ValueError(f"{name} is {values}; expected one number, or one for each of the three channels")
-        for name, value, known in (("mask_resize", mask_resize, MASK_RESIZES), ("depth_encoding", depth_encoding, DEPTH_ENCODINGS)):
-            if value not in known:
-                raise ValueError(f"{name} is {value!r}; expected one of {', '.join(known)}")
+        options: dict[str, dict[str, Any]] = {
+            "mask_resize": MASK_RESIZES,
+            "depth_encoding": DEPTH_ENCODINGS,
+            "length_unit": LENGTH_UNITS,
+        }
+        for name, known in options.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(known)}")
 
     def preprocess_image(
         self,
@@ -205,14 +235,23 @@ class SmolRGPTImageProcessor(BaseImageProcessor):
         checked = check_depth(depth, depth_kind)
         patches = [check_mask(mask) for mask in masks]
         coverage = [self.resize_mask(patch) for patch in patches]
-        floor = find_image_floor(checked, depth_kind, camera) if patches else None
-        geometry = [measure_region(patch, checked, depth_kind, camera, floor) for patch in patches]
+        geometry = self.measure_regions(patches, checked, depth_kind, camera)
         return {
             "pixel_values": self.encode_image(image),
             "depth_values": self.encode_depth(checked, depth_kind),
             "region_masks": _stack(coverage, (self.grid_size, self.grid_size)),
-            "region_geometry": _stack(geometry, (len(REGION_GEOMETRY_FEATURES),)),
+            "region_geometry": _stack(geometry, (len(feature_names(self.length_unit)),)),
         }
+
+    def measure_regions(
+        self, patches: Sequence[MaskPatch], depth: Array | None, kind: str | None, camera: CameraTuple | None
+    ) -> list[Array]:
+        """Measure the geometry (F,) of each region of an image, of checked masks and checked depth."""
+        if not patches:
+            return []
+        range_m = image_range(depth, kind)
+        floor = find_image_floor(depth, kind, camera, None if self.length_unit == "fixed" else range_m)
+        return [measure_region(patch, depth, kind, camera, floor, self.length_unit, range_m) for patch in patches]
 
     def encode_image(self, image: Image.Image | Array) -> Array:
         """Convert an 8-bit image of any mode to (3, S, S) float32, [-1, 1] with the default mean and std. Transparency is dropped."""

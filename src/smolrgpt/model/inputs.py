@@ -37,6 +37,8 @@ class SmolRGPTInputs(TypedDict, total=False):
     """(Q,) int64 into the images; by default one image per question, or one for all."""
     region_index: Tensor | None
     """(Q, R) int64 into the regions, -1 = padding."""
+    given_lengths: Tensor | None
+    """(Q, L) float32 logarithms of metres: the lengths that a question gives, in order, NaN = padding; only with `copies_lengths`."""
     context_ids: Tensor | None
     """(Q, T0 + T) all token ids up to the last of `input_ids`, when `past_key_values` holds the first T0; `generate` passes them."""
 
@@ -84,9 +86,9 @@ IMAGE_INPUTS = (
     "region_features",
 )
 #: Inputs with one row per question that only the prompt needs.
-QUESTION_INPUTS = ("image_index", "region_index")
+QUESTION_INPUTS = ("image_index", "region_index", "given_lengths")
 #: Inputs still needed after the prompt with `region_fusion` "name": region names in an answer carry features.
-DECODE_INPUTS = ("region_features", "region_index")
+DECODE_INPUTS = ("region_features", "region_index", "given_lengths")
 #: Inputs of `SmolRGPTModel.encode`.
 ENCODE_INPUTS = ("pixel_values", "depth_values", "region_masks", "region_image_index", "region_geometry", "patch_features")
 

@@ -24,6 +24,7 @@ from transformers.utils.generic import can_return_tuple
 from .backbones import join_backbones
 from .configuration_smolrgpt import REGION_SIZES, SmolRGPTConfig
 from .connectors import SmolRGPTConnector, SmolRGPTRefiner, SmolRGPTUpsample
+from .estimates import EstimateOutput
 from .inputs import (
     DECODE_INPUTS,
     ENCODE_INPUTS,
@@ -35,8 +36,9 @@ from .inputs import (
     SmolRGPTTrainingKwargs,
     split_inputs,
 )
+from .length_reader import SmolRGPTLengthReader
 from .outputs import SmolRGPTCausalLMOutputWithPast, SmolRGPTFeatures, SmolRGPTModelOutputWithPast
-from .packing import pack_rows
+from .packing import read_packed
 from .placeholders import check_placeholders, default_image_index
 from .region_embedding import (
     FanInLinear,
@@ -75,7 +77,7 @@ class SmolRGPTPreTrainedModel(PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if isinstance(module, FanInLinear | SmolRGPTUpsample):
+        if isinstance(module, FanInLinear | EstimateOutput | SmolRGPTUpsample):
             init.normal_(module.weight, std=module.initial_std)
         if isinstance(module, ScaledLayerNorm):
             init.constant_(module.weight, module.initial_scale)
@@ -103,6 +105,8 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
             self.pair_embedder = SmolRGPTPairEmbedder(config)
         if config.estimates_sizes:
             self.size_embedder = SmolRGPTSizeEmbedder(config)
+        if config.copies_lengths:
+            self.length_reader = SmolRGPTLengthReader(config)
         self.language_model = AutoModel.from_config(config.text_config)
         self.post_init()
 
@@ -190,10 +194,13 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
             features.tokens[kind] = self.region_norms[kind](pooled) if self.config.region_norm else pooled
         if "geo" in self.config.region_tokens:
             geometry = self._check_geometry(region_geometry)
-            features.tokens["geo"] = self.geometry_embedder(geometry)
+            features.tokens["geo"] = self.geometry_embedder(geometry[:, : self.config.scale_free_geometry_dim])
             if self.config.estimates_sizes:
                 features.log_sizes = self.size_embedder(geometry, features.fused)
-            if self.config.pair_geometry:
+            if self.config.copies_lengths:
+                lengths = self.length_reader.region_estimator(geometry, features.fused)
+                features.log_sizes, features.log_spreads = lengths.value, lengths.spread
+            if self.config.pair_geometry or self.config.copies_lengths:
                 features.geometry = geometry
         return features
 
@@ -266,6 +273,7 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
         region_index: Tensor | None,
         decoding: bool = False,
         context_ids: Tensor | None = None,
+        given_lengths: Tensor | None = None,
     ) -> Tensor:
         """Embed token ids (Q, T) as (Q, T, D) with every placeholder replaced by its feature, in order of appearance.
 
@@ -282,7 +290,12 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
         if region_index is None or not region_features:
             return embeds
         if self.config.region_fusion == "name":
-            return self._add_to_names(embeds, input_ids, region_features, region_index, context_ids)
+            embeds = self._add_to_names(embeds, input_ids, region_features, region_index, context_ids)
+            if self.config.copies_lengths:
+                embeds = self.length_reader(
+                    embeds, input_ids if context_ids is None else context_ids, region_features, region_index, given_lengths
+                )
+            return embeds
         rows = region_index[region_index >= 0]  # (regions mentioned,) question by question
         for kind in self.config.region_tokens:
             embeds = embeds.masked_scatter(masks[kind][..., None], region_features.tokens[kind].to(embeds.dtype)[rows])
@@ -303,6 +316,8 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
         is_name = region >= 0
         vectors = region_features.fused.to(embeds.dtype)
         embeds = embeds.index_put(is_name.nonzero(as_tuple=True), vectors[region[is_name]], accumulate=True)
+        if not self.config.pair_geometry and not self.config.estimates_sizes:
+            return embeds
         before, latest = (rows[:, -length:] for rows in latest_regions(context))
         is_pair = before >= 0
         if region_features.log_sizes is not None:
@@ -369,7 +384,8 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
                 image_embeds, region_features = features.image_embeds, features.region_features
             decoding = past_key_values is not None and past_key_values.get_seq_length() > 0
             indices = inputs.get("image_index"), inputs.get("region_index")
-            inputs_embeds = self.merge(input_ids, image_embeds, region_features, *indices, decoding, inputs.get("context_ids"))
+            context = inputs.get("context_ids"), inputs.get("given_lengths")
+            inputs_embeds = self.merge(input_ids, image_embeds, region_features, *indices, decoding, *context)
         outputs = self._read(
             cast(Tensor, inputs_embeds),
             attention_mask=attention_mask,
@@ -391,22 +407,8 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
         needs_rows = any(options.get(name) is not None for name in ("past_key_values", "position_ids"))
         needs_rows = needs_rows or any(options.get(name) for name in UNPACKED_OPTIONS)
         if self.training and not needs_rows and attention_mask is not None and attention_mask.dim() == 2:
-            return self._read_packed(inputs_embeds, attention_mask, **options)
+            return read_packed(self.language_model, inputs_embeds, attention_mask, **options)
         return cast(BaseModelOutputWithPast, self.language_model(inputs_embeds=inputs_embeds, attention_mask=attention_mask, **options))
-
-    def _read_packed(self, inputs_embeds: Tensor, attention_mask: Tensor, **options: Any) -> BaseModelOutputWithPast:
-        """Run the language model on (Q, T, D) without padding: short questions share a row and do not attend to each other.
-
-        The hidden states come back as (Q, T, D), zero at padding.
-        """
-        source, position_ids = pack_rows(attention_mask)
-        count, length, width = inputs_embeds.shape
-        rows = inputs_embeds.reshape(count * length, width)[source.clamp(min=0)]
-        outputs = self.language_model(**{**options, "inputs_embeds": rows, "position_ids": position_ids, "use_cache": False})
-        real = source >= 0
-        hidden = outputs.last_hidden_state
-        unpacked = hidden.new_zeros(count * length, width).index_put((source[real],), hidden[real])
-        return BaseModelOutputWithPast(last_hidden_state=unpacked.view(count, length, width))
 
 
 class SmolRGPTForConditionalGeneration(SmolRGPTPreTrainedModel, GenerationMixin):
@@ -533,7 +535,10 @@ class SmolRGPTForConditionalGeneration(SmolRGPTPreTrainedModel, GenerationMixin)
         if self.config.predicts_geometry:
             if geometry is None:
                 raise ValueError("region_geometry is missing but predicts_geometry is on; pass what the processor returned")
-            losses["geometry_loss"] = geometry_loss((head(features.tokens[kind]) for kind, head in self.geometry_heads.items()), geometry)
+            target = geometry[:, : self.config.scale_free_geometry_dim]
+            losses["geometry_loss"] = geometry_loss((head(features.tokens[kind]) for kind, head in self.geometry_heads.items()), target)
+        if self.config.copies_lengths:
+            return losses | self.model.length_reader.losses(features, pair_index, pair_distance, size_index, region_size)
         if self.config.estimates_distance and pair_index is not None and pair_distance is not None and features.geometry is not None:
             geometry_a, geometry_b = features.geometry[pair_index].unbind(1)
             losses["distance_loss"] = length_loss(self.model.pair_embedder.log_distance(geometry_a, geometry_b), pair_distance)

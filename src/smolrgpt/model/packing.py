@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from transformers.modeling_outputs import BaseModelOutputWithPast
 
 
 def pack_rows(attention_mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -35,3 +38,18 @@ def pack_rows(attention_mask: Tensor) -> tuple[Tensor, Tensor]:
         source[row, : capacity - free[row]] = torch.cat([positions[i, mask[i]] for i in questions])
         position_ids[row, : capacity - free[row]] = torch.cat([torch.arange(lengths[i], device=mask.device) for i in questions])
     return source, position_ids
+
+
+def read_packed(language_model: nn.Module, inputs_embeds: Tensor, attention_mask: Tensor, **options: Any) -> BaseModelOutputWithPast:
+    """Run a language model on (Q, T, D) without padding: short questions share a row and do not attend to each other.
+
+    The hidden states come back as (Q, T, D), zero at padding.
+    """
+    source, position_ids = pack_rows(attention_mask)
+    count, length, width = inputs_embeds.shape
+    rows = inputs_embeds.reshape(count * length, width)[source.clamp(min=0)]
+    outputs = language_model(**{**options, "inputs_embeds": rows, "position_ids": position_ids, "use_cache": False})
+    real = source >= 0
+    hidden = outputs.last_hidden_state
+    unpacked = hidden.new_zeros(count * length, width).index_put((source[real],), hidden[real])
+    return BaseModelOutputWithPast(last_hidden_state=unpacked.view(count, length, width))

@@ -21,7 +21,7 @@ from transformers.processing_utils import ProcessorMixin
 
 from .configuration_smolrgpt import PAIR_SIZES, REGION_SIZES, SmolRGPTConfig
 from .image_processing_smolrgpt import SmolRGPTImageProcessor
-from .region_geometry import CameraTuple
+from .region_geometry import CameraTuple, feature_names
 
 #: Placeholder of a region in a question, and image markers of data sets (dropped: the processor places the image tokens).
 REGION_PLACEHOLDER = "<mask>"
@@ -58,6 +58,25 @@ def add_region_names(tokenizer: Any) -> list[int]:
 #: "[Region 0][Region 1] up: 0.45". The model recognises a word by its first token. Names as in ``configuration_smolrgpt.REGION_SIZES``
 #: and ``PAIR_SIZES``.
 SIZE_WORDS = {"width": " width", "height": " height", "vertical": " up"}
+#: The same for models that copy lengths: names as in ``configuration_smolrgpt.REGION_MEASURES`` and ``PAIR_MEASURES``.
+MEASURE_WORDS = {**SIZE_WORDS, "elevation": " elevation", "size": " size", "range": " range", "horizontal": " across"}
+#: In an answer: a length that is copied from the estimate it follows. In a question: a length that is given as a number.
+LENGTH_TOKEN, GIVEN_TOKEN = "[Length]", "[Given]"
+#: Placeholder of a given length in a question.
+LENGTH_PLACEHOLDER = "<length>"
+
+
+def add_length_tokens(tokenizer: Any) -> dict[str, Any]:
+    """Add the tokens of a model that copies lengths to a tokenizer; returns the fields of `SmolRGPTConfig` that name them."""
+    words = {name: tokenizer(word, add_special_tokens=False).input_ids for name, word in MEASURE_WORDS.items()}
+    missing = [MEASURE_WORDS[name] for name, ids in words.items() if len(ids) != 1]
+    tokenizer.add_tokens([AddedToken(text, normalized=False) for text in (LENGTH_TOKEN, GIVEN_TOKEN, *missing)])
+    return {
+        "length_token_id": int(tokenizer.convert_tokens_to_ids(LENGTH_TOKEN)),
+        "given_token_id": int(tokenizer.convert_tokens_to_ids(GIVEN_TOKEN)),
+        "size_word_ids": {name: int(tokenizer(word, add_special_tokens=False).input_ids[0]) for name, word in MEASURE_WORDS.items()},
+        "geometry_dim": len(feature_names("range")),
+    }
 
 
 def extend_vocabulary(tokenizer: Any, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -73,6 +92,8 @@ def extend_vocabulary(tokenizer: Any, config: Mapping[str, Any]) -> dict[str, An
     if config.get("estimates_sizes"):
         sizes = (*REGION_SIZES, *(PAIR_SIZES if config.get("pair_geometry") else ()))
         fields["size_word_ids"] = {size: int(tokenizer(SIZE_WORDS[size], add_special_tokens=False).input_ids[0]) for size in sizes}
+    if config.get("copies_lengths"):
+        fields |= add_length_tokens(tokenizer)
     ids = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
     return {
         **config,
@@ -100,6 +121,7 @@ class SmolRGPTProcessor(ProcessorMixin):
             from 0).
         num_image_tokens: P; 0 for a blind model.
         region_fusion: "tokens", or "name" to write a region as ``[Region i]`` alone, the token that then carries its features.
+        copies_lengths: whether lengths in an answer are copied from estimates and lengths in a question are given as numbers.
         answer_field: whether the model was trained to end its answers with ": " and the normalised answer alone.
         chat_template: for display and tools.
 
@@ -107,7 +129,7 @@ class SmolRGPTProcessor(ProcessorMixin):
         ValueError: for an unknown kind, or when the tokenizer lacks a token that is needed.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (what a processor's configuration file may hold)
         self,
         image_processor: Any = None,
         tokenizer: Any = None,
@@ -116,6 +138,7 @@ class SmolRGPTProcessor(ProcessorMixin):
         num_image_tokens: int = 64,
         region_fusion: str = "tokens",
         answer_field: bool = False,
+        copies_lengths: bool = False,
         chat_template: str | None = None,
     ):
         super().__init__(image_processor, tokenizer, chat_template=chat_template or CHAT_TEMPLATE)
@@ -124,7 +147,7 @@ class SmolRGPTProcessor(ProcessorMixin):
             raise ValueError(f"region_tokens has {unknown}; expected names of {list(REGION_TOKENS)}")
         if region_fusion not in ("tokens", "name"):
             raise ValueError(f"region_fusion is {region_fusion!r}; expected 'tokens' or 'name'")
-        self.region_fusion, self.answer_field = region_fusion, answer_field
+        self.region_fusion, self.answer_field, self.copies_lengths = region_fusion, answer_field, copies_lengths
         self.region_tokens, self.region_labels, self.num_image_tokens = tuple(region_tokens), region_labels, num_image_tokens
         self.image_token = IMAGE_TOKEN
         self.image_token_id = self._token_id(IMAGE_TOKEN) if num_image_tokens else None
@@ -140,12 +163,14 @@ class SmolRGPTProcessor(ProcessorMixin):
 
         options: arguments of `SmolRGPTProcessor`, and of `SmolRGPTImageProcessor` mask_resize, depth_encoding, image_mean, image_std.
         """
-        image_options = {k: options.pop(k) for k in ("mask_resize", "depth_encoding", "image_mean", "image_std") if k in options}
+        image_options: dict[str, Any] = {"length_unit": "range" if config.copies_lengths else "fixed"}
+        image_options |= {k: options.pop(k) for k in ("mask_resize", "depth_encoding", "image_mean", "image_std") if k in options}
         image_processor = SmolRGPTImageProcessor(size=config.vision_config.image_size, grid_size=config.grid_size, **image_options)
         defaults = {
             "region_tokens": tuple(config.region_tokens),
             "num_image_tokens": config.num_image_tokens,
             "region_fusion": config.region_fusion,
+            "copies_lengths": config.copies_lengths,
         }
         return cls(image_processor, tokenizer, **{**defaults, **options})
 
@@ -165,7 +190,7 @@ class SmolRGPTProcessor(ProcessorMixin):
             ValueError: when the tower's folder does not define its normalisation.
         """
         tokenizer = AutoTokenizer.from_pretrained(text, padding_side="left")
-        extend_vocabulary(tokenizer, {"region_tokens": config.region_tokens, "region_fusion": config.region_fusion})
+        extend_vocabulary(tokenizer, {name: getattr(config, name) for name in ("region_tokens", "region_fusion", "copies_lengths")})
         try:
             found, _ = SmolRGPTImageProcessor.get_image_processor_dict(vision)
         except OSError as error:
@@ -204,6 +229,7 @@ class SmolRGPTProcessor(ProcessorMixin):
         num_regions: int,
         answer: str | None = None,
         with_image: bool = True,
+        given_lengths: Sequence[float] = (),
     ) -> dict[str, list[int]]:
         r"""Convert one question (and answer) to ``input_ids`` and ``labels`` of the same length.
 
@@ -215,10 +241,13 @@ class SmolRGPTProcessor(ProcessorMixin):
             num_regions: regions of the question.
             answer: for training.
             with_image: whether the prompt has image tokens.
+            given_lengths: in metres, one for each ``<length>`` of the question; they are returned as ``given_lengths``.
 
         Raises:
             ValueError: when the question's ``<mask>`` are not ``num_regions``, or are more than the model has names for.
         """
+        if given_lengths:
+            question = question.replace(LENGTH_PLACEHOLDER, GIVEN_TOKEN)
         pieces = self._without_image_marker(question).split(REGION_PLACEHOLDER)
         if len(pieces) - 1 != num_regions:
             raise ValueError(
@@ -240,10 +269,11 @@ class SmolRGPTProcessor(ProcessorMixin):
                 text += piece
         ids += self._tokenize(text)
         ids += [self._turn_end, *self._tokenize("\n"), self._turn_start, *self._tokenize("assistant\n")]
+        given: dict[str, Any] = {"given_lengths": list(given_lengths)} if given_lengths else {}
         if answer is None:
-            return {"input_ids": ids, "labels": [IGNORE_INDEX] * len(ids)}
+            return {"input_ids": ids, "labels": [IGNORE_INDEX] * len(ids), **given}
         reply = [*self._tokenize(answer), self._turn_end, *self._tokenize("\n")]
-        return {"input_ids": ids + reply, "labels": [IGNORE_INDEX] * len(ids) + reply}
+        return {"input_ids": ids + reply, "labels": [IGNORE_INDEX] * len(ids) + reply, **given}
 
     @staticmethod
     def _without_image_marker(question: str) -> str:
@@ -318,6 +348,8 @@ class SmolRGPTProcessor(ProcessorMixin):
             batch["input_ids"][row, start:] = text["input_ids"]
             batch["attention_mask"][row, start:] = 1
             batch["labels"][row, start:] = text["labels"]
+        if self.copies_lengths:
+            batch["given_lengths"] = pad_lengths([text.get("given_lengths", ()) for text in texts])
         if (batch["labels"] == IGNORE_INDEX).all():
             del batch["labels"]
         return batch
@@ -403,8 +435,16 @@ class SmolRGPTProcessor(ProcessorMixin):
     @property
     def model_input_names(self) -> list[str]:
         """Names of the batch's tensors, without labels."""
-        indices = ["image_index", "region_index", "region_image_index"]
+        indices = ["image_index", "region_index", "region_image_index", *(["given_lengths"] if self.copies_lengths else [])]
         return ["input_ids", "attention_mask", *self.image_processor.model_input_names, *indices]
+
+
+def pad_lengths(metres: Sequence[Sequence[float]]) -> np.ndarray:
+    """Return lengths in metres of Q questions as logarithms (Q, L) float32, NaN = padding."""
+    padded = np.full((len(metres), max(map(len, metres), default=0)), np.nan, dtype=np.float32)
+    for row, lengths in enumerate(metres):
+        padded[row, : len(lengths)] = np.log(lengths) if len(lengths) else ()
+    return padded
 
 
 def _stack_images(images: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

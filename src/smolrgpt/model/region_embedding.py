@@ -44,11 +44,14 @@ class RegionFeatures:
         geometry: (N, F) as the processor measured it; only with `pair_geometry`.
         log_sizes: (N, K) float32, estimated logarithms of metres: width, height, height of the middle above the floor; only with
             `estimates_sizes`.
+        log_spreads: (N, K) float32, expected absolute errors of `log_sizes`, which then hold `REGION_MEASURES`; only with
+            `copies_lengths`.
     """
 
     tokens: dict[str, Tensor] = field(default_factory=dict)
     geometry: Tensor | None = None
     log_sizes: Tensor | None = None
+    log_spreads: Tensor | None = None
 
     def __len__(self) -> int:
         return len(next(iter(self.tokens.values()), ()))
@@ -60,6 +63,7 @@ class RegionFeatures:
             tokens={kind: vectors[rows] for kind, vectors in self.tokens.items()},
             geometry=None if self.geometry is None else self.geometry[rows],
             log_sizes=None if self.log_sizes is None else self.log_sizes[rows],
+            log_spreads=None if self.log_spreads is None else self.log_spreads[rows],
         )
 
     @classmethod
@@ -68,18 +72,16 @@ class RegionFeatures:
         parts = [part for part in parts if len(part)]
         if not parts:
             return cls()
-        geometry = [part.geometry for part in parts if part.geometry is not None]
-        log_sizes = [part.log_sizes for part in parts if part.log_sizes is not None]
-        return cls(
-            {kind: torch.cat([part.tokens[kind] for part in parts]) for kind in parts[0].tokens},
-            torch.cat(geometry) if geometry else None,
-            torch.cat(log_sizes) if log_sizes else None,
-        )
+        optional = {}
+        for name in ("geometry", "log_sizes", "log_spreads"):
+            found = [getattr(part, name) for part in parts if getattr(part, name) is not None]
+            optional[name] = torch.cat(found) if found else None
+        return cls({kind: torch.cat([part.tokens[kind] for part in parts]) for kind in parts[0].tokens}, **optional)
 
     @property
     def nbytes(self) -> int:
         """Bytes of all tensors."""
-        tensors = [*self.tokens.values(), self.geometry, self.log_sizes]
+        tensors = [*self.tokens.values(), self.geometry, self.log_sizes, self.log_spreads]
         return sum(tensor.nbytes for tensor in tensors if tensor is not None)
 
     @property
@@ -138,7 +140,7 @@ class SmolRGPTGeometryEmbedder(nn.Module):
         super().__init__()
         width = config.text_config.hidden_size
         self.num_frequencies = config.geometry_num_frequencies
-        self.fc1 = FanInLinear(config.geometry_dim * (1 + 2 * self.num_frequencies), width)
+        self.fc1 = FanInLinear(config.scale_free_geometry_dim * (1 + 2 * self.num_frequencies), width)
         self.fc2 = FanInLinear(width, width)
         self.norm = ScaledLayerNorm(width, embedding_scale(config))
 
@@ -240,7 +242,7 @@ class SmolRGPTGeometryHead(nn.Module):
         width = config.text_config.hidden_size
         self.norm = nn.LayerNorm(width)
         self.fc1 = nn.Linear(width, width)
-        self.fc2 = nn.Linear(width, config.geometry_dim)
+        self.fc2 = nn.Linear(width, config.scale_free_geometry_dim)
 
     def forward(self, pooled: Tensor) -> Tensor:
         """Estimate geometry (N, F) from features (N, D)."""

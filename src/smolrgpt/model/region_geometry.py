@@ -8,6 +8,7 @@ Legend: F geometry features, H W size of a mask, h w size of a depth map, N poin
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -56,6 +57,12 @@ FEATURES: tuple[Feature, ...] = (
 )
 #: Names of ``FEATURES``, in order.
 REGION_GEOMETRY_FEATURES: tuple[str, ...] = tuple(feature.name for feature in FEATURES)
+#: Name of the column that follows ``FEATURES`` where the unit is "range": the logarithm of the region's unit in metres, 0 without metric
+#: depth. Nothing else depends on the scale of a scene.
+LOG_UNIT = "log_unit"
+#: Names of depth quantiles, of lengths in metres but the range, and of the features that only "range" scales otherwise.
+_QUANTILES = tuple(name for name in REGION_GEOMETRY_FEATURES if name.startswith("depth_q"))
+_LENGTHS = tuple(name for name in REGION_GEOMETRY_FEATURES if name.endswith("_m") and name != "range_m")
 
 Array = npt.NDArray[Any]
 
@@ -106,19 +113,38 @@ def _crop(mask: Array) -> MaskPatch:
 
 
 # -------------------------------------------------------------------------------------------------------------------- geometry
-def log_depth(depth_m: Array) -> Array:
+def log_depth(depth_m: Array | float) -> Array:
     """Map metres to [0, 1], logarithmic; 1 from ``FAR_M`` on."""
-    return np.clip(np.log1p(depth_m) / math.log1p(FAR_M), 0.0, 1.0)
+    return np.asarray(np.clip(np.log1p(depth_m) / math.log1p(FAR_M), 0.0, 1.0))
 
 
-def find_image_floor(depth: Array | None, kind: str | None, camera: CameraTuple | None) -> Floor | None:
-    """Find the floor of an image; None without metric depth or camera, or where no floor is visible. Arguments: see ``measure_region``."""
+def find_image_floor(
+    depth: Array | None, kind: str | None, camera: CameraTuple | None, median_depth_m: float | None = None
+) -> Floor | None:
+    """Find the floor of an image; None without metric depth or camera, or where no floor is visible.
+
+    Arguments: see ``measure_region`` and ``find_floor``.
+    """
     if depth is None or kind != "metric" or camera is None:
         return None
     step = max(1, math.isqrt(depth.size // MAX_POINTS))
     rows, columns = np.nonzero(~np.isnan(depth[::step, ::step]))
     rows, columns = rows * step, columns * step
-    return find_floor(_back_project(depth.shape, rows, columns, depth[rows, columns], camera))
+    return find_floor(_back_project(depth.shape, rows, columns, depth[rows, columns], camera), median_depth_m)
+
+
+def image_range(depth: Array | None, kind: str | None) -> float:
+    """Return the median depth of an image in metres; 1 without metric depth. Arguments: see ``measure_region``."""
+    if depth is None or kind != "metric":
+        return 1.0
+    step = max(1, math.isqrt(depth.size // MAX_POINTS))
+    some = depth[::step, ::step]
+    return float(np.nanmedian(depth if np.isnan(some).all() else some))
+
+
+def feature_names(length_unit: str) -> tuple[str, ...]:
+    """Return the names of the features that ``measure_region`` returns for this unit."""
+    return REGION_GEOMETRY_FEATURES if length_unit == "fixed" else (*REGION_GEOMETRY_FEATURES, LOG_UNIT)
 
 
 def measure_region(
@@ -127,8 +153,10 @@ def measure_region(
     kind: str | None = None,
     camera: CameraTuple | None = None,
     floor: Floor | None = None,
+    length_unit: str = "fixed",
+    image_range_m: float = 1.0,
 ) -> Array:
-    """Measure one region: float32 (F,), in the order of ``FEATURES``.
+    """Measure one region: float32 (F,), in the order of ``FEATURES``, in the units of ``length_unit``, which is one of ``LENGTH_UNITS``.
 
     * box (centre, size), centroid, square root of the area: fractions of the image mapped from [0, 1] to [-1, 1]
     * depth quantiles: relative [0, 1] or log(1 + m) / log(51), mapped to [-1, 1]; spread q95 - q05: relative, or metres / 10
@@ -136,6 +164,9 @@ def measure_region(
     * floor_low, floor_high: least and greatest height above the floor; floor_long, floor_short: sides of the smallest rectangle around it
       on the floor (both q99.5 and q0.5): metres / 10
     * has_depth, is_metric, has_camera, has_floor: 1 where the features that need them are known; unknown features are 0
+
+    With the unit "range", lengths are divided by the region's distance from the camera instead of 10 m, depth quantiles are logarithms
+    relative to it, range_m is the logarithm of the distance relative to ``image_range_m``, and the column ``LOG_UNIT`` follows.
 
     The middle of the box is used, not the mean of the points: nearer parts have more pixels, and occluders remove some. Points far outside
     the quartiles of the region's depth are left out, because mask borders include background.
@@ -146,15 +177,40 @@ def measure_region(
         kind: "metric" (metres) or "relative" ([0, 1]); needed with ``depth``.
         camera: intrinsics, for any size of the same image.
         floor: see ``find_image_floor``.
+        length_unit: "fixed" or "range".
+        image_range_m: of ``image_range``; only for "range".
     """
-    values = dict.fromkeys(REGION_GEOMETRY_FEATURES, 0.0)
+    values = dict.fromkeys(feature_names(length_unit), 0.0)
     patch = check_mask(mask)
     if patch.pixels.size:
         rows, columns = _sample_pixels(patch)
         values |= _outline_features(patch, rows, columns)
         if depth is not None:
-            values |= _depth_features((patch.height, patch.width), rows, columns, depth, kind, camera, floor)
-    return np.array([values[name] for name in REGION_GEOMETRY_FEATURES], dtype=np.float32)
+            measured = _depth_features((patch.height, patch.width), rows, columns, depth, kind, camera, floor)
+            values |= LENGTH_UNITS[length_unit](measured, image_range_m) if measured else {}
+    return np.array(list(values.values()), dtype=np.float32)
+
+
+def _in_fixed_units(values: dict[str, float], image_range_m: float) -> dict[str, float]:
+    """Divide lengths in metres by ``METRES_PER_UNIT``, and map depth quantiles to [-1, 1]."""
+    metric = bool(values["is_metric"])
+    scaled = {name: 2.0 * float(log_depth(values[name]) if metric else values[name]) - 1.0 for name in _QUANTILES}
+    names = [*_LENGTHS, "range_m", *(["depth_spread"] if metric else [])]
+    return values | scaled | {name: values[name] / METRES_PER_UNIT for name in names if name in values}
+
+
+def _in_units_of_range(values: dict[str, float], image_range_m: float) -> dict[str, float]:
+    """Divide lengths in metres by the region's distance from the camera, or by its median depth where that is not known."""
+    if not values["is_metric"]:
+        return values | {name: 2.0 * values[name] - 1.0 for name in _QUANTILES}
+    unit = values.get("range_m") or values["depth_q50"]
+    scaled = {name: math.log(values[name] / unit) for name in _QUANTILES}
+    scaled |= {name: values[name] / unit for name in (*_LENGTHS, "depth_spread") if name in values}
+    return values | scaled | {"range_m": math.log(unit / image_range_m), LOG_UNIT: math.log(unit)}
+
+
+#: Units of a region's metric features: ``METRES_PER_UNIT`` for every region, or the region's own distance from the camera.
+LENGTH_UNITS: dict[str, Callable[[dict[str, float], float], dict[str, float]]] = {"fixed": _in_fixed_units, "range": _in_units_of_range}
 
 
 def _sample_pixels(mask: MaskPatch) -> tuple[Array, Array]:
@@ -191,6 +247,7 @@ def _depth_features(
     camera: CameraTuple | None,
     floor: Floor | None,
 ) -> dict[str, float]:
+    """Return depth features in the map's own unit and lengths in metres; empty without a measurement."""
     height, width = size
     z = depth[(2 * rows + 1) * depth.shape[0] // (2 * height), (2 * columns + 1) * depth.shape[1] // (2 * width)]
     valid = ~np.isnan(z)
@@ -200,9 +257,8 @@ def _depth_features(
         rows, columns, z = rows[valid], columns[valid], z[valid]
     at = quantiles(z, (0.05, 0.25, 0.5, 0.75, 0.95))
     metric = kind == "metric"
-    scaled = 2.0 * (log_depth(at) if metric else at) - 1.0
-    features = dict(zip(("depth_q05", "depth_q25", "depth_q50", "depth_q75", "depth_q95"), scaled.tolist(), strict=True))
-    features["depth_spread"] = float(at[-1] - at[0]) / (METRES_PER_UNIT if metric else 1.0)
+    features = dict(zip(_QUANTILES, at.tolist(), strict=True))
+    features["depth_spread"] = float(at[-1] - at[0])
     features |= {"has_depth": 1.0, "is_metric": float(metric)}
     if metric and camera is not None:
         slack = max(FENCE_QUARTILES * (at[3] - at[1]), FENCE_SHARE * at[2])
@@ -223,8 +279,8 @@ def _back_project(size: tuple[int, ...], rows: Array, columns: Array, depth_m: A
 
 
 def _metric_features(points: Array) -> dict[str, float]:
-    """Return middle, sides and range of the box of points (3, N) in metres, all in metres / 10."""
-    low, high = quantiles(points, OUTER_QUANTILES) / METRES_PER_UNIT
+    """Return middle, sides and range in metres of the box of points (3, N) in metres."""
+    low, high = quantiles(points, OUTER_QUANTILES)
     middle = (low + high) / 2
     names = ("x_m", "y_m", "z_m", "extent_x_m", "extent_y_m", "extent_z_m")
     features = dict(zip(names, [*middle.tolist(), *(high - low).tolist()], strict=True))
@@ -232,10 +288,21 @@ def _metric_features(points: Array) -> dict[str, float]:
 
 
 def _floor_features(points: Array, floor: Floor) -> dict[str, float]:
-    """Return heights above the floor and sides of the rectangle on it, in metres / 10, of points (3, N) in metres."""
+    """Return heights above the floor and sides of the rectangle on it, in metres, of points (3, N) in metres."""
     values = (*quantiles(floor.above(points), OUTER_QUANTILES).tolist(), *floor_rectangle(floor.along(points)))
     names = ("floor_low_m", "floor_high_m", "floor_long_m", "floor_short_m")
-    return {name: value / METRES_PER_UNIT for name, value in zip(names, values, strict=True)} | {"has_floor": 1.0}
+    return dict(zip(names, map(float, values), strict=True)) | {"has_floor": 1.0}
 
 
-__all__ = ["FEATURES", "FLAGS", "METRES_PER_UNIT", "REGION_GEOMETRY_FEATURES", "Feature", "MaskPatch", "check_mask", "measure_region"]
+__all__ = [
+    "FEATURES",
+    "FLAGS",
+    "LENGTH_UNITS",
+    "LOG_UNIT",
+    "METRES_PER_UNIT",
+    "REGION_GEOMETRY_FEATURES",
+    "Feature",
+    "MaskPatch",
+    "check_mask",
+    "measure_region",
+]

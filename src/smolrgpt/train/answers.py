@@ -17,8 +17,9 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from smolrgpt.model.processing_smolrgpt import SIZE_WORDS
+from smolrgpt.model.processing_smolrgpt import LENGTH_TOKEN, MEASURE_WORDS, SIZE_WORDS
 from smolrgpt.schema import Sample
+from smolrgpt.tasks import task_named
 from smolrgpt.tasks.question import brief_metres
 
 _REGION = re.compile(r"\[Region \d+\]")
@@ -54,6 +55,29 @@ def _short(sample: Sample) -> str | None:
     return brief_metres(value) if isinstance(value, float) else str(value)
 
 
+#: A length in the steps of a survey: between a pair, "[Region 0][Region 3] 2.35", or from the camera, "[Region 2] 4.1".
+_SURVEYED = re.compile(r"(\[Region \d+\])(\[Region \d+\])? (\d+\.\d+)\b")
+
+
+def _copy_surveyed(match: re.Match[str]) -> str:
+    word = "" if match[2] else MEASURE_WORDS["range"]
+    return f"{match[1]}{match[2] or ''}{word} {LENGTH_TOKEN if float(match[3]) else 0}"
+
+
+def copied_answer(sample: Sample) -> str | None:
+    """Return the stepwise answer with a token in place of each length, which is copied from the estimate that stands there.
+
+    Lengths are asked for in the words of ``MEASURE_WORDS``.
+    """
+    steps, value = sample.truth and sample.truth.steps, sample.normalized_answer
+    if isinstance(value, float) or (task_named(sample.category).is_length and value is not None):
+        names = "".join(f"[Region {number}]" for number in range(len(sample.regions)))
+        word = MEASURE_WORDS.get(str(sample.category), "" if len(sample.regions) > 1 else MEASURE_WORDS["range"])
+        return f"{names + word if word or not steps else steps}: {LENGTH_TOKEN if float(value) > 0 else 0}"
+    text = stepwise_answer(sample)
+    return text and _SURVEYED.sub(_copy_surveyed, text)
+
+
 def official_answer(sample: Sample) -> str | None:
     """Return the data set's own answer."""
     return sample.answer
@@ -63,6 +87,7 @@ ANSWER_STYLES: dict[str, Callable[[Sample], str | None]] = {
     "official": official_answer,
     "brief": brief_answer,
     "steps": stepwise_answer,
+    "copied": copied_answer,
 }
 
 

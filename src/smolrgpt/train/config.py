@@ -17,7 +17,7 @@ from smolrgpt.data.io import parse_value
 
 #: (regular expression searched in a parameter's name, learning rate); the first match decides, None freezes.
 Rates = tuple[tuple[str, float | None], ...]
-AnswerStyle = Literal["official", "brief", "steps"]
+AnswerStyle = Literal["official", "brief", "steps", "copied"]
 Attention = Literal["eager", "sdpa", "flash_attention_2"]
 Balance = Literal["category", "template"]
 
