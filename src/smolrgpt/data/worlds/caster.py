@@ -112,9 +112,11 @@ class Solid:
         start = max(float(center[2]), 0.0)  # rays are followed from the plane of the centre, where float32 is exact
         origin = -to_unit @ rays.pose.axes.T @ (center - [0, 0, start])
         u, v = rays.u[window[1]], rays.v[window[0]]
-        d = np.stack([(a * u + c)[None] + (b * v)[:, None] for a, b, c in step]).astype(np.float32)
-        p = np.stack([(o + start * a * u)[None] + (start * b * v)[:, None] for o, (a, b, _) in zip(origin, step, strict=True)])
-        hits = _HITS[self.shape](self, p.astype(np.float32), d)
+        d, p = (np.empty((3, len(v), len(u)), np.float32) for _ in range(2))
+        for axis, (a, b, c) in enumerate(step.tolist()):
+            np.add((a * u + c).astype(np.float32), (b * v).astype(np.float32)[:, None], out=d[axis])
+            np.add((start * a * u + origin[axis]).astype(np.float32), (start * b * v).astype(np.float32)[:, None], out=p[axis])
+        hits = _HITS[self.shape](self, p, d)
         limit = np.float32(rays.near_m - start)
         nearest = functools.reduce(np.minimum, [np.where(is_hit & (s > limit), s, _FAR) for s, is_hit in hits])
         return nearest + np.float32(start)
@@ -127,9 +129,15 @@ _Hits = list[tuple[np.ndarray, np.ndarray]]
 def _hit_box(solid: Solid, p: np.ndarray, d: np.ndarray) -> _Hits:
     """Intersect rays p + s d (3, h, w) in unit coordinates with six planes."""
     inverse = 1 / d[2]
-    near, far = -p[2] * inverse - np.abs(inverse), -p[2] * inverse + np.abs(inverse)
+    middle, reach = -p[2] * inverse, np.abs(inverse)
+    near, far = middle - reach, middle + reach
     for axis in (0, 1):
         a, q = solid.slope(axis)
+        if q == 0:
+            inverse = 1 / d[axis]
+            middle, reach = -p[axis] * inverse, np.float32(a) * np.abs(inverse)
+            near, far = np.maximum(near, middle - reach), np.minimum(far, middle + reach)
+            continue
         for sign in (1, -1):
             along, rest = sign * d[axis] - q * d[2], a + q * p[2] - sign * p[axis]  # inside where s * along <= rest
             s = rest / along

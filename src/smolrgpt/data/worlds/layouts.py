@@ -54,10 +54,14 @@ class Rect:
         reach = math.hypot(self.length, self.width) / 2 + math.hypot(other.length, other.width) / 2 + clearance
         if math.hypot(self.x - other.x, self.y - other.y) > reach:
             return False
+        cos, sin = abs(math.cos(self.yaw - other.yaw)), abs(math.sin(self.yaw - other.yaw))
         for frame, rect in ((self, other), (other, self)):
-            u, v = frame.to_local(*rect.corners().T)
-            a, b = frame.length / 2 + clearance, frame.width / 2 + clearance
-            if u.min() > a or u.max() < -a or v.min() > b or v.max() < -b:
+            along, across = math.cos(frame.yaw), math.sin(frame.yaw)
+            dx, dy = rect.x - frame.x, rect.y - frame.y
+            u, v = abs(along * dx + across * dy), abs(along * dy - across * dx)
+            if u > (frame.length + cos * rect.length + sin * rect.width) / 2 + clearance:
+                return False
+            if v > (frame.width + sin * rect.length + cos * rect.width) / 2 + clearance:
                 return False
         return True
 

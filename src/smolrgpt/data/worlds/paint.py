@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -40,13 +42,13 @@ class Light:
         return cls(direction / np.linalg.norm(direction), rng.uniform(0.3, 0.5 if outdoors else 0.75), sky, exposure)
 
 
-def develop(colour: np.ndarray, look: Exposure, rng: np.random.Generator) -> np.ndarray:
-    """Convert linear colour to uint8: exposure, tint, vignette, sensor noise."""
+def develop(colour: np.ndarray, look: Exposure, noise: np.ndarray) -> np.ndarray:
+    """Convert linear colour to uint8: exposure, tint, vignette, sensor noise (of deviation 1, of the image's shape)."""
     height, width = colour.shape[:2]
     y, x = np.linspace(-1, 1, height, dtype=np.float32)[:, None], np.linspace(-1, 1, width, dtype=np.float32)[None]
     vignette = look.exposure * (1 - look.vignette * (x * x + y * y) / 2)
     image = colour * vignette[..., None] * (255 * look.tint).astype(np.float32)
-    image += look.noise * rng.standard_normal(colour.shape, dtype=np.float32)
+    image += look.noise * noise
     return np.clip(image, 0, 255).astype(np.uint8)
 
 
@@ -115,20 +117,37 @@ def paint(
     colour = colour.reshape(height, width, 3)
     for shadow in shadows:
         _add_shadow(colour, points, shadow, rays, light)
-    return develop(colour, light.exposure, rng)
+    return develop(colour, light.exposure, _noise_from_pool(colour.shape, rng))
+
+
+@functools.cache
+def _noise_pool() -> np.ndarray:
+    return np.random.Generator(np.random.PCG64(20250102)).standard_normal(1 << 21, dtype=np.float32)
+
+
+def _noise_from_pool(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """Return noise of deviation 1 from a random place in a fixed pool, which is faster than drawing it."""
+    count, pool = math.prod(shape), _noise_pool()
+    if count >= len(pool):
+        return rng.standard_normal(shape, dtype=np.float32)
+    start = int(rng.integers(len(pool) - count))
+    return pool[start : start + count].reshape(shape)
 
 
 def _shade(solid: Solid, points: np.ndarray, eye: np.ndarray, light: Light) -> np.ndarray:
     """Return the (P, 3) colour of a solid at (3, P) points on it."""
-    unit = (solid.axes.T @ (points - solid.center[:, None])) / solid.half[:, None]
-    normal = solid.axes @ (_gradient(solid, unit) / solid.half[:, None])
-    normal *= np.sign((normal * (eye[:, None] - points)).sum(0)) / np.linalg.norm(normal, axis=0)
-    lit = light.ambient * (0.8 + 0.2 * normal[2]) + (1 - light.ambient) * np.clip(light.direction @ normal, 0, None)
+    axes, half = solid.axes.astype(np.float32), solid.half.astype(np.float32)[:, None]
+    local = axes.T @ (points - solid.center.astype(np.float32)[:, None])
+    unit = local / half
+    normal = axes @ (_gradient(solid, unit) / half)
+    towards = np.einsum("ip,ip->p", normal, eye.astype(np.float32)[:, None] - points)
+    normal *= np.sign(towards) / np.sqrt(np.einsum("ip,ip->p", normal, normal))
+    lit = light.ambient * (0.8 + 0.2 * normal[2]) + (1 - light.ambient) * np.clip(light.direction.astype(np.float32) @ normal, 0, None)
     material = solid.material
-    x, y, z = unit * solid.half[:, None] / material.grain_m
+    x, y, z = local / np.float32(material.grain_m)
     x, y = x + 0.37 * z, y + z  # every side shows both coordinates change
     share = PATTERNS[material.pattern](x, y, unit[2], material.seed)[:, None]
-    base, accent = np.asarray(material.colour), np.asarray(material.accent)
+    base, accent = np.asarray(material.colour, np.float32), np.asarray(material.accent, np.float32)
     grain = 1 + 0.04 * noise_at(x + 77 * material.seed, y)
     shaded: np.ndarray = (base + np.clip(share, 0, 1) * (accent - base)) * (lit * grain)[:, None]
     return shaded

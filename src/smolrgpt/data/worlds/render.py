@@ -100,7 +100,9 @@ def render(
     _paint_walls(colour, shown & ~bare_floor, surface, depth, rays, pose, look)
     _paint_boxes(colour, index, depth, rays, boxes, camera, pose, look)
     owner_of = np.array([box.owner for box in boxes] + [0], np.int16)
-    return Rendering(develop(colour, look, rng), depth, owner_of[index], full, floor_xy, on_floor, bare_floor)
+    noise = np.asarray(rng.standard_normal(colour.shape, dtype=np.float32))
+    rgb = develop(colour, look, noise)
+    return Rendering(rgb, depth, owner_of[index], full, floor_xy, on_floor, bare_floor)
 
 
 def _room_depth(rays: np.ndarray, inverse_z: np.ndarray, room: Room, pose: CameraPose) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ from smolrgpt.data.worlds.layouts import Rect
 from smolrgpt.data.worlds.objects import Thing, load_recipes, make_thing, names_on
 from smolrgpt.data.worlds.paint import Light
 from smolrgpt.data.worlds.scene import Scene
-from smolrgpt.data.worlds.stage import Shot, Stage, Surface, choose_camera, enclose
+from smolrgpt.data.worlds.stage import Shot, Stage, Surface, enclose
 
 #: Layout family -> the furniture that it has more often than others.
 _FURNITURE = {
@@ -54,8 +54,7 @@ def draw(layout: str, size: tuple[int, int], rng: np.random.Generator) -> Scene:
     stage.scatter(clutter, Surface(area, 0.0), int(rng.integers(0, 4)))
     for _ in range(int(rng.integers(0, 3))):
         stage.stack(make_thing(str(rng.choice(("moving box", "cushion", "book", "carton"))), rng))
-    camera, pose = choose_camera(stage, size, _SHOTS[int(rng.integers(len(_SHOTS)))], area)
-    return stage.finish(camera, pose, layout, Light.random(rng), near_m=0.08)
+    return stage.finish(size, _SHOTS[int(rng.integers(len(_SHOTS)))], layout, Light.random(rng), area)
 
 
 def _against_wall(stage: Stage, thing: Thing, area: Rect) -> int | None:

@@ -21,6 +21,9 @@ _FORMATS = (4 / 3, 4 / 3, 16 / 9, 16 / 9, 3 / 2, 1.0, 3 / 4, 9 / 16)
 _FLAT_M = 0.005
 _PLACE_TRIES = 25
 _CAMERA_TRIES = 30
+_SHOT_TRIES = 4
+#: A scene shows at least so many objects that can be moved and counted.
+MIN_OBJECTS = 3
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class Shot:
         height_m: above z = 0.
         roll: deviation of the roll.
         least_m: nearest that anything may be.
+        far_m: what is farther has no depth, like the sky.
     """
 
     distance_m: tuple[float, float]
@@ -52,6 +56,7 @@ class Shot:
     height_m: tuple[float, float] = (0.02, 1e3)
     roll: float = 4.0
     least_m: float = 0.1
+    far_m: float = math.inf
 
 
 @dataclass(eq=False)
@@ -189,15 +194,27 @@ class Stage:
             found += [] if number is None else [number]
         return found
 
-    def finish(self, camera: Camera, pose: CameraPose, layout: str, light: Light, near_m: float, far_m: float = math.inf) -> Scene:
-        """Return the scene that the camera views; what is farther than ``far_m`` is sky."""
-        rays = Rays.of(camera, pose, near_m)
-        back = np.full((camera.height, camera.width), far_m, np.float32)
-        depth, index, full = cast(self.solids, rays, back)
+    def finish(self, size: tuple[int, int], shot: Shot, layout: str, light: Light, inside: Rect | None = None) -> Scene:
+        """Return the scene of the first of a few cameras that shows enough.
+
+        Args:
+            size: width and height in pixels; the image has about as many.
+            shot: the ranges of cameras.
+            layout: the layout family.
+            light: the light.
+            inside: where the camera must be, seen from above.
+        """
+        owners_of = np.array([solid.owner for solid in self.solids] + [0], np.int16)
+        for _ in range(_SHOT_TRIES):
+            camera, pose = choose_camera(self, size, shot, inside)
+            rays = Rays.of(camera, pose, 0.3 * shot.least_m)
+            depth, index, full = cast(self.solids, rays, np.full((camera.height, camera.width), shot.far_m, np.float32))
+            owners = owners_of[index]
+            masks = ((owners == k + 1, int(np.count_nonzero(full[k + 1]))) for k in range(len(self.objects)))
+            find_visible(self.objects, masks, camera, pose, MIN_VISIBLE_FRACTION)
+            if sum(item.is_region and item.kind == "pallet" for item in self.objects) >= MIN_OBJECTS:
+                break
         rgb = paint(self.solids, depth, index, rays, light, self.shadows, self.rng)
-        owners = np.array([solid.owner for solid in self.solids] + [0], np.int16)[index]
-        masks = ((owners == k + 1, int(np.count_nonzero(full[k + 1]))) for k in range(len(self.objects)) if k + 1 < len(full))
-        find_visible(self.objects, masks, camera, pose, MIN_VISIBLE_FRACTION)
         depth[index < 0] = np.nan
         return Scene(rgb, depth, owners, self.objects, camera, pose, layout)
 
@@ -247,6 +264,8 @@ def choose_camera(stage: Stage, size: tuple[int, int], shot: Shot, inside: Rect 
         score = large.sum() / min(len(centers), 12) + 0.3 * rng.random()
         if best is None or score > best[0]:
             best = score, camera, pose
+        if score > 0.9:
+            break
     if best is None:  # no place was free: from above
         camera, target = random_camera(size, shot.fov, rng), centers.mean(0)
         return camera, aim(target, max(shot.distance_m), max(shot.pitch), rng.uniform(0, 2 * math.pi), 0.0)

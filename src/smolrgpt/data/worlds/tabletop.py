@@ -10,10 +10,11 @@ from smolrgpt.data.worlds.layouts import Rect
 from smolrgpt.data.worlds.objects import ground_material, make_thing, names_on, random_material
 from smolrgpt.data.worlds.paint import Light
 from smolrgpt.data.worlds.scene import Scene
-from smolrgpt.data.worlds.stage import Shot, Stage, Surface, choose_camera, enclose
+from smolrgpt.data.worlds.stage import MIN_OBJECTS, Shot, Stage, Surface, enclose
 
 KNOWN = ("table_spread", "table_stacks", "table_heap", "tote", "carpet")
 RESERVED = ("table_ring", "steps")
+_SHOT = Shot((0.3, 1.5), (15, 88), roll=6.0, least_m=0.12, height_m=(0.05, 1.4))
 #: Height of the table above the floor.
 _TABLE_M = (0.6, 1.0)
 
@@ -31,13 +32,12 @@ def draw(layout: str, size: tuple[int, int], rng: np.random.Generator) -> Scene:
         for board in boards:
             stage.scatter(names, board, int(rng.integers(1, 4)))
     _LAYOUTS[layout](stage, surface, names)
-    camera, pose = choose_camera(stage, size, Shot((0.3, 1.5), (15, 88), roll=6.0, least_m=0.12, height_m=(0.05, 1.4)), roof)
-    return stage.finish(camera, pose, layout, Light.random(rng), near_m=0.04)
+    return stage.finish(size, _SHOT, layout, Light.random(rng), roof)
 
 
 def is_rich(scene: Scene) -> bool:
     """Return whether a scene shows enough to ask all kinds of questions about it."""
-    return len(scene.of_kind("pallet")) >= 3
+    return len(scene.of_kind("pallet")) >= MIN_OBJECTS
 
 
 def _support(stage: Stage, layout: str) -> tuple[Surface, Rect]:

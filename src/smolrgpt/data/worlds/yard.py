@@ -11,7 +11,7 @@ from smolrgpt.data.worlds.layouts import Rect
 from smolrgpt.data.worlds.objects import ground_material, make_thing, names_on
 from smolrgpt.data.worlds.paint import Light
 from smolrgpt.data.worlds.scene import Scene
-from smolrgpt.data.worlds.stage import Shot, Stage, Surface, choose_camera
+from smolrgpt.data.worlds.stage import Shot, Stage, Surface
 
 KNOWN = ("street", "car_park", "storage_yard", "road_works", "square")
 RESERVED = ("farm", "ring_road")
@@ -20,14 +20,14 @@ _PEOPLE = ("pedestrian", "pedestrian", "worker", "child")
 _GOODS = ("loaded pallet", "loaded pallet", "crate", "barrel", "shipping container", "forklift", "tyre stack", "concrete pipe", "trailer")
 _FURNITURE = ("lamp post", "bollard", "bench", "waste container", "tree", "road sign", "fire hydrant", "bus stop")
 _WORKS = ("traffic cone", "traffic cone", "barrier", "road barrier", "worker", "concrete pipe", "barrel", "road sign")
-#: Where cameras are: on a robot or a vehicle, in a hand, on a pole or a drone.
-_SHOTS = (
-    Shot((4, 30), (-3, 12), (40, 110), (0.4, 2.0), roll=2.0, least_m=0.6),
-    Shot((3, 20), (-2, 25), (40, 85), (1.3, 1.9), roll=5.0, least_m=0.6),
-    Shot((8, 45), (10, 60), (30, 85), (3.0, 25), roll=2.0, least_m=0.6),
-)
 #: Farther than this there is no depth.
 _FAR_M = 150.0
+#: Where cameras are: on a robot or a vehicle, in a hand, on a pole or a drone.
+_SHOTS = (
+    Shot((4, 30), (-3, 12), (40, 110), (0.4, 2.0), roll=2.0, least_m=0.6, far_m=_FAR_M),
+    Shot((3, 20), (-2, 25), (40, 85), (1.3, 1.9), roll=5.0, least_m=0.6, far_m=_FAR_M),
+    Shot((8, 45), (10, 60), (30, 85), (3.0, 25), roll=2.0, least_m=0.6, far_m=_FAR_M),
+)
 
 
 def draw(layout: str, size: tuple[int, int], rng: np.random.Generator) -> Scene:
@@ -37,8 +37,7 @@ def draw(layout: str, size: tuple[int, int], rng: np.random.Generator) -> Scene:
     stage.add_block(Rect(0, 0, 0, 500, 500), -1.0, 0.0, ground, solid=False)
     _LAYOUTS[layout](stage)
     _add_buildings(stage)
-    camera, pose = choose_camera(stage, size, _SHOTS[int(rng.integers(len(_SHOTS)))])
-    return stage.finish(camera, pose, layout, Light.random(rng, outdoors=True), near_m=0.3, far_m=_FAR_M)
+    return stage.finish(size, _SHOTS[int(rng.integers(len(_SHOTS)))], layout, Light.random(rng, outdoors=True))
 
 
 def _add_buildings(stage: Stage) -> None:
