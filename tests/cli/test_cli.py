@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -106,12 +107,52 @@ def test_ask_writes_an_overlay(command, asked, tmp_path: Path) -> None:
         assert picture.width >= 640
 
 
-def test_ask_reads_questions_from_stdin(command, asked, monkeypatch: pytest.MonkeyPatch) -> None:
-    import io
+def give_stdin(monkeypatch: pytest.MonkeyPatch, content: bytes, terminal: bool = False) -> None:
+    stdin = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8")
+    monkeypatch.setattr(stdin, "isatty", lambda: terminal)
+    monkeypatch.setattr("sys.stdin", stdin)
 
-    monkeypatch.setattr("sys.stdin", io.StringIO("How far is <region 0>?\nHow many are in <region 1>?\n\nnever read\n"))
+
+def test_ask_reads_all_questions_of_a_pipe(command, asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = "\ufeffHow far is <region 0>?\r\n\n \u00a0 \n\u200bHow\u2009many are in region 1?\n\nHow tall is <obj0>?"
+    give_stdin(monkeypatch, lines.encode())
     status, out, _ = command(*asked, "--json")
-    assert status == 0 and [json.loads(line)["category"] for line in out.splitlines()] == ["distance", "count"]
+    assert status == 0 and [json.loads(line)["category"] for line in out.splitlines()] == ["distance", "count", "height"]
+    assert json.loads(out.splitlines()[0])["question"] == "How far is <region 0>?"
+
+
+def test_an_empty_line_ends_a_session_at_a_terminal(command, asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    give_stdin(monkeypatch, b"How far is <region 0>?\n\nnever read\n", terminal=True)
+    status, out, err = command(*asked, "--json")
+    assert status == 0 and json.loads(out)["category"] == "distance" and err.count("question (empty to end)") == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "stdin: found 0 blank lines; expected a question a line"),
+        (b"\n \n", "stdin: found 2 blank lines"),
+        (b"\n\xe9t\xe9?\n", "stdin, line 2: byte 0 is not UTF-8"),
+        ("How far?".encode("utf-16"), "stdin, line 1: byte 0 is not UTF-8"),
+    ],
+)
+def test_stdin_without_a_question_is_refused(command, asked, content: bytes, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    give_stdin(monkeypatch, content)
+    status, out, err = command(*asked)
+    assert (status, out) == (2, "") and message in err and "Traceback" not in err
+
+
+def test_a_length_is_printed_with_its_unit(capsys: pytest.CaptureFixture[str]) -> None:
+    from smolrgpt.cli.ask import _print_answers
+    from smolrgpt.inference.answer import Answer
+
+    answers = [
+        Answer("169 cm", 169, "height", 0.0, 1.0, unit="cm"),
+        Answer("3", 3, "count", 0.0, 1.0),
+        Answer("?", None, "height", 0.0, 1.0),
+    ]
+    _print_answers(["a", "b", "c"], answers, as_json=False, as_list=False)
+    assert capsys.readouterr().out == "169 cm  [169 cm]\n3  [3]\n?\n"
 
 
 @pytest.mark.parametrize(

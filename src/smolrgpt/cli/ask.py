@@ -32,7 +32,11 @@ if TYPE_CHECKING:
 
 
 Questions = Annotated[
-    list[str] | None, typer.Argument(metavar="[QUESTION]...", help="One or more questions; without any, one line of stdin each.")
+    list[str] | None,
+    typer.Argument(
+        metavar="[QUESTION]...",
+        help="One or more questions; without any, one a line of stdin, in UTF-8.",
+    ),
 ]
 DepthFile = Annotated[
     Path | None,
@@ -104,14 +108,33 @@ def ask(  # noqa: PLR0913 (the options of a command)
 
 
 def _questions_from_stdin() -> Iterator[list[str]]:
-    """Yield each line of stdin as a list of one question, up to an empty line or the end."""
-    while True:
-        if sys.stdin.isatty():
-            print("question (empty to end): ", end="", file=sys.stderr, flush=True)
-        line = sys.stdin.readline().strip()
-        if not line:
-            return
-        yield [line]
+    """Yield each question of stdin as a list of one: at a terminal up to an empty line, else of all lines that are not blank.
+
+    Raises DataError for a line that is not UTF-8, and where there is no question.
+    """
+    from smolrgpt.schema import DataError
+    from smolrgpt.schema.text import plain_text
+
+    if sys.stdin.isatty():
+        while question := plain_text(_read_terminal_line()):
+            yield [question]
+        return
+    number = asked = 0
+    for number, line in enumerate(sys.stdin.buffer, 1):
+        try:
+            question = plain_text(line.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            raise DataError(f"stdin, line {number}: byte {error.start} is not UTF-8; expected questions in UTF-8, one a line") from None
+        if question:
+            asked += 1
+            yield [question]
+    if not asked:
+        raise DataError(f"stdin: found {number} blank lines; expected a question a line, or questions as arguments")
+
+
+def _read_terminal_line() -> str:
+    print("question (empty to end): ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline()
 
 
 def _print_inputs(inputs: InputsRead) -> None:
@@ -128,7 +151,7 @@ def _print_answers(questions: list[str], answers: list[Answer], as_json: bool, a
         print(json.dumps(rows if as_list else rows[0], ensure_ascii=False), flush=True)
         return
     for question, answer in zip(questions, answers, strict=True):
-        short = "" if answer.normalized_answer is None else f"  [{answer.normalized_answer}]"
+        short = "" if answer.normalized_answer is None else f"  [{answer.normalized_answer}{f' {answer.unit}' if answer.unit else ''}]"
         print((f"{question}\n  " if as_list else "") + answer.answer + short, flush=True)
 
 

@@ -15,7 +15,7 @@ from smolrgpt.data.io import write_text
 from smolrgpt.data.sources.warehouse import DepthChoice
 from smolrgpt.evaluation.benchmarks import BENCHMARKS, Benchmark
 from smolrgpt.evaluation.comparison import compare, read_comparison
-from smolrgpt.evaluation.extractors import Extractor, stored_answers
+from smolrgpt.evaluation.extractors import Extractor, stored_answers, with_answer
 from smolrgpt.evaluation.predict import Row, SamplePredictor, predict
 from smolrgpt.evaluation.report.document import Report
 from smolrgpt.evaluation.report.html import to_html
@@ -108,7 +108,7 @@ def _load(data: Sequence[Sample] | str | Path, benchmark: Benchmark, options: Ev
 
 def _extract(extractor: Extractor, rows: Sequence[Row]) -> list[Row]:
     """Return the rows with the normalised answers that an extractor reads."""
-    return [{**row, "normalized_answer": answer} for row, answer in zip(rows, extractor(rows), strict=True)]
+    return [with_answer(row, answer) for row, answer in zip(rows, extractor(rows), strict=True)]
 
 
 def _extractor_result(benchmark: Benchmark, samples: Sequence[Sample], rows: Sequence[Row]) -> dict[str, Any]:

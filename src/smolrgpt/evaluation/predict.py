@@ -16,7 +16,7 @@ from smolrgpt.schema import Answer, DataError, Sample
 
 logger = logging.getLogger(__name__)
 
-#: A prediction: {id, question, category, answer, normalized_answer, confidence, seconds, warnings?, error?}.
+#: A prediction: {id, question, category, answer, normalized_answer, unit, confidence, seconds, warnings?, error?}.
 Row = dict[str, Any]
 #: The samples of a batch, each with its row.
 AnsweredBatch = list[tuple[Sample, Row]]
@@ -60,7 +60,7 @@ def predict(
         run_id: Names the model and the data. The run continues with the partial file of an interrupted run that has the same one.
 
     Returns:
-        Rows {id, question, category, answer, normalized_answer, confidence, seconds} in the order of ``samples``, with ``warnings`` where
+        Rows {id, question, category, answer, normalized_answer, unit, confidence, seconds} in the order of ``samples``, ``warnings`` where
         the inputs are doubtful. A sample that cannot be loaded has an empty answer and an ``error``, and is counted in a warning.
     """
     with _PartialFile(out_path, run_id) as partial:
@@ -115,8 +115,15 @@ def answer_batch(predictor: SamplePredictor, samples: list[Sample], batch_size: 
         if len(samples) > 1:
             middle = len(samples) // 2
             return [row for half in (samples[:middle], samples[middle:]) for row in answer_batch(predictor, half, batch_size)]
-        failed = {"category": samples[0].category, "answer": "", "normalized_answer": None, "confidence": None, "seconds": 0.0}
-        return [(samples[0], {"id": samples[0].id, "question": samples[0].question, **failed, "error": str(error)})]
+        failed = {
+            "category": samples[0].category,
+            "answer": "",
+            "normalized_answer": None,
+            "unit": None,
+            "confidence": None,
+            "seconds": 0.0,
+        }
+        return [(samples[0], {"id": samples[0].id, "question": samples[0].question, **failed, "seconds": 0.0, "error": str(error)})]
     return [(sample, _row(sample, answer)) for sample, answer in zip(samples, answers, strict=True)]
 
 
@@ -127,6 +134,7 @@ def _row(sample: Sample, answer: Answer) -> Row:
         "category": answer.category,
         "answer": answer.answer,
         "normalized_answer": answer.normalized_answer,
+        "unit": answer.unit,
         "confidence": None if answer.confidence is None else round(answer.confidence, 4),
         "seconds": round(answer.seconds, 4),
     }

@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from smolrgpt.data.io import read_rows
+from smolrgpt.evaluation.extractors import stored_value
 from smolrgpt.schema import Answer, DataError, Sample
 from smolrgpt.tasks import recognise, task_named
+from smolrgpt.tasks.units import METRE
 
 
 class ReplayPredictor:
     """Returns the answers of a file.
 
     Args:
-        path: A JSON list or JSON lines of rows {id, answer or normalized_answer or both, confidence?, seconds?}. A text without a short
-            answer is read by the rules.
+        path: A JSON list or JSON lines of rows {id, answer or normalized_answer or both, unit?, confidence?, seconds?}. A text without a
+            short answer is read by the rules.
 
     Raises:
         DataError: The file cannot be read.
@@ -40,7 +42,8 @@ def _answer(sample: Sample, row: Mapping[str, Any]) -> Answer:
     confidence, seconds = row.get("confidence"), row.get("seconds")
     return Answer(
         answer=text,
-        normalized_answer=row["normalized_answer"] if "normalized_answer" in row else task.read(sample.question, text),
+        normalized_answer=stored_value(row, task) if "normalized_answer" in row else task.read(sample.question, text),
+        unit=METRE if task.is_length else None,
         category=sample.category or task.name,
         seconds=float(seconds) if isinstance(seconds, int | float) else 0.0,
         confidence=min(1.0, max(0.0, float(confidence))) if isinstance(confidence, int | float) else None,

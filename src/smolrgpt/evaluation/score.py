@@ -13,8 +13,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypedDict
 
+from smolrgpt.evaluation.extractors import stored_value
 from smolrgpt.schema import DataError
-from smolrgpt.tasks import OFFICIAL, Task
+from smolrgpt.tasks import OFFICIAL, Task, task_named
 from smolrgpt.tasks.distance import DISTANCE
 
 #: The categories that S1 averages, in the order of reports.
@@ -67,7 +68,7 @@ def score_prediction(category: str, truth: Any, row: Mapping[str, Any] | None) -
     """Score the ``normalized_answer`` of a prediction row, None where the question was not predicted; see ``score_answer``."""
     if row is None:
         return replace(score_answer(category, truth, None), explanation="not predicted: counted as wrong", problem="missing")
-    value = row.get("normalized_answer")
+    value = stored_value(row, task_named(category))
     scored = score_answer(category, truth, value)
     if value is not None:
         return scored
@@ -110,7 +111,7 @@ class Tally:
 
 # ------------------------------------------------------------------------------------------------------------------------- scoring
 def score(truth: Iterable[Mapping[str, Any]], predictions: Iterable[Mapping[str, Any]], strict: bool = False) -> dict[str, Any]:
-    """Score predictions {id, normalized_answer} against truth {id, category, normalized_answer}.
+    """Score predictions {id, normalized_answer, unit?} against truth {id, category, normalized_answer}.
 
     Returns:
         ``S1``, ``accuracy`` and ``num_questions`` as in ``Accuracies``; ``num_correct``; ``by_category`` {category: {num_questions,

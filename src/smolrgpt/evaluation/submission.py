@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from smolrgpt.data.io import write_rows
+from smolrgpt.evaluation.extractors import stored_value
 from smolrgpt.schema import DataError, Sample
 from smolrgpt.tasks import OFFICIAL, task_named
 
@@ -15,7 +16,8 @@ from smolrgpt.tasks import OFFICIAL, task_named
 def write_submission(path: str | Path, samples: Sequence[Sample], rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Write a JSON list with ``id`` and ``normalized_answer`` of every question, as the challenge takes it.
 
-    An answer that is not of its category's kind ("left" or "right", a count, a region of the question, metres) is replaced by a guess.
+    Lengths are in metres. An answer that is not of its category's kind ("left" or "right", a count, a region of the question, metres) is
+    replaced by a guess.
 
     Returns:
         The ids of the questions whose answer is a guess.
@@ -30,7 +32,8 @@ def write_submission(path: str | Path, samples: Sequence[Sample], rows: Sequence
     guessed, entries = [], []
     for sample, row in zip(samples, rows, strict=True):
         task = task_named(row["category"])
-        value = task.parse_or_none(row["normalized_answer"]) if task in OFFICIAL else row["normalized_answer"]
+        value = stored_value(row, task)
+        value = task.parse_or_none(value) if task in OFFICIAL else value
         if value is None or (task.names_region and int(value) >= len(sample.regions)):
             guessed.append(sample.id)
             value = task.guess

@@ -45,19 +45,20 @@ class Answer(schema.Answer):
 
 
 def make_answer(question: Question, generated: Generated, inputs: InputsRead, seconds: float) -> Answer:
-    """Read the normalised answer from a generated text, and give both in the region indices that the caller passed."""
+    """Read the normalised answer from a generated text; give both in the caller's region indices and in the unit that is asked for."""
     task, value = question.task, None
     if generated.field is not None:
         value = task.read(question.text, generated.field)
     if value is None:
         value = task.read(question.text, generated.text)
     text = renumber_tags(task.renumber_field(generated.text, question.indices), question.indices)
-    answer = Answer(text, task.renumber(value, question.indices), task.name, seconds, generated.confidence, inputs)
+    text, value, unit = task.in_asked_unit(question.text, text, task.renumber(value, question.indices))
+    answer = Answer(text, value, task.name, seconds, generated.confidence, inputs, unit)
     return replace(answer, prompt_tokens=len(question.input_ids), completion_tokens=generated.num_tokens)
 
 
 def readable_prefix(question: Question, text: str) -> str:
     """Return an unfinished answer in the caller's region indices, without a region, an index or a character that may be incomplete."""
-    text = question.task.without_unfinished_field(text.rstrip(_UNFINISHED_CHARACTER))
+    text = question.task.without_unfinished_field(question.text, text.rstrip(_UNFINISHED_CHARACTER))
     bracket = text.rfind("[")
     return renumber_tags(text if bracket < 0 or "]" in text[bracket:] else text[:bracket], question.indices)

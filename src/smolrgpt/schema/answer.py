@@ -13,11 +13,14 @@ class Answer:
 
     Attributes:
         answer: The text. Regions are named by the indices that the caller passed.
-        normalized_answer: 'left' | 'right', an int count, a region index as a digit string, metres, or None when no rule reads the text.
+        normalized_answer: 'left' | 'right', an int count, a region index as a digit string, a length in ``unit``, or None when no rule
+            reads the text.
         category: The kind of question: a name of ``tasks.TASKS``, or the data set's own name.
         seconds: Wall time, shared evenly by questions that were answered together.
         confidence: From 0 to 1, the probability that the model gives to the whole text (for a length: to all texts within 10 % of it);
             None where the predictor has none.
+        unit: The unit of ``normalized_answer``, a key of ``tasks.region_text.LENGTH_UNITS``: metres ("m"), or what the question asks for
+            ("How many centimetres ..." "cm"); None where the answer is no length.
         inputs: How the inputs were read, and what is doubtful about them; equality of answers does not depend on it.
     """
 
@@ -27,3 +30,4 @@ class Answer:
     seconds: float
     confidence: float | None
     inputs: InputsRead = field(default=InputsRead(), compare=False)
+    unit: str | None = None

@@ -81,7 +81,7 @@ class Task:
         reply: the report of a language-model extractor; None where there is nothing to extract.
         guess: the answer of a submission where none can be read.
         names_region: its normalised answer is a region index.
-        is_length: its normalised answer is in metres.
+        is_length: its normalised answer is in metres, which ``in_asked_unit`` converts for the reader.
         makers: what draws its questions from a scene, with weights.
         plain_makers: the same in plain words of one wording.
         is_extra: a synthetic data set asks its makers in ``<split>_extra.json``.
@@ -164,12 +164,19 @@ class Task:
             return text
         return _FINAL_DIGITS.sub(lambda match: match[1] + renumber(match[2], indices), text)
 
-    def without_unfinished_field(self, text: str) -> str:
-        """Return an unfinished answer without a region index of which only the first digits may have been written."""
+    def in_asked_unit(self, question: str, text: str, value: NormalizedAnswer) -> tuple[str, NormalizedAnswer, str | None]:
+        """Return an answer's text and normalised answer, both of metres, in the unit that the question asks for, and the unit.
+
+        The unit is None for an answer that is no length.
+        """
+        return text, value, None
+
+    def without_unfinished_field(self, question: str, text: str) -> str:
+        """Return an unfinished answer without a region index or a length of which only the first digits may have been written."""
         return _FINAL_DIGITS.sub("", text) if self.names_region else text
 
-    def format_answer(self, value: NormalizedAnswer) -> str:
-        """Format a normalised answer for display, with its unit or as ``[Region k]``."""
+    def format_answer(self, value: NormalizedAnswer, unit: str | None = None) -> str:
+        """Format a normalised answer for display, with its unit (of a length, by default metres) or as ``[Region k]``."""
         return "no short answer" if value is None else str(value)
 
 

@@ -74,7 +74,7 @@ class ChoiceTask(Task):
         """Return the share that guessing one of each question's regions gets right."""
         return sum(1 / max(1, count) for count in num_regions) / len(num_regions) if num_regions else 0.0
 
-    def format_answer(self, value: NormalizedAnswer) -> str:
+    def format_answer(self, value: NormalizedAnswer, unit: str | None = None) -> str:
         """Return the chosen region as ``[Region k]``."""
         return region_tag(int(value)) if isinstance(value, str) and value.isdecimal() else super().format_answer(value)
 

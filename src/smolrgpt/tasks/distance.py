@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from smolrgpt.schema import SceneGraph, SceneObject, Wording
-from smolrgpt.tasks.base import Cue, CueRank, NormalizedAnswer, OtherTask, ReplySchema, Task
+from smolrgpt.tasks.base import FIELD_SEPARATOR, Cue, CueRank, NormalizedAnswer, OtherTask, ReplySchema, Task
 from smolrgpt.tasks.drawing import draw_several, pick, shuffled
 from smolrgpt.tasks.official import OfficialForm, fill_frame, synthetic_frames
 from smolrgpt.tasks.question import (
@@ -28,6 +28,7 @@ from smolrgpt.tasks.question import (
 )
 from smolrgpt.tasks.region_text import LENGTH_UNITS, region_tag
 from smolrgpt.tasks.relations import compare_sides, distance_m, find_extreme
+from smolrgpt.tasks.units import METRE, asked_unit, from_metres, write_length
 from smolrgpt.tasks.wording import ask_about_pair, load_wordings
 
 #: An official distance is right between these multiples of the truth, both ends included; a truth of 0 needs exactly 0.
@@ -40,6 +41,10 @@ _CONTACT = re.compile(r"\b(?:within|inside|touch\w*|overlap\w*|in contact|contai
 _NUMBER = r"(?<![\d.\-])(\d{1,9}(?:\.\d{1,9})?)(?![\d.]*\d)"
 _UNITS = {"m": "m|meter|metre", "cm": "cm|centimeter|centimetre", "ft": "foot|feet"}
 _LENGTH = re.compile(rf"{_NUMBER}\s*(?:{'|'.join(f'(?P<{unit}>{spellings})' for unit, spellings in _UNITS.items())})s?\b", re.IGNORECASE)
+#: A length with its unit, as models state it, and the field at the end of an answer, which is a number of metres alone.
+_STATED = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?) ?(?:m|met(?:er|re)s?)\b")
+_BARE_FIELD = re.compile(rf"((?:^|{FIELD_SEPARATOR}) ?)(\d+(?:\.\d+)?)$")
+_FROM_FIRST_LENGTH = re.compile(r"(?<!\[Region )(?<![\w.])\d.*", re.DOTALL)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -92,9 +97,24 @@ class LengthTask(Task):
         """Return the share that the best constant length gets right."""
         return _best_constant(truths, *self.tolerance)
 
-    def format_answer(self, value: NormalizedAnswer) -> str:
+    def in_asked_unit(self, question: str, text: str, value: NormalizedAnswer) -> tuple[str, NormalizedAnswer, str | None]:
+        """Return text and length in the unit that the question asks for; a length that stands alone in the text gets its unit."""
+        if not isinstance(value, int | float):
+            return text, value, None
+        unit = asked_unit(question)
+        if unit == METRE:
+            return _BARE_FIELD.sub(rf"\1\2 {METRE}", text), value, METRE
+        text = _STATED.sub(lambda found: write_length(float(found[1]), unit), text)
+        text = _BARE_FIELD.sub(lambda found: found[1] + write_length(float(found[2]), unit), text)
+        return text, *from_metres(value, unit)
+
+    def without_unfinished_field(self, question: str, text: str) -> str:
+        """Return the text up to the first length where the question asks for another unit than the model's."""
+        return text if asked_unit(question) == METRE else _FROM_FIRST_LENGTH.sub("", text)
+
+    def format_answer(self, value: NormalizedAnswer, unit: str | None = None) -> str:
         """Return the length with its unit."""
-        return super().format_answer(value) if value is None else f"{value} m"
+        return super().format_answer(value) if value is None else f"{value} {unit or METRE}"
 
 
 def parse_number(value: Any) -> float:

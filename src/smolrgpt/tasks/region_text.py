@@ -34,11 +34,13 @@ NUMBER_IN_WORDS = re.compile(rf"\b(?:({'|'.join(_TENS)})[- ])?({'|'.join(NUMBER_
 LENGTH_UNITS: dict[str, tuple[float, str]] = {
     "mm": (0.001, r"mm|milli(?:meter|metre)s?"),
     "cm": (0.01, r"cms?|centi(?:meter|metre)s?"),
+    "dm": (0.1, r"dm|deci(?:meter|metre)s?"),
     "km": (1000.0, r"km|kilo(?:meter|metre)s?"),
     "m": (1.0, r"m|(?:meter|metre)s?|mtrs?"),
     "in": (0.0254, r"inch(?:es)?|ins?\b\.?(?=\s*(?:[.,;)]|$|tall|wide|high|long|apart|away))|\"|''"),
     "ft": (0.3048, r"ft|foot|feet|'(?!s)"),
     "yd": (0.9144, r"yds?|yards?"),
+    "mi": (1609.344, r"miles?"),
 }
 
 

@@ -213,7 +213,8 @@ def _article(card: Card) -> str:
 def answer_card(answer: Answer, question: str | None, image: Image.Image | None, regions: Sequence[Region]) -> str:
     """Return an ``Answer`` as a fragment of HTML for notebooks, below its image where that is known."""
     drawn = "" if image is None else image_element(draw_regions(image, regions), "the image with its numbered regions")
-    short = "" if answer.normalized_answer is None else f"<b>{html.escape(str(answer.normalized_answer))}</b> "
+    value = "" if answer.normalized_answer is None else f"{answer.normalized_answer} {answer.unit or ''}".strip()
+    short = f"<b>{html.escape(value)}</b> " if value else ""
     confidence = "" if answer.confidence is None else f"{100 * answer.confidence:.0f} % confident, "
     about = f"{answer.category}, {confidence}{answer.seconds:.2f} s; {answer.inputs.describe()}"
     warnings = "".join(f'<p style="color:#b35900">Warning: {html.escape(warning)}</p>' for warning in answer.inputs.warnings)

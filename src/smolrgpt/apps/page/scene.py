@@ -17,6 +17,7 @@ from smolrgpt.inference.answer import Answer
 from smolrgpt.schema import Camera, DataError, DepthMap, DepthMeaning, Region, Sample, naming
 from smolrgpt.schema.image_file import read_image, read_upright, turn_upright
 from smolrgpt.tasks.mentions import write_mentions
+from smolrgpt.tasks.units import in_metres
 
 #: Scenes of the synthetic warehouse that the page draws; nothing from this seed on was ever trained on.
 HELD_OUT_SEED = 20_000_000
@@ -238,7 +239,7 @@ def export_sample(scene: Scene, folder: Path) -> list[Path]:
         "regions": [region.to_rle() for region in scene.regions],
         "question": question,
         "answer": None if answer is None else answer.answer,
-        "normalized_answer": None if answer is None else answer.normalized_answer,
+        "normalized_answer": None if answer is None else in_metres(answer.normalized_answer, answer.unit),
         "category": None if answer is None else answer.category,
     }
     path = folder / f"{scene.name}.json"

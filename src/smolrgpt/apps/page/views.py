@@ -78,7 +78,7 @@ def mentioned_regions(text: str) -> list[int]:
 
 def answer_html(answer: Answer) -> str:
     """Return the HTML of a normalised answer, with its unit."""
-    return html_with_region_chips(task_named(answer.category).format_answer(answer.normalized_answer))
+    return html_with_region_chips(task_named(answer.category).format_answer(answer.normalized_answer, answer.unit))
 
 
 def inputs_html(inputs: InputsRead) -> str:

@@ -227,7 +227,8 @@ class AnswerBody(BaseModel):
 
     question: str
     answer: str
-    normalized_answer: str | int | float | None = Field(description="left or right, a count, a region's number, metres, or null")
+    normalized_answer: str | int | float | None = Field(description="left or right, a count, a region's number, a length in unit, or null")
+    unit: str | None = Field(default=None, description="of a length: m, or what the question asks for, as cm, ft or in")
     category: str
     confidence: float = Field(ge=0, le=1)
 

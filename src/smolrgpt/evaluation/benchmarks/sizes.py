@@ -8,6 +8,7 @@ from typing import Any
 
 from smolrgpt.data.sources.warehouse import DepthChoice
 from smolrgpt.evaluation.benchmarks import spatial_bench
+from smolrgpt.evaluation.extractors import stored_value
 from smolrgpt.evaluation.predict import Row
 from smolrgpt.evaluation.samples import read_companion
 from smolrgpt.schema import DataError, Sample
@@ -47,5 +48,6 @@ class SizesBenchmark(spatial_bench.SpatialBenchmark):
 
 
 def _with_length_as_text(row: Mapping[str, Any], category: str) -> dict[str, Any]:
-    metres = task_named(category).parse_or_none(row.get("normalized_answer"))
+    task = task_named(category)
+    metres = task.parse_or_none(stored_value(row, task))
     return {**row, "answer": None if metres is None else f"{metres} meters"}

@@ -12,11 +12,21 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from smolrgpt.data.io import parse_value
-from smolrgpt.evaluation.extractors.base import Extractor, Row
+from smolrgpt.evaluation.extractors.base import Extractor, Row, with_answer
 from smolrgpt.evaluation.extractors.rules import read_by_rules
-from smolrgpt.evaluation.extractors.stored import stored_answers
+from smolrgpt.evaluation.extractors.stored import stored_answers, stored_value
 
-__all__ = ["EXTRACTORS", "Extractor", "Row", "extract_rows", "make_extractors", "read_by_rules", "stored_answers"]
+__all__ = [
+    "EXTRACTORS",
+    "Extractor",
+    "Row",
+    "extract_rows",
+    "make_extractors",
+    "read_by_rules",
+    "stored_answers",
+    "stored_value",
+    "with_answer",
+]
 
 
 def _make_classifier(**options: Any) -> Extractor:
@@ -79,4 +89,4 @@ def extract_rows(extractors: Mapping[str, Extractor], rows: Sequence[Row]) -> li
     """Return the rows with ``extracted`` {extractor: its answer}, and the first extractor's answer as ``normalized_answer``."""
     answers = {name: extractor(rows) for name, extractor in extractors.items()}
     by_row = [dict(zip(answers, column, strict=True)) for column in zip(*answers.values(), strict=True)]
-    return [{**row, "normalized_answer": next(iter(found.values())), "extracted": found} for row, found in zip(rows, by_row, strict=True)]
+    return [{**with_answer(row, next(iter(found.values()))), "extracted": found} for row, found in zip(rows, by_row, strict=True)]

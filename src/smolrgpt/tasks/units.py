@@ -1,0 +1,95 @@
+"""Units of length: which one a question asks for, and how a length is written in it. Models read and write metres."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from typing import Any
+
+from smolrgpt.schema.text import plain_text
+from smolrgpt.tasks.region_text import LENGTH_UNITS, NUMBER_WORDS
+
+METRE = "m"
+#: The name of feet with inches, which are written "5 ft 7 in" and, as one number, in feet.
+FEET_AND_INCHES = "ft in"
+#: Digits that a converted length has: an answer is right within 10 %.
+SIGNIFICANT_DIGITS = 3
+_FOOT, _INCHES_PER_FOOT = "ft", 12
+
+# The inch's "in" is a preposition in most questions: it is the unit only as "(in)", "in in" and "ft in".
+_SPELLINGS = {unit: spellings for unit, (_, spellings) in LENGTH_UNITS.items()} | {
+    "in": r"inch(?:es)?|(?<=\bin )in\b|(?<=[(\[])in(?=[)\]])",
+    "ft": r"ft|foot|feet",
+}
+_UNIT = re.compile(
+    rf"(?<![\w.])(?:{'|'.join(f'(?P<{unit}>{spellings})' for unit, spellings in _SPELLINGS.items())})"
+    r"(?![\w²³^]|\s*(?:/|per\b|squared\b|cubed\b)|'s)"
+)
+_NUMBER = rf"(?:\d[\d.,/½]*|½|\b(?:{'|'.join(NUMBER_WORDS)}|half|half an?|an?|few|several|couple of|per|each|square|cubic|sq))"
+#: A unit behind a number is part of the question ("the 6-inch pipe"), and no request.
+_QUANTITY = re.compile(rf"{_NUMBER}[\s-]*{_UNIT.pattern}")
+_COMPOUND = re.compile(
+    r"\b(?:ft|feet|foot)\b\.?\s*(?:and|&|[-+,/])?\s*\b(?:in|inch(?:es)?)\b(?!\s+(?:front|the|met|cm|mm))|\bimperial\b|\bus customary\b"
+)
+#: What stands before a unit that is asked for, from the clearest request to the weakest.
+_REQUESTS = (
+    re.compile(r"(?:\b(?:how many|in|as|into|of|to|units?|use|using)[\s:=]+(?:(?:whole|full|exact|plain)\s+)?|[(\[]\s*)$"),
+    re.compile(r"(?<!\bnearest )(?<!\bto the )$"),
+    re.compile(r"$"),
+)
+#: Words that are units only where the clearest request is before them: "in foot", not "the foot of the stairs", "the yard".
+_AMBIGUOUS = re.compile(r"foot|inch|yard|mile|\w*met(?:er|re)")
+_PLACE = re.compile(r"\b(?:the|his|her|its|their)\s+$")
+
+
+def asked_unit(question: str) -> str:
+    """Return the unit in which a question asks for a length: a key of ``LENGTH_UNITS`` or ``FEET_AND_INCHES``; metres by default.
+
+    "How many centimetres", "in feet", "(in mm)", "the distance, inches?" ask for a unit; "within 2 feet" and "the 6-inch pipe" do not.
+    """
+    text = _QUANTITY.sub(" ", plain_text(question).lower())
+    if _COMPOUND.search(text):
+        return FEET_AND_INCHES
+    found = ((_request_rank(text[: unit.start()], unit), unit.start(), str(unit.lastgroup)) for unit in _UNIT.finditer(text))
+    return min((request for request in found if request[0] is not None), default=(0, 0, METRE))[2]
+
+
+def _request_rank(before: str, unit: re.Match[str]) -> int | None:
+    """Return how clear a request for a unit is, 0 is the clearest, from the text before it; None for none."""
+    rank = next(rank for rank, request in enumerate(_REQUESTS) if request.search(before))
+    is_place = unit.lastgroup in ("ft", "yd") and _PLACE.search(before)
+    return None if rank == 1 and (is_place or _AMBIGUOUS.fullmatch(unit[0])) else rank
+
+
+def from_metres(metres: float, unit: str) -> tuple[float, str]:
+    """Return a length in a unit of ``asked_unit``, with three significant digits, as (number, key of ``LENGTH_UNITS``)."""
+    name = _FOOT if unit == FEET_AND_INCHES else unit
+    value = float(f"{metres / LENGTH_UNITS[name][0]:.{SIGNIFICANT_DIGITS}g}")
+    return (int(value) if value.is_integer() else value), name
+
+
+def write_length(metres: float, unit: str) -> str:
+    """Return a length in a unit of ``asked_unit``, with three significant digits: "169 cm", "5 ft 7 in"."""
+    value, name = from_metres(metres, unit)
+    if unit != FEET_AND_INCHES:
+        return write_quantity(value, name)
+    inches = metres / LENGTH_UNITS["in"][0]
+    feet, rest = divmod(round(inches) if inches >= 3 * _INCHES_PER_FOOT else round(inches, 1), _INCHES_PER_FOOT)
+    return " ".join(part for part in (f"{feet:.0f} ft" if feet else "", f"{rest:.3g} in" if rest or not feet else "") if part)
+
+
+def write_quantity(value: float, unit: str) -> str:
+    """Return a number with its unit, without an exponent: "0.00169 km"."""
+    return f"{Decimal(str(value)):f} {unit}"
+
+
+def in_metres(value: Any, unit: Any) -> Any:
+    """Return a number of ``unit`` in metres, without a unit and for what is no number unchanged; None where the unit is none of length.
+
+    unit: a key of ``LENGTH_UNITS``, or any spelling of one ("centimetres").
+    """
+    if unit is None or unit == METRE or isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    names = (name for name, (_, spellings) in LENGTH_UNITS.items() if re.fullmatch(spellings, str(unit).strip().lower()))
+    name = unit if unit in LENGTH_UNITS else next(names, None)
+    return None if name is None else value * LENGTH_UNITS[name][0]
