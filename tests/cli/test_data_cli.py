@@ -67,6 +67,13 @@ def test_every_help_text_has_an_example(command, name: str) -> None:
     assert status == 0 and f"smolrgpt data {name}" in out.replace(f"Usage: smolrgpt data {name}", "")
 
 
+def test_every_reader_is_listed(command) -> None:
+    from smolrgpt.data.sources import SOURCES
+
+    listed = command("data", "--help")[1].split("SOURCE is the name of a reader:")[1].split("\n\n")[0]
+    assert all(name in listed for name in SOURCES)
+
+
 def test_choices_are_those_of_the_library() -> None:
     from smolrgpt.data.estimate_depth import LAYOUTS
 

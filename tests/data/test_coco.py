@@ -247,7 +247,7 @@ def test_an_id_used_twice_is_counted(tmp_path: Path) -> None:
     write(root, [*rows, annotation(9, SHAPES[0], image_id=8)], [*images, {"id": 8, "file_name": "a.jpg", "height": H, "width": W}])
     ask(root, {"image": "a.jpg", "question": "<mask>?", "annotation_ids": [9]})
     assert len(read_source("coco", root, "mine", skips=skips)) == 1
-    assert skips.total == 6 and "id 7 is that of 'a.jpg' and 'b.jpg'" in skips.examples["unusable row"][0]
+    assert skips.total == 6 and "id 7 is that of 'a.jpg' (60x40) and 'b.jpg' (60x40)" in skips.examples["unusable row"][0]
 
 
 BROKEN: list[Any] = [[], [1, 2, 3, 4], [1, 2, 3, 4, 5, 6, 7], [1, "x", 2, 3, 4, 5], [1e9, 0, 1e9, 5, 0, 5], [None] * 6, "x", None, 5]

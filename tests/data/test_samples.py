@@ -56,5 +56,27 @@ def test_a_row_that_contradicts_itself_is_refused(tmp_path: Path, changes: dict[
     assert not samples and skips.total == 1 and expected in skips.summary()
 
 
+@pytest.mark.parametrize("name", ["image", "depth"])
+def test_files_may_be_named_as_on_windows_or_not_exist(tmp_path: Path, name: str) -> None:
+    (tmp_path / "below").mkdir()
+    Image.new("L", (64, 48), 9).save(tmp_path / "below" / "b.png")
+    (sample,), _ = read(tmp_path, ROW | {name: "below\\b.png"})
+    assert tmp_path / "below" / "b.png" in (sample.image, sample.depth and sample.depth.source)
+    for absent in ("c.png", "a" * 999, "below/" + "a" * 999, "a\x00b", ""):
+        samples, skips = read(tmp_path, ROW | {name: absent})
+        assert not samples and skips.counts == {f"missing {name}": 1}
+
+
+def test_a_misspelt_field_of_a_camera_is_refused(tmp_path: Path) -> None:
+    camera = {"fx": 60, "fy": 60, "cx": 32, "cy": 24}
+    good = [
+        camera,
+        camera | {"width": 64, "height": 48},
+        {"K": [60, 0, 32, 0, 60, 24, 0, 0, 1], "frame_id": "x", "width": 64, "height": 48},
+    ]
+    samples, skips = read(tmp_path, *(ROW | {"camera": value} for value in [*good, camera | {"widht": 64}]))
+    assert len(samples) == 3 and skips.total == 1 and "unknown field 'widht'; did you mean width?" in skips.summary()
+
+
 def test_byte_order_marks_and_line_ends_change_nothing(tmp_path: Path) -> None:
     assert len({str(read(tmp_path, ROW, ROW, start=start, end=end)) for start in ("", "\ufeff") for end in ("\n", "\r\n")}) == 1

@@ -16,12 +16,26 @@ if TYPE_CHECKING:
     from smolrgpt.data.loading import SkipLog
     from smolrgpt.schema import Sample
 
-app = typer.Typer(help="Check, count, look at and prepare data sets; estimate depth.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="""Check, count, look at and prepare data sets; estimate depth.
+
+    \b
+    SOURCE is the name of a reader:
+      warehouse, llava_cc3m, osd, spatial_bench, released   published data sets
+      coco, yolo, labelme, cvat, supervisely, label_studio  images annotated with such a tool
+      samples                                               rows of your own, or saved by the web page
+      frames                                                questions about real frames
+    """,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 
 
 #: The names of ``data.estimate_depth.LAYOUTS``, written out so that help imports no model.
 LayoutName = Literal["osd", "warehouse"]
-Source = Annotated[str, typer.Argument(metavar="SOURCE", help="Which reader: the data set's name, such as warehouse.")]
+Source = Annotated[
+    str, typer.Argument(metavar="SOURCE", help="Which reader: warehouse, coco, yolo, samples, ...; see 'smolrgpt data --help'.")
+]
 Root = Annotated[
     str, typer.Argument(metavar="ROOT", help="The data set's folder, or its hub id owner/name, of which all files are downloaded first.")
 ]

@@ -63,6 +63,11 @@ KNOWN_FORMS = (
 Fields = dict[str, Any]
 
 
+def is_camera_field(name: Any) -> bool:
+    """Return whether a field of that name is read where a mapping holds a camera."""
+    return _plain(name) in _FIELDS
+
+
 def read_fields(value: Any, folder: Path | None = None) -> Fields:
     """Return the fields of a camera in any form.
 

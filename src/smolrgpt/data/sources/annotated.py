@@ -19,7 +19,7 @@ import itertools
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -109,16 +109,11 @@ def group_parts(parts: Iterable[tuple[object, AnnotatedObject]]) -> list[Annotat
     groups: dict[object, list[AnnotatedObject]] = {}
     for group, part in parts:
         groups.setdefault(part if group is None else (group, part.name), []).append(part)
-    return [
-        shapes[0]
-        if len(shapes) == 1
-        else AnnotatedObject(
-            shapes[0].id,
-            shapes[0].name,
-            lambda size, orientation, shapes=shapes: union([s.make_region(size, orientation) for s in shapes]),  # type: ignore[misc]
-        )
-        for shapes in groups.values()
-    ]
+    return [replace(shapes[0], make_region=functools.partial(_union, shapes)) for shapes in groups.values()]
+
+
+def _union(shapes: list[AnnotatedObject], size: tuple[int, int], orientation: int) -> Region:
+    return union([shape.make_region(size, orientation) for shape in shapes])
 
 
 @dataclass(eq=False)

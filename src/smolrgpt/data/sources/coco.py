@@ -98,15 +98,16 @@ class _AnnotationReader:
 
     def _read_images(self, entries: list[Any]) -> None:
         """Read the images, without annotations. An id that belongs to several files is that of none."""
-        names: dict[str, set[Any]] = {}
+        names: dict[str, set[str]] = {}
         for entry in entries:
             if isinstance(entry, dict):
-                names.setdefault(str(entry.get("id")), set()).add(brief(entry.get("file_name"), 200))
+                file = f"{entry.get('file_name')!r} ({entry.get('width')}x{entry.get('height')})"
+                names.setdefault(str(entry.get("id")), set()).add(file)
         for index, entry in enumerate(entries):
             try:
                 name, number, size = field(entry, "file_name", str), str(_id(entry)), image_shape(entry, "height", "width")
                 if len(names[number]) > 1:
-                    raise DataError(f"id {number} is that of {' and '.join(sorted(map(repr, names[number])))}; expected one image per id")
+                    raise DataError(f"id {number} is that of {brief(' and '.join(sorted(names[number])), 200)}; expected one image per id")
             except DataError as error:
                 self._count(f"images[{index}]: {error}")
             else:

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from smolrgpt.data.sources.rows import MissingFileError
 from smolrgpt.schema import DataError, DepthFile, DepthMeaning, Polarity
+from smolrgpt.schema.image_file import is_file
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ class FileFolder:
         """Return the file of that name, which may lie in folders below. Raises MissingFileError when there is none."""
         path = PurePosixPath(name)
         is_below = not path.is_absolute() and ".." not in path.parts
-        exists = name in self.names if len(path.parts) == 1 else is_below and (self.folder / path).is_file()
+        exists = name in self.names if len(path.parts) == 1 else is_below and is_file(self.folder / path)
         if not exists:
             raise MissingFileError(self.kind, f"{self.kind} {name!r} is not in {self.folder}; {self.hint}")
         return self.folder / path

@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from smolrgpt.data.loading import SkipLog
+from smolrgpt.data.sources.questions import read_question
 from smolrgpt.data.sources.rows import MissingFileError, check_fields, field, iter_samples, optional, scalar
-from smolrgpt.schema import Camera, DataError, DepthFile, DepthMeaning, Region, Sample, brief
-from smolrgpt.schema.image_file import image_size
-from smolrgpt.tasks.mentions import read_mentions
+from smolrgpt.schema import Camera, DataError, DepthFile, DepthMeaning, Region, Sample, brief, naming
+from smolrgpt.schema.camera_forms import is_camera_field
+from smolrgpt.schema.image_file import image_size, is_file
 
 #: The fields of a row that state the meaning of its depth map.
 DEPTH_FIELDS = ("depth_near", "depth_kind", "depth_unit")
@@ -32,6 +33,7 @@ FIELDS = (
     "id", "image", "depth", *DEPTH_FIELDS, "camera", "regions", "question", "questions", "answer", "normalized_answer",
     "category", "metadata",
 )  # fmt: skip
+_CAMERA_FIELDS = ("fx", "fy", "cx", "cy", "width", "height", "distortion", "distortion_model", "is_guessed")
 
 
 def iter_sample_rows(root: Path | str, split: str = "", *, skips: SkipLog) -> Iterator[Sample]:
@@ -61,16 +63,13 @@ def _samples(row: dict[str, Any], path: Path, numbers: Iterator[int]) -> Iterato
     meaning = DepthMeaning(*(row.get(name) for name in DEPTH_FIELDS))
     depth = None if row.get("depth") is None else DepthFile(_file(row, "depth", path), meaning)
     width, height = image_size(image)
-    camera = None if row.get("camera") is None else Camera.from_any(row["camera"], height, width, path.parent)
+    camera = _camera(row, height, width, path.parent)
     regions = [Region.from_json(region, height, width, path.parent) for region in field(row, "regions", list)] if row.get("regions") else []
     questions = _questions(row)
     metadata = {} if row.get("metadata") is None else field(row, "metadata", dict)
     name = str(row.get("id", f"{path.stem}-{number}"))
     for position, question in enumerate(questions):
-        try:
-            text, indices = read_mentions(question, len(regions))
-        except ValueError as error:
-            raise DataError(str(error)) from error
+        text, indices = read_question(question, len(regions))
         yield Sample(
             id=name if len(questions) == 1 else f"{name}-{position}",
             image=image,
@@ -98,8 +97,18 @@ def _questions(row: dict[str, Any]) -> list[Any]:
     return questions
 
 
+def _camera(row: Mapping[str, Any], height: int, width: int, folder: Path) -> Camera | None:
+    """Return the camera of a row. Raises DataError, also for an unknown field beside fx, fy, cx and cy."""
+    camera = row.get("camera")
+    if isinstance(camera, Mapping) and {"fx", "fy", "cx", "cy"} <= set(camera):
+        with naming("camera"):
+            check_fields({name: camera[name] for name in camera if not is_camera_field(name)}, _CAMERA_FIELDS)
+    return None if camera is None else Camera.from_any(camera, height, width, folder)
+
+
 def _file(row: Mapping[str, Any], name: str, path: Path) -> Path:
-    found = path.parent / field(dict(row), name, str)
-    if not found.is_file():
-        raise MissingFileError(name, f"{name} {brief(found, 200)} does not exist")
-    return found
+    written = field(dict(row), name, str)
+    for found in (path.parent / written, path.parent / written.replace("\\", "/")):  # a row may have been written on Windows
+        if is_file(found):
+            return found
+    raise MissingFileError(name, f"{name} {brief(path.parent / written, 200)} does not exist")
