@@ -59,6 +59,13 @@ def synth(  # noqa: PLR0913 (the options of a command)
     surroundings: Annotated[str, typer.Option(help="usual (as in training), cluttered, hidden, dim, harsh or painted.")] = "usual",
     world: Annotated[str, typer.Option(help="warehouse, tabletop, room, yard, several (NAME,NAME), or mixed: all of them.")] = "warehouse",
     scales: Annotated[tuple[float, float], typer.Option(help="Range of the factor that a scene's lengths are multiplied by.")] = (1.0, 1.0),
+    sensor: Annotated[
+        str,
+        typer.Option(
+            help="What measures metric depth: perfect, stereo, structured_light, time_of_flight, lidar, dense_lidar, monocular, phone, "
+            "misregistered, or mixed: one for each scene."
+        ),
+    ] = "perfect",
     workers: Workers = None,
 ) -> None:
     """Draw a synthetic data set of one or more worlds.
@@ -68,14 +75,14 @@ def synth(  # noqa: PLR0913 (the options of a command)
 
     \b
     smolrgpt synth data/reserved --scenes 100 --seed 7 --layouts reserved
-    smolrgpt synth data/tables --world tabletop --scales 0.3 3
+    smolrgpt synth data/tables --world tabletop --scales 0.3 3 --sensor mixed
     smolrgpt evaluate nano data/reserved
     """
     from smolrgpt.data.worlds import write_dataset
 
     write_dataset(
         out, split, scenes, seed, layouts, questions_per_scene=questions, workers=workers, view=view, surroundings=surroundings,
-        world=world, scales=scales,
+        world=world, scales=scales, sensor=sensor,
     )  # fmt: skip
     print(f"wrote {scenes} scenes to {out}, split {split!r}; next: smolrgpt evaluate nano {out} --split {split}", file=sys.stderr)
 

@@ -50,10 +50,10 @@ def _errors(sensor: Sensor, z: float) -> np.ndarray:
 @pytest.mark.parametrize("name", SENSORS)
 def test_a_seed_gives_the_same_depth_and_another_seed_another(name: str) -> None:
     sensor = SENSORS[name]
-    first, again, other = (sensor(_scene(), np.random.default_rng(seed)).values for seed in (1, 1, 2))
+    first, again, other = (sensor(_scene(), np.random.default_rng(seed)).values for seed in (1, 1, 3))
     assert first.shape == (HEIGHT, WIDTH) and first.dtype == np.float32
     np.testing.assert_array_equal(first, again)
-    if name not in ("perfect", "relative", "inverse"):
+    if name != "perfect":
         assert not np.array_equal(first, other, equal_nan=True)
 
 
@@ -145,10 +145,13 @@ def test_time_of_flight_mixes_surfaces_at_edges_only() -> None:
 @pytest.mark.parametrize("name", ["relative", "inverse"])
 def test_relative_depth_keeps_the_order_of_depth(name: str) -> None:
     view = _scene()
-    values = SENSORS[name](view, np.random.default_rng(0)).values
-    assert values.min() == 0 and values.max() == 1 and np.allclose(np.rint(values * 255), values * 255, atol=1e-3)
-    order = np.argsort(view.depth[np.isfinite(view.depth)], kind="stable")
-    assert (np.diff(values[np.isfinite(view.depth)][order]) >= -1e-6).all()
+    true = view.depth[np.isfinite(view.depth)]
+    for seed in SEEDS:
+        values = SENSORS[name](view, np.random.default_rng(seed)).values
+        assert values.min() == 0 and values.max() == 1 and np.allclose(np.rint(values * 255), values * 255, atol=1e-3)
+        given = values[np.isfinite(view.depth)]
+        ranks = np.corrcoef(np.argsort(np.argsort(true)), np.argsort(np.argsort(given)))
+        assert ranks[0, 1] > 0.9
 
 
 @pytest.mark.parametrize("pixels", [1.0, 3.0])

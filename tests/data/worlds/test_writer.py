@@ -19,7 +19,7 @@ from smolrgpt.data.worlds import (
     write_dataset,
 )
 from smolrgpt.data.worlds.writer import draw_scene
-from smolrgpt.schema import DataError
+from smolrgpt.schema import DataError, DepthMap
 
 
 def test_written_set(tmp_path):
@@ -128,3 +128,26 @@ def test_a_set_of_other_surroundings_is_another_set(tmp_path: Path) -> None:
         write_dataset(tmp_path, "val", 1, 3, workers=1, progress=False)
     with pytest.raises(ValueError, match="no surroundings 'fog'"):
         write_dataset(tmp_path, "other", 1, 3, workers=1, progress=False, surroundings="fog")
+
+
+@pytest.mark.parametrize("sensor", ["stereo", "lidar", "mixed"])
+def test_a_sensor_changes_depth_and_nothing_else(tmp_path: Path, sensor: str) -> None:
+    for name in ("perfect", sensor):
+        write_dataset(tmp_path / name, "val", 3, 5, world="tabletop", scales=(0.05, 8.0), sensor=name, workers=1, progress=False)
+    perfect, observed = (
+        {str(path.relative_to(tmp_path / name).with_suffix("")): path for path in (tmp_path / name).rglob("*.*") if path.is_file()}
+        for name in ("perfect", sensor)
+    )
+    assert perfect.keys() == observed.keys()
+    same = {name for name in perfect if perfect[name].read_bytes() == observed[name].read_bytes()}
+    assert all("/depths" in name or name.endswith("settings") for name in perfect.keys() - same)
+    for name in perfect:
+        if "depths_metric" in name:
+            true, seen = (DepthMap.from_file(files[name]).values for files in (perfect, observed))
+            assert np.isfinite(seen).any() and 0.75 < np.nanmedian(seen / true) < 1.3
+
+
+@pytest.mark.parametrize(("sensor", "message"), [("sonar", "expected one of perfect"), ("relative", "measures no metres")])
+def test_a_sensor_that_gives_no_metres_is_refused(tmp_path: Path, sensor: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        write_dataset(tmp_path, "val", 1, 5, sensor=sensor)

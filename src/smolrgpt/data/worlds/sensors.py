@@ -213,13 +213,13 @@ def observe_phone(view: View, rng: np.random.Generator) -> np.ndarray:
 
 
 def observe_relative(view: View, rng: np.random.Generator) -> np.ndarray:
-    """Return 8-bit relative depth, near = small, stretched between two quantiles; the sky is far."""
-    return _relative(_filled(view))
+    """Return 8-bit relative depth, near = small, stretched between two quantiles: of half of the draws soft, as a network gives it."""
+    return _relative(_estimated(view, rng))
 
 
 def observe_inverse(view: View, rng: np.random.Generator) -> np.ndarray:
     """Return 8-bit relative depth that is linear in 1 / z, as models that estimate disparity give it, turned so that near = small."""
-    return np.float32(1) - _relative(1 / _filled(view))
+    return np.float32(1) - _relative(1 / _estimated(view, rng))
 
 
 def misregister(values: np.ndarray, rng: np.random.Generator, pixels: float) -> np.ndarray:
@@ -432,8 +432,10 @@ def _fill_nearest(values: np.ndarray, radius: int) -> np.ndarray:
     return filled
 
 
-def _filled(view: View) -> np.ndarray:
-    """Return depth with the largest value where nothing is."""
+def _estimated(view: View, rng: np.random.Generator) -> np.ndarray:
+    """Return depth without holes: as a network estimates it, or as it is, with the largest value where nothing is."""
+    if rng.random() < 0.5:
+        return observe_monocular(view, rng)
     z = view.depth
     return np.where(np.isnan(z), np.nanmax(z) if np.isfinite(z).any() else np.float32(1), z)
 

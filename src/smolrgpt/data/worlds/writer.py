@@ -35,6 +35,7 @@ from smolrgpt.data.worlds.generate import generate_scene, resolve_layouts, world
 from smolrgpt.data.worlds.question_sets import extra_questions, plain_questions, scene_questions, template_questions, warmup_questions
 from smolrgpt.data.worlds.rows import to_row
 from smolrgpt.data.worlds.scene import Scene, random_generator
+from smolrgpt.data.worlds.sensors import View, draw_sensor, sensor_named
 from smolrgpt.data.worlds.warehouse import SURROUNDINGS, VIEWS
 from smolrgpt.schema import DataError
 from smolrgpt.tasks.wording import WORDINGS
@@ -42,6 +43,8 @@ from smolrgpt.tasks.wording import WORDINGS
 #: Rises whenever the same seed gives other images or rows, so that an old set is never mistaken for a new one.
 GENERATOR_VERSION = 8
 SETTINGS_FILE = "settings.json"
+#: The sensor of sets in which every scene has one of its own.
+MIXED = "mixed"
 #: Metres from and up to which depth is stored as 16-bit millimetres; outside of that, as float metres with 13 bits (0.01 %).
 _LEAST_MM, _MOST_MM = 1.0, 65.0
 _KEPT_BITS = np.int32(-(1 << 10))
@@ -63,6 +66,7 @@ def write_dataset(  # noqa: PLR0913 (the settings of a data set)
     surroundings: str = "usual",
     world: str = "warehouse",
     scales: tuple[float, float] = (1.0, 1.0),
+    sensor: str = "perfect",
 ) -> Path:
     """Write ``<root>/<split>`` and its question files; return the split's main file.
 
@@ -83,6 +87,7 @@ def write_dataset(  # noqa: PLR0913 (the settings of a data set)
         surroundings: a name of ``warehouse.SURROUNDINGS``.
         world: the world, or worlds, as of ``generate.resolve_layouts``.
         scales: range of the factor that all lengths of a scene are multiplied by.
+        sensor: what measures metric depth: a name of ``sensors.SENSORS``, or "mixed", one for each scene that is used in its world.
 
     Raises:
         ValueError: for bad settings.
@@ -100,6 +105,9 @@ def write_dataset(  # noqa: PLR0913 (the settings of a data set)
     if not 0 < scales[0] <= scales[1]:
         raise ValueError(f"scales {scales[0]} to {scales[1]}; expected two factors above 0, the smaller one first")
     settings |= {} if scales == (1.0, 1.0) else {"scales": list(scales)}
+    if sensor != MIXED and sensor_named(sensor).kind != "metric":
+        raise ValueError(f"sensor {sensor!r} measures no metres; every set has relative depth beside metric depth, choose another sensor")
+    settings |= {} if sensor == "perfect" else {"sensor": sensor}
     folder, partial = root / split, root / f".{split}.partial"
     if _is_finished(root, split, settings):
         return root / f"{split}.json"
@@ -169,7 +177,7 @@ def _write_scene(index: int, partial: Path, settings: dict[str, Any]) -> int:
     """Write the images first and the record last: where there is a record, the scene is complete."""
     scene, rng = draw_scene(settings, index)
     stem = f"{index:06d}"
-    _write_images(scene, partial, stem)
+    _write_images(scene, observe_depth(scene, settings, index), partial, stem)
     key = f"{settings['seed']}/{index}"
     rows = _rows(scene, f"{stem}.png", key, settings["questions_per_scene"], rng)
     rows["_plain"] = _plain_rows(scene, f"{stem}.png", settings, index)
@@ -179,12 +187,27 @@ def _write_scene(index: int, partial: Path, settings: dict[str, Any]) -> int:
     return index
 
 
-def _write_images(scene: Scene, folder: Path, stem: str) -> None:
+def observe_depth(scene: Scene, settings: dict[str, Any], index: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the metric and the relative depth, float32 (H, W), that scene number ``index`` is stored with; see ``sensors``.
+
+    The draws come from a random stream of their own, on which neither scene nor questions depend.
+    """
+    view = View(scene.depth_m, scene.instances.astype(np.int64), scene.camera, scene.rgb, scene.scale)
+    name, rng = settings.get("sensor", "perfect"), random_generator(settings["seed"], index, 4)
+    if name == "perfect":
+        depth, seen = scene.depth_m, np.isfinite(scene.depth_m)
+        low, high = (float(depth[seen].min()), float(depth[seen].max())) if seen.any() else (1.0, 1.0)
+        return depth, (np.where(seen, depth, high) - low) / max(high - low, 1e-6)
+    sensor = draw_sensor(rng, scene.world) if name == MIXED else sensor_named(name)
+    return sensor(view, rng).values, sensor_named(str(rng.choice(["relative", "inverse"])))(view, rng).values
+
+
+def _write_images(scene: Scene, observed: tuple[np.ndarray, np.ndarray], folder: Path, stem: str) -> None:
+    depth, relative = observed
     Image.fromarray(scene.rgb).save(folder / "images" / f"{stem}.png", compress_level=1)
-    depth, seen = scene.depth_m, np.isfinite(scene.depth_m)
-    low, high = (float(depth[seen].min()), float(depth[seen].max())) if seen.any() else (1.0, 1.0)
-    relative = np.round((np.where(seen, depth, high) - low) / max(high - low, 1e-6) * 255).astype(np.uint8)
-    Image.fromarray(relative).save(folder / "depths" / f"{stem}_depth.png", compress_level=1)
+    Image.fromarray(np.round(relative * 255).astype(np.uint8)).save(folder / "depths" / f"{stem}_depth.png", compress_level=1)
+    seen = np.isfinite(depth)
+    low, high = (float(depth[seen].min()), float(depth[seen].max())) if seen.any() else (_LEAST_MM, _MOST_MM)
     if low >= _LEAST_MM and high <= _MOST_MM:
         millimetres = np.where(seen, np.clip(np.round(np.where(seen, depth, 0) * 1000), 1, 65534), 0).astype(np.uint16)
         Image.fromarray(millimetres).save(folder / "depths_metric" / f"{stem}_depth.png", compress_level=1)
