@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Callable
@@ -12,12 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from smolrgpt.data.frame import Frame, fit_camera
 from smolrgpt.schema import Camera, DataError, DepthMap
+from smolrgpt.schema.camera_forms import _FIELDS
 
 WIDTH, HEIGHT = 640, 480
 FX, FY, CX, CY = 517.25, 518.5, 318.75, 242.25
@@ -53,6 +55,8 @@ VALUES: dict[str, Any] = {
     "Open3D nested": {**SIZE, "intrinsic_matrix": K},
     "Record3D": {"w": WIDTH, "h": HEIGHT, "fps": 60, "K": COLUMNS, "poses": [[0, 0, 0, 1, 0, 0, 0]]},
     "ARKit": {"cameraIntrinsics": COLUMNS, "imageResolution": [WIDTH, HEIGHT]},
+    "ARKit, columns": {"intrinsics": {"columns": np.array(K).T.tolist()}, "imageResolution": {"height": HEIGHT, "width": WIDTH}},
+    "points": {"focalLength": {"y": FY, "x": FX}, "principalPoint": {"x": CX, "y": CY}, "resolution": "640x480", "distortion": "None"},
     "ARKit, named": {"intrinsics": {**FIELDS}, "resolution": {"width": WIDTH, "height": HEIGHT}},
     "nerfstudio": {
         "camera_model": "OPENCV",
@@ -140,7 +144,7 @@ REFUSED = {
         "[" * 3000,
     ],
     "there are 2 cameras": [{"color": FIELDS, "depth": {**FIELDS, "fx": 400}}],
-    "two values of fx": [{**FIELDS, "fl_x": 3}],
+    "two values of fx": [{**FIELDS, "fl_x": 3}, {**FIELDS, "fx": 600, "K": K}],
     "no intrinsic matrix": [list(range(1, 10)), np.arange(12).reshape(3, 4), np.eye(4)[::-1], [[FX, 0, 0], [0, FY, 0], [CX, 0, 1]][::-1]],
     "shares of the sides": [(0.8, 1.1, 0.5, 0.5), [[0.8, 0, 0.5], [0, 1.1, 0.5], [0, 0, 1]]],
     "outside; give the width and height": [(2000, 2000, 980, 540), (WIDTH, HEIGHT, FX * 2, FY)],
@@ -170,6 +174,23 @@ def test_what_is_no_camera_is_refused_in_one_line(value: Any, message: str) -> N
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
 
 
+_NAMES = sorted({*_FIELDS, "data", "columns", "rows", "cam0", "x", "y"})
+_JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12) | st.just(ROWS) | st.just(FIELDS),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(_NAMES) | st.text(max_size=4), inner, max_size=6),
+    max_leaves=12,
+)
+
+
+@given(_JUNK)
+@settings(max_examples=200, deadline=None)
+def test_junk_is_a_camera_or_refused(value: Any) -> None:
+    with contextlib.suppress(DataError):
+        assert all(isinstance(doubt, str) for doubt in Camera.from_any(value, HEIGHT, WIDTH).doubts())
+    with contextlib.suppress(DataError):
+        Camera.from_text(json.dumps(value), HEIGHT, WIDTH)
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -190,7 +211,8 @@ def test_files_that_are_no_camera_are_named(data: bytes, message: str, tmp_path:
 
 DOUBTED = {
     "principal point": [Camera(FX, FX, 0, 0, 640, 480), Camera(FX, FX, 480, 270, 640, 480), Camera(FX, FX, 240, 320, 640, 480)],
-    "middle of a 480x640 image": [Camera(FX, FX, 240, 320, 640, 480)],
+    "middle of an image of about 480x640": [Camera(FX, FX, 240, 320, 640, 480)],
+    "middle of an image of about 640x480": [Camera(FX, FY, 320, 240, *size) for size in ((800, 600), (480, 360))],
     "focal lengths differ": [Camera(400, 320, 320, 240, 640, 480), Camera(320, 400, 320, 240, 640, 480)],
     "field of view": [Camera(50, 50, 320, 240, 640, 480), Camera(2500, 2500, 320, 240, 640, 480)],
     "distortion": [dataclasses.replace(CAMERA, distortion=(-0.4, 0.2, 0, 0, 0)), dataclasses.replace(CAMERA, distortion=(0, 0, 0.05))],

@@ -25,6 +25,8 @@ GUESSED_FOCAL = 0.85
 _MAX_OUTSIDE = 0.25
 #: and doubted more than this share of a side from the middle. Calibrated cameras are within 0.05, crops need not be.
 _MAX_OFF_CENTER = 0.15
+#: A principal point that is off along both sides by this share and equally is that of another size of the image.
+_MAX_SCALED = 0.06
 #: fx and fy are doubted where they differ by more than this share: pixels are square in nearly all cameras.
 _MAX_UNEQUAL_FOCAL = 0.2
 #: Usual fields of view of the longer side, in degrees.
@@ -140,15 +142,15 @@ class Camera:
 
     def _doubts_of_center(self) -> list[str]:
         width, height = self.width, self.height
+        x, y = self.cx / width - 0.5, self.cy / height - 0.5
+        is_scaled = min(abs(x), abs(y)) > _MAX_SCALED and abs(x - y) < 0.5 * _MAX_SCALED
+        is_turned = max(abs(x), abs(y)) > 0.1 and max(abs(self.cx / height - 0.5), abs(self.cy / width - 0.5)) < 0.03
         point = f"the camera's principal point {_point(self.cx, self.cy)}"
-        off_center = max(abs(self.cx / width - 0.5), abs(self.cy / height - 0.5))
-        if off_center > 0.1 and max(abs(self.cx / height - 0.5), abs(self.cy / width - 0.5)) < 0.03:
-            return [f"{point} is the middle of a {height}x{width} image, not of {width}x{height}; turn the camera with the image"]
-        if off_center > _MAX_OFF_CENTER:
-            return [
-                f"{point} is far from the middle of a {width}x{height} image; check the order fx, fy, cx, cy, and give the width and "
-                "height that they belong to"
-            ]
+        if is_scaled or is_turned:
+            of_size = f"is the middle of an image of about {2 * self.cx:.0f}x{2 * self.cy:.0f}, not of {width}x{height}"
+            return [f"{point} {of_size}; {'turn the camera with the image' if is_turned else 'give the width and height it belongs to'}"]
+        if max(abs(x), abs(y)) > _MAX_OFF_CENTER:
+            return [f"{point} is far from the middle of a {width}x{height} image; check the order fx, fy, cx, cy and give width, height"]
         return []
 
     def _doubts_of_focal_lengths(self) -> list[str]:

@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Hashable, Mapping
 from pathlib import Path
@@ -51,7 +52,7 @@ _COEFFICIENTS = ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")
 #: Number of elements -> shape of a matrix that holds the intrinsics in its upper left 3x3 block.
 _MATRICES = {9: (3, 3), 12: (3, 4), 16: (4, 4)}
 #: Fields of several numbers, which a mapping or a text may hold.
-_ARRAYS = ("matrix", "projection", "distortion")
+_ARRAYS = ("matrix", "projection", "distortion", "size")
 #: Largest skew, as a share of fx, of a matrix that is read as fx, fy, cx, cy.
 _MAX_SKEW = 0.05
 KNOWN_FORMS = (
@@ -189,8 +190,10 @@ def _from_numbers(value: Any) -> Fields:
 
 
 def _pair(value: Any) -> list[float]:
-    """Return one number twice, two numbers, or the numbers of a mapping such as {x, y} or {width, height}."""
-    numbers = np.atleast_1d(_as_numbers(list(value.values()) if isinstance(value, Mapping) else value)).tolist()
+    """Return one number twice, two numbers, or x and y of a mapping."""
+    if isinstance(value, Mapping):
+        value = [item for _, item in sorted((_plain(key), item) for key, item in value.items())]
+    numbers = np.atleast_1d(_as_numbers(value)).ravel().tolist()
     if len(numbers) not in (1, 2):
         raise DataError(f"camera field {brief(value)}: expected two numbers")
     return [numbers[0], numbers[-1]]
@@ -209,10 +212,13 @@ def _gather(value: Mapping[Any, Any]) -> Fields:
         if name is None or item is None:
             continue
         new = {name: item}
-        if name in _ARRAYS and isinstance(item, str):
-            new = {name: parse_text(item)}
-        elif name in _ARRAYS and isinstance(item, Mapping):
-            new = {name: item["data"]} if "data" in item else _gather(item)
+        if name in _ARRAYS and isinstance(item, Mapping):
+            rows = next((item[key] for key in ("data", "columns", "rows") if isinstance(item.get(key), list)), None)
+            new = _gather(item) if rows is None else {name: rows}
+        elif name == "distortion" and isinstance(item, str) and not re.search(r"\d", item):
+            new = {"model": item}
+        elif name in _ARRAYS and isinstance(item, str):
+            new = {name: parse_text(item.replace("x", " "))}  # 640x480
         for field, content in new.items():
             if field == "model":
                 content = f"{found.get('model', '')} {content}".strip()  # a camera and its distortion may both have one
@@ -242,6 +248,9 @@ def _intrinsics(found: Fields) -> Fields | None:
     """Return fx, fy, cx and cy; None where they are not written."""
     if "matrix" in found or ("projection" in found and "fx" not in found):
         fields = _from_numbers(found.get("matrix", found.get("projection")))
+        for name in ("fx", "fy", "cx", "cy"):
+            if name in found and not math.isclose(_pair(found[name])[0], fields[name], rel_tol=0.01):
+                raise DataError(f"the camera has two values of {name}, {brief(found[name])} and {fields[name]:.6g} of its matrix")
         return {name: fields[name] for name in ("fx", "fy", "cx", "cy")}
     focal = _pair(found["focal"]) if "focal" in found else [found.get("fx"), found.get("fy", found.get("fx"))]
     center = _pair(found["center"]) if "center" in found else [found.get("cx"), found.get("cy")]
