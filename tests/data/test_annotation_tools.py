@@ -413,3 +413,24 @@ def test_every_reader_of_annotations_takes_the_same_options() -> None:
     for name in WRITERS:
         with pytest.raises(DataError, match="max_pairs"):
             iter_source(name, Path("."), "train", skips=SkipLog(), max_pair=3)
+
+
+@pytest.mark.parametrize("name", ["yolo", "labelme", "supervisely", "coco"])
+def test_another_split_is_not_read_for_the_one_that_is_missing(tmp_path: Path, name: str) -> None:
+    WRITERS[name](tmp_path)
+    with pytest.raises(DataError):
+        read_source(name, tmp_path, "val")
+
+
+def test_a_set_without_splits_is_read_whole_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_labelme(tmp_path / "labelme")
+    (tmp_path / "labelme" / "train" / "a.json").rename(tmp_path / "labelme" / "a.json")
+    (tmp_path / "labelme" / "train").rmdir()
+    write_yolo(tmp_path / "yolo")
+    for kind in ("images", "labels"):
+        (tmp_path / "yolo" / kind / "train").rename(tmp_path / "yolo" / "moved")
+        (tmp_path / "yolo" / kind).rmdir()
+        (tmp_path / "yolo" / "moved").rename(tmp_path / "yolo" / kind)
+    for name in ("labelme", "yolo"):
+        caplog.clear()
+        assert read_source(name, tmp_path / name, "val") and "it has no splits, so all of it is read as 'val'" in caplog.text

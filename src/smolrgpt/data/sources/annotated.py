@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import logging
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -36,6 +37,8 @@ from smolrgpt.data.sources.rows import field as read_field
 from smolrgpt.schema import DataError, Region, Sample, brief
 from smolrgpt.schema.image_file import read_header
 from smolrgpt.tasks.side import LEFT_RIGHT
+
+logger = logging.getLogger(__name__)
 
 #: Name of an object whose category has none.
 UNNAMED = "object"
@@ -240,6 +243,11 @@ def _sample(image: _File, objects: list[AnnotatedObject], question: str, regions
 def _centroid_column(region: Region) -> float:
     """Return the centroid's column as a share of the image's width. Raises DataError for corrupt run lengths."""
     return float(np.nonzero(region.to_mask())[1].mean()) / region.size[1]
+
+
+def warn_of_no_splits(folder: Path, split: str) -> None:
+    """Log that a set without splits is read whole as the split that was asked for."""
+    logger.warning("%s: it has no splits, so all of it is read as %r", folder, split)
 
 
 def first_file(root: Path, split: str, names: Iterable[str]) -> Path:

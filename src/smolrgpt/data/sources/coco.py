@@ -86,7 +86,7 @@ class _AnnotationReader:
             raise DataError(f"{self._path}: expected a COCO object with lists of images, annotations and categories")
         categories = file.get("categories")
         self._names = {
-            str(entry.get("id")): str(entry.get("name"))
+            str(entry.get("id")): str(entry.get("name") or UNNAMED)
             for entry in (categories if isinstance(categories, list) else [])
             if isinstance(entry, dict)
         }
@@ -164,7 +164,7 @@ def _id(entry: Mapping[str, Any]) -> int | str:
 
 
 def _is_crowd(entry: Mapping[str, Any]) -> bool:
-    return bool(entry.get("iscrowd"))
+    return str(entry.get("iscrowd")).casefold() not in ("none", "0", "0.0", "false", "")
 
 
 # ---------------------------------------------------------------------------------------------------------------------- regions

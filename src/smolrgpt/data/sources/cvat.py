@@ -21,7 +21,16 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import iterparse
 
 from smolrgpt.data.loading import SkipLog
-from smolrgpt.data.sources.annotated import UNNAMED, UNREAD_SHAPE, AnnotatedImage, AnnotatedObject, first_file, group_parts, iter_annotated
+from smolrgpt.data.sources.annotated import (
+    UNNAMED,
+    UNREAD_SHAPE,
+    AnnotatedImage,
+    AnnotatedObject,
+    first_file,
+    group_parts,
+    iter_annotated,
+    warn_of_no_splits,
+)
 from smolrgpt.data.sources.folders import ImageSet
 from smolrgpt.data.sources.outlines import ellipse, paste, rotate
 from smolrgpt.data.sources.rows import UNUSABLE_ROW, image_shape
@@ -70,6 +79,8 @@ def iter_cvat(
 def _read_images(path: Path, split: str, skips: SkipLog) -> Iterator[AnnotatedImage]:
     subsets: dict[str, int] = {}
     for index, element in enumerate(_image_elements(path)):
+        if not index and path.name == "annotations.xml" and path.parent.name != split and not element.get("subset"):
+            warn_of_no_splits(path, split)
         subset = element.get("subset") or split
         subsets[subset] = subsets.get(subset, 0) + 1
         if subset.casefold() != split.casefold():

@@ -19,7 +19,15 @@ from typing import Any
 import numpy as np
 
 from smolrgpt.data.loading import SkipLog
-from smolrgpt.data.sources.annotated import UNNAMED, UNREAD_SHAPE, AnnotatedImage, AnnotatedObject, group_parts, iter_annotated
+from smolrgpt.data.sources.annotated import (
+    UNNAMED,
+    UNREAD_SHAPE,
+    AnnotatedImage,
+    AnnotatedObject,
+    group_parts,
+    iter_annotated,
+    warn_of_no_splits,
+)
 from smolrgpt.data.sources.folders import ImageSet
 from smolrgpt.data.sources.outlines import ellipse, paste
 from smolrgpt.data.sources.rows import UNUSABLE_ROW, field, image_shape
@@ -55,10 +63,7 @@ def iter_labelme(
         DataError: When annotations or images do not exist.
     """
     root = Path(root)
-    names = [annotations] if annotations else [f"{split}/annotations", split, "annotations", "."]
-    folder = next((name for name in names if _json_files(root / name)), None)
-    if folder is None:
-        raise DataError(f"{root}: no LabelMe files of the split {split!r}; expected .json files in one of {', '.join(names)}")
+    folder = annotations or _annotation_folder(root, split)
     files = ImageSet.first_existing(
         root,
         [images] if images else [f"{split}/images", "images", folder],
@@ -67,6 +72,19 @@ def iter_labelme(
     )
     table = list(_read_files(_json_files(root / folder), skips))
     return iter_annotated(table, files, root / f"questions_{split}.jsonl", skips, max_pairs)
+
+
+def _annotation_folder(root: Path, split: str) -> str:
+    """Return the folder of a split's files; that of all files where the set has no splits. Raises DataError when there is none."""
+    names = [f"{split}/annotations", split, "annotations", "."]
+    splits = [path.name for path in sorted(root.glob("*")) if path.name != "annotations" and any(map(_json_files, (path, path / names[2])))]
+    found = next((name for name in names if _json_files(root / name)), None)
+    if found is None or (found in names[2:] and splits):
+        there = f", and {', '.join(splits)} hold some" if splits else ""
+        raise DataError(f"{root}: no LabelMe files of the split {split!r}; expected .json files in one of {', '.join(names)}{there}")
+    if found in names[2:]:
+        warn_of_no_splits(root / found, split)
+    return found
 
 
 def _json_files(folder: Path) -> list[Path]:

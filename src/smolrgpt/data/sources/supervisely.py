@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from smolrgpt.data.loading import SkipLog
-from smolrgpt.data.sources.annotated import UNNAMED, UNREAD_SHAPE, AnnotatedImage, AnnotatedObject, iter_annotated
+from smolrgpt.data.sources.annotated import UNNAMED, UNREAD_SHAPE, AnnotatedImage, AnnotatedObject, iter_annotated, warn_of_no_splits
 from smolrgpt.data.sources.folders import ImageSet
 from smolrgpt.data.sources.outlines import paste
 from smolrgpt.data.sources.rows import UNUSABLE_ROW, field, image_shape
@@ -55,6 +55,8 @@ def iter_supervisely(
     folder = next((root / name for name in (split, ".") if (root / name / "ann").is_dir()), None)
     if folder is None:
         raise DataError(f"{root}: no annotations of the split {split!r}; expected {split}/ann/ and {split}/img/")
+    if folder.name != split:
+        warn_of_no_splits(root, split)
     files = ImageSet.first_existing(root, [str(folder / "img")], [depths] if depths else [f"{split}/depths", "depths"], near)
     table = list(_read_files(sorted((folder / "ann").rglob("*.json")), folder / "ann", skips))
     return iter_annotated(table, files, root / f"questions_{split}.jsonl", skips, max_pairs)

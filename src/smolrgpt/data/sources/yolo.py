@@ -1,6 +1,6 @@
 """A user's own images with YOLO labels, as Ultralytics, Roboflow, CVAT and Label Studio write them.
 
-    <root>/images/<split>/ and labels/<split>/, or <split>/images/ and <split>/labels/, or images/ and labels/, or both in <split>/
+    <root>/images/<split>/ and labels/<split>/, or <split>/images/ and <split>/labels/, or both in <split>/, or without splits
     <root>/data.yaml         names of the classes, and folders of the splits; or classes.txt, a name a line
     <root>/questions_<split>.jsonl   see ``annotated``; an object's annotation id is the number of its line, from 0
 
@@ -23,7 +23,7 @@ import numpy as np
 import yaml
 
 from smolrgpt.data.loading import SkipLog
-from smolrgpt.data.sources.annotated import UNNAMED, AnnotatedImage, AnnotatedObject, iter_annotated
+from smolrgpt.data.sources.annotated import UNNAMED, AnnotatedImage, AnnotatedObject, iter_annotated, warn_of_no_splits
 from smolrgpt.data.sources.folders import ImageSet
 from smolrgpt.data.sources.rows import UNUSABLE_ROW, MissingFileError, skip_reason
 from smolrgpt.schema import DataError, Region, Sample, brief
@@ -66,7 +66,10 @@ def iter_yolo(
         raise DataError(f"annotated is {brief(annotated)!r}; expected upright or stored")
     root = Path(root)
     classes = _Classes.read(root)
-    defaults = [*classes.split_folders(root, split), f"images/{split}", f"{split}/images", "images", split]
+    defaults = [*classes.split_folders(root, split), f"images/{split}", f"{split}/images", split]
+    if not images and not any((root / name).is_dir() for name in defaults) and any(path.is_file() for path in root.glob("images/*")):
+        warn_of_no_splits(root / "images", split)
+        images = "images"
     files = ImageSet.first_existing(
         root, [images] if images else defaults, [depths] if depths else [f"depths/{split}", f"{split}/depths", "depths"], "bright"
     )
