@@ -22,7 +22,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 from smolrgpt.inference.answer import Answer
 from smolrgpt.inference.predictor import Predictor
@@ -180,7 +180,7 @@ def test_paths_without_a_file(predictor: Predictor, tmp_path: Path, name: str, u
 def test_turned_images_and_their_regions_belong_together(predictor: Predictor, tmp_path: Path) -> None:
     """An image with EXIF orientation gets the answers of the same image turned by hand, regions given in upright pixels."""
     (tmp_path / "turned.jpg").write_bytes(oriented(6))
-    upright = Image.open(tmp_path / "turned.jpg").transpose(Image.Transpose.ROTATE_270)
+    upright = ImageOps.exif_transpose(Image.open(tmp_path / "turned.jpg"))
     boxes = [(2, 3, 20, 30), (20, 35, 44, 60)]
     by_tag, by_hand = (predictor.ask(image, QUESTION, regions=boxes) for image in (tmp_path / "turned.jpg", upright))
     assert by_tag.answer == by_hand.answer

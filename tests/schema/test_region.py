@@ -115,8 +115,12 @@ def test_truncated_run_lengths_are_an_error(cut: int) -> None:
 @pytest.mark.parametrize(
     ("rle", "message"),
     [
-        *((rle, "are not {'size'") for rle in ({}, {"size": [4, 4]}, {"size": 4, "counts": "0"}, None)),
-        *(({"size": size, "counts": "0"}, "run lengths have size") for size in ([0, 4], [4, 4, 1])),
+        *((rle, "are not {'size'") for rle in ({}, {"size": [4, 4]}, None)),
+        *(
+            ({"size": size, "counts": "0"}, "run lengths have size")
+            for size in ([0, 4], [4, 4, 1], 4, "44", ["4", 4], [4.0, 4.0], [[4, 4]], [True, 4])
+        ),
+        *(({"size": size, "counts": "0"}, "too large") for size in ([10**5, 10**5], [2**62, 4])),
         *(({"size": [4, 4], "counts": counts}, "do not sum to 4 x 4") for counts in ([3, 3], [-1, 17])),
         ({"size": [4, 4], "counts": 7}, "counts of type int"),
     ],

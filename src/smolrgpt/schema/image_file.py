@@ -65,15 +65,20 @@ def is_file(path: Path | str) -> bool:
         return False
 
 
-def read_image(path: Path | TarMember | str) -> Image.Image:
+def read_image(path: Path | TarMember | str, *, single: bool = False) -> Image.Image:
     """Open and fully decode the first frame of an image file, turned upright by its EXIF orientation.
 
     Depth maps and masks go through the same function, so all files of one scene are turned alike. The image keeps the file's mode.
-    Raises DataError naming the file when it is missing, truncated, no image or larger than ``Image.MAX_IMAGE_PIXELS``.
+    single: Whether a file of several frames is refused. Raises DataError naming the file when it is missing, truncated, no image or larger
+    than ``Image.MAX_IMAGE_PIXELS``.
     """
     with naming(path), decoder_errors(), open_file(path) as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the limit in ``decode_image`` is the rule, and damage that matters is an error
-        return decode_image(Image.open(file), in_place=True)
+        image = Image.open(file)
+        # the further frames of a phone's .jpg (MPO) are previews, those of a .psd layers
+        if single and image.format in ("GIF", "PNG", "TIFF", "WEBP") and (frames := getattr(image, "n_frames", 1)) > 1:
+            raise DataError(f"the file holds {frames} frames; expected one, save the frame that you mean as a file of its own")
+        return decode_image(image, in_place=True)
 
 
 def read_rgb(path: Path | TarMember | str) -> Image.Image:

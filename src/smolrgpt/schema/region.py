@@ -9,14 +9,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
 
 from smolrgpt.schema import run_lengths
 from smolrgpt.schema.errors import DataError, brief, naming
-from smolrgpt.schema.image_file import is_file, read_image, turn_upright
+from smolrgpt.schema.image_file import decode_image, is_file, read_image, turn_upright
+from smolrgpt.schema.mask_values import LabelValue, inside_array, inside_image
+
+#: What the coordinates of a box or polygon count: pixels of the image, or shares or thousandths of its width and height.
+Units = Literal["pixels", "normalized", "thousandths"]
+#: The far edge of the image in each of the units; None: its size.
+_LARGEST: dict[str, float | None] = {"pixels": None, "normalized": 1.0, "thousandths": 1000.0}
+#: The forms of a region in JSON, each with its further fields.
+_OPTIONS: dict[str, tuple[str, ...]] = {"box": ("units",), "polygon": ("units",), "rle": (), "mask": ("value",), "segmentation": ()}
+_EXPECTED = '{"box": [...]}, {"polygon": [...]}, {"mask": ...} and {"rle": {...}}'
 
 
 @dataclass(frozen=True)
@@ -38,8 +47,9 @@ class Region:
     def from_any(cls, value: Any, height: int, width: int) -> Region:
         """Convert any form of a region of the (height, width) image.
 
-        value: a Region; a mask array (H, W) or mask image; a box, four numbers x0, y0, x1, y1 in pixels; a string as of ``from_text``; the
-        Path of a mask image; a mapping as of ``from_json``. Raises DataError for everything else, and as the form's own converter.
+        value: a Region; a mask, an array or tensor as of ``from_mask``, or a mask image; a box, four numbers x0, y0, x1, y1 in pixels;
+        a polygon as of ``from_polygon``; a string as of ``from_text``; the Path of a mask image; a mapping as of ``from_json``.
+        Raises DataError for everything else, and as the form's own converter.
         """
         if isinstance(value, Region):
             return value
@@ -51,74 +61,129 @@ class Region:
             return cls.from_json(value, height, width)
         if isinstance(value, Image.Image):
             return cls.from_image(value)
-        if isinstance(value, np.ndarray) and value.ndim == 2:
+        value = _as_array(value)
+        if isinstance(value, np.ndarray) and value.ndim > 1 and not _is_outline(value, width):
             return cls.from_mask(value)
-        if isinstance(value, (np.ndarray, list, tuple)):
-            return cls.from_box(list(value), height, width)
+        if isinstance(value, (np.ndarray, list, tuple)) and np.ndim(value[:1]) > 0:
+            return cls._from_numbers(value, height, width)
         raise DataError(
             f"a region is a {type(value).__name__}; expected a box (x0, y0, x1, y1), a mask (H, W), a mask image or run lengths"
         )
 
     @classmethod
-    def from_text(cls, text: str, height: int, width: int) -> Region:
-        """Read ``x0,y0,x1,y1`` or ``polygon:x,y,x,y,...`` in pixels of the (height, width) image, or the mask image of that path.
+    def _from_numbers(cls, value: Sequence[Any] | np.ndarray, height: int, width: int) -> Region:
+        """Convert a mask of nested lists, a box or a polygon."""
+        is_nested = len(value) > 0 and all(np.ndim(part) > 0 for part in value)
+        if is_nested and len(value) == height > 2 and all(len(row) == width for row in value):
+            return cls.from_mask(np.asarray(value))
+        if is_nested:
+            return cls.from_polygon(value, height, width)
+        if len(value) == 6:  # a detector's x0, y0, x1, y1, score, class would be read as a triangle
+            raise DataError(f'region {brief(value)} is six numbers; expected a box of four, or for a triangle {{"polygon": [x, y, ...]}}')
+        return cls.from_polygon(value, height, width) if len(value) > 6 else cls.from_box(value, height, width)
 
+    @classmethod
+    def from_text(cls, text: str, height: int, width: int) -> Region:
+        """Read the region of the (height, width) image that a command line names.
+
+        ``x0,y0,x1,y1`` or ``polygon:x,y,x,y,...`` in pixels; ``normalized:`` or ``thousandths:`` before either of them for other ``Units``;
+        the path of a mask image, or ``label:3:PATH`` for the pixels of one value (a colour as ``label:#ff0000:PATH``).
         Raises DataError for other text, and the same errors as ``from_box``, ``from_polygon`` and ``from_file``.
         """
+        prefix, _, rest = text.partition(":")
+        if is_file(text):
+            return cls.from_file(text)
+        if prefix == "label" and rest:
+            label, _, path = rest.partition(":")
+            return cls.from_file(path, int(label) if label.lstrip("-").isdecimal() else label)
+        units: Any = "pixels"
+        if prefix in _LARGEST:
+            units, text = prefix, rest
         if text.startswith("polygon:"):
-            return cls.from_polygon(_numbers_in(text.removeprefix("polygon:")), height, width)
-        if "," in text and not is_file(text):
-            return cls.from_box(_numbers_in(text), height, width)
+            return cls.from_polygon(_numbers_in(text.removeprefix("polygon:")), height, width, units)
+        if "," in text:
+            return cls.from_box(_numbers_in(text), height, width, units)
         return cls.from_file(text)
 
     @classmethod
     def from_json(cls, value: Any, height: int, width: int, folder: Path | None = None) -> Region:
-        """Read {"box": [x0, y0, x1, y1]}, {"polygon": [x, y, ...]}, {"rle": {...}} or run lengths of the (height, width) image.
+        """Read a region of the (height, width) image from one of these forms.
 
-        {"mask": name}, a mask image in ``folder``, is one more form where a folder is given: without one, no file is opened.
-        Raises DataError for any other form, and the same errors as the form's own converter.
+        | form | |
+        |---|---|
+        | {"box": [x0, y0, x1, y1]} | in pixels, or with "units": "normalized" or "thousandths" |
+        | {"polygon": [x, y, ...]} | also points, or several parts; units as of a box |
+        | {"rle": {"size": ..., "counts": ...}} | COCO run lengths, which may stand alone, too |
+        | {"mask": name} | a mask image in ``folder``; without a folder no file is opened |
+        | {"mask": array, image or Path} | in Python; either with "value": 3 or "#ff0000", the pixels of one value |
+        | {"segmentation": ...} | an annotation of SAM or COCO: a mask, run lengths or polygons; its other fields are not read |
+
+        Raises DataError for any other form or field, and the same errors as the form's own converter.
         """
-        if isinstance(value, Mapping) and len(value) == 1:
-            ((form, content),) = value.items()
-            if form == "box":
-                return cls.from_box(content, height, width)
-            if form == "polygon":
-                return cls.from_polygon(content, height, width)
-            if form == "rle":
-                return cls.from_rle(content)
-            if form == "mask" and folder is not None:
-                return cls.from_file(folder / str(content))
-        if isinstance(value, Mapping) and {"size", "counts"} <= set(value):
+        if not isinstance(value, Mapping):
+            raise DataError(f"region {brief(value)} is none of {_EXPECTED}")
+        if {"size", "counts"} <= set(value):
             return cls.from_rle(value)
-        raise DataError(f'region {brief(value)} is none of {{"box": [...]}}, {{"polygon": [...]}} and {{"rle": {{...}}}}')
+        forms = [form for form in _OPTIONS if form in value]
+        if len(forms) != 1:
+            advice = '; a bbox of COCO is x, y, width, height: write {"box": [x, y, x + width, y + height]}' if "bbox" in value else ""
+            raise DataError(f"region {brief(dict(value))} is {'several' if forms else 'none'} of {_EXPECTED}{advice}")
+        form, content = forms[0], value[forms[0]]
+        if form == "segmentation":
+            return cls._from_segmentation(content, height, width)
+        if unknown := [name for name in value if name != form and name not in _OPTIONS[form]]:
+            known = ", ".join(_OPTIONS[form]) or "no other field"
+            raise DataError(f"region {brief(dict(value))} has a field {unknown[0]!r}; expected beside {form}: {known}")
+        if form == "box":
+            return cls.from_box(content, height, width, value.get("units", "pixels"))
+        if form == "polygon":
+            return cls.from_polygon(content, height, width, value.get("units", "pixels"))
+        return cls.from_rle(content) if form == "rle" else cls._from_named_mask(content, value.get("value"), folder)
 
     @classmethod
-    def from_mask(cls, mask: np.ndarray) -> Region:
-        """Convert an (H, W) array of any numeric type, nonzero (and not NaN) inside.
+    def _from_segmentation(cls, content: Any, height: int, width: int) -> Region:
+        if isinstance(content, (str, Path)):
+            raise DataError(f"segmentation is {brief(content)}; expected a mask (H, W), run lengths or polygons")
+        return cls.from_polygon(content, height, width) if _is_flat_list(content) else cls.from_any(content, height, width)
 
-        Raises DataError when it is not 2-D or holds no pixel.
+    @classmethod
+    def _from_named_mask(cls, content: Any, label: Any, folder: Path | None) -> Region:
+        if isinstance(label, (bool, float)) or not isinstance(label, (int, np.integer, str, type(None))):
+            raise DataError(f"value of a mask is {brief(label)!r}; expected an integer, or a colour as #rrggbb")
+        label = int(label) if isinstance(label, np.integer) else label
+        if isinstance(content, str) and folder is None:
+            raise DataError(f"mask {brief(content)} is a file's name, which is not opened here; expected a pathlib.Path, array or image")
+        if isinstance(content, (str, Path)):
+            return cls.from_file(content if folder is None else folder / content, label)
+        return cls.from_image(content, label) if isinstance(content, Image.Image) else cls.from_mask(content, label)
+
+    @classmethod
+    def from_mask(cls, mask: Any, value: LabelValue | None = None) -> Region:
+        """Convert an (H, W) array or tensor, also (1, H, W) or (H, W, 1), by the rules of ``schema.mask_values``.
+
+        value: The one that is inside, of a mask of several objects. Raises DataError for other shapes, for values that do not say what is
+        inside, and when nothing is.
         """
-        mask = np.asarray(mask)
-        if mask.ndim != 2 or mask.dtype.kind not in "biuf":
-            raise DataError(f"mask is {mask.dtype} {mask.shape}; expected a numeric or boolean array (H, W)")
-        inside = np.nan_to_num(mask) != 0
+        mask = np.asarray(_as_array(mask))
+        inside = inside_array(mask, value)
         if not inside.any():
-            raise DataError(f"mask of {mask.shape[1]}x{mask.shape[0]} holds no pixel; expected at least one")
-        return cls((mask.shape[0], mask.shape[1]), run_lengths.encode_mask(inside))
+            raise DataError(f"mask of {inside.shape[1]}x{inside.shape[0]} holds no pixel; expected at least one")
+        return cls((inside.shape[0], inside.shape[1]), run_lengths.encode_mask(inside))
 
     @classmethod
-    def from_box(cls, box: Sequence[float], height: int, width: int) -> Region:
-        """Take every pixel of the (height, width) image that the box (x0, y0, x1, y1; pixels, end exclusive) touches.
+    def from_box(cls, box: Sequence[float] | np.ndarray, height: int, width: int, units: Units = "pixels") -> Region:
+        """Take every pixel of the (height, width) image that the box (x0, y0, x1, y1; end exclusive) touches.
 
-        The box is clipped to the image. Raises DataError for an empty or inverted box, one outside the image, or anything but four finite
-        numbers.
+        The box is clipped to the image. Raises DataError for an empty or inverted box, one outside the image, anything but four finite
+        numbers, and a box whose coordinates do not fit ``units``, such as one in pixels without a coordinate above 1.
         """
         corners = _finite(box, "box")
         if corners.shape != (4,):
             raise DataError(f"box {brief(box)} is not four numbers; expected x0,y0,x1,y1 in pixels")
-        x0, y0, x1, y1 = corners.tolist()
+        x0, y0, x1, y1 = _in_pixels(corners, height, width, units, "box").tolist()
         if x1 <= x0 or y1 <= y0:
-            raise DataError(f"box {corners.tolist()} is empty or inverted; expected x0 < x1 and y0 < y1")
+            advice = "x, y, width, height has to be turned into x, y, x + width, y + height"
+            raise DataError(f"box {corners.tolist()} is empty or inverted; expected x0 < x1 and y0 < y1 ({advice})")
         if x0 >= width or y0 >= height or x1 <= 0 or y1 <= 0:
             raise DataError(f"box {corners.tolist()} lies outside the image of {width}x{height} pixels")
         mask = np.zeros((height, width), dtype=bool)
@@ -126,52 +191,53 @@ class Region:
         return cls.from_mask(mask)
 
     @classmethod
-    def from_polygon(cls, points: Sequence[Any] | np.ndarray, height: int, width: int) -> Region:
-        """Fill a polygon: points [(x, y), ...], a flat COCO list [x0, y0, x1, y1, ...] or several flat lists (their union); pixels.
+    def from_polygon(cls, points: Sequence[Any] | np.ndarray, height: int, width: int, units: Units = "pixels") -> Region:
+        """Fill a polygon: points [(x, y), ...], a flat COCO list [x0, y0, x1, y1, ...], or several of either (their union).
 
-        Raises DataError for fewer than three points, non-finite or far-off coordinates, or a polygon that covers no pixel of the image.
+        Raises DataError for fewer than three points, non-finite or far-off coordinates, coordinates that do not fit ``units`` as of
+        ``from_box``, or a polygon that covers no pixel of the image.
         """
         polygons = [_finite(part, "polygon").reshape(-1) for part in _parts(points)]
         for polygon in polygons:
             if polygon.size < 6 or polygon.size % 2:
                 raise DataError(f"polygon {polygon.tolist()[:8]} has {polygon.size} numbers; expected x,y pairs of at least three points")
-            # pycocotools walks the outline pixel by pixel, so a coordinate like 1e9 would exhaust the memory.
-            if np.abs(polygon).max() > 16 * max(height, width):
-                raise DataError(f"polygon reaches to {np.abs(polygon).max():g}, far outside the image of {width}x{height} pixels")
+        ends = np.cumsum([polygon.size for polygon in polygons])[:-1]
+        polygons = np.split(_in_pixels(np.concatenate(polygons), height, width, units, "polygon"), ends)
+        # pycocotools walks the outline pixel by pixel, so a coordinate like 1e9 would exhaust the memory.
+        if (farthest := max(float(np.abs(polygon).max()) for polygon in polygons)) > 16 * max(height, width):
+            raise DataError(f"polygon reaches to {farthest:g}, far outside the image of {width}x{height} pixels")
         region = cls((height, width), run_lengths.encode_polygons(polygons, height, width))
         if region.area == 0:
             raise DataError(f"polygon {polygons[0].tolist()[:8]} covers no pixel of the image of {width}x{height} pixels")
         return region
 
     @classmethod
-    def from_file(cls, path: Path | str) -> Region:
-        """Read a mask image: with transparency, what is mostly opaque is inside; otherwise every pixel that is not black (index 0).
+    def from_file(cls, path: Path | str, value: LabelValue | None = None) -> Region:
+        """Read a mask image by the rules of ``schema.mask_values``, turned upright by its EXIF orientation; value: as of ``from_mask``.
 
-        Raises DataError naming the file when it cannot be read or nothing is inside.
+        Raises DataError naming the file when it cannot be read, holds several frames, does not say what is inside, or nothing is.
         """
         with naming(path):
-            return cls.from_image(read_image(path))
+            return cls.from_mask(inside_image(read_image(path, single=True), value))
 
     @classmethod
-    def from_image(cls, image: Image.Image) -> Region:
-        """Convert a mask image that is open, by the rule of ``from_file``. Raises DataError when nothing is inside."""
-        return cls.from_mask(_inside(image))
+    def from_image(cls, image: Image.Image, value: LabelValue | None = None) -> Region:
+        """Convert a mask image that is open, as ``from_file`` does. Raises DataError."""
+        return cls.from_mask(inside_image(decode_image(image), value))
 
     @classmethod
     def from_rle(cls, rle: Mapping[str, Any], *, check: bool = True) -> Region:
         """Take COCO run lengths {"size": [H, W], "counts": compressed str | bytes, or a list of ints}.
 
         An empty mask is kept: data sets ship them. check: False reads the runs only when the region is used, for whole data sets.
-        Raises DataError when a field is missing or the runs do not cover exactly H x W pixels.
+        Raises DataError when a field is missing, for a mask of too many pixels, and when the runs do not cover exactly H x W pixels.
         """
         try:
             size, counts = rle["size"], rle["counts"]
-            height, width = int(size[0]), int(size[1])
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (KeyError, TypeError, IndexError) as error:
             raise DataError(f"run lengths {brief(rle)} are not {{'size': [H, W], 'counts': ...}}") from error
-        if height <= 0 or width <= 0 or len(size) != 2:
-            raise DataError(f"run lengths have size {brief(size)}; expected [H, W], both positive")
-        if isinstance(counts, list):
+        height, width = run_lengths.check_size(size)
+        if isinstance(counts, (list, tuple, np.ndarray)):
             counts = run_lengths.encode_runs(counts, height, width)
         if isinstance(counts, bytes):
             counts = counts.decode("latin-1")
@@ -229,17 +295,70 @@ class Region:
         return columns.T[top:bottom], top, left, height, width
 
 
-def _parts(points: Sequence[Any] | np.ndarray) -> list[Any]:
-    """List the polygons: a list of flat lists as it is, points or one flat list wrapped."""
+def _as_array(value: Any) -> Any:
+    """Return a tensor (of torch, or anything that converts to NumPy) as an array, other values as they are. Raises DataError."""
+    if isinstance(value, (np.ndarray, list, tuple)) or not (hasattr(value, "detach") or hasattr(value, "__array__")):
+        return value
     try:
-        several = len(points) > 0 and all(np.ndim(part) == 1 and len(part) > 2 for part in points)
+        if hasattr(value, "detach"):
+            value = value.detach().cpu()
+            value = value.float() if value.is_floating_point() else value  # NumPy has no bfloat16
+        return np.asarray(value)
+    except (TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise DataError(f"a region is a {type(value).__name__} that cannot be converted to an array ({brief(error)})") from error
+
+
+def _is_outline(values: np.ndarray, width: int) -> bool:
+    """Return whether an array holds points, (N, 2) or OpenCV's (N, 1, 2), and is no mask of an image that is two pixels wide."""
+    is_points = values.ndim == 2 or (values.ndim == 3 and values.shape[1] == 1)
+    return is_points and values.shape[-1] == 2 and len(values) > 2 and width != 2 and values.dtype.kind in "iuf"
+
+
+def _is_flat_list(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and all(np.ndim(part) == 0 for part in value)
+
+
+def _parts(points: Any) -> list[Any]:
+    """List the polygons: a list of several as it is, points or one flat list wrapped."""
+    points = _as_array(points)
+    try:
+        if len(points) and all(np.ndim(part) >= 2 or (np.ndim(part) == 1 and len(part) > 2) for part in points):
+            is_outline = isinstance(points, np.ndarray) and points.ndim == 3 and points.shape[1] == 1
+            return [points] if is_outline else [_pairs(part) for part in points]
     except (TypeError, ValueError) as error:
         raise DataError(f"polygon {brief(points)} is no list of points, nor one of flat lists of numbers") from error
-    return list(points) if several else [points]
+    return [_pairs(points)]
+
+
+def _pairs(part: Any) -> Any:
+    """Return one polygon as it is. Raises DataError for points of other than two coordinates."""
+    if np.ndim(part) > 1 and np.shape(part)[-1] != 2:
+        raise DataError(f"polygon {brief(part)} has points of {np.shape(part)[-1]} numbers; expected x,y pairs")
+    return part
+
+
+def _in_pixels(numbers: np.ndarray, height: int, width: int, units: Any, what: str) -> np.ndarray:
+    """Return coordinates (x and y in turn) in pixels. Raises DataError for unknown units, and for coordinates that do not fit them."""
+    if units not in _LARGEST:
+        raise DataError(f"units are {brief(units)!r}; expected one of {', '.join(_LARGEST)}")
+    largest, found = _LARGEST[units], numbers.tolist()[:8]
+    if units != "normalized" and numbers.max(initial=-np.inf) <= 1:
+        raise DataError(
+            f"{what} {found} has no coordinate above 1, as if it were normalised to 0..1; multiply it by the image's width and height "
+            f'({width}, {height}), or say so: {{"{what}": [...], "units": "normalized"}}, on the command line normalized:x0,y0,...'
+        )
+    if largest is None:
+        return numbers
+    if numbers.min() < -0.1 * largest or numbers.max() > 1.1 * largest:
+        raise DataError(f"{what} {found} in {units} coordinates reaches beyond 0 to {largest:g}; expected other units, or none for pixels")
+    return np.asarray(numbers * np.resize([width, height], numbers.size) / largest)
 
 
 def _finite(values: Any, what: str) -> np.ndarray:
+    values = _as_array(values)
     try:
+        if np.asarray(values).dtype.kind == "b":
+            raise ValueError("booleans are no coordinates")
         numbers = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise DataError(f"{what} {brief(values)} holds something that is no number") from error
@@ -253,17 +372,3 @@ def _numbers_in(text: str) -> list[float]:
         return [float(part) for part in text.split(",")]
     except ValueError:
         raise DataError(f"region {brief(text)}: no such file, and no numbers separated by commas") from None
-
-
-def _inside(image: Image.Image) -> np.ndarray:
-    """Decide which pixels of a mask image are inside: bool (H, W)."""
-    if image.mode == "P" and "transparency" not in image.info:
-        return np.asarray(np.asarray(image) != 0)  # label images: the index is the object, whatever its colour
-    if image.mode in ("LA", "RGBA", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        alpha = np.asarray(image)[..., 3]
-        if alpha.min() < 255:
-            return np.asarray(alpha > 127)
-        image = image.convert("RGB")
-    pixels = np.asarray(image)
-    return np.asarray(pixels.any(axis=-1) if pixels.ndim == 3 else pixels != 0)

@@ -17,6 +17,25 @@ from smolrgpt.schema.errors import DataError, brief
 MAX_PIXELS = 89_478_485
 
 
+def check_size(size: Any) -> tuple[int, int]:
+    """Return (height, width) of run lengths. Raises DataError unless they are two whole numbers of up to ``MAX_PIXELS`` pixels."""
+    found = [_count(side) for side in size] if isinstance(size, (list, tuple, np.ndarray)) else []
+    if len(found) != 2 or min(found) <= 0:
+        raise DataError(f"run lengths have size {brief(size)}; expected [H, W], two positive whole numbers")
+    _check_pixels(found[0], found[1])
+    return found[0], found[1]
+
+
+def _count(value: Any) -> int:
+    """Return a whole number as int, -1 for anything else."""
+    return int(value) if isinstance(value, (int, np.integer)) and not isinstance(value, bool) else -1
+
+
+def _check_pixels(height: int, width: int) -> None:
+    if height * width > MAX_PIXELS:
+        raise DataError(f"a mask of {width}x{height} pixels is too large; expected at most {MAX_PIXELS} pixels, scale it down first")
+
+
 def encode_mask(inside: np.ndarray) -> str:
     """Compress a bool (H, W) mask."""
     return _text(coco.encode(np.asfortranarray(inside, dtype=np.uint8)))
@@ -27,12 +46,12 @@ def encode_polygons(polygons: Sequence[np.ndarray], height: int, width: int) -> 
     return _text(coco.merge(coco.frPyObjects([polygon.tolist() for polygon in polygons], height, width)))
 
 
-def encode_runs(runs: Sequence[Any], height: int, width: int) -> str:
+def encode_runs(runs: Sequence[Any] | np.ndarray, height: int, width: int) -> str:
     """Compress a list of run lengths. Raises DataError unless they are whole numbers that add up to height x width."""
-    are_counts = all(isinstance(run, int) and run >= 0 for run in runs)
-    if not are_counts or sum(runs) != height * width:
+    counts = [_count(run) for run in runs]
+    if min(counts, default=0) < 0 or sum(counts) != height * width:
         raise DataError(f"uncompressed run lengths do not sum to {height} x {width}, or are no counts: {brief(runs)}")
-    return _text(coco.frPyObjects({"size": [height, width], "counts": runs}, height, width))
+    return _text(coco.frPyObjects({"size": [height, width], "counts": counts}, height, width))
 
 
 def decode_mask(counts: str, height: int, width: int) -> np.ndarray:
@@ -46,8 +65,7 @@ def decode_runs(counts: str, height: int, width: int) -> np.ndarray:
 
     Raises DataError when the string is damaged, when the runs do not add up to height x width, and beyond ``MAX_PIXELS``.
     """
-    if height * width > MAX_PIXELS:
-        raise DataError(f"a mask of {width}x{height} pixels is too large; expected at most {MAX_PIXELS} pixels, scale it down first")
+    _check_pixels(height, width)
     runs = _parse(counts)
     if runs is None or (runs < 0).any() or int(runs.sum()) != height * width:
         found = "not decodable" if runs is None else f"{int(runs.sum())} pixels"
