@@ -253,8 +253,8 @@ def masks() -> Iterator[tuple[str, Any, str | None]]:
         yield f"of shape {other}", np.ones(other, bool), None
     for other in ((WIDTH, HEIGHT), (HEIGHT, WIDTH * 2)):
         yield f"of shape {other}", np.ones(other, bool), f"mask is {other[1]}x{other[0]}, the image 64x48"
-    for other in ((HEIGHT, WIDTH, 1), (5,)):
-        yield f"of shape {other}", np.ones(other, bool), "is not four numbers"
+    yield "of shape (48, 64, 1)", half[..., None], None
+    yield "of shape (5,)", np.ones(5, bool), "is not four numbers"
     yield from boxes()
     yield from run_lengths(Region.from_mask(half).counts)
     good = Region.from_mask(half).counts
@@ -274,7 +274,8 @@ def masks() -> Iterator[tuple[str, Any, str | None]]:
 def boxes() -> Iterator[tuple[str, Any, str | None]]:
     """As ``masks``."""
     outcomes = {
-        None: ((-1e9, -1e9, 1e9, 1e9), (0.2, 0.2, 0.4, 0.4), (63.9, 47.9, 64, 48)),
+        None: ((-1e9, -1e9, 1e9, 1e9), (0.2, 0.2, 1.4, 0.4), (63.9, 47.9, 64, 48)),
+        "as if it were normalised": ((0.2, 0.2, 0.4, 0.4), (0, 0, 1, 1)),
         "is empty or inverted": ((0, 0, 0, 0), (5, 5, 5, 9), (9, 9, 5, 5), (1e308,) * 4),
         "lies outside the image": ((-50, -50, -1, -1), (100, 100, 120, 120)),
         "is not finite": ((np.nan, 0, 1, 1), (0, 0, np.inf, 5), (None,) * 4),

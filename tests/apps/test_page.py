@@ -199,7 +199,7 @@ def test_images_of_a_data_set_come_with_their_questions(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------------------------------- shown
 def test_marks_lie_where_their_regions_are() -> None:
     scene = blank()
-    scene.regions = [Region.from_box([20, 30, 40, 60], HEIGHT, WIDTH), Region.from_box([0, 0, 1, 1], HEIGHT, WIDTH)]
+    scene.regions = [Region.from_box([20, 30, 40, 60], HEIGHT, WIDTH), Region.from_box([0, 0, 2, 2], HEIGHT, WIDTH)]
     first, tiny = views.region_overlays(scene)
     assert first["box"] == [25.0, 50.0, 25.0, 50.0] and first["mask"].startswith("data:image/png")
     assert 25 < first["anchor"][0] < 50 and 50 < first["anchor"][1] < 100

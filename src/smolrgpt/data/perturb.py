@@ -163,9 +163,10 @@ def _shifted(region: Region, share: float) -> Region:
 
 
 def _boxed(region: Region, level: str) -> Region:
-    rows, columns = np.nonzero(region.to_mask())
-    box = (int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1)
-    return Region.from_box(box, *region.size)
+    mask = region.to_mask()
+    rows, columns = np.nonzero(mask)
+    mask[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1] = True
+    return Region.from_mask(mask)
 
 
 # ------------------------------------------------------------------------------------------------------------------- wrong inputs

@@ -45,6 +45,8 @@ def inside_array(values: np.ndarray, label: LabelValue | None = None) -> np.ndar
     label: the value of one object. Raises DataError for other shapes and types, and for values that do not say what is inside.
     """
     values = _two_dimensional(values)
+    if not values.size:
+        return np.zeros(values.shape[:2], dtype=bool)
     if values.ndim == 3:
         return inside_image(Image.fromarray(np.ascontiguousarray(values)), label)
     if label is not None:
@@ -81,7 +83,7 @@ def _two_dimensional(values: np.ndarray) -> np.ndarray:
     shape, expected = values.shape, "expected a numeric or boolean array (H, W)"
     while values.ndim > 2 and 1 in (values.shape[0], values.shape[-1]):
         values = values[0] if values.shape[0] == 1 else values[..., 0]
-    if values.dtype.kind not in "biuf" or not values.size:
+    if values.dtype.kind not in "biuf":
         raise DataError(f"mask is {values.dtype} {shape}; {expected}")
     is_image = values.ndim == 3 and values.dtype == np.uint8 and values.shape[2] in (3, 4)
     if values.ndim == 3 and not is_image:

@@ -23,6 +23,11 @@ from smolrgpt.schema.mask_values import LabelValue, inside_array, inside_image
 Units = Literal["pixels", "normalized", "thousandths"]
 #: The far edge of the image in each of the units; None: its size.
 _LARGEST: dict[str, float | None] = {"pixels": None, "normalized": 1.0, "thousandths": 1000.0}
+#: Share of the image from which on a region is said to fill it.
+_WHOLE_IMAGE = 0.98
+#: Parts of a mask that are said to be several objects: pixels as a share of the largest part's, and gap as a share of the longer side.
+#: 0.3 % of 1904 masks of generated scenes and one of 261 masks of real RGB-D frames have such parts, of two such masks in one a third.
+_PART_SHARE, _PART_GAP = 1 / 3, 0.5
 #: The forms of a region in JSON, each with its further fields.
 _OPTIONS: dict[str, tuple[str, ...]] = {"box": ("units",), "polygon": ("units",), "rle": (), "mask": ("value",), "segmentation": ()}
 _EXPECTED = '{"box": [...]}, {"polygon": [...]}, {"mask": ...} and {"rle": {...}}'
@@ -39,10 +44,6 @@ class Region:
     counts: str
 
     # -------------------------------------------------------------------------------------------------- converters from other forms
-    def doubts(self) -> list[str]:
-        """Return what is implausible about the region, a sentence each without a full stop."""
-        return []
-
     @classmethod
     def from_any(cls, value: Any, height: int, width: int) -> Region:
         """Convert any form of a region of the (height, width) image.
@@ -76,11 +77,13 @@ class Region:
         is_nested = len(value) > 0 and all(np.ndim(part) > 0 for part in value)
         if is_nested and len(value) == height > 2 and all(len(row) == width for row in value):
             return cls.from_mask(np.asarray(value))
-        if is_nested:
-            return cls.from_polygon(value, height, width)
-        if len(value) == 6:  # a detector's x0, y0, x1, y1, score, class would be read as a triangle
-            raise DataError(f'region {brief(value)} is six numbers; expected a box of four, or for a triangle {{"polygon": [x, y, ...]}}')
-        return cls.from_polygon(value, height, width) if len(value) > 6 else cls.from_box(value, height, width)
+        if len(value) == 4 and not is_nested:
+            return cls.from_box(value, height, width)
+        # six numbers may be a detector's x0, y0, x1, y1, score, class, which would be read as a triangle
+        if sum(map(np.size, value)) < (6 if is_nested else 7):
+            expected = 'expected a box x0,y0,x1,y1, or for a triangle {"polygon": [x, y, ...]}'
+            raise DataError(f"region {brief(value)} is not four numbers; {expected}")
+        return cls.from_polygon(value, height, width)
 
     @classmethod
     def from_text(cls, text: str, height: int, width: int) -> Region:
@@ -180,10 +183,12 @@ class Region:
         corners = _finite(box, "box")
         if corners.shape != (4,):
             raise DataError(f"box {brief(box)} is not four numbers; expected x0,y0,x1,y1 in pixels")
-        x0, y0, x1, y1 = _in_pixels(corners, height, width, units, "box").tolist()
-        if x1 <= x0 or y1 <= y0:
+        if (corners[2:] <= corners[:2]).any():
             advice = "x, y, width, height has to be turned into x, y, x + width, y + height"
             raise DataError(f"box {corners.tolist()} is empty or inverted; expected x0 < x1 and y0 < y1 ({advice})")
+        if (corners[2:] > 0).all():
+            corners = _in_pixels(corners, height, width, units, "box")
+        x0, y0, x1, y1 = corners.tolist()
         if x0 >= width or y0 >= height or x1 <= 0 or y1 <= 0:
             raise DataError(f"box {corners.tolist()} lies outside the image of {width}x{height} pixels")
         mask = np.zeros((height, width), dtype=bool)
@@ -274,6 +279,19 @@ class Region:
         """Number of pixels inside, without unpacking the run lengths. Raises DataError when they are corrupt."""
         return int(self.to_runs()[1::2].sum())
 
+    def doubts(self) -> list[str]:
+        """Return what is implausible about the region, a sentence each without a full stop. Raises DataError for corrupt run lengths."""
+        height, width = self.size
+        if (share := self.area / (height * width)) >= _WHOLE_IMAGE:
+            return [f"it fills {share:.0%} of the image, so the answer is about the whole view; mark one object"]
+        sizes = _separate_parts(self.to_patch()[0])
+        if len(sizes) < 2:
+            return []
+        listed = ", ".join(f"{size} pixels" for size in sizes[:4])
+        return [
+            f"its mask has {len(sizes)} parts far from each other ({listed}), as if it marked several objects; give each its own region"
+        ]
+
     def to_patch(self) -> tuple[np.ndarray, int, int, int, int]:
         """Decode the rows and columns that hold a pixel, at the cost of that part alone: (bool (h, w), top, left, H, W).
 
@@ -293,6 +311,30 @@ class Region:
         lengths = np.diff(borders, prepend=left * height, append=right * height)
         columns = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths).reshape(right - left, height)
         return columns.T[top:bottom], top, left, height, width
+
+
+def _separate_parts(inside: np.ndarray) -> list[int]:
+    """Return the pixel counts of a mask's parts that may be objects of their own, the largest first; fewer than two where there are none.
+
+    Occlusion and thin parts that break are normal: a part counts when it has ``_PART_SHARE`` of the largest's pixels and when the gap
+    between the boxes of the two is ``_PART_GAP`` of the larger one's longer side.
+    """
+    from scipy import ndimage
+
+    labels, count = ndimage.label(inside, structure=np.ones((3, 3)))
+    if count < 2:
+        return []
+    sizes = np.bincount(labels.ravel())[1:]
+    order = [int(i) for i in np.argsort(-sizes, kind="stable") if sizes[i] >= _PART_SHARE * sizes.max()]
+    boxes = ndimage.find_objects(labels)
+    ends = np.array([[axis.start, axis.stop] for i in order for axis in boxes[i]]).reshape(len(order), 2, 2)
+    kept = [0]
+    for i in range(1, len(order)):
+        gaps = np.maximum(ends[i, :, 0] - ends[kept][:, :, 1], ends[kept][:, :, 0] - ends[i, :, 1])
+        sides = np.maximum(np.ptp(ends[kept], axis=2).max(axis=1), np.ptp(ends[i], axis=1).max())
+        if (gaps.max(axis=1) >= _PART_GAP * sides).all():
+            kept.append(i)
+    return [int(sizes[order[i]]) for i in kept]
 
 
 def _as_array(value: Any) -> Any:

@@ -21,7 +21,9 @@ def check_size(size: Any) -> tuple[int, int]:
     """Return (height, width) of run lengths. Raises DataError unless they are two whole numbers of up to ``MAX_PIXELS`` pixels."""
     found = [_count(side) for side in size] if isinstance(size, (list, tuple, np.ndarray)) else []
     if len(found) != 2 or min(found) <= 0:
-        raise DataError(f"run lengths have size {brief(size)}; expected [H, W], two positive whole numbers")
+        raise DataError(
+            f"run lengths have size {brief(size)}; they are not {{'size': [H, W], 'counts': ...}} with two positive whole numbers"
+        )
     _check_pixels(found[0], found[1])
     return found[0], found[1]
 

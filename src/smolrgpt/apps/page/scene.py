@@ -174,10 +174,9 @@ def apply_gesture(scene: Scene, action: str, data: dict[str, Any]) -> None:
     """
     height, width = scene.size
     if action == "box":
-        x0, y0, x1, y1 = (float(value) for value in data["box"])
-        add_region(scene, Region.from_box([x0 * width, y0 * height, x1 * width, y1 * height], height, width))
+        add_region(scene, Region.from_box(data["box"], height, width, "normalized"))
     elif action == "polygon":
-        add_region(scene, Region.from_polygon([(x * width, y * height) for x, y in data["points"]], height, width))
+        add_region(scene, Region.from_polygon(data["points"], height, width, "normalized"))
     elif action == "brush":
         painted = Image.fromarray(np.asarray(data["mask"].convert("RGBA"))[..., 3]).resize((width, height), Image.Resampling.NEAREST)
         add_region(scene, Region.from_mask(np.asarray(painted) > 127))
