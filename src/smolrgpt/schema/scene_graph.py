@@ -85,6 +85,8 @@ class SceneObject:
         points_m: (N, 3) measured points in scene coordinates; None where a 3-D box is known.
         visible_fraction: share of the object that the image shows, in [0, 1]; None where it is not known.
         loaded: whether a vehicle carries a load; None where that does not apply or is not known.
+        drawn_box: x0, y0, x1, y1 of a rectangle drawn in the image, in pixels, which an area is that is no object of the scene: its lengths
+            mean nothing, and it covers what the image shows in it. None for everything else.
         digits: significant digits of lengths that questions give; 0: to the centimetre, as the official warehouse does.
     """
 
@@ -98,6 +100,7 @@ class SceneObject:
     points_m: np.ndarray | None = None
     visible_fraction: float | None = None
     loaded: bool | None = None
+    drawn_box: tuple[float, float, float, float] | None = None
     digits: int = 0
 
     @property
@@ -116,7 +119,10 @@ class SceneObject:
         return None if self.is_flat else round_length(self.size_m[2], self.digits)
 
     def covers(self, other: SceneObject) -> bool:
-        """Return whether the middle of ``other`` lies above this object's footprint; False where that is not known."""
+        """Return whether the middle of ``other`` lies above this object's footprint, or in its drawn box; False where that is not known."""
+        if self.drawn_box is not None:
+            x0, y0, x1, y1 = self.drawn_box
+            return x0 <= other.image_xy[0] <= x1 and y0 <= other.image_xy[1] <= y1
         if self.yaw_rad is None:
             return False
         x, y = float(other.center_m[0]), float(other.center_m[1])
@@ -136,12 +142,19 @@ class SceneGraph:
         camera: intrinsics of the image; ``image_xy`` and regions refer to an image of this size.
         pose: where the camera is in scene coordinates.
         has_plane: whether z = 0 is a known supporting plane; questions about heights, widths and containment need one.
+        areas: rectangles drawn in the image (``SceneObject.drawn_box``), of the kind "buffer"; only questions of containment use them.
     """
 
     objects: tuple[SceneObject, ...]
     camera: Camera
     pose: CameraPose
     has_plane: bool = True
+    areas: tuple[SceneObject, ...] = ()
+
+    @property
+    def containers(self) -> list[SceneObject]:
+        """The buffers and the drawn areas: what objects can be counted in."""
+        return [*self.of_kind("buffer"), *self.areas]
 
     def of_kind(self, kind: str) -> list[SceneObject]:
         """Return the objects of a kind, in order."""

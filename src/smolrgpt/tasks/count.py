@@ -78,7 +78,7 @@ def ask_count(graph: SceneGraph, rng: np.random.Generator) -> Question | None:
     """Ask how many pallets the leftmost, rightmost or middle buffer holds, in an official sentence."""
     if not graph.has_plane:
         return None
-    buffers, pallets = shuffled(graph.of_kind("buffer"), rng), shuffled(graph.of_kind("pallet"), rng)
+    buffers, pallets = shuffled(graph.containers, rng), shuffled(graph.of_kind("pallet"), rng)
     side = pick(rng, ("leftmost", "rightmost", "middle"))
     buffer = find_extreme(graph, buffers, side)
     if buffer is None:
@@ -218,7 +218,7 @@ def ask_count_plainly(graph: SceneGraph, rng: np.random.Generator, wording: Word
     """Ask how many of the listed pallets a buffer holds, in plain words."""
     if not graph.has_plane:
         return None
-    buffers = shuffled(graph.of_kind("buffer"), rng)
+    buffers = shuffled(graph.containers, rng)
     pallets = shuffled(graph.of_kind("pallet"), rng)[: int(rng.integers(2, MAX_LISTED + 1))]
     if not buffers or len(pallets) < 2:
         return None
@@ -239,7 +239,7 @@ def ask_inside(graph: SceneGraph, rng: np.random.Generator) -> Question | None:
     """Ask whether an object stands in a buffer: the step that a count is made of."""
     if not graph.has_plane:
         return None
-    movable, buffers = graph.of_kind("pallet") + graph.of_kind("transporter"), graph.of_kind("buffer")
+    movable, buffers = graph.of_kind("pallet") + graph.of_kind("transporter"), graph.containers
     if not movable or not buffers:
         return None
     buffer = pick(rng, buffers)
@@ -257,7 +257,7 @@ def survey_insides(graph: SceneGraph, rng: np.random.Generator) -> Question | No
     """Ask which of several objects stand in a buffer."""
     if not graph.has_plane:
         return None
-    objects, buffers = draw_several(graph.of_kind("pallet") + graph.of_kind("transporter"), rng), graph.of_kind("buffer")
+    objects, buffers = draw_several(graph.of_kind("pallet") + graph.of_kind("transporter"), rng), graph.containers
     if not objects or not buffers:
         return None
     buffer = pick(rng, buffers)

@@ -125,3 +125,18 @@ def test_unknown_worlds_and_layouts_are_refused() -> None:
     with pytest.raises(ValueError, match="unknown"):
         generate_scene(0, "nowhere")
     assert set(resolve_layouts("reserved", "mixed")) >= {"ring", "table_ring", "studio", "farm"}
+
+
+def test_drawn_areas_hold_what_the_image_shows_in_them(drawn: list[Scene]) -> None:
+    """Objects are clearly inside or outside, counts follow, and nothing but counts uses an area."""
+    for scene in drawn:
+        for area, (x0, y0, x1, y1) in zip(scene.graph.areas, scene.areas, strict=True):
+            for item in scene.graph.of_kind("pallet"):
+                mask = item.region.to_mask()
+                share = mask[y0:y1, x0:x1].sum() / mask.sum()
+                assert share < 0.25 or share > 0.8
+                assert area.covers(item) == (share > 0.5)
+        questions = extra_questions(scene.graph, random_generator(6), 40) + plain_questions(scene.graph, random_generator(7), 40)
+        for question in questions:
+            is_inside = question.category in ("count", "inside", "insides")
+            assert is_inside or not any(item.drawn_box is not None for item in question.objects)

@@ -69,7 +69,9 @@ def hash_id(content: bytes) -> str:
 
 
 def _truth(question: Question) -> Truth:
-    """Return the steps and each region's 3-D box, in metres; its centre with more digits than lengths, which are differences."""
+    """Return the steps and each region's 3-D box, in metres, unless one is drawn. Centres have more digits than lengths."""
+    if any(item.drawn_box is not None for item in question.objects):
+        return Truth(question.steps)
     centers = [[round_length(float(metres), 2 * item.digits) for metres in item.center_m] for item in question.objects]
     sizes = tuple((item.width_m, item.height_m) for item in question.objects)
     return Truth(question.steps, tuple((x, y, z) for x, y, z in centers), sizes)

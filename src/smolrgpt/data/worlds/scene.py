@@ -19,6 +19,7 @@ from smolrgpt.schema import Camera, CameraPose, Region, SceneGraph, SceneObject
 #: An object becomes a region when at least this many pixels show at 384x216, and this share of all it has.
 MIN_PIXELS = 60
 MIN_VISIBLE_FRACTION = 0.3
+_AREA_TRIES = 4
 _REFERENCE_PIXELS = 384 * 216
 #: Kind -> the noun of the official questions.
 NOUNS = {"pallet": "pallet", "buffer": "buffer region", "transporter": "transporter", "shelf": "shelf"}
@@ -90,6 +91,7 @@ class Scene:
         camera: intrinsics of the image.
         pose: where the camera is.
         layout: the layout family.
+        areas: rectangles drawn in the image, in which objects can be counted: x0, y0, x1, y1 in pixels.
         world: the kind of place.
         scale: the factor that all lengths were multiplied by.
     """
@@ -101,6 +103,7 @@ class Scene:
     camera: Camera
     pose: CameraPose
     layout: str
+    areas: tuple[tuple[int, int, int, int], ...] = ()
     world: str = "warehouse"
     scale: float = 1.0
 
@@ -122,7 +125,34 @@ class Scene:
     @functools.cached_property
     def graph(self) -> SceneGraph:
         """The visible objects, the camera and the floor, from which questions are made."""
-        return SceneGraph(tuple(item.to_scene_object() for item in self.regions), self.camera, self.pose)
+        objects = tuple(item.to_scene_object() for item in self.regions)
+        areas = tuple(_to_area(box, *self.depth_m.shape) for box in self.areas)
+        return SceneGraph(objects, self.camera, self.pose, areas=areas)
+
+
+def _to_area(box: tuple[int, int, int, int], height: int, width: int) -> SceneObject:
+    x0, y0, x1, y1 = box
+    middle = ((x0 + x1 - 1) / 2, (y0 + y1 - 1) / 2)
+    region = Region.from_box(box, height, width)
+    return SceneObject("buffer", "rectangle", region, middle, np.full(3, np.nan), (np.nan, np.nan, np.nan), drawn_box=box)
+
+
+def draw_areas(objects: Sequence[PlacedObject], width: int, height: int, rng: np.random.Generator) -> tuple[tuple[int, int, int, int], ...]:
+    """Draw at most two rectangles in the image round some of the objects: each object is clearly inside or clearly outside."""
+    shown = [item for item in objects if item.is_region and item.kind in ("pallet", "transporter")]
+    found: list[tuple[int, int, int, int]] = []
+    for _ in range(_AREA_TRIES if shown else 0):
+        picked = [shown[k] for k in rng.permutation(len(shown))[: int(rng.integers(1, 4))]]
+        spread = np.array([[*item.mask.any(0).nonzero()[0][[0, -1]], *item.mask.any(1).nonzero()[0][[0, -1]]] for item in picked])
+        pad = rng.uniform(0.0, 0.08, 4) * max(width, height)
+        x0, x1 = max(0, int(spread[:, 0].min() - pad[0])), min(width, int(spread[:, 1].max() + pad[1]) + 1)
+        y0, y1 = max(0, int(spread[:, 2].min() - pad[2])), min(height, int(spread[:, 3].max() + pad[3]) + 1)
+        shares = np.array([np.count_nonzero(item.mask[y0:y1, x0:x1]) / np.count_nonzero(item.mask) for item in shown])
+        if ((shares < 0.25) | (shares > 0.8)).all() and (x1 - x0) * (y1 - y0) < 0.7 * width * height:
+            found.append((x0, y0, x1, y1))
+        if len(found) == 2:
+            break
+    return tuple(found)
 
 
 def scale_scene(scene: Scene, factor: float) -> Scene:
@@ -152,7 +182,7 @@ def find_visible(
     """
     min_pixels = MIN_PIXELS * camera.width * camera.height / _REFERENCE_PIXELS
     for item, (mask, num_pixels) in zip(objects, masks, strict=True):
-        item.mask = mask
+        item.mask, item.is_region, item.visible_fraction = mask, False, 0.0
         columns, rows = np.count_nonzero(item.mask, axis=0), np.count_nonzero(item.mask, axis=1)
         pixels = int(rows.sum())
         if pixels == 0:

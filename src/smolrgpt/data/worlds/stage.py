@@ -12,7 +12,7 @@ from smolrgpt.data.worlds.caster import Material, Rays, Solid, cast, project
 from smolrgpt.data.worlds.layouts import Rect
 from smolrgpt.data.worlds.objects import LYING, Thing, ground_material, make_thing
 from smolrgpt.data.worlds.paint import Light, paint
-from smolrgpt.data.worlds.scene import MIN_VISIBLE_FRACTION, PlacedObject, Scene, find_visible
+from smolrgpt.data.worlds.scene import MIN_VISIBLE_FRACTION, PlacedObject, Scene, draw_areas, find_visible
 from smolrgpt.schema import Camera, CameraPose
 
 #: Width to height of images: of cameras, phones and crops, upright too.
@@ -216,7 +216,8 @@ class Stage:
                 break
         rgb = paint(self.solids, depth, index, rays, light, self.shadows, self.rng)
         depth[index < 0] = np.nan
-        return Scene(rgb, depth, owners, self.objects, camera, pose, layout)
+        areas = draw_areas(self.objects, camera.width, camera.height, self.rng)
+        return Scene(rgb, depth, owners, self.objects, camera, pose, layout, areas=areas)
 
 
 def random_camera(size: tuple[int, int], fov_deg: tuple[float, float], rng: np.random.Generator) -> Camera:
