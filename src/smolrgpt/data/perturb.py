@@ -5,6 +5,7 @@ Every factor leaves questions and answers unchanged, and its first level leaves 
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
 from smolrgpt.data.loading import load_image, load_sample_depth
+from smolrgpt.data.region_styles import draw_style, fill_box, grow, region_generator, restyle
 from smolrgpt.schema import DepthMap, Region, Sample
 
 Level = float | str
@@ -136,18 +138,8 @@ def _colour(image: Image.Image, level: str, rng: np.random.Generator) -> Image.I
 # ---------------------------------------------------------------------------------------------------------------------- regions
 def _grown(region: Region, pixels: float) -> Region:
     """Add a rim of this many pixels to the mask, or remove it when negative; a mask that would vanish stays as it is."""
-    mask, rim = region.to_mask().astype(bool), int(abs(pixels))
-    grown = _spread(mask, rim) if pixels > 0 else ~_spread(~mask, rim)
+    grown = grow(region.to_mask().astype(bool), int(pixels))
     return Region.from_mask(grown) if grown.any() else region
-
-
-def _spread(mask: np.ndarray, rim: int) -> np.ndarray:
-    """Return bool (H, W): pixels with one of the mask in the square that reaches ``rim`` pixels to all sides."""
-    for axis in (0, 1):
-        margins = [(rim, rim) if side == axis else (0, 0) for side in (0, 1)]
-        padded, length = np.pad(mask, margins), mask.shape[axis]
-        mask = np.logical_or.reduce([padded.take(range(start, start + length), axis) for start in range(2 * rim + 1)])
-    return mask
 
 
 def _shifted(region: Region, share: float) -> Region:
@@ -163,10 +155,7 @@ def _shifted(region: Region, share: float) -> Region:
 
 
 def _boxed(region: Region, level: str) -> Region:
-    mask = region.to_mask()
-    rows, columns = np.nonzero(mask)
-    mask[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1] = True
-    return Region.from_mask(mask)
+    return Region.from_mask(fill_box(region.to_mask()))
 
 
 # ------------------------------------------------------------------------------------------------------------------- wrong inputs
@@ -227,26 +216,19 @@ FACTORS: dict[str, Factor] = {
     "wrong image": Factor("image of a question", ("its own", "mirrored", "grey", "another"), _wrong_image),
 }
 
-#: Errors of segmenters' and hand-drawn masks: ``jitter_masks`` gives each image one of these.
-MASK_JITTERS: tuple[tuple[str, Level], ...] = (
-    ("mask grown", 1.0),
-    ("mask grown", 2.0),
-    ("mask grown", 4.0),
-    ("mask shrunk", 1.0),
-    ("mask shrunk", 2.0),
-    ("mask shifted", 0.05),
-    ("mask shifted", 0.1),
-    ("mask shape", "box"),
-)
-
 
 def jitter_masks(samples: Sequence[Sample]) -> list[Sample]:
-    """Return the samples with inexact masks, for training: all masks of an image change in the same way, one of ``MASK_JITTERS``.
+    """Return the samples with inexact masks, for training: those of an image are all in one style, drawn by ``region_styles.draw_style``.
 
     Which one depends on the image. Image keys change, so that a batch may hold the same images with their own masks as well.
     """
-    members: dict[tuple[str, Level], list[Sample]] = {jitter: [] for jitter in MASK_JITTERS}
-    for sample in samples:
-        members[MASK_JITTERS[sample.image_checksum % len(MASK_JITTERS)]].append(sample)
-    changed = {sample.id: sample for jitter, group in members.items() for sample in perturb(group, *jitter)}
-    return [replace(changed[sample.id], image_key=(sample.image_key, "mask jitter")) for sample in samples]
+    styles = {sample.image_key: draw_style(np.random.default_rng([1, sample.image_checksum])) for sample in samples}
+    restyled = functools.cache(lambda region, style, seed: restyle(region, style, region_generator(region, seed)))
+    return [
+        replace(
+            sample,
+            regions=[restyled(region, styles[sample.image_key], sample.image_checksum) for region in sample.regions],
+            image_key=(sample.image_key, "mask jitter"),
+        )
+        for sample in samples
+    ]
