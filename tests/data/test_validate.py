@@ -16,7 +16,7 @@ from smolrgpt.data import validate as module
 from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.sources import SOURCES
 from smolrgpt.data.validate import check_text, format_validation, validate
-from smolrgpt.schema import DataError, DepthFile, DepthMap, Region, Sample
+from smolrgpt.schema import Camera, DataError, DepthFile, DepthMap, Region, Sample
 
 H, W = 18, 32
 BOX, OTHER = Region.from_box((2, 2, 8, 8), H, W), Region.from_box((20, 2, 26, 8), H, W)
@@ -110,6 +110,15 @@ def test_an_image_is_opened_once_for_all_its_questions_and_splits(monkeypatch: p
 def test_a_broken_mask_counts_once_however_many_questions_ask_about_it() -> None:
     broken = Region((H, W), "~broken")
     assert found(*[sample(str(number), regions=[BOX, broken]) for number in range(5)]) == {"corrupt mask": 1}
+
+
+def test_cameras_that_do_not_fit_are_problems_and_doubts_are_none() -> None:
+    metric = DepthMap(RAMP.values + 1, "metric")
+    assert found(sample(camera=Camera(30, 30, 10, 10, 20, 20))) == {"camera of another shape": 1}
+    result = validate({"val": [sample("a", depth=metric), sample("b", depth=metric)]}, workers=1, progress=False)
+    (kind,) = (kind for kind in result.doubts.counts if "no camera was given" in kind)
+    assert not result.problems.total and result.doubts.counts[kind] == 1
+    assert "doubtful input: no camera was given" in format_validation(result.to_dict(), "set")
 
 
 def test_duplicate_ids_and_missing_maps() -> None:

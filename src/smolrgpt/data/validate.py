@@ -6,21 +6,22 @@ questions, several at a time. No problem stops the check of the rest.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import multiprocessing
 import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from smolrgpt.data.frame import Frame
-from smolrgpt.data.loading import SkipLog, load_sample_depth, load_upright
-from smolrgpt.schema import DataError, DepthFile, Region, Sample
+from smolrgpt.data.frame import Frame, fit_camera
+from smolrgpt.data.loading import DoubtLog, SkipLog, load_sample_depth, load_upright
+from smolrgpt.schema import DataError, DepthFile, DepthMap, Region, Sample
 from smolrgpt.tasks import OFFICIAL, task_named
 from smolrgpt.tasks.region_text import MARKED_REGION, find_regions
 
@@ -41,6 +42,7 @@ PROBLEMS: dict[str, str] = {
     "depth of another shape": "images; all their questions are left out",
     "empty depth": "images; no pixel was measured",
     "constant depth": "images; one value everywhere holds no information",
+    "camera of another shape": "images; all their questions are left out",
     "corrupt mask": "masks; the questions about them are left out",
     "empty mask": "masks; the questions about them are left out",
     "mask of another shape": "masks; the questions about them are left out",
@@ -56,6 +58,7 @@ class Validation:
 
     Attributes:
         problems: The problems found, by the names of ``PROBLEMS``.
+        doubts: What is implausible about the inputs of usable images, which is no problem.
         num_questions: By split.
         num_images: Unique images.
         num_depth: Depth maps by kind: metric, relative, unreadable.
@@ -64,6 +67,7 @@ class Validation:
     """
 
     problems: SkipLog
+    doubts: DoubtLog = field(default_factory=DoubtLog)
     num_questions: Counter[str] = field(default_factory=Counter)
     num_images: int = 0
     num_depth: Counter[str] = field(default_factory=Counter)
@@ -85,6 +89,7 @@ class Validation:
             "num_scaled_masks": self.num_scaled_masks,
             "num_problems": self.problems.total,
             "problems": found,
+            "doubts": {kind: {"count": count, "examples": self.doubts.examples[kind]} for kind, count in self.doubts.counts.most_common()},
         }
 
 
@@ -93,6 +98,7 @@ class _Checked:
     """The result of one image; ``depth`` is the kind of its map, "unreadable", or None without one."""
 
     problems: SkipLog
+    doubts: DoubtLog
     depth: str | None = None
     num_masks: int = 0
     num_scaled_masks: int = 0
@@ -119,6 +125,7 @@ def validate(
             bar.refresh()
             for checked in _run(check_image, images, workers):
                 result.problems.merge(checked.problems)
+                result.doubts.merge(checked.doubts)
                 result.num_images += 1
                 result.num_depth.update([checked.depth] if checked.depth else [])
                 result.num_masks += checked.num_masks
@@ -194,33 +201,43 @@ def check_text(sample: Sample, problems: SkipLog) -> None:
 # ------------------------------------------------------------------------------------------------------------------------ files
 def check_image(samples: Sequence[Sample]) -> _Checked:
     """Check one image, decoded in full, its depth map and every mask of ``samples``, which are all about this image."""
-    found = _Checked(SkipLog())
+    found = _Checked(SkipLog(), DoubtLog())
     frame = None
     try:
         image, orientation = load_upright(samples[0])
         frame = Frame(image, orientation=orientation)
     except DataError as error:
         found.problems.add("unreadable image", str(error))
-    found.depth = _check_depth(samples[0], frame, found.problems)
+    found.depth, depth = _check_depth(samples[0], frame, found.problems)
     named = functools.partial(_name, samples)
-    for region in dict.fromkeys(region for sample in samples for region in sample.regions):
+    regions = list(dict.fromkeys(region for sample in samples for region in sample.regions))
+    for region in regions:
         found.num_masks += 1
         found.num_scaled_masks += frame is not None and region.size != frame.size
         _check_mask(region, frame, named, found.problems)
+    if frame is not None and samples[0].camera is not None:
+        try:
+            fit_camera(samples[0].camera, frame.size, frame.orientation)
+        except DataError as error:
+            found.problems.add("camera of another shape", f"{samples[0].image_name}: {error}")
+    if frame is not None:
+        with contextlib.suppress(DataError):  # a file or mask that cannot be used is counted above
+            whole = replace(frame, depth=depth, camera=samples[0].camera)
+            found.doubts.add_warnings(samples[0].image_name, whole.inputs_read(regions).warnings)
     return found
 
 
-def _check_depth(sample: Sample, frame: Frame | None, problems: SkipLog) -> str | None:
-    """Return the map's kind, "unreadable", or None when there is no map."""
+def _check_depth(sample: Sample, frame: Frame | None, problems: SkipLog) -> tuple[str | None, DepthMap | None]:
+    """Return the map's kind, or "unreadable", and the map; None where there is none."""
     name = str(sample.depth.source) if isinstance(sample.depth, DepthFile) else f"depth of sample {sample.id!r}"
     try:
         depth = load_sample_depth(sample)
     except DataError as error:
         problems.add("unreadable depth", str(error))
-        return "unreadable"
+        return "unreadable", None
     if depth is None:
         problems.add("no depth map", f"{sample.image_name}: no depth map")
-        return None
+        return None, None
     try:
         depth = depth if frame is None else frame.fit_depth(depth)
     except DataError as error:
@@ -230,7 +247,7 @@ def _check_depth(sample: Sample, frame: Frame | None, problems: SkipLog) -> str 
         problems.add("empty depth", f"{name}: no pixel was measured")
     elif measured.min() == measured.max():
         problems.add("constant depth", f"{name}: {measured[0]:g} everywhere")
-    return depth.kind
+    return depth.kind, depth
 
 
 def _check_mask(region: Region, frame: Frame | None, named: Callable[[Region], str], problems: SkipLog) -> None:
@@ -266,5 +283,8 @@ def format_validation(result: Mapping[str, Any], name: str) -> str:
     for problem, found in result["problems"].items():
         lines.append(f"  {found['count']:>7,} x {problem} ({found['means']})")
         lines += [f"              {example}" for example in found["examples"]]
+    lines += [
+        f"  {found['count']:>7,} x doubtful input: {kind}\n              {found['examples'][0]}" for kind, found in result["doubts"].items()
+    ]
     total = result["num_problems"]
     return "\n".join([*lines, f"{total:,} problems" if total else "no problem found"])
