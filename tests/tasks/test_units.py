@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +13,7 @@ from smolrgpt.evaluation.score import score_prediction
 from smolrgpt.tasks import TASKS, recognise
 from smolrgpt.tasks.official import official_forms
 from smolrgpt.tasks.region_text import LENGTH_UNITS
-from smolrgpt.tasks.units import FEET_AND_INCHES, asked_unit, from_metres, in_metres, write_length
+from smolrgpt.tasks.units import FEET_AND_INCHES, ask_in_metres, asked_unit, from_metres, in_metres, write_length
 from smolrgpt.tasks.wording import load_wordings
 
 SPELLINGS = {
@@ -72,6 +74,19 @@ def test_no_wording_of_training_asks_for_another_unit() -> None:
     for family in ("side", "count", "choice", "distance", "size"):
         forms += [form for wordings in load_wordings(family).values() for forms in wordings.values() for form in forms]
     assert {asked_unit(form) for form in forms} == {"m"}
+
+
+@pytest.mark.parametrize("family", ["distance", "size"])
+@pytest.mark.parametrize("unit", [unit for unit in SPELLINGS if unit != "m"])
+def test_a_question_in_another_unit_is_the_question_in_metres(unit: str, family: str) -> None:
+    in_metres_ = re.compile(r"\b(?:met(?:er|re)s|m)\b")
+    forms = [form for wordings in load_wordings(family).values() for forms in wordings.values() for form in forms]
+    for form in filter(in_metres_.search, forms):
+        question = form.format(a="<mask>", b="the box <mask>")
+        for spelling in SPELLINGS[unit][: 1 if unit == "in" else 2]:
+            asked = in_metres_.sub(spelling, question)
+            assert (asked_unit(asked), ask_in_metres(asked)) == (unit, in_metres_.sub("metres", question))
+            assert recognise(asked) is recognise(question)
 
 
 @given(st.floats(1e-3, 1e3), st.sampled_from(list(SPELLINGS)))

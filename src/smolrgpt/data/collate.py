@@ -11,7 +11,9 @@ from smolrgpt.data.frame import Frame
 from smolrgpt.data.lengths import length_targets
 from smolrgpt.data.loading import DoubtLog, SkipLog
 from smolrgpt.schema import DataError, Region, Sample
+from smolrgpt.tasks import recognise
 from smolrgpt.tasks.given_lengths import mark_lengths
+from smolrgpt.tasks.units import ask_in_metres
 
 #: Image key -> row of each region of the image.
 RegionTables = dict[Hashable, dict[Region, int]]
@@ -49,7 +51,12 @@ def encode_question(processor: Any, sample: Sample, answer: str | None = None) -
 
 
 def encode_words(processor: Any, question: str, num_regions: int, answer: str | None = None) -> dict[str, list[int]]:
-    """Call ``SmolRGPTProcessor.encode_text``, with the lengths of the question as numbers where the model takes them so."""
+    """Call ``SmolRGPTProcessor.encode_text``, with the lengths of the question as numbers where the model takes them so.
+
+    A question without its answer that asks for a length in another unit is put in metres, in which models answer.
+    """
+    if answer is None and recognise(question).is_length:
+        question = ask_in_metres(question)
     text, metres = mark_lengths(question) if processor.copies_lengths else (question, [])
     encoded: dict[str, list[int]] = processor.encode_text(text, num_regions, answer, given_lengths=metres)
     return encoded

@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
+from smolrgpt.schema.text import plain_text
 from smolrgpt.tasks.base import FIELD_SEPARATOR, NormalizedAnswer, OtherTask, Task
 from smolrgpt.tasks.choice import MCQ
 from smolrgpt.tasks.count import COUNT
 from smolrgpt.tasks.distance import DISTANCE
 from smolrgpt.tasks.recognition import Recogniser
 from smolrgpt.tasks.side import LEFT_RIGHT
+from smolrgpt.tasks.units import ask_in_metres
 
 __all__ = ["FIELD_SEPARATOR", "OFFICIAL", "OTHER", "TASKS", "NormalizedAnswer", "Task", "read_answer", "recognise", "task_named"]
 
@@ -40,8 +42,8 @@ _recogniser = Recogniser(TASKS.values(), OTHER)
 
 
 def recognise(question: str) -> Task:
-    """Return the kind of a question from its words alone; ``OTHER`` where no rule matches."""
-    return _recogniser(question)
+    """Return the kind of a question from its words alone, whatever unit it asks for; ``OTHER`` where no rule matches."""
+    return _recogniser(ask_in_metres(plain_text(question)))
 
 
 def task_named(name: str | None) -> Task:

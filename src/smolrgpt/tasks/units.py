@@ -6,7 +6,6 @@ import re
 from decimal import Decimal
 from typing import Any
 
-from smolrgpt.schema.text import plain_text
 from smolrgpt.tasks.region_text import LENGTH_UNITS, NUMBER_WORDS
 
 METRE = "m"
@@ -23,23 +22,27 @@ _SPELLINGS = {unit: spellings for unit, (_, spellings) in LENGTH_UNITS.items()} 
 }
 _UNIT = re.compile(
     rf"(?<![\w.])(?:{'|'.join(f'(?P<{unit}>{spellings})' for unit, spellings in _SPELLINGS.items())})"
-    r"(?![\w²³^]|\s*(?:/|per\b|squared\b|cubed\b)|'s)"
+    r"(?![\w²³^]|\s*(?:/|per\b|squared\b|cubed\b)|'s)",
+    re.IGNORECASE,
 )
 _NUMBER = rf"(?:\d[\d.,/½]*|½|\b(?:{'|'.join(NUMBER_WORDS)}|half|half an?|an?|few|several|couple of|per|each|square|cubic|sq))"
 #: A unit behind a number is part of the question ("the 6-inch pipe"), and no request.
-_QUANTITY = re.compile(rf"{_NUMBER}[\s-]*{_UNIT.pattern}")
+_QUANTITY = re.compile(rf"{_NUMBER}[\s-]*{_UNIT.pattern}", re.IGNORECASE)
 _COMPOUND = re.compile(
-    r"\b(?:ft|feet|foot)\b\.?\s*(?:and|&|[-+,/])?\s*\b(?:in|inch(?:es)?)\b(?!\s+(?:front|the|met|cm|mm))|\bimperial\b|\bus customary\b"
+    r"\b(?:ft|feet|foot)\b\.?(?:\s*(?:and|[&+,/-])\s*(?:in|inch(?:es)?)\b(?!\s+(?:front|the|met\w+|[cm]m)\b)|\s*inch(?:es)?\b|\s+in(?=\W*$))"
+    r"|\b(?:imperial|us customary)(?: units)?\b",
+    re.IGNORECASE,
 )
 #: What stands before a unit that is asked for, from the clearest request to the weakest.
 _REQUESTS = (
-    re.compile(r"(?:\b(?:how many|in|as|into|of|to|units?|use|using)[\s:=]+(?:(?:whole|full|exact|plain)\s+)?|[(\[]\s*)$"),
-    re.compile(r"(?<!\bnearest )(?<!\bto the )$"),
+    re.compile(r"(?:\b(?:how many|in|as|into|of|to|units?|use|using)[\s:=]+(?:(?:whole|full|exact|plain)\s+)?|[(\[]\s*)$", re.IGNORECASE),
+    re.compile(r"(?<!\bnearest )(?<!\bto the )$", re.IGNORECASE),
     re.compile(r"$"),
 )
 #: Words that are units only where the clearest request is before them: "in foot", not "the foot of the stairs", "the yard".
-_AMBIGUOUS = re.compile(r"foot|inch|yard|mile|\w*met(?:er|re)")
-_PLACE = re.compile(r"\b(?:the|his|her|its|their)\s+$")
+_AMBIGUOUS = re.compile(r"foot|inch|yard|mile|\w*met(?:er|re)", re.IGNORECASE)
+_PLACE = re.compile(r"\b(?:the|his|her|its|their)\s+$", re.IGNORECASE)
+_SPAN = re.compile(r"\s+(?:between|from|to|that|separating)\b", re.IGNORECASE)
 
 
 def asked_unit(question: str) -> str:
@@ -47,18 +50,30 @@ def asked_unit(question: str) -> str:
 
     "How many centimetres", "in feet", "(in mm)", "the distance, inches?" ask for a unit; "within 2 feet" and "the 6-inch pipe" do not.
     """
-    text = _QUANTITY.sub(" ", plain_text(question).lower())
-    if _COMPOUND.search(text):
-        return FEET_AND_INCHES
-    found = ((_request_rank(text[: unit.start()], unit), unit.start(), str(unit.lastgroup)) for unit in _UNIT.finditer(text))
-    return min((request for request in found if request[0] is not None), default=(0, 0, METRE))[2]
+    return min(_find_requests(question), default=(0, (0, 0), METRE))[2]
 
 
-def _request_rank(before: str, unit: re.Match[str]) -> int | None:
-    """Return how clear a request for a unit is, 0 is the clearest, from the text before it; None for none."""
-    rank = next(rank for rank, request in enumerate(_REQUESTS) if request.search(before))
-    is_place = unit.lastgroup in ("ft", "yd") and _PLACE.search(before)
-    return None if rank == 1 and (is_place or _AMBIGUOUS.fullmatch(unit[0])) else rank
+def ask_in_metres(question: str) -> str:
+    """Return the question with metres in place of the unit that it asks for, as models are trained; others are returned unchanged."""
+    if asked_unit(question) == METRE:
+        return question
+    for _, (start, end), _ in sorted(_find_requests(question), key=lambda request: request[1], reverse=True):
+        question = f"{question[:start]}metres{question[end:]}"
+    return question
+
+
+def _find_requests(question: str) -> list[tuple[int, tuple[int, int], str]]:
+    """Return every request for a unit in a plain text: how clear it is, 0 is the clearest, its span and the unit."""
+    found = [(0, compound.span(), FEET_AND_INCHES) for compound in _COMPOUND.finditer(question)]
+    taken = [(start, end + 1) for _, (start, end), _ in found] + [quantity.span() for quantity in _QUANTITY.finditer(question)]
+    for unit in _UNIT.finditer(question):
+        before = question[: unit.start()]
+        rank = next(rank for rank, request in enumerate(_REQUESTS) if request.search(before))
+        is_place = unit.lastgroup in ("ft", "yd") and _PLACE.search(before) and not _SPAN.match(question, unit.end())
+        is_no_unit = is_place or _AMBIGUOUS.fullmatch(unit[0])
+        if not (rank == 1 and is_no_unit) and not any(start <= unit.start() <= end for start, end in taken):
+            found.append((rank, unit.span(), str(unit.lastgroup)))
+    return found
 
 
 def from_metres(metres: float, unit: str) -> tuple[float, str]:
