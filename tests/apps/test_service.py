@@ -30,7 +30,7 @@ from smolrgpt.apps.service.gateway import Settings, make_app
 from smolrgpt.apps.service.messages import AskRequest, Limits, Reply
 from smolrgpt.inference.answer import Answer
 from smolrgpt.inference.predictor import Predictor
-from smolrgpt.schema import DataError
+from smolrgpt.schema import DataError, Region
 
 pytestmark = pytest.mark.slow  # many cases, each short
 
@@ -142,6 +142,88 @@ def test_the_service_answers_as_the_predictor(client: TestClient, predictor: Pre
         assert response.json()["id"] == response.headers["x-request-id"]
 
 
+def spoken(client: TestClient, **changes: Any) -> dict[str, Any]:
+    """The reply to the same request as JSON, in a chat and as an upload, which say the same."""
+    sent = body(**changes)
+    whole = client.post("/v1/spatial/ask", json=sent)
+    assert whole.status_code == 200, whole.text
+    found = whole.json()
+    spatial = {name: value for name, value in sent.items() if name not in ("image", "questions")}
+    message = client.post("/v1/chat/completions", json=chat(spatial=spatial)).json()["choices"][0]["message"]
+    assert (message["content"], message["spatial"]["inputs"]) == (found["answers"][0]["answer"], found["inputs"])
+    files = [("image", ("a.png", png(pixels())))]
+    if "depth" in spatial:
+        files.append(("depth", ("depth", base64.b64decode(spatial.pop("depth").partition(",")[2]))))
+    data = {name: value if isinstance(value, str) else json.dumps(value) for name, value in spatial.items()}
+    uploaded = client.post("/v1/spatial/ask", files=files, data={"question": QUESTION, **data}).json()
+    assert (uploaded["answers"], uploaded["inputs"]) == (found["answers"], found["inputs"])
+    return found
+
+
+def saved(values: np.ndarray, kind: str) -> str:
+    """A data URL of these depth values in a file of this kind."""
+    buffer = io.BytesIO()
+    if kind == "npy":
+        np.save(buffer, values)
+    elif kind == "npz":
+        np.savez_compressed(buffer, depth=values)
+    elif kind == "pgm":
+        buffer.write(b"P5 64 48 65535\n" + values.astype(">u2").tobytes())
+    else:
+        Image.fromarray(values).save(buffer, format=kind)
+    return url(buffer.getvalue(), "application/octet-stream")
+
+
+METRES = np.random.default_rng(1).integers(1000, 6000, (48, 64)) / 1000
+DEPTHS = {
+    "millimetres": (np.uint16(np.rint(METRES * 1000)), "png", {}),
+    "PGM": (np.uint16(np.rint(METRES * 1000)), "pgm", {}),
+    "TUM": (np.uint16(np.rint(METRES * 5000)), "png", {"depth_unit": "tum"}),
+    "1/5000": (np.uint16(np.rint(METRES * 5000)), "tiff", {"depth_unit": "1/5000"}),
+    "0.1 mm": (np.uint16(np.rint(METRES * 10000)), "npz", {"depth_unit": 0.0001}),
+    "float centimetres": (np.float32(METRES * 100), "npy", {"depth_unit": "cm", "depth_kind": "metric"}),
+    "inverse": (np.float64(1 / METRES), "npy", {"depth_unit": 1.0, "depth_kind": "inverse"}),
+}
+
+
+@pytest.mark.parametrize("name", DEPTHS)
+def test_depth_of_every_unit_and_file_is_the_same_depth(client: TestClient, name: str) -> None:
+    expected = spoken(client, depth=saved(np.float32(METRES), "npy"))
+    values, kind, options = DEPTHS[name]
+    found = spoken(client, depth=saved(values, kind), **options)
+    assert found["answers"][0]["answer"] == expected["answers"][0]["answer"]
+    read = found["inputs"]["depth"]
+    assert (read["kind"], read["width"], read["height"]) == ("metric", 64, 48)
+    assert read["low"] == pytest.approx(METRES.min(), abs=1e-3) and read["high"] == pytest.approx(METRES.max(), abs=1e-3)
+    assert any("camera" in warning for warning in found["inputs"]["warnings"]), "none was given"
+
+
+def test_relative_depth_states_its_near_end(client: TestClient) -> None:
+    grey = pixels()[..., 0]
+    near_dark = spoken(client, depth=url(png(grey)))
+    assert near_dark["inputs"]["depth"]["kind"] == "relative" and "dark" in near_dark["inputs"]["depth"]["unit"]
+    near_bright = spoken(client, depth=url(png(255 - grey)), depth_near="bright")
+    assert near_bright["answers"][0]["answer"] == near_dark["answers"][0]["answer"]
+
+
+def test_regions_of_every_form_are_the_same_region(client: TestClient) -> None:
+    second = REGIONS[1]
+    expected = spoken(client, regions=[{"box": [2, 3, 20, 30]}, second])["answers"]
+    alone = np.uint8(LABELS == 1) * 255
+    rle = Region.from_mask(alone).to_rle()
+    for form in (
+        {"box": [2 / 64, 3 / 48, 20 / 64, 30 / 48], "units": "normalized"},
+        {"mask": url(png(alone))},
+        {"mask": url(png(LABELS)), "value": 1},
+        {"rle": rle},
+        rle,
+        {"segmentation": rle, "area": 486, "bbox": [2, 3, 18, 27]},
+    ):
+        assert spoken(client, regions=[form, second])["answers"] == expected, form
+    whole = spoken(client, regions=[{"box": [0, 0, 64, 48]}, second])["inputs"]["warnings"]
+    assert any(warning.startswith("region 0: it fills") for warning in whole)
+
+
 def test_masks_and_depth_of_the_stored_pixels_follow_an_image_that_exif_turns(client: TestClient) -> None:
     stored, turn = Image.fromarray(pixels()), Image.Exif()
     turn[0x0112] = 6  # to be turned by a quarter to the right
@@ -211,6 +293,8 @@ def truncated() -> str:
     return url(png(pixels())[:200])
 
 
+LABELS = np.zeros((48, 64), np.uint8)
+LABELS[3:30, 2:20], LABELS[5:40, 30:60], LABELS[41:45, 2:9] = 1, 2, 3
 OBJECTS = b"\x93NUMPY\x01\x00\x46\x00{'descr': '|O', 'fortran_order': False, 'shape': (1,), }" + b" " * 40
 REFUSED = {
     "not JSON": (b"{", 400, "not JSON"),
@@ -241,7 +325,7 @@ REFUSED = {
     "box of words": (body(regions=[{"box": ["a", 0, 1, 1]}, REGIONS[0]]), 400, "region 0: box"),
     "region of no form": (body(regions=[{"bx": [0, 0, 1, 1]}, REGIONS[0]]), 400, "region 0: "),
     "region of a path": (body(regions=[{"mask": "/etc/passwd"}, REGIONS[0]]), 400, "regions.0.mask: expected a data URL"),
-    "mask and more": (body(regions=[{"mask": url(png(pixels())), "label": 3}, REGIONS[0]]), 400, "region 0: fields label, mask"),
+    "mask and more": (body(regions=[{"mask": url(png(pixels())), "label": 3}, REGIONS[0]]), 400, "region 0: "),
     "region of a name": (body(regions=["mask.png", REGIONS[0]]), 400, "regions.0: "),
     "region not there": (body(questions=["How far is <region 7>?"]), 400, "<region 7>"),
     "regions unused": (body(questions=["How far is it?"]), 400, "no question mentions one"),
@@ -251,7 +335,20 @@ REFUSED = {
     "depth of another shape": (body(depth=url(png(pixels(0, (48, 64))[..., 0]))), 400, "depth"),
     "coloured depth": (body(depth=url(png(pixels()))), 400, "coloured"),
     "array of objects": (body(depth=url(OBJECTS)), 400, "depth"),
-    "wrong polarity": (body(depth_near="left"), 400, "depth_near"),
+    "wrong polarity": (body(depth_near="left"), 400, "depth_near: Input should be 'dark' or 'bright'"),
+    "wrong kind": (body(depth_kind="absolute"), 400, "depth_kind: Input should be 'metric', 'relative' or 'inverse'"),
+    "wrong unit": (body(depth_unit="miles"), 400, "depth_unit: "),
+    "unit of a list": (body(depth_unit=[1]), 400, "depth_unit: "),
+    "units a metre": (body(depth_unit=1000), 400, "depth_unit: depth unit is 1000 metres per stored unit"),
+    "relative with a unit": (body(depth_kind="relative", depth_unit="mm"), 400, "depth_kind: depth kind is 'relative' and its unit is"),
+    "bright metres": (body(depth_unit="mm", depth_near="bright"), 400, "depth_unit: depth near is 'bright'"),
+    "misspelt unit": (body(depth_units="mm"), 400, "depth_units: there is no such field here; did you mean 'depth_unit'?"),
+    "depth of zeros": (body(depth=url(png(np.zeros((48, 64), np.uint16)))), 400, "depth: "),
+    "zipped nothing": (body(depth=url(b"PK\x03\x04" + b"x" * 99)), 400, "depth: "),
+    "EXR of nothing": (body(depth=url(b"v/1\x01" + b"x" * 99)), 400, "depth: "),
+    "box of shares": (body(regions=[{"box": [0.1, 0.1, 0.5, 0.5]}, REGIONS[0]]), 400, "region 0: "),
+    "labels without a value": (body(regions=[{"mask": url(png(LABELS))}, REGIONS[0]]), 400, "region 0: "),
+    "value that is not there": (body(regions=[{"mask": url(png(LABELS)), "value": 9}, REGIONS[0]]), 400, "region 0: "),
     "camera without lengths": (body(camera={"fx": 0, "fy": 1, "cx": 0, "cy": 0}), 400, "camera"),
     "camera of words": (body(camera={"fx": "x"}), 400, "camera"),
     "camera of a file": (body(camera="/work/camera.json"), 400, "camera: /work/camera.json: expected fx,fy"),

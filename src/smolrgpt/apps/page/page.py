@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported, which asks then
 
@@ -27,13 +27,16 @@ from smolrgpt.apps.page import views
 from smolrgpt.apps.page.scene import Scene
 from smolrgpt.inference.answer import Answer
 from smolrgpt.inference.predictor import Predictor
-from smolrgpt.schema import DataError, Sample
+from smolrgpt.schema import DataError, Polarity, Sample
+from smolrgpt.schema.depth_meaning import DEPTH_UNITS, StoredKind
 from smolrgpt.schema.image_file import image_from_bytes
 from smolrgpt.viz.gallery import CHIP_STYLE
 
 _HERE = Path(__file__).parent
 MAX_FILE = "64mb"
 FIRST_SEED = 7
+#: The choice of an option that states nothing of a depth file.
+_UNSTATED = "as its type states"
 #: A click on an example puts it into the question.
 _PUT_QUESTION = """
 element.addEventListener('click', event => {
@@ -82,6 +85,8 @@ class Components:
     image: gr.File
     depth: gr.File
     masks: gr.File
+    unit: gr.Dropdown
+    kind: gr.Radio
     near: gr.Radio
     camera: gr.Textbox
     inputs: gr.HTML
@@ -155,10 +160,15 @@ def _image_column(origins: list[str]) -> dict[str, Any]:
         with gr.Row():
             label = "Image (JPEG, PNG), or a sample saved here (JSON and its files)"
             parts["image"] = gr.File(label=label, file_count="multiple")
-            parts["depth"] = gr.File(label="Depth: 16-bit mm, float m (.npy, TIFF), 8-bit relative")
+            parts["depth"] = gr.File(label="Depth: 16-bit mm, float m (.npy, TIFF, EXR), 8-bit relative, or as stated below")
             parts["masks"] = gr.File(label="Masks: a number or colour for each object")
         with gr.Row():
-            parts["near"] = gr.Radio(["dark", "bright"], value="dark", label="In relative depth, near is")
+            units: list[Any] = [(_UNSTATED, ""), *DEPTH_UNITS]
+            label = "Unit of depth: metres per stored unit"
+            parts["unit"] = gr.Dropdown(units, value="", allow_custom_value=True, label=label, elem_id="unit")
+            parts["kind"] = gr.Radio([(_UNSTATED, ""), *get_args(StoredKind)], value="", label="Depth is", elem_id="kind")
+            parts["near"] = gr.Radio([(_UNSTATED, ""), *get_args(Polarity)], value="", label="In relative depth, near is", elem_id="near")
+        with gr.Row():
             label = "Camera: fx, fy, cx, cy in pixels, or the text of a camera file"
             parts["camera"] = gr.Textbox(label=label, placeholder="600, 600, 320, 240", elem_id="camera")
     return parts
@@ -209,7 +219,7 @@ def _connect_scene(page: gr.Blocks, parts: Components, images: Sequence[Sequence
     page.load(open_number, inputs, opened)
     parts.marker.select(_with_messages(_mark), parts.scene, outputs)
     parts.image.upload(_with_messages(_open_files), parts.image, opened)
-    meaning: list[Any] = [parts.scene, parts.depth, parts.near]
+    meaning: list[Any] = [parts.scene, parts.depth, parts.unit, parts.kind, parts.near]
     parts.depth.upload(_changing(scenes.load_depth), meaning, outputs)
     for option in meaning[2:]:
         option.input(_changing(_reload_depth), meaning, outputs)

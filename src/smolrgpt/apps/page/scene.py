@@ -73,10 +73,13 @@ def open_image(path: str | Path) -> Scene:
     return Scene(image, name=Path(path).stem, orientation=orientation)
 
 
-def load_depth(scene: Scene, path: str | Path, near: Any = None, kind: Any = None) -> None:
-    """Load the scene's depth from a file. Raises DataError naming the file, also for a map of another shape than the image."""
+def load_depth(scene: Scene, path: str | Path, unit: Any = None, kind: Any = None, near: Any = None) -> None:
+    """Load the scene's depth from a file; what is empty of unit, kind and near is not stated, see ``DepthMeaning``.
+
+    Raises DataError naming the file, also for a map of another shape than the image.
+    """
     with naming(path):
-        scene.depth = scene.frame.fit_depth(DepthMap.from_file(path, DepthMeaning(near, kind)))
+        scene.depth = scene.frame.fit_depth(DepthMap.from_file(path, DepthMeaning(near or None, kind or None, unit or None)))
 
 
 def set_camera(scene: Scene, text: str) -> None:

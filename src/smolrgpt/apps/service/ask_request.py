@@ -19,10 +19,15 @@ from PIL import Image
 from smolrgpt.apps.service.bodies import AskBody, ChatBody, SceneBody, parse_json, validate
 from smolrgpt.apps.service.messages import IMAGE_FORMATS, AskRequest, Limits, Refusal
 from smolrgpt.schema import brief
+from smolrgpt.schema.depth_file import DEPTH_FORMATS
 from smolrgpt.schema.errors import suggest_name
 
 _NPY = b"\x93NUMPY"
-_FORM_FIELDS, _FORM_FILES = ("question", "regions", "camera", "depth_near"), ("image", "depth", "mask")
+_NOT_OF_PILLOW = ("NPY", "NPZ", "EXR")
+#: How .npz and EXR files begin: the engine, which reads them, holds the limit, since their sizes are inside.
+_CHECKED_LATER = (b"PK\x03\x04", b"v/1\x01")
+_FORM_FILES = ("image", "depth", "mask")
+_FORM_FIELDS = ("question", *(name for name in SceneBody.model_fields if name not in _FORM_FILES))
 
 
 def request_from_json(body: AskBody, limits: Limits) -> AskRequest:
@@ -59,7 +64,7 @@ def request_from_chat(body: ChatBody, limits: Limits) -> AskRequest:
 def _scene(body: SceneBody, prefix: str = "") -> dict[str, Any]:
     return {
         "depth": None if body.depth is None else decode_data_url(body.depth, f"{prefix}depth"),
-        "depth_near": body.depth_near,
+        "depth_options": body.depth_options,
         "regions": [_region(region, f"{prefix}regions.{number}") for number, region in enumerate(body.regions)],
         "camera": body.camera,
     }
@@ -124,11 +129,12 @@ def check_limits(ask: AskRequest, limits: Limits) -> AskRequest:
     longest = max(map(len, ask.questions))
     if longest > limits.max_question_characters:
         raise Refusal(413, f"a question of {longest} characters; this service takes {limits.max_question_characters}")
-    files = {"image": ask.image, "depth": ask.depth}
-    files |= {f"region {number}": region["mask"] for number, region in enumerate(ask.regions) if isinstance(region.get("mask"), bytes)}
-    for name, data in files.items():
-        if data is not None:
-            _check_pixels(name, *_size(data, name), limits)
+    _check_file("image", ask.image, limits)
+    if ask.depth is not None and not ask.depth.startswith(_CHECKED_LATER):
+        _check_file("depth", ask.depth, limits, DEPTH_FORMATS)
+    for number, region in enumerate(ask.regions):
+        if isinstance(region.get("mask"), bytes):
+            _check_file(f"region {number}", region["mask"], limits)
     for number, region in enumerate(ask.regions):
         for height, width in _mask_sizes(region):
             _check_pixels(f"region {number}", width, height, limits)
@@ -145,25 +151,30 @@ def _mask_sizes(value: Any) -> Iterator[tuple[float, float]]:
             yield from _mask_sizes(part)
 
 
+def _check_file(name: str, data: bytes, limits: Limits, formats: Sequence[str] = IMAGE_FORMATS) -> None:
+    """Check the size in the header of a file. Raises Refusal."""
+    _check_pixels(name, *_size(data, name, formats), limits)
+
+
 def _check_pixels(name: str, width: float, height: float, limits: Limits) -> None:
     if width * height > 1e6 * limits.max_megapixels:
         raise Refusal(413, f"{name}: {width}x{height} pixels; this service takes {limits.max_megapixels:g} megapixels, scale it down first")
 
 
-def _size(data: bytes, name: str) -> tuple[int, int]:
+def _size(data: bytes, name: str, formats: Sequence[str]) -> tuple[int, int]:
     """Read (width, height) from the header of a file. Raises Refusal."""
     try:
-        if data.startswith(_NPY):
+        if data.startswith(_NPY) and "NPY" in formats:
             height, width, *_ = (*_npy_shape(data), 1, 1)
             return int(width), int(height)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
+            with Image.open(io.BytesIO(data), formats=[name for name in formats if name not in _NOT_OF_PILLOW]) as image:
                 return image.size
     except Image.DecompressionBombError as error:
         raise Refusal(413, f"{name}: {error}") from error
     except Exception as error:  # decoders raise many kinds of errors on hostile bytes; whatever they raise, this is no image
-        raise Refusal(400, f"{name}: not an image ({brief(repr(data[:16]))}); expected {', '.join(IMAGE_FORMATS)}") from error
+        raise Refusal(400, f"{name}: not an image ({brief(repr(data[:16]))}); expected {', '.join(formats)}", name) from error
 
 
 def _npy_shape(data: bytes) -> tuple[int, ...]:

@@ -13,8 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic_core import PydanticCustomError
 
 from smolrgpt.apps.service.messages import Refusal
-from smolrgpt.schema import DataError, brief
+from smolrgpt.schema import DataError, DepthMeaning, DepthOptions, Polarity, brief
 from smolrgpt.schema.camera_forms import parse_text
+from smolrgpt.schema.depth_meaning import DEPTH_UNITS, StoredKind
 from smolrgpt.schema.errors import suggest_name
 from smolrgpt.schema.inputs_read import InputsRead
 
@@ -89,9 +90,12 @@ class SceneBody(_Body):
     """Depth, regions and camera of an image."""
 
     depth: str | None = Field(
-        default=None, description="data URL: 8-bit grey (relative), 16-bit grey (millimetres), float TIFF or .npy (metres); the same view"
+        default=None,
+        description="data URL of a depth file of the same view: 8-bit grey (relative), 16-bit grey (millimetres), float (metres)",
     )
-    depth_near: Literal["dark", "bright"] = Field(default="dark", description="which end of a relative depth map is near")
+    depth_unit: Any = Field(default=None, description=f"metres per stored unit: a number, 1/5000, or {', '.join(DEPTH_UNITS)}")
+    depth_kind: StoredKind | None = Field(default=None, description="what the depth values are; inverse: proportional to 1 / depth")
+    depth_near: Polarity | None = Field(default=None, description="which end of a relative depth map is near; dark by default")
     regions: list[dict[str, Any]] = Field(
         default_factory=list,
         description='the first one is <region 0>: {"box": [x0, y0, x1, y1]} or {"polygon": [x, y, ...]} in pixels of the image, '
@@ -101,6 +105,28 @@ class SceneBody(_Body):
         default=None,
         description='{"fx", "fy", "cx", "cy"} in pixels of the image, or another form of Camera.from_any, also as text',
     )
+
+    @field_validator("depth_unit")
+    @classmethod
+    def _check_unit(cls, unit: Any) -> Any:
+        try:
+            DepthMeaning(scale=unit)
+        except DataError as error:
+            raise _fault(str(error)) from error
+        return unit
+
+    @model_validator(mode="after")
+    def _check_depth(self) -> SceneBody:
+        try:
+            DepthMeaning.from_options(**self.depth_options)
+        except DataError as error:
+            raise _fault(str(error), "depth_kind" if self.depth_kind else "depth_unit") from error
+        return self
+
+    @property
+    def depth_options(self) -> DepthOptions:
+        """What is stated of the depth values."""
+        return {"depth_unit": self.depth_unit, "depth_kind": self.depth_kind, "depth_near": self.depth_near}
 
     @field_validator("camera")
     @classmethod

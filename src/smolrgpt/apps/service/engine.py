@@ -9,12 +9,10 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from PIL import Image
-
 from smolrgpt.apps.service.messages import IMAGE_FORMATS, AskRequest, Reply
 from smolrgpt.inference.inputs import Inquiry
 from smolrgpt.inference.predictor import Predictor
-from smolrgpt.schema import DataError, DepthMap, DepthMeaning, Polarity, naming
+from smolrgpt.schema import DataError, DepthMap, DepthMeaning, DepthOptions, naming
 from smolrgpt.schema.image_file import image_from_bytes, open_image_bytes
 
 logger = logging.getLogger(__name__)
@@ -90,7 +88,7 @@ class Engine:
     def _prepare(self, ask: AskRequest) -> Inquiry:
         with naming("the image"):
             image = open_image_bytes(ask.image, IMAGE_FORMATS)
-        depth = None if ask.depth is None else _depth(ask.depth, ask.depth_near)
+        depth = None if ask.depth is None else _depth(ask.depth, ask.depth_options)
         regions = [_region(region, number) for number, region in enumerate(ask.regions)]
         return self.predictor.prepare(image, ask.questions, depth, regions, ask.camera)
 
@@ -122,16 +120,16 @@ class Engine:
         return [Reply([dataclasses.asdict(answer) for answer in found], batch=batch) for found in answers]
 
 
-def _depth(data: bytes, near: Polarity) -> DepthMap:
-    with naming("depth"):
-        return DepthMap.from_bytes(data, DepthMeaning(near))
+def _depth(data: bytes, options: DepthOptions) -> DepthMap:
+    try:
+        return DepthMap.from_bytes(data, DepthMeaning.from_options(**options))
+    except DataError as error:
+        raise DataError(f"depth: {error}") from error
 
 
-def _region(region: dict[str, Any], index: int) -> dict[str, Any] | Image.Image:
+def _region(region: dict[str, Any], index: int) -> dict[str, Any]:
     """Decode a region's mask image; the predictor reads all other forms, of which none is a file's name."""
     if not isinstance(region.get("mask"), bytes):
         return region
     with naming(f"region {index}"):
-        if len(region) > 1:
-            raise DataError(f"fields {', '.join(sorted(region))}; expected a mask alone")
-        return image_from_bytes(region["mask"], IMAGE_FORMATS)
+        return {**region, "mask": image_from_bytes(region["mask"], IMAGE_FORMATS)}

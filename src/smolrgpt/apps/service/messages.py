@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-#: Formats of images, depth maps and masks; Pillow's other decoders are never run on files from clients.
+from smolrgpt.schema import DepthOptions
+
+#: Formats of images and masks; Pillow's other decoders are never run on files from clients. Depth files have ``DEPTH_FORMATS``.
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
 
 
@@ -49,16 +51,16 @@ class AskRequest:
     Attributes:
         image: An encoded image.
         questions: About it, at least one.
-        depth: An encoded depth map, or a .npy file.
-        depth_near: Which end of a relative depth map is near.
-        regions: JSON as of ``Region.from_json``, or {"mask": an encoded mask image}.
-        camera: JSON as of ``Camera.from_any``.
+        depth: A depth file.
+        depth_options: What its values mean.
+        regions: JSON as of ``Region.from_json``; the mask of {"mask": ...} is an encoded image.
+        camera: JSON as of ``Camera.from_any``; no text, which may name a file.
     """
 
     image: bytes
     questions: list[str]
     depth: bytes | None = None
-    depth_near: Literal["dark", "bright"] = "dark"
+    depth_options: DepthOptions = field(default_factory=DepthOptions)
     regions: list[dict[str, Any]] = field(default_factory=list)
     camera: Any = None
 

@@ -112,7 +112,7 @@ def application(settings: Settings, deployment: Deployment) -> Any:
         ray_actor_options={"num_cpus": 0, "num_gpus": deployment.gpus, "runtime_env": {"env_vars": _PASSIVE_THREADS}},
         health_check_period_s=2,
         graceful_shutdown_timeout_s=DRAIN_S,
-    )(_engine_class(deployment))
+    )(_engine_class(settings, deployment))
     gateway = serve.deployment(
         name="Gateway",
         max_ongoing_requests=4 * settings.limits.max_queue + 64,  # the gateway counts and refuses; Ray's own limit must not be reached
@@ -122,7 +122,7 @@ def application(settings: Settings, deployment: Deployment) -> Any:
     return gateway.bind(engines.bind())
 
 
-def _engine_class(deployment: Deployment) -> type:
+def _engine_class(settings: Settings, deployment: Deployment) -> type:
     """Define the engine replica of a deployment; it loads the model when Ray starts it."""
     from ray import serve
 
@@ -133,10 +133,12 @@ def _engine_class(deployment: Deployment) -> type:
     class EngineReplica(Engine):
         def __init__(self) -> None:
             import torch
+            from PIL import Image
 
             from smolrgpt.inference.loading import load_predictor
             from smolrgpt.precision import set_threads
 
+            Image.MAX_IMAGE_PIXELS = round(1e6 * settings.limits.max_megapixels)  # of files whose size the gateway does not see
             super().__init__(load_predictor(deployment.checkpoint))
             if deployment.threads:
                 torch.set_num_threads(deployment.threads)
