@@ -283,8 +283,7 @@ def format_validation(result: Mapping[str, Any], name: str) -> str:
     for problem, found in result["problems"].items():
         lines.append(f"  {found['count']:>7,} x {problem} ({found['means']})")
         lines += [f"              {example}" for example in found["examples"]]
-    lines += [
-        f"  {found['count']:>7,} x doubtful input: {kind}\n              {found['examples'][0]}" for kind, found in result["doubts"].items()
-    ]
+    for kind, found in result["doubts"].items():
+        lines += [f"  {found['count']:>7,} x doubtful input: {kind}", f"              {found['examples'][0]}"]
     total = result["num_problems"]
     return "\n".join([*lines, f"{total:,} problems" if total else "no problem found"])

@@ -18,9 +18,6 @@ from smolrgpt.data.measure import MarkedObject, measure_graph
 from smolrgpt.model.floor import find_floor
 from smolrgpt.schema import Answer, Camera, CameraPose, DataError, DepthMap, Region, Sample, SceneObject
 
-#: A missing camera is taken to have this focal length, as a share of the image's width: 61 degrees across, that of many RGB-D cameras.
-GUESSED_FOCAL_SHARE = 0.85
-
 
 class NotMeasurableError(Exception):
     """What is asked cannot be measured on this frame."""
@@ -37,9 +34,7 @@ class MeasuredFrame:
     """
 
     def __init__(self, sample: Sample):
-        height, width = sample.regions[0].size
-        focal = GUESSED_FOCAL_SHARE * width
-        self.camera = sample.camera or Camera(focal, focal, (width - 1) / 2, (height - 1) / 2, width, height)
+        self.camera = sample.camera or Camera.guess(*sample.regions[0].size)
         self.depth = load_sample_depth(sample)
         is_metric = self.depth is not None and self.depth.kind == "metric"
         floor = find_floor(backproject(self.depth.values, self.camera).T) if self.depth is not None and is_metric else None
