@@ -70,6 +70,7 @@ def test_nothing_floats_and_nothing_is_in_another(drawn: list[Scene]) -> None:
             for other, (foot, top) in zip(scene.objects, ends, strict=True):
                 if other is not item and item.footprint.overlaps(other.footprint, -1e-3) and low < top + 1e-5 and foot < high:
                     hosts.append(load_recipes()[other.name].get("boards") or low >= top - 1e-5)
+                    hosts[-1] = hosts[-1] or other.is_tilted or item.is_tilted
                     is_flat = min(other.size_m[2], item.size_m[2]) <= 0.005
                     carries = bool(load_recipes()[item.name].get("boards")) and foot >= low
                     assert hosts[-1] or carries or is_flat or high <= foot + 1e-5, (item.name, other.name)

@@ -39,6 +39,7 @@ class PlacedObject:
         name: its class noun, by default that of its kind.
         digits: as of ``SceneObject``.
         buffer: index in ``Scene.objects`` of the buffer it stands in; None where it stands in none.
+        is_tilted: whether it leans on another one, so that its box may overlap the other's.
         mask: bool (H, W), the visible part; a buffer's is the floor inside its outline.
         image_xy: the mask's centroid in pixels (column, row).
         visible_fraction: share of the object that the image shows.
@@ -52,6 +53,7 @@ class PlacedObject:
     loaded: bool | None = None
     name: str = ""
     digits: int = 0
+    is_tilted: bool = False
     buffer: int | None = None
     mask: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), bool))
     image_xy: tuple[float, float] = (0.0, 0.0)
@@ -148,7 +150,12 @@ def draw_areas(objects: Sequence[PlacedObject], width: int, height: int, rng: np
         x0, x1 = max(0, int(spread[:, 0].min() - pad[0])), min(width, int(spread[:, 1].max() + pad[1]) + 1)
         y0, y1 = max(0, int(spread[:, 2].min() - pad[2])), min(height, int(spread[:, 3].max() + pad[3]) + 1)
         shares = np.array([np.count_nonzero(item.mask[y0:y1, x0:x1]) / np.count_nonzero(item.mask) for item in shown])
-        if ((shares < 0.25) | (shares > 0.8)).all() and (x1 - x0) * (y1 - y0) < 0.7 * width * height:
+        x, y = np.array([item.image_xy for item in shown]).T
+        depth_in = np.minimum(np.minimum(x - x0, x1 - x), np.minimum(y - y0, y1 - y))  # of the middles, in pixels
+        margin = 0.02 * width
+        if (((shares < 0.25) & (depth_in < -margin)) | ((shares > 0.8) & (depth_in > margin))).all() and (x1 - x0) * (
+            y1 - y0
+        ) < 0.7 * width * height:
             found.append((x0, y0, x1, y1))
         if len(found) == 2:
             break

@@ -160,10 +160,32 @@ class Stage:
         turned = thing.turned(np.array([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]]))  # its top moves to +x
         if height * cos > wall.size_m[2] or width > 2 * wall.footprint.width:
             return None
-        x, y = wall.footprint.to_floor(-wall.footprint.length / 2 - turned.size_m[0] / 2 - 5e-4, 0.0)
-        rect = Rect(float(x), float(y), wall.footprint.yaw, turned.size_m[0], width)
-        z = float(wall.center_m[2] - wall.size_m[2] / 2)
-        return self.add(turned, rect, z) if self.is_free(rect, z, z + turned.size_m[2], 2e-4) else None
+        return self._tilt(turned, wall, -wall.footprint.length / 2 - turned.size_m[0] / 2 - 5e-4, 2e-4, -1)
+
+    def prop(self, thing: Thing, base: int) -> int | None:
+        """Lay a flat thing with one end on the plane and the other across the edge of an upright one; None where it does not fit."""
+        block, (length, width, height) = self.objects[base], thing.size_m
+        away = self.rng.uniform(0.3, 0.8) * length  # of its lower end from the block
+        angle = math.atan2(block.size_m[2], away)
+        cos, sin = math.cos(angle), math.sin(angle)
+        if base not in self.tops or not away / cos < 0.95 * length or width > 1.5 * block.footprint.width or height > 0.5 * length:
+            return None
+        turned = thing.turned(np.array([[cos, 0, -sin], [0, 1, 0], [sin, 0, cos]]))  # its +x end goes up
+        number = self._tilt(turned, block, (length * cos - height * sin - block.footprint.length) / 2 - away, 1e-3, self.hosts[base])
+        if number is not None:
+            del self.tops[base]
+        return number
+
+    def _tilt(self, turned: Thing, base: PlacedObject, along: float, clearance: float, host: int) -> int | None:
+        """Put down a turned thing in line with another one, if the place is free but for the host."""
+        x, y = base.footprint.to_floor(along, 0.0)
+        rect = Rect(float(x), float(y), base.footprint.yaw, *turned.size_m[:2])
+        z = float(base.center_m[2] - base.size_m[2] / 2)
+        if not self.is_free(rect, z, z + turned.size_m[2], clearance, host):
+            return None
+        number = self.add(turned, rect, z)
+        self.objects[number].is_tilted = True
+        return number
 
     def surfaces_of(self, number: int, thing: Thing) -> list[Surface]:
         """Return the boards of a thing that was put down, each with the free height up to the next one."""
@@ -250,7 +272,7 @@ def choose_camera(stage: Stage, size: tuple[int, int], shot: Shot, inside: Rect 
     for _ in range(_CAMERA_TRIES):
         camera = random_camera(size, shot.fov, rng)
         target = centers[int(rng.integers(len(centers)))] * 0.5 + centers.mean(0) * 0.5
-        roll = rng.normal(0, shot.roll)
+        roll = rng.normal(0, shot.roll) if rng.random() < 0.93 else rng.uniform(-8, 8) * shot.roll
         distance = math.exp(rng.uniform(*np.log(shot.distance_m)))
         pose = aim(target, distance, rng.uniform(*shot.pitch), rng.uniform(0, 2 * math.pi), roll)
         x, y, z = pose.position
@@ -261,11 +283,11 @@ def choose_camera(stage: Stage, size: tuple[int, int], shot: Shot, inside: Rect 
             continue
         column, row, depth = project(centers, camera, pose).T
         shown = (depth > shot.least_m) & (np.abs(column / camera.width - 0.5) < 0.46) & (np.abs(row / camera.height - 0.5) < 0.46)
-        large = shown & (sizes / np.maximum(depth, 1e-3) * camera.fx > 0.05 * max(size))
-        score = large.sum() / min(len(centers), 12) + 0.3 * rng.random()
+        large = shown & (sizes / np.maximum(depth, 1e-3) * camera.fx > 0.04 * max(size))
+        score = large.sum() / 12 + 0.2 * rng.random()
         if best is None or score > best[0]:
             best = score, camera, pose
-        if score > 0.9:
+        if score > 1.0:
             break
     if best is None:  # no place was free: from above
         camera, target = random_camera(size, shot.fov, rng), centers.mean(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -82,21 +83,30 @@ def _stacks(stage: Stage, surface: Surface, names: tuple[str, ...]) -> None:
     bases = stage.scatter(flat, surface, int(rng.integers(2, 6)), lying=0.0)
     for _ in range(int(rng.integers(2, 10))):
         stage.stack(make_thing(str(rng.choice(flat if rng.random() < 0.6 else names)), rng))
-    for base in bases:
-        if stage.objects[base].size_m[2] > 0.1 and rng.random() < 0.5:
-            stage.lean(
-                make_thing(str(rng.choice([name for name in ("book", "tea box", "carton", "phone") if name in names] or names)), rng), base
-            )
+    _lean(stage, bases, names)
     stage.scatter(names, surface, int(rng.integers(0, 6)))
 
 
 def _heap(stage: Stage, surface: Surface, names: tuple[str, ...]) -> None:
     """Things close together, lying and on one another."""
     rng = stage.rng
-    for share in np.linspace(0.15, 0.5, int(rng.integers(6, 17))):
+    _lean(stage, stage.scatter(names, surface, int(rng.integers(1, 4)), 0.25, lying=0.4), names)
+    for share in np.linspace(0.15, 0.5, int(rng.integers(4, 14))):
         stage.scatter(names, surface, 1, float(share), lying=0.6)
     for _ in range(int(rng.integers(2, 9))):
         stage.stack(make_thing(str(rng.choice(names)), rng))
+
+
+def _lean(stage: Stage, bases: Sequence[int], names: Sequence[str]) -> None:
+    """Lean flat things against some of the others, or lay them across their edge."""
+    rng = stage.rng
+    flat = [name for name in ("book", "tea box", "carton", "cereal box", "phone", "keyboard") if name in names] or ["book"]
+    for base in bases:
+        for _ in range(int(rng.integers(0, 5)) if stage.objects[base].size_m[2] > 0.03 else 0):
+            thing = make_thing(str(rng.choice(flat)), rng)
+            number = stage.lean(thing, base) if thing.size_m[2] > thing.size_m[0] else stage.prop(thing, base)
+            if number is not None:
+                break
 
 
 def _tote(stage: Stage, surface: Surface, names: tuple[str, ...]) -> None:
