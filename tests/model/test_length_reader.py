@@ -9,11 +9,11 @@ from huggingface_hub.errors import StrictDataclassClassValidationError
 from tiny_batches import COPIED, IMAGE_KEYS, NAMES, without
 
 from smolrgpt.model import SmolRGPTImageProcessor
-from smolrgpt.model.estimates import LogLength, horizontal_gap, laplace_loss, probability_within, vertical_gap
+from smolrgpt.model.estimates import LogLength, difference, horizontal_gap, laplace_loss, probability_within
 from smolrgpt.model.region_geometry import LOG_UNIT, feature_names
 from smolrgpt.model.text_lengths import DISTANCE, GIVEN, NO_LENGTH, index_lengths
 
-WIDTH, HEIGHT, UP, LENGTH, GIVEN_ID, WORD = 6, 7, 8, 14, 15, 30
+WIDTH, HEIGHT, UP, LENGTH, GIVEN_ID, MINUS, WORD = 6, 7, 8, 14, 15, 13, 30
 A, B, C = NAMES[:3]
 FEATURES = list(feature_names("range"))
 
@@ -104,6 +104,17 @@ def test_a_text_that_is_generated_reads_its_lengths_like_a_whole_text(tiny_model
     assert changed == [3, 4, 10, 12, 13]  # what is compared with the given length, and it with the height before it
 
 
+def test_a_difference_is_that_of_the_two_lengths_before_it(tiny_model, tiny_batch) -> None:
+    """Of any two lengths, also a given one; without two lengths before it the word stands for none."""
+    model = tiny_model(**COPIED).model
+    batch, given = tiny_batch(model.config), torch.tensor([[9.0]]).log()
+    text = torch.tensor([[B, HEIGHT, LENGTH, A, HEIGHT, MINUS, WORD, LENGTH, A, B, GIVEN_ID, MINUS, A, B, MINUS, WORD, A, MINUS]])
+    value = read(model, batch, text, given)[1].value.exp()[0]
+    for position, (first, second) in {5: (1, 4), 6: (1, 4), 7: (1, 4), 11: (9, 10), 14: (10, 13), 15: (10, 13)}.items():
+        assert value[position].item() == pytest.approx(abs((value[first] - value[second]).item()), rel=1e-4)
+    assert value[17].isnan() and value[8].isnan()
+
+
 def test_an_untrained_estimate_is_what_was_measured(tiny_model) -> None:
     model = tiny_model(**COPIED).model
     arrays = {name: torch.from_numpy(array) for name, array in scene(0.25).items()}
@@ -163,7 +174,7 @@ def test_the_likeliest_spread_is_the_mean_error() -> None:
 
 def test_gaps_are_the_sides_of_a_right_angled_triangle() -> None:
     high, low, spread = torch.tensor([5.0]), torch.tensor([2.0]), torch.tensor([0.02])
-    vertical = vertical_gap(LogLength(high.log(), spread), LogLength(low.log(), spread))
+    vertical = difference(LogLength(high.log(), spread), LogLength(low.log(), spread))
     across = horizontal_gap(LogLength(torch.tensor([5.0]).log(), spread), vertical)
     assert vertical.value.exp().item() == pytest.approx(3.0) and across.value.exp().item() == pytest.approx(4.0)
     assert vertical.spread.item() > 0.02  # a difference is less sure than what it is the difference of

@@ -16,7 +16,7 @@ VERTICAL = {**MEASURED, "size_word_ids": {"width": 6, "height": 7, "vertical": 8
 COPIED = {
     **NAMED,
     "copies_lengths": True,
-    "size_word_ids": {"width": 6, "height": 7, "vertical": 8, "elevation": 9, "size": 10, "range": 11, "horizontal": 12},
+    "size_word_ids": {"width": 6, "height": 7, "vertical": 8, "elevation": 9, "size": 10, "range": 11, "horizontal": 12, "difference": 13},
     "length_token_id": 14,
     "given_token_id": 15,
     "geometry_dim": len(feature_names("range")),

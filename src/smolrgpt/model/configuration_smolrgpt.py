@@ -20,6 +20,8 @@ REGION_SIZES: tuple[str, ...] = ("width", "height")
 REGION_MEASURES: tuple[str, ...] = ("width", "height", "elevation", "size", "range")
 #: With `copies_lengths`: lengths between the middles of two objects, the first of which needs no word.
 PAIR_MEASURES: tuple[str, ...] = ("distance", "vertical", "horizontal")
+#: The difference of the two lengths before it in the text.
+LENGTH_DIFFERENCE = "difference"
 #: Lengths between two objects. "vertical" is the vertical distance of their middles: the difference of column 2 of ``region_size``, the
 #: height of an object's middle above the floor.
 PAIR_SIZES: tuple[str, ...] = ("vertical",)
@@ -67,8 +69,8 @@ class SmolRGPTConfig(PreTrainedConfig):
             `region_fusion` "name".
         size_word_ids (`dict[str, int]`):
             Needed with `estimates_sizes`: the first token of the word for each of `REGION_SIZES` and, with `pair_geometry`, optionally
-            `PAIR_SIZES`; without the latter, vertical distances are not estimated. With `copies_lengths`: of `REGION_MEASURES` and
-            `PAIR_MEASURES` but the first.
+            `PAIR_SIZES`; without the latter, vertical distances are not estimated. With `copies_lengths`: of `REGION_MEASURES`, of
+            `PAIR_MEASURES` but the first, and of `LENGTH_DIFFERENCE`.
         copies_lengths (`bool`, defaults to `False`):
             Whether lengths in an answer are copied from estimates, wherever the answer has `length_token_id`, instead of spelled as digits;
             lengths in a question are given as numbers in place of `given_token_id`. A length then also carries how it compares with the
@@ -201,7 +203,7 @@ class SmolRGPTConfig(PreTrainedConfig):
             raise ValueError("estimates_distance is on but pair_geometry is off; distances are estimated from a pair's geometry")
         names = set(self.size_word_ids or {})
         if self.copies_lengths:
-            needed = {*REGION_MEASURES, *PAIR_MEASURES[1:]}
+            needed = {*REGION_MEASURES, *PAIR_MEASURES[1:], LENGTH_DIFFERENCE}
             if self.geometry_dim != len(feature_names("range")):
                 raise ValueError(f"copies_lengths needs geometry_dim {len(feature_names('range'))}, found {self.geometry_dim}")
             if names != needed or None in (self.length_token_id, self.given_token_id) or not named_geometry:
@@ -269,6 +271,11 @@ class SmolRGPTConfig(PreTrainedConfig):
         """Ids of the words for `REGION_MEASURES` and then `PAIR_MEASURES` but the first; empty without `copies_lengths`."""
         ids = self.size_word_ids if self.copies_lengths and self.size_word_ids else {}
         return [ids[name] for name in (*REGION_MEASURES, *PAIR_MEASURES[1:])] if ids else []
+
+    @property
+    def difference_word_id(self) -> int:
+        """Id of the word for the difference of two lengths; -1 without `copies_lengths`."""
+        return (self.size_word_ids or {}).get(LENGTH_DIFFERENCE, -1)
 
     @property
     def pooled_tokens(self) -> tuple[str, ...]:

@@ -208,8 +208,8 @@ class SmolRGPTLengthComparer(nn.Module):
 
 
 # -------------------------------------------------------------------------------------------------------------- derived lengths, loss
-def vertical_gap(a: LogLength, b: LogLength) -> LogLength:
-    """Return the difference of two elevations; its spread adds theirs in metres."""
+def difference(a: LogLength, b: LogLength) -> LogLength:
+    """Return the absolute differences of lengths; their spread adds both in metres."""
     metres = (a.value.exp() - b.value.exp()).abs()
     least = MIN_SHARE * torch.maximum(a.value, b.value).exp()
     error = (a.spread * a.value.exp()).hypot(b.spread * b.value.exp())

@@ -17,12 +17,12 @@ from .estimates import (
     SmolRGPTLengthComparer,
     SmolRGPTPairEstimator,
     SmolRGPTRegionEstimator,
+    difference,
     horizontal_gap,
     laplace_loss,
-    vertical_gap,
 )
 from .region_embedding import RegionFeatures
-from .text_lengths import DISTANCE, GIVEN, NO_LENGTH, LengthIndex, index_lengths
+from .text_lengths import DIFFERENCE, DISTANCE, GIVEN, NO_LENGTH, LengthIndex, index_lengths
 
 _ELEVATION = REGION_MEASURES.index("elevation")
 
@@ -60,7 +60,7 @@ class SmolRGPTLengthReader(nn.Module):
         count = embeds.shape[1]
         index = index_lengths(self.config, context_ids, region_index)
         here = index.last(count)
-        lengths, rows, pairs = self._read(here.joined_with(index.at(here.previous)), region_features, given_lengths)
+        lengths, rows, pairs = self._read(index, [here, index.at(here.previous)], region_features, given_lengths)
         row = rows[:, :count]
         embeds = embeds.index_put((row >= 0).nonzero(as_tuple=True), pairs[row[row >= 0]].to(embeds.dtype), accumulate=True)
         has_length = here.kind != NO_LENGTH
@@ -72,10 +72,27 @@ class SmolRGPTLengthReader(nn.Module):
         self, input_ids: Tensor, region_features: RegionFeatures, region_index: Tensor, given_lengths: Tensor | None = None
     ) -> LogLength:
         """Return the length that each token of whole texts (Q, T) stands for: logarithms of metres, NaN where it stands for none."""
-        return self._read(index_lengths(self.config, input_ids, region_index), region_features, given_lengths)[0]
+        index = index_lengths(self.config, input_ids, region_index)
+        return self._read(index, [index], region_features, given_lengths)[0]
 
-    def _read(self, index: LengthIndex, features: RegionFeatures, given_lengths: Tensor | None) -> tuple[LogLength, Tensor, Tensor]:
-        """Estimate lengths (Q, T).
+    def _read(
+        self, text: LengthIndex, parts: list[LengthIndex], features: RegionFeatures, given_lengths: Tensor | None
+    ) -> tuple[LogLength, Tensor, Tensor]:
+        """Estimate the lengths (Q, T) of parts of a text, one after the other, and the differences among them.
+
+        Returns what ``_read_simple`` returns.
+        """
+        index = parts[0].joined_with(*parts[1:])
+        if not (index.kind == DIFFERENCE).any():
+            return self._read_simple(index, features, given_lengths)
+        operands = [text.at(position) for position in index.differences()]
+        count = index.kind.shape[1]
+        lengths, rows, pairs = self._read_simple(index.joined_with(*operands), features, given_lengths)
+        gap = difference(lengths[:, count : 2 * count], lengths[:, 2 * count :])
+        return LogLength.where(index.kind == DIFFERENCE, gap, lengths[:, :count]), rows[:, :count], pairs
+
+    def _read_simple(self, index: LengthIndex, features: RegionFeatures, given_lengths: Tensor | None) -> tuple[LogLength, Tensor, Tensor]:
+        """Estimate lengths (Q, T) that are no differences.
 
         Returns the lengths, NaN where there is none; for each the row, or -1, of its pair in a table of unique pairs; the embeddings of
         those pairs (M, D).
@@ -102,7 +119,7 @@ class SmolRGPTLengthReader(nn.Module):
         """Return the lengths (M, PAIR_MEASURES) and the embeddings (M, D) of pairs (M, 2), rows of the region table."""
         (a, b), geometry, vectors = pairs.unbind(1), cast(Tensor, features.geometry), features.fused
         embedded, distance = self.pair_estimator(geometry[a], geometry[b], vectors[a], vectors[b])
-        vertical = vertical_gap(of_region[a, _ELEVATION], of_region[b, _ELEVATION])
+        vertical = difference(of_region[a, _ELEVATION], of_region[b, _ELEVATION])
         measures = (distance, vertical, horizontal_gap(distance, vertical))  # in the order of PAIR_MEASURES
         return LogLength(torch.stack([m.value for m in measures], 1), torch.stack([m.spread for m in measures], 1)), embedded
 

@@ -60,6 +60,7 @@ def add_region_names(tokenizer: Any) -> list[int]:
 SIZE_WORDS = {"width": " width", "height": " height", "vertical": " up"}
 #: The same for models that copy lengths: names as in ``configuration_smolrgpt.REGION_MEASURES`` and ``PAIR_MEASURES``.
 MEASURE_WORDS = {**SIZE_WORDS, "elevation": " elevation", "size": " size", "range": " range", "horizontal": " across"}
+MEASURE_WORDS |= {"difference": " difference"}
 #: In an answer: a length that is copied from the estimate it follows. In a question: a length that is given as a number.
 LENGTH_TOKEN, GIVEN_TOKEN = "[Length]", "[Given]"
 #: Placeholder of a given length in a question.

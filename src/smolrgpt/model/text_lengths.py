@@ -1,7 +1,8 @@
 """Which length every token of a text stands for, and which length came before it, for models that copy lengths.
 
 In a text, two adjacent region names stand for the distance of their objects; a word of `measure_word_ids` right after a name (or after two)
-for that length of the region (or pair); the token for a given length for that length. A length lasts until the next name or given length.
+for that length of the region (or pair); the token for a given length for that length; the word "difference" for the difference of the two
+lengths before it. A length lasts until the next name or given length.
 Everything is computed from token ids, so that it is the same for a whole text and for one that is being generated.
 
 Legend: Q questions, T text tokens, R most regions of a question, L most given lengths, K region measures.
@@ -9,7 +10,7 @@ Legend: Q questions, T text tokens, R most regions of a question, L most given l
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import cast
 
 import torch
@@ -19,7 +20,7 @@ from .configuration_smolrgpt import PAIR_MEASURES, REGION_MEASURES, SmolRGPTConf
 from .region_names import latest_regions, latest_size_words, named_regions
 
 #: Kinds of length that are neither a region measure (0 to K - 1) nor a pair measure (K and above).
-NO_LENGTH, GIVEN = -1, -2
+NO_LENGTH, GIVEN, DIFFERENCE = -1, -2, -3
 _K = len(REGION_MEASURES)
 DISTANCE = _K
 
@@ -29,9 +30,10 @@ class LengthIndex:
     """The length that each token stands for, as indices; all int64 of shape (Q, T).
 
     Attributes:
-        kind: a column of `REGION_MEASURES`; K + position in `PAIR_MEASURES`; `GIVEN`; or `NO_LENGTH`.
-        first: row of the region table: the pair's first region; of `GIVEN`, the position among the question's given lengths.
-        second: row of the region table: the pair's second region, or the only one.
+        kind: a column of `REGION_MEASURES`; K + position in `PAIR_MEASURES`; `GIVEN`; `DIFFERENCE`; or `NO_LENGTH`.
+        first: row of the region table: the pair's first region; of `GIVEN`, the position among the question's given lengths; of
+            `DIFFERENCE`, the position in the text of a token that stands for its first length.
+        second: row of the region table: the pair's second region, or the only one; of `DIFFERENCE`, as first.
         previous: position in the text of a token that stands for the length before this one, -1 where there is none.
     """
 
@@ -46,10 +48,15 @@ class LengthIndex:
         kind, first, second, previous = (x.gather(1, safe) for x in (self.kind, self.first, self.second, self.previous))
         return LengthIndex(torch.where(position >= 0, kind, NO_LENGTH), first, second, previous)
 
-    def joined_with(self, other: LengthIndex) -> LengthIndex:
+    def joined_with(self, *others: LengthIndex) -> LengthIndex:
         """Return these lengths (Q, T) followed by others (Q, T')."""
-        pairs = ((self.kind, other.kind), (self.first, other.first), (self.second, other.second), (self.previous, other.previous))
-        return LengthIndex(*(torch.cat(pair, 1) for pair in pairs))
+        names = [field.name for field in fields(self)]
+        return LengthIndex(*(torch.cat([getattr(index, name) for index in (self, *others)], 1) for name in names))
+
+    def differences(self) -> tuple[Tensor, Tensor]:
+        """Return the text positions (Q, T) of the two lengths of each `DIFFERENCE`, -1 elsewhere."""
+        is_difference = self.kind == DIFFERENCE
+        return torch.where(is_difference, self.first, -1), torch.where(is_difference, self.second, -1)
 
     def last(self, count: int) -> LengthIndex:
         """Return the lengths of the last tokens of the text; `previous` still counts from its start."""
@@ -74,11 +81,22 @@ def index_lengths(config: SmolRGPTConfig, input_ids: Tensor, region_index: Tenso
     kind = torch.where(is_given_latest, GIVEN, kind)
     first = torch.where(is_given_latest, is_given.cumsum(1) - 1, before)
 
+    difference_at = torch.where(input_ids == config.difference_word_id, position, -1).cummax(1).values
+    operand = torch.where(difference_at > torch.maximum(name_at, given_at), difference_at - 1, -1)
+    is_difference = operand >= 0
+
     # the names (or the given length) that this length is about start here; the previous length is the last one before them
     start = torch.where(is_given_latest, given_at, name_at - is_pair.long())
-    has_length = torch.where(kind != NO_LENGTH, position, -1).cummax(1).values
+    has_length = torch.where((kind != NO_LENGTH) & ~is_difference, position, -1).cummax(1).values
     previous = torch.where(start >= 1, has_length.gather(1, (start - 1).clamp(min=0)), -1)
-    return LengthIndex(kind, first, latest, torch.where(kind == NO_LENGTH, -1, previous))
+    previous = torch.where(kind == NO_LENGTH, -1, previous)
+    second = torch.where(is_difference, previous.gather(1, operand.clamp(min=0)), latest)
+    return LengthIndex(
+        torch.where(is_difference, DIFFERENCE, kind),
+        torch.where(is_difference, operand, first),
+        second,
+        torch.where(is_difference, -1, previous),
+    )
 
 
-__all__ = ["DISTANCE", "GIVEN", "NO_LENGTH", "PAIR_MEASURES", "LengthIndex", "index_lengths"]
+__all__ = ["DIFFERENCE", "DISTANCE", "GIVEN", "NO_LENGTH", "PAIR_MEASURES", "LengthIndex", "index_lengths"]
