@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from smolrgpt.data.frame import Frame, fit_camera
+from smolrgpt.data.loading import SkipLog
+from smolrgpt.data.sources.samples import iter_sample_rows
 from smolrgpt.schema import Camera, DataError, DepthMap
 from smolrgpt.schema.camera_forms import _FIELDS
 
@@ -277,6 +279,29 @@ def test_a_camera_is_guessed_for_metric_depth_alone_and_said(depth: DepthMap | N
 
 def test_a_guessed_camera_keeps_its_view_when_the_image_is_turned() -> None:
     assert Camera.guess(HEIGHT, WIDTH).turned(6) == Camera.guess(WIDTH, HEIGHT)
+
+
+def test_rows_and_data_sets_refuse_and_turn_cameras_as_ask_does(tmp_path: Path) -> None:
+    Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "a.png")
+    photo = Image.new("RGB", (WIDTH, HEIGHT))
+    exif = photo.getexif()
+    exif[0x0112] = 6
+    photo.save(tmp_path / "b.jpg", exif=exif)
+    (tmp_path / "camera.json").write_text(json.dumps(dataclasses.asdict(CAMERA)))
+    cameras = [
+        ("a.png", "camera.json"),
+        ("b.jpg", "camera.json"),
+        ("a.png", dataclasses.asdict(CAMERA.turned(6))),
+        ("a.png", [2000, 2000, 980, 540]),
+    ]
+    rows = [{"image": image, "camera": camera, "question": "What is this?"} for image, camera in cameras]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    skips = SkipLog()
+    samples = list(iter_sample_rows(tmp_path / "rows.jsonl", skips=skips))
+    assert [sample.camera for sample in samples] == [CAMERA, CAMERA.turned(6)] and skips.total == 2
+    assert [Frame.from_sample(sample).camera for sample in samples] == [CAMERA, CAMERA.turned(6)]
+    with pytest.raises(DataError, match=r"a\.png: the camera is of 480x640"):
+        Frame.from_sample(dataclasses.replace(samples[0], camera=CAMERA.turned(6)))
 
 
 # ------------------------------------------------------------------------------------------------------------------- real files

@@ -50,7 +50,8 @@ class Frame:
     def from_sample(cls, sample: Sample) -> Frame:
         """Read a sample's image and depth. Raises DataError naming the file."""
         image, orientation = load_upright(sample)
-        return cls(image, load_sample_depth(sample), sample.camera, orientation)
+        with naming(sample.image_name):
+            return cls(image, load_sample_depth(sample), sample.camera, orientation)
 
     @property
     def size(self) -> tuple[int, int]:

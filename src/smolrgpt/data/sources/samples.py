@@ -19,12 +19,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from smolrgpt.data.frame import fit_camera
 from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.sources.questions import read_question
 from smolrgpt.data.sources.rows import MissingFileError, check_fields, field, iter_samples, optional, scalar
 from smolrgpt.schema import Camera, DataError, DepthFile, DepthMeaning, Region, Sample, brief, naming
 from smolrgpt.schema.camera_forms import is_camera_field
-from smolrgpt.schema.image_file import image_size, is_file
+from smolrgpt.schema.image_file import is_file, read_header
 
 #: The fields of a row that state the meaning of its depth map.
 DEPTH_FIELDS = ("depth_near", "depth_kind", "depth_unit")
@@ -62,8 +63,9 @@ def _samples(row: dict[str, Any], path: Path, numbers: Iterator[int]) -> Iterato
     image = _file(row, "image", path)
     meaning = DepthMeaning(*(row.get(name) for name in DEPTH_FIELDS))
     depth = None if row.get("depth") is None else DepthFile(_file(row, "depth", path), meaning)
-    width, height = image_size(image)
+    (width, height), orientation = read_header(image)
     camera = _camera(row, height, width, path.parent)
+    camera = camera and fit_camera(camera, (height, width), orientation)
     regions = [Region.from_json(region, height, width, path.parent) for region in field(row, "regions", list)] if row.get("regions") else []
     questions = _questions(row)
     metadata = {} if row.get("metadata") is None else field(row, "metadata", dict)
