@@ -56,6 +56,14 @@ def test_a_row_that_contradicts_itself_is_refused(tmp_path: Path, changes: dict[
     assert not samples and skips.total == 1 and expected in skips.summary()
 
 
+def test_an_answer_names_regions_by_their_position_in_the_question(tmp_path: Path) -> None:
+    row = ROW | {"regions": [{"box": [x, 3, x + 9, 30]} for x in (2, 20, 40)], "question": "Is <region 2> left of <region 0>?"}
+    answers = {"No, region 2 is right of [Region 0].": "No, [Region 0] is right of [Region 1].", "No.": "No.", "[Region 1] is.": None}
+    samples, skips = read(tmp_path, *(row | {"answer": answer} for answer in answers))
+    assert [sample.answer for sample in samples] == [answer for answer in answers.values() if answer]
+    assert skips.total == 1 and "names region 1, which the question does not mention" in skips.summary()
+
+
 @pytest.mark.parametrize("name", ["image", "depth"])
 def test_files_may_be_named_as_on_windows_or_not_exist(tmp_path: Path, name: str) -> None:
     (tmp_path / "below").mkdir()

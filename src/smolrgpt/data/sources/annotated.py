@@ -242,7 +242,8 @@ def _sample(image: _File, objects: list[AnnotatedObject], question: str, regions
 
 def _centroid_column(region: Region) -> float:
     """Return the centroid's column as a share of the image's width. Raises DataError for corrupt run lengths."""
-    return float(np.nonzero(region.to_mask())[1].mean()) / region.size[1]
+    pixels = region.to_mask().sum(axis=0)
+    return float(pixels @ np.arange(len(pixels)) / pixels.sum()) / len(pixels)
 
 
 def warn_of_no_splits(folder: Path, split: str) -> None:

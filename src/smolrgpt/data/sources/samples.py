@@ -21,7 +21,7 @@ from typing import Any
 
 from smolrgpt.data.frame import fit_camera
 from smolrgpt.data.loading import SkipLog
-from smolrgpt.data.sources.questions import read_question
+from smolrgpt.data.sources.questions import read_answer, read_question
 from smolrgpt.data.sources.rows import MissingFileError, check_fields, field, iter_samples, optional, scalar
 from smolrgpt.schema import Camera, DataError, DepthFile, DepthMeaning, Region, Sample, brief, naming
 from smolrgpt.schema.camera_forms import is_camera_field
@@ -79,7 +79,7 @@ def _samples(row: dict[str, Any], path: Path, numbers: Iterator[int]) -> Iterato
             regions=[regions[index] for index in indices],
             depth=depth,
             camera=camera,
-            answer=optional(row, "answer"),
+            answer=_answer(row, len(regions), indices),
             normalized_answer=scalar(row, "normalized_answer"),
             category=optional(row, "category"),
             region_indices=tuple(indices),
@@ -97,6 +97,13 @@ def _questions(row: dict[str, Any]) -> list[Any]:
     if len(questions) > 1 and any(row.get(name) is not None for name in ("answer", "normalized_answer")):
         raise DataError(f"the row has one answer for {len(questions)} questions; write a row with question and answer for each")
     return questions
+
+
+def _answer(row: dict[str, Any], num_regions: int, indices: list[int]) -> str | None:
+    """Return the answer with regions numbered by their position in the question, as the model is trained on it. Raises DataError."""
+    answer = optional(row, "answer")
+    is_in_order = indices == list(range(num_regions))
+    return answer if answer is None or is_in_order or not indices else read_answer(answer, num_regions, indices)
 
 
 def _camera(row: Mapping[str, Any], height: int, width: int, folder: Path) -> Camera | None:
