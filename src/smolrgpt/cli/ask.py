@@ -162,6 +162,9 @@ def predict(  # noqa: PLR0913 (the options of a command)
     source: Source = None,
     split: Split = None,
     depth: DepthUse = "auto",
+    depth_unit: DepthUnit = None,
+    depth_kind: DepthKindOption = None,
+    depth_near: DepthNear = None,
     batch_size: BatchSize = 64,
     submission: Submission = None,
     actors: NumActors = None,
@@ -181,9 +184,11 @@ def predict(  # noqa: PLR0913 (the options of a command)
     from smolrgpt.evaluation.predict import predict as predict_all
     from smolrgpt.evaluation.samples import read_samples
     from smolrgpt.evaluation.submission import write_submission
+    from smolrgpt.schema import DepthMeaning
 
-    samples = read_samples(data, source, split, depth)
-    run_id = f"{model}|{data}|{source}|{split}|{depth}"
+    meaning = DepthMeaning(depth_near, depth_kind, depth_unit)
+    samples = read_samples(data, source, split, depth, meaning)
+    run_id = f"{model}|{data}|{source}|{split}|{depth}|{meaning}"
     if actors is None:
         from smolrgpt.inference.loading import load_predictor
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from PIL import Image
 
+from smolrgpt.data.depth_doubts import doubts_of_depth, doubts_of_measurements
 from smolrgpt.data.geometry import ASPECT_TOLERANCE, same_aspect
 from smolrgpt.data.loading import load_sample_depth, load_upright
 from smolrgpt.schema import Camera, DataError, DepthMap, Region, Sample, naming
@@ -83,12 +84,16 @@ class Frame:
             region = Region.from_any(value, *self.size)
         return self.fit_region(name, region)
 
-    def inputs_read(self, regions: Sequence[Region]) -> InputsRead:
-        """Describe how depth and camera were read, and what is doubtful about them or about the regions of this image."""
+    def inputs_read(self, regions: Sequence[Region], asks_length: bool = False) -> InputsRead:
+        """Describe how depth and camera were read, and what is doubtful about them or about the regions of this image.
+
+        asks_length: whether a question asks for a length in metres.
+        """
         doubts = [
-            *(self.depth.doubts() if self.depth is not None else ()),
+            *(doubts_of_depth(self.depth, self.size, asks_length) if self.depth is not None else ()),
             *(self.camera.doubts() if self.camera is not None else ()),
             *(f"region {index}: {doubt}" for index, region in enumerate(regions) for doubt in region.doubts()),
+            *(doubts_of_measurements(self.depth, self.camera, regions) if self.depth is not None else ()),
         ]
         return InputsRead(None if self.depth is None else self.depth.reading, self.camera, tuple(doubts))
 

@@ -6,11 +6,14 @@ import random
 from pathlib import Path
 
 from smolrgpt.data.sources import read_source
+from smolrgpt.data.sources.folders import state_depth
 from smolrgpt.data.sources.warehouse import DepthChoice, available_splits, read_warehouse
-from smolrgpt.schema import DataError, Sample
+from smolrgpt.schema import DataError, DepthMeaning, Sample
 
 
-def read_samples(data: Path, source: str | None = None, split: str | None = None, depth: DepthChoice = "auto") -> list[Sample]:
+def read_samples(
+    data: Path, source: str | None = None, split: str | None = None, depth: DepthChoice = "auto", meaning: DepthMeaning | None = None
+) -> list[Sample]:
     """Read the samples of a data set, given as a folder or a file.
 
     Args:
@@ -18,6 +21,7 @@ def read_samples(data: Path, source: str | None = None, split: str | None = None
         source: Name of the reader; by default "samples" for a file and "warehouse" for a folder.
         split: Which split; by default "val", or the only one that a warehouse set has.
         depth: Which depth maps of a warehouse set to use: "auto", "metric", "relative" or "none".
+        meaning: What the values of all depth maps mean; None: as their folders or types state.
 
     Raises:
         DataError: A row or file cannot be used at all, or the split is unclear.
@@ -25,8 +29,10 @@ def read_samples(data: Path, source: str | None = None, split: str | None = None
     """
     kind = source or ("samples" if data.is_file() else "warehouse")
     if kind == "warehouse":
-        return read_warehouse(require_folder(data), split or default_split(data), depth=depth)
-    return read_source(kind, data, split or "val")
+        samples = read_warehouse(require_folder(data), split or default_split(data), depth=depth)
+    else:
+        samples = read_source(kind, data, split or "val")
+    return list(state_depth(samples, meaning or DepthMeaning()))
 
 
 def default_split(root: Path) -> str:

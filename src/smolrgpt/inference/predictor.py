@@ -182,7 +182,7 @@ class Predictor:
         )
         table = [frame.read_region(f"region {index}", region) for index, region in enumerate(regions)]
         asked = [self._question(text, [table[index] for index in indices], indices) for text, indices in mentions]
-        return Inquiry(asked, lambda: frame, table, content_key(frame), frame.inputs_read(table))
+        return Inquiry(asked, lambda: frame, table, content_key(frame), frame.inputs_read(table, _asks_length(asked)))
 
     def _question(self, text: str, regions: list[Region], indices: list[int]) -> Question:
         """Encode a question. Raises ValueError for an empty question, and for one longer than the model reads."""
@@ -224,7 +224,7 @@ class Predictor:
 
         def read_frame() -> Frame:
             frame = Frame.from_sample(first)
-            inquiry.inputs = frame.inputs_read(list(region_tables(samples)[first.image_key]))
+            inquiry.inputs = frame.inputs_read(list(region_tables(samples)[first.image_key]), _asks_length(questions))
             return frame
 
         inquiry = Inquiry(questions, read_frame)
@@ -277,6 +277,10 @@ class Predictor:
         image_index = torch.tensor([order[image] for image, _ in rows])
         region_index = _padded([[first[image] + tables[image][region] for region in regions] for image, regions in rows])
         return PromptBatch(features, prefix, image_index, region_index)
+
+
+def _asks_length(questions: Sequence[Question]) -> bool:
+    return any(question.task.is_length for question in questions)
 
 
 def _default_device() -> str:

@@ -110,7 +110,8 @@ def _read_pgm(file: BinaryIO, size: tuple[int, int], offset: int, maximum: int) 
         numbers = re.sub(rb"#[^\r\n]*", b"", file.read(_PLAIN_BYTES * count)).split()[:count]
         values = np.array(numbers, dtype=np.int64)
     else:
-        values = np.frombuffer(file.read(count * kind.itemsize), kind)
+        data = file.read(count * kind.itemsize)
+        values = np.frombuffer(data, kind, len(data) // kind.itemsize)
     if values.size < count:
         raise DataError(f"this PGM ends early: {values.size} of {count} values; copy it again")
     if values.min() < 0 or values.max() > maximum:

@@ -12,7 +12,7 @@ What the stored values mean is stated by the caller (``DepthMeaning``), else by 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +30,12 @@ from smolrgpt.schema.tar_member import TarMember
 #: Metric values above this are not measurements: Blender writes 1e10 and AirSim 65504 (the end of float16) where there is no surface.
 MAX_DEPTH_M = 5e4
 _END_OF_16_BITS = 65535
+#: The median depth of usual images, in metres: close-up cameras measure from 7 cm (RealSense D405), vehicles' lidars to about 200 m.
+_MEDIAN_RANGE_M = (0.03, 200.0)
+#: The ends of floats that are no metres: normalised, or converted from 8 or 16 bits.
+_ENDS_WITHOUT_UNIT = (1.0, 255.0, 65535.0)
+#: Share of pixels at the end of the type from which a map may be cut off.
+_MAX_SHARE_AT_END = 0.01
 _ALL_16_BIT = np.arange(1 << 16, dtype=np.uint16)
 
 
@@ -127,7 +133,33 @@ class DepthMap:
 
     def doubts(self) -> list[str]:
         """Return what is implausible about the map, a sentence each without a full stop."""
-        return []
+        return [*self._doubts_of_range(), *self._doubts_of_end()]
+
+    def _doubts_of_range(self) -> Iterator[str]:
+        reading = self.reading
+        if self.kind != "metric" or reading.low is None or reading.high is None:
+            return
+        if reading.unit == "metres" and reading.high in _ENDS_WITHOUT_UNIT:
+            yield (
+                f"the depth map's floats end at exactly {reading.high:g}, as normalised or converted values do, and were read as metres; "
+                "state depth_unit, or depth_kind relative or inverse"
+            )
+        median = float(np.nanmedian(self.values))
+        if not _MEDIAN_RANGE_M[0] <= median <= _MEDIAN_RANGE_M[1]:
+            yield (
+                f"half of the depth map is {'nearer' if median < 1 else 'farther'} than {median:.2g} m, read with the unit {reading.unit}, "
+                "which is unusual for a camera; check the unit and state it as depth_unit"
+            )
+
+    def _doubts_of_end(self) -> Iterator[str]:
+        share = 0.0 if self.at_end is None else float(self.at_end.mean())
+        if share < _MAX_SHARE_AT_END:
+            return
+        end = "" if self.step_m is None or self.unit.endswith(f"({ROTATED_UNIT})") else f" ({self.step_m * _END_OF_16_BITS:.4g} m)"
+        yield (
+            f"{share:.0%} of the depth map's pixels hold the largest value of its type{end} and count as not measured; if the scene "
+            "reaches farther, the map is cut off there, so write it in a coarser unit or as floats"
+        )
 
     @classmethod
     def from_any(cls, value: Any, meaning: DepthMeaning | None = None) -> DepthMap:

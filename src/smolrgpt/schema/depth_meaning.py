@@ -49,6 +49,10 @@ class DepthOptions(TypedDict, total=False):
     depth_unit: float | str | None
 
 
+#: Their names, in the order of the fields of ``DepthMeaning``.
+DEPTH_OPTIONS = ("depth_near", "depth_kind", "depth_unit")
+
+
 @dataclass(frozen=True)
 class DepthMeaning:
     """What the stored values of a depth map mean; None: not stated, so that a folder's record or the type of the values decides.

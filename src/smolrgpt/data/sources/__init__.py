@@ -11,6 +11,7 @@ from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.sources.archives import unpack
 from smolrgpt.data.sources.coco import iter_coco
 from smolrgpt.data.sources.cvat import iter_cvat
+from smolrgpt.data.sources.folders import state_depth
 from smolrgpt.data.sources.frames import iter_frames
 from smolrgpt.data.sources.label_studio import iter_label_studio
 from smolrgpt.data.sources.labelme import iter_labelme
@@ -23,7 +24,8 @@ from smolrgpt.data.sources.spatial_bench import iter_spatial_bench
 from smolrgpt.data.sources.supervisely import iter_supervisely
 from smolrgpt.data.sources.warehouse import iter_warehouse
 from smolrgpt.data.sources.yolo import iter_yolo
-from smolrgpt.schema import DataError, Sample
+from smolrgpt.schema import DataError, DepthMeaning, Sample
+from smolrgpt.schema.depth_meaning import DEPTH_OPTIONS
 
 __all__ = ["SOURCES", "iter_source", "read_source", "unpack"]
 
@@ -48,16 +50,18 @@ SOURCES: dict[str, Callable[..., Iterator[Sample]]] = {
 def iter_source(name: str, root: Path | str, split: str, *, skips: SkipLog, **options: Any) -> Iterator[Sample]:
     """Yield the usable questions of a split of the data set ``name`` (of ``SOURCES``), in file order; decodes no image.
 
-    Rows are read as they are needed; those that cannot be used are counted in ``skips``. ``options`` are the reader's own.
+    Rows are read as they are needed; those that cannot be used are counted in ``skips``. ``options`` are the reader's own, and those of
+    ``DepthOptions``, which state what the values of all depth maps of the set mean.
     Raises DataError for an unknown name or option and for a split that does not exist.
     """
     if name not in SOURCES:
         raise DataError(f"there is no data set {name!r}; expected one of {', '.join(SOURCES)}")
     known = [option for option in inspect.signature(SOURCES[name]).parameters if option not in ("root", "split", "skips")]
+    depth_options = {option: options.pop(option) for option in DEPTH_OPTIONS if option in options}
     for option in options:
         if option not in known:
-            raise DataError(f"{name} has no option {option!r}; expected one of {', '.join(known) or 'none'}")
-    return SOURCES[name](root, split, skips=skips, **options)
+            raise DataError(f"{name} has no option {option!r}; expected one of {', '.join((*known, *DEPTH_OPTIONS))}")
+    return state_depth(SOURCES[name](root, split, skips=skips, **options), DepthMeaning.from_options(**depth_options))
 
 
 def read_source(name: str, root: Path | str, split: str, *, skips: SkipLog | None = None, **options: Any) -> list[Sample]:

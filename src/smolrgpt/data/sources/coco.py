@@ -24,7 +24,7 @@ from smolrgpt.data.sources.annotated import UNNAMED, UNREAD_SHAPE, AnnotatedImag
 from smolrgpt.data.sources.folders import FileFolder, ImageSet
 from smolrgpt.data.sources.outlines import union
 from smolrgpt.data.sources.rows import UNUSABLE_ROW, field, image_shape
-from smolrgpt.schema import DataError, Polarity, Region, Sample, brief
+from smolrgpt.schema import DataError, Region, Sample, brief
 from smolrgpt.schema.image_file import read_rgb
 
 
@@ -36,7 +36,6 @@ def iter_coco(
     annotations: str | None = None,
     images: str | None = None,
     depths: str | None = None,
-    near: Polarity = "bright",
     max_pairs: int = 16,
 ) -> Iterator[Sample]:
     """Yield samples as of ``iter_annotated``.
@@ -48,7 +47,6 @@ def iter_coco(
         annotations: The annotation file relative to root, where it is none of those above.
         images: The folder of images relative to root, where it is none of those above.
         depths: The folder of depth maps relative to root, where it is none of those above.
-        near: The near end of relative depth maps where no depth.json records it.
         max_pairs: Questions per image without a questions file; a random draw by the image's name where there are more pairs.
 
     Raises:
@@ -63,7 +61,7 @@ def iter_coco(
     ]
     path = first_file(root, split, [annotations] if annotations else names)
     files = ImageSet.first_existing(
-        root, [images] if images else [f"{split}/images", split, "images"], [depths] if depths else [f"{split}/depths", "depths"], near
+        root, [images] if images else [f"{split}/images", split, "images"], [depths] if depths else [f"{split}/depths", "depths"]
     )
     table = _AnnotationReader(path, skips).read()
     return iter_annotated(table, files, path.with_name(f"questions_{split}.jsonl"), skips, max_pairs)

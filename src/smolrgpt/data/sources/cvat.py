@@ -34,7 +34,7 @@ from smolrgpt.data.sources.annotated import (
 from smolrgpt.data.sources.folders import ImageSet
 from smolrgpt.data.sources.outlines import ellipse, paste, rotate
 from smolrgpt.data.sources.rows import UNUSABLE_ROW, image_shape
-from smolrgpt.schema import DataError, Polarity, Region, Sample, brief
+from smolrgpt.schema import DataError, Region, Sample, brief
 
 
 def iter_cvat(
@@ -45,7 +45,6 @@ def iter_cvat(
     annotations: str | None = None,
     images: str | None = None,
     depths: str | None = None,
-    near: Polarity = "bright",
     max_pairs: int = 16,
 ) -> Iterator[Sample]:
     """Yield samples as of ``iter_annotated``.
@@ -57,7 +56,6 @@ def iter_cvat(
         annotations: The XML file relative to root, where it is none of those above.
         images: The folder of images relative to root, where it is none of those above.
         depths: The folder of depth maps relative to root, where it is none of <split>/depths and depths.
-        near: The near end of relative depth maps where no depth.json records it.
         max_pairs: Questions per image without a questions file; a random draw by the image's name where there are more pairs.
 
     Raises:
@@ -70,7 +68,6 @@ def iter_cvat(
         root,
         [images] if images else [f"{split}/images", f"images/{split}", "images", split],
         [depths] if depths else [f"{split}/depths", "depths"],
-        near,
     )
     table = list(_read_images(path, split, skips))
     return iter_annotated(table, files, root / f"questions_{split}.jsonl", skips, max_pairs)

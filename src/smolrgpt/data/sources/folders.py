@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from smolrgpt.data.sources.rows import MissingFileError
-from smolrgpt.schema import DataError, DepthFile, DepthMeaning, Polarity
+from smolrgpt.schema import DataError, DepthFile, DepthMeaning, Sample
 from smolrgpt.schema.image_file import is_file
 
 logger = logging.getLogger(__name__)
@@ -65,21 +65,20 @@ class FileFolder:
 class DepthFolder:
     """The depth maps in a folder, named after their images: ``x.jpg`` has ``x.png``, ``x_depth.png``, ``x.npy``, ``x.tiff``, ...
 
-    ``meaning`` is what the maps' values mean, where it is stated; ``near``: the near end of relative maps where neither it nor a depth.json
-    states it. Raises DataError as ``FileFolder`` does, and for a depth.json that cannot be read.
+    Near is bright in relative maps, as monocular models write them, where no depth.json records it. Raises DataError as
+    ``FileFolder`` does, and for a depth.json that cannot be read.
     """
 
-    def __init__(self, folder: Path, near: Polarity, meaning: DepthMeaning | None = None):
+    def __init__(self, folder: Path):
         self._files = FileFolder(folder, "depth")
-        self._near, self._meaning = near, meaning or DepthMeaning()
-        self._meaning.over(DepthMeaning.recorded_for(folder))
+        DepthMeaning.recorded_for(folder)  # one error, before a million rows
 
     def find_for(self, image: str) -> DepthFile:
         """Return the map of an image, given by the image's file name. Raises MissingFileError when there is none."""
         stem = str(PurePosixPath(image).with_suffix(""))
         for suffix in _DEPTH_SUFFIXES:
             try:
-                return DepthFile(self._files.find(f"{stem}{suffix}"), self._meaning, self._near)
+                return DepthFile(self._files.find(f"{stem}{suffix}"), relative_near="bright")
             except MissingFileError:
                 continue
         raise MissingFileError("depth", f"no map {stem}.png for image {image!r} in {self._files.folder}")
@@ -103,26 +102,34 @@ class ImageSet:
         root: The folder to which the others are relative.
         images: The folder of images.
         depths: The folder of depth maps; None reads the set without depth.
-        near: The near end of relative maps where no depth.json records it.
     """
 
-    def __init__(self, root: Path, images: str | Path, depths: str | Path | None, near: Polarity):
+    def __init__(self, root: Path, images: str | Path, depths: str | Path | None):
         self.images = FileFolder(root / images)
         folder = None if depths is None else root / depths
-        self._depths = DepthFolder(folder, near) if folder and folder.is_dir() else None
+        self._depths = DepthFolder(folder) if folder and folder.is_dir() else None
         if folder and not self._depths:
             logger.warning("%s: no such folder, so the samples have no depth (depths=FOLDER names another, depths=None omits it)", folder)
 
     @classmethod
-    def first_existing(cls, root: Path, images: Sequence[str], depths: Sequence[str], near: Polarity) -> ImageSet:
+    def first_existing(cls, root: Path, images: Sequence[str], depths: Sequence[str]) -> ImageSet:
         """Return the set in the first folder of ``images`` and the first of ``depths`` that exist, or without depth where none does.
 
         Both are relative to root, in order of preference. A single name is what the caller asked for and is used in any case.
         """
         found = next((name for name in images if (root / name).is_dir()), images[0])
         maps = next((name for name in depths if (root / name).is_dir()), depths[0] if len(depths) == 1 else None)
-        return cls(root, found, maps, near)
+        return cls(root, found, maps)
 
     def find(self, name: str) -> ImageFiles:
         """Return the files of the image of that name. Raises MissingFileError."""
         return ImageFiles(self.images.find(name), self._depths.find_for(name) if self._depths else None)
+
+
+def state_depth(samples: Iterable[Sample], meaning: DepthMeaning) -> Iterator[Sample]:
+    """Yield samples whose depth files have this meaning, where it states one; it counts above what a reader or a depth.json states."""
+    for sample in samples:
+        if meaning != DepthMeaning() and isinstance(sample.depth, DepthFile):
+            stated = replace(sample.depth, meaning=meaning.over(sample.depth.meaning))
+            sample = replace(sample, depth=stated, image_key=None)
+        yield sample

@@ -71,7 +71,7 @@ def iter_label_studio(  # noqa: PLR0913 (the options of a reader)
     """
     root = Path(root)
     files = ImageSet.first_existing(
-        root, [images] if images else [f"{split}/images", "images"], [depths] if depths else [f"{split}/depths", "depths"], "bright"
+        root, [images] if images else [f"{split}/images", "images"], [depths] if depths else [f"{split}/depths", "depths"]
     )
     reader = _TaskReader(files, image_field, to_name, item_index, question, answer)
     return iter_samples(split_files(root, split), reader.samples, skips)

@@ -31,7 +31,7 @@ from smolrgpt.data.sources.annotated import (
 from smolrgpt.data.sources.folders import ImageSet
 from smolrgpt.data.sources.outlines import ellipse, paste
 from smolrgpt.data.sources.rows import UNUSABLE_ROW, field, image_shape
-from smolrgpt.schema import DataError, Polarity, Region, Sample, brief
+from smolrgpt.schema import DataError, Region, Sample, brief
 from smolrgpt.schema.depth_meaning import DEPTH_RECORD
 from smolrgpt.schema.image_file import image_from_bytes
 
@@ -44,7 +44,6 @@ def iter_labelme(
     annotations: str | None = None,
     images: str | None = None,
     depths: str | None = None,
-    near: Polarity = "bright",
     max_pairs: int = 16,
 ) -> Iterator[Sample]:
     """Yield samples as of ``iter_annotated``, in order of the JSON files' names.
@@ -56,7 +55,6 @@ def iter_labelme(
         annotations: The folder of JSON files relative to root, where it is none of those above.
         images: The folder of images relative to root, where it is none of those above.
         depths: The folder of depth maps relative to root, where it is none of <split>/depths and depths.
-        near: The near end of relative depth maps where no depth.json records it.
         max_pairs: Questions per image without a questions file; a random draw by the image's name where there are more pairs.
 
     Raises:
@@ -68,7 +66,6 @@ def iter_labelme(
         root,
         [images] if images else [f"{split}/images", "images", folder],
         [depths] if depths else [f"{split}/depths", "depths"],
-        near,
     )
     table = list(_read_files(_json_files(root / folder), skips))
     return iter_annotated(table, files, root / f"questions_{split}.jsonl", skips, max_pairs)

@@ -43,7 +43,7 @@ def iter_osd(
         DataError: When rows or images do not exist.
     """
     files = split_files(Path(root), split, {"train": "result_10_depth_convs.json"})
-    images_of_set = ImageSet(Path(root), images, depths, near="bright")
+    images_of_set = ImageSet(Path(root), images, depths)
     return iter_samples(files, lambda row: _samples(row, images_of_set, suffix), skips)
 
 

@@ -18,7 +18,7 @@ from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.sources.conversations import region_questions
 from smolrgpt.data.sources.folders import FileFolder
 from smolrgpt.data.sources.rows import field, iter_samples, optional, rle_regions, scalar, split_files
-from smolrgpt.schema import DataError, DepthFile, DepthMeaning, Polarity, Sample
+from smolrgpt.schema import DataError, DepthFile, Polarity, Sample
 from smolrgpt.tasks import NormalizedAnswer, task_named
 from smolrgpt.tasks.count import COUNT
 from smolrgpt.tasks.distance import parse_number
@@ -31,7 +31,6 @@ def iter_released(
     skips: SkipLog,
     images: str = ".",
     depths: str | None = ".",
-    near: Polarity | None = None,
 ) -> Iterator[Sample]:
     """Yield the questions in file order; opens no image.
 
@@ -41,26 +40,23 @@ def iter_released(
         skips: Counts rows that cannot be used.
         images: The folder to which rgb_image is relative.
         depths: The folder to which depth_image is relative; None reads the set without depth.
-        near: The near end of all depth maps; None: by dataset_name.
 
     Raises:
         DataError: When rows or images do not exist.
     """
-    if near not in ("dark", "bright", None):
-        raise DataError(f"near is {near!r}; expected 'dark', 'bright' or None")
     files = split_files(Path(root), split)
     image_folder = FileFolder(Path(root) / images)
     depth_folder = None if depths is None else FileFolder(Path(root) / depths, "depth")
-    return iter_samples(files, lambda row: _samples(row, image_folder, depth_folder, near), skips)
+    return iter_samples(files, lambda row: _samples(row, image_folder, depth_folder), skips)
 
 
-def _samples(row: dict[str, Any], images: FileFolder, depths: FileFolder | None, near: Polarity | None) -> Iterator[Sample]:
+def _samples(row: dict[str, Any], images: FileFolder, depths: FileFolder | None) -> Iterator[Sample]:
     name, dataset = str(row.get("id")), optional(row, "dataset_name")
     image = images.find(field(row, "rgb_image", str))
     depth = None
     if depths and row.get("depth_image"):
-        default: Polarity = "dark" if "warehouse" in str(dataset).lower() else "bright"
-        depth = DepthFile(depths.find(field(row, "depth_image", str)), DepthMeaning(near), default)
+        near: Polarity = "dark" if "warehouse" in str(dataset).lower() else "bright"
+        depth = DepthFile(depths.find(field(row, "depth_image", str)), relative_near=near)
     for turn, (question, answer, regions) in enumerate(region_questions(_conversation(row), rle_regions(row.get("rle")))):
         yield Sample(
             id=f"{name}-{turn}" if turn else name,

@@ -25,13 +25,12 @@ from smolrgpt.data.sources.questions import read_answer, read_question
 from smolrgpt.data.sources.rows import MissingFileError, check_fields, field, iter_samples, optional, scalar
 from smolrgpt.schema import Camera, DataError, DepthFile, DepthMeaning, Region, Sample, brief, naming
 from smolrgpt.schema.camera_forms import is_camera_field
+from smolrgpt.schema.depth_meaning import DEPTH_OPTIONS
 from smolrgpt.schema.image_file import is_file, read_header
 
-#: The fields of a row that state the meaning of its depth map.
-DEPTH_FIELDS = ("depth_near", "depth_kind", "depth_unit")
 #: The fields of a row.
 FIELDS = (
-    "id", "image", "depth", *DEPTH_FIELDS, "camera", "regions", "question", "questions", "answer", "normalized_answer",
+    "id", "image", "depth", *DEPTH_OPTIONS, "camera", "regions", "question", "questions", "answer", "normalized_answer",
     "category", "metadata",
 )  # fmt: skip
 _CAMERA_FIELDS = ("fx", "fy", "cx", "cy", "width", "height", "distortion", "distortion_model", "is_guessed")
@@ -61,7 +60,7 @@ def _samples(row: dict[str, Any], path: Path, numbers: Iterator[int]) -> Iterato
     number = next(numbers)  # of the row, also where it cannot be used
     check_fields(row, FIELDS)
     image = _file(row, "image", path)
-    meaning = DepthMeaning(*(row.get(name) for name in DEPTH_FIELDS))
+    meaning = DepthMeaning(*(row.get(name) for name in DEPTH_OPTIONS))
     depth = None if row.get("depth") is None else DepthFile(_file(row, "depth", path), meaning)
     (width, height), orientation = read_header(image)
     camera = _camera(row, height, width, path.parent)

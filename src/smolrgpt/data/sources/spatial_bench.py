@@ -42,7 +42,7 @@ def iter_spatial_bench(
         DataError: When rows or images do not exist.
     """
     files = split_files(Path(root), split, {"val": "*SpatialRGPT-Bench*.jsonl"})
-    images_of_set = ImageSet(Path(root), images, depths, near="bright")
+    images_of_set = ImageSet(Path(root), images, depths)
     return iter_samples(files, lambda row: _samples(row, images_of_set), skips)
 
 

@@ -23,7 +23,7 @@ from smolrgpt.data.sources.annotated import UNNAMED, UNREAD_SHAPE, AnnotatedImag
 from smolrgpt.data.sources.folders import ImageSet
 from smolrgpt.data.sources.outlines import paste
 from smolrgpt.data.sources.rows import UNUSABLE_ROW, field, image_shape
-from smolrgpt.schema import DataError, Polarity, Region, Sample, brief
+from smolrgpt.schema import DataError, Region, Sample, brief
 from smolrgpt.schema.image_file import image_from_bytes
 
 _MAX_BITMAP_BYTES = 1 << 26
@@ -35,7 +35,6 @@ def iter_supervisely(
     *,
     skips: SkipLog,
     depths: str | None = None,
-    near: Polarity = "bright",
     max_pairs: int = 16,
 ) -> Iterator[Sample]:
     """Yield samples as of ``iter_annotated``, in order of the JSON files' names.
@@ -45,7 +44,6 @@ def iter_supervisely(
         split: The name in the paths above.
         skips: Counts files and objects that cannot be used.
         depths: The folder of depth maps relative to root, where it is none of <split>/depths and depths.
-        near: The near end of relative depth maps where no depth.json records it.
         max_pairs: Questions per image without a questions file; a random draw by the image's name where there are more pairs.
 
     Raises:
@@ -57,7 +55,7 @@ def iter_supervisely(
         raise DataError(f"{root}: no annotations of the split {split!r}; expected {split}/ann/ and {split}/img/")
     if folder.name != split:
         warn_of_no_splits(root, split)
-    files = ImageSet.first_existing(root, [str(folder / "img")], [depths] if depths else [f"{split}/depths", "depths"], near)
+    files = ImageSet.first_existing(root, [str(folder / "img")], [depths] if depths else [f"{split}/depths", "depths"])
     table = list(_read_files(sorted((folder / "ann").rglob("*.json")), folder / "ann", skips))
     return iter_annotated(table, files, root / f"questions_{split}.jsonl", skips, max_pairs)
 

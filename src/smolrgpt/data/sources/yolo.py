@@ -71,7 +71,7 @@ def iter_yolo(
         warn_of_no_splits(root / "images", split)
         images = "images"
     files = ImageSet.first_existing(
-        root, [images] if images else defaults, [depths] if depths else [f"depths/{split}", f"{split}/depths", "depths"], "bright"
+        root, [images] if images else defaults, [depths] if depths else [f"depths/{split}", f"{split}/depths", "depths"]
     )
     labels = _label_folder(files.images.folder)
     table = list(_read_labels(labels, files.images.folder, classes, annotated, skips))

@@ -1,0 +1,68 @@
+"""Doubts about depth that need the image, the camera, the regions or the question: sentences without a full stop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from smolrgpt.data.geometry import backproject, visible_box
+from smolrgpt.schema import Camera, DepthMap, Region
+
+#: Smallest and largest visible extent of a usual region, in metres: a screw; a building.
+_EXTENT_RANGE_M = (0.005, 60.0)
+#: Share of a region's pixels with a measurement below which lengths rest on little.
+_MIN_MEASURED = 0.1
+#: Share of a region's pixels at the largest value of the map's type from which the map may be cut off in it.
+_MAX_AT_END = 0.1
+#: Ratio of the image's side to the depth map's from which the map's pixels are coarse beside the image's.
+_MAX_RATIO = 4.0
+
+
+def doubts_of_depth(depth: DepthMap, image_size: tuple[int, int], asks_length: bool) -> Iterator[str]:
+    """Yield what is doubtful about a depth map of an image of ``image_size`` (height, width); asks_length: a question asks for metres."""
+    yield from depth.doubts()
+    height, width = depth.values.shape
+    if depth.kind == "metric" and image_size[0] > _MAX_RATIO * height:
+        yield (
+            f"the depth map is {width}x{height} and the image {image_size[1]}x{image_size[0]}: lengths of small "
+            "regions are uncertain; give depth of a higher resolution"
+        )
+    if depth.kind == "relative" and asks_length:
+        yield (
+            "the depth map was read as relative, without metres, and a question asks for a length; give metric depth, or state depth_unit "
+            "where the values are metric"
+        )
+
+
+def doubts_of_measurements(depth: DepthMap, camera: Camera | None, regions: Sequence[Region]) -> Iterator[str]:
+    """Yield what is doubtful about the depth inside of regions."""
+    measured = np.isfinite(depth.values)
+    for index, region in enumerate(regions):
+        inside = _mask_at(region, depth.values.shape)
+        if not inside.any():
+            yield f"region {index} is smaller than a pixel of the depth map, so its depth is not known; give depth of a higher resolution"
+            continue
+        share = float(measured[inside].mean())
+        at_end = 0.0 if depth.at_end is None else float(depth.at_end[inside].mean())
+        if at_end > _MAX_AT_END:
+            yield (
+                f"region {index}: {at_end:.0%} of its pixels hold the largest value of the depth map's type and count as not measured; the "
+                "scene may be farther than the map reaches, so write it in a coarser unit or as floats"
+            )
+        elif share < _MIN_MEASURED:
+            yield f"region {index}: {share:.0%} of its pixels have a depth measurement; mark a part with more, or fill the holes"
+        if share and depth.kind == "metric" and camera is not None:
+            extent = float(visible_box(backproject(depth.values, camera, inside))[1][:2].max())
+            if not _EXTENT_RANGE_M[0] <= extent <= _EXTENT_RANGE_M[1]:
+                unit = f"with depth in the unit {depth.reading.unit}"
+                yield f"region {index} would be {extent:.2g} m large {unit}; check the unit and state it as depth_unit"
+
+
+def _mask_at(region: Region, size: tuple[int, ...]) -> np.ndarray:
+    """Return the region's mask bool (h, w) at another size of the image: that of the nearest pixels."""
+    mask = region.to_mask()
+    if mask.shape == size:
+        return mask.astype(bool)
+    rows, columns = (((np.arange(new) + 0.5) * old / new).astype(int) for old, new in zip(mask.shape, size, strict=True))
+    return mask[np.ix_(rows, columns)].astype(bool)
