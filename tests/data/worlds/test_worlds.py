@@ -11,7 +11,8 @@ from smolrgpt.data.geometry import backproject
 from smolrgpt.data.measure import MarkedObject, measure_graph
 from smolrgpt.data.worlds import WORLDS, Scene, generate_scene, random_generator, resolve_layouts, scale_scene, scene_samples
 from smolrgpt.data.worlds.objects import load_recipes, make_thing
-from smolrgpt.data.worlds.question_sets import extra_questions, plain_questions
+from smolrgpt.data.worlds.oracle import answer, true_geometry
+from smolrgpt.data.worlds.question_sets import extra_questions, plain_questions, scene_questions
 from smolrgpt.schema import DepthMap
 from smolrgpt.tasks.relations import side_of
 
@@ -95,6 +96,15 @@ def test_every_scene_has_questions_of_the_official_kinds(drawn: list[Scene]) -> 
         assert {sample.category for sample in samples} >= {"left_right", "distance"}
         questions = extra_questions(scene.graph, random_generator(6), 8) + plain_questions(scene.graph, random_generator(7), 48)
         assert {question.category for question in questions} >= {"width", "mcq"} and len(questions) >= 20
+
+
+def test_the_oracle_agrees_with_the_official_questions(drawn: list[Scene]) -> None:
+    for scene in drawn:
+        facts = true_geometry(scene)
+        for question in scene_questions(scene.graph, random_generator(8), 24):
+            given = answer(question.text, [item.region for item in question.objects], facts)
+            truth = question.normalized_answer
+            assert given == (pytest.approx(truth, rel=0.01) if isinstance(truth, float) else truth), question.text
 
 
 @pytest.mark.parametrize("world", NEW_WORLDS)

@@ -17,6 +17,7 @@ import numpy as np
 from smolrgpt.data.measure import MarkedObject, measure_graph
 from smolrgpt.data.worlds.scene import PlacedObject, Scene
 from smolrgpt.schema import DepthMap, Region
+from smolrgpt.schema.scene_graph import round_length
 
 _SIDE = r"(left|right|middle)(?: ?most)?"
 _END = re.compile(rf"\b{_SIDE} (pallet|buffer)")
@@ -47,7 +48,7 @@ class ObjectFacts:
 
 def true_geometry(scene: Scene) -> dict[Region, ObjectFacts]:
     """Return the facts of every region from the scene's own description."""
-    return {item.region: _facts(item, item.center_m, scene) for item in scene.regions}
+    return {item.region: _facts(item, item.center_m, scene) for item in scene.regions} | _area_facts(scene)
 
 
 def visible_geometry(scene: Scene) -> dict[Region, ObjectFacts]:
@@ -55,7 +56,7 @@ def visible_geometry(scene: Scene) -> dict[Region, ObjectFacts]:
     marked = [MarkedObject(item.kind, item.kind, item.region) for item in scene.regions]
     measured = measure_graph(marked, DepthMap(scene.depth_m, "metric"), scene.camera)
     centers = {item.region: item.center_m for item in measured.objects}
-    return {item.region: _facts(item, centers[item.region], scene) for item in scene.regions}
+    return {item.region: _facts(item, centers[item.region], scene) for item in scene.regions} | _area_facts(scene)
 
 
 def answer(question: str, regions: Sequence[Region], facts: Mapping[Region, ObjectFacts]) -> str | int | float:
@@ -80,10 +81,20 @@ def answer(question: str, regions: Sequence[Region], facts: Mapping[Region, Obje
 
 def _facts(item: PlacedObject, center: np.ndarray, scene: Scene) -> ObjectFacts:
     x, y, z = (float(value) for value in center)
-    inside = frozenset(
-        number for number, other in enumerate(scene.objects) if other is item or (other.kind == "buffer" and _is_over(item, other))
-    )
-    return ObjectFacts(item.kind, item.image_xy[0], (x, y, z), item.loaded, inside)
+    inside = {number for number, other in enumerate(scene.objects) if other is item or (other.kind == "buffer" and _is_over(item, other))}
+    column, row = item.image_xy
+    if item.kind != "buffer":
+        inside |= {-1 - k for k, (x0, y0, x1, y1) in enumerate(scene.areas) if x0 < column < x1 and y0 < row < y1}
+    return ObjectFacts(item.kind, column, (x, y, z), item.loaded, frozenset(inside))
+
+
+def _area_facts(scene: Scene) -> dict[Region, ObjectFacts]:
+    """Return the facts of the areas drawn in the image, whose numbers are negative; they are nowhere in 3-D."""
+    shape, nowhere = scene.depth_m.shape, (math.nan, math.nan, math.nan)
+    return {
+        Region.from_box(box, *shape): ObjectFacts("buffer", (box[0] + box[2]) / 2, nowhere, None, frozenset({-1 - k}))
+        for k, box in enumerate(scene.areas)
+    }
 
 
 def _is_over(item: PlacedObject, buffer: PlacedObject) -> bool:
@@ -158,4 +169,7 @@ def _distance(text: str, objects: Sequence[ObjectFacts]) -> int | float:
     if len(ends) != 2:
         raise ValueError(f"expected two ends of a distance in {text!r}, found {len(ends)}")
     first, second = objects[ends[0]], objects[ends[1]]
-    return 0 if _holds(first, second) or _holds(second, first) else round(math.dist(first.center_m, second.center_m), 2)
+    metres = math.dist(first.center_m, second.center_m)
+    if _holds(first, second) or _holds(second, first):
+        return 0
+    return round(metres, 2) if metres > 1 else round_length(metres, 3)

@@ -15,7 +15,7 @@ from smolrgpt.data.worlds.stage import Shot, Stage, Surface
 
 KNOWN = ("street", "car_park", "storage_yard", "road_works", "square")
 RESERVED = ("farm", "ring_road")
-_VEHICLES = ("car", "car", "estate car", "van", "truck", "pickup truck", "motorcycle", "bicycle")
+_VEHICLES = ("car", "car", "estate car", "van", "truck", "flatbed truck", "motorcycle", "bicycle")
 _PEOPLE = ("pedestrian", "pedestrian", "worker", "child")
 _GOODS = ("loaded pallet", "loaded pallet", "crate", "barrel", "shipping container", "forklift", "tyre stack", "concrete pipe", "trailer")
 _FURNITURE = ("lamp post", "bollard", "bench", "waste container", "tree", "road sign", "fire hydrant", "bus stop")
@@ -99,7 +99,7 @@ def _storage_yard(stage: Stage) -> None:
     """Goods on and beside painted areas, stacked crates, carriers."""
     rng, side = stage.rng, float(stage.rng.uniform(12, 26))
     _zones(stage, _GOODS[:4], int(rng.integers(1, 4)), side / 4)
-    _put(stage, (*_GOODS, "worker", "pickup truck"), Rect(0, 0, 0, side, side), int(rng.integers(5, 13)), clearance=0.4)
+    _put(stage, (*_GOODS, "worker", "flatbed truck"), Rect(0, 0, 0, side, side), int(rng.integers(5, 13)), clearance=0.4)
     for _ in range(int(rng.integers(0, 4))):
         stage.stack(make_thing(str(rng.choice(("crate", "barrel", "moving box"))), rng))
 
