@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from smolrgpt.tasks.answer_text import plain_answer
 from smolrgpt.tasks.official import FormMaker
 from smolrgpt.tasks.question import Maker
 from smolrgpt.tasks.region_text import renumber
@@ -111,10 +112,12 @@ class Task:
     # ----------------------------------------------------------------------------------------------------------------------- reading
     def read(self, question: str, text: str) -> NormalizedAnswer:
         """Return the normalised answer that a free text gives, None where no rule reads one."""
-        sentences = [sentence for sentence in _SENTENCE_END.split(text.strip()) if sentence.strip()]
-        if not sentences or len(text) > MAX_ANSWER_CHARS:
+        if len(text) > MAX_ANSWER_CHARS:
             return None
-        short = self._read_short(sentences[-1].strip(" \t.!,;:'\"*").lower())
+        sentences = [sentence for sentence in _SENTENCE_END.split(plain_answer(text)) if sentence.strip()]
+        if not sentences:
+            return None
+        short = self._read_short(sentences[-1].strip(" \t.!,;:'\"*()").lower())
         return short if short is not None else self._read_sentences(question, sentences)
 
     def _read_short(self, text: str) -> NormalizedAnswer:

@@ -14,7 +14,7 @@ from smolrgpt.tasks.base import Cue, CueRank, NormalizedAnswer, ReplySchema, Tas
 from smolrgpt.tasks.drawing import pick, shuffled
 from smolrgpt.tasks.official import OfficialForm, fill_frame, synthetic_frames
 from smolrgpt.tasks.question import Question, add_viewpoint_phrase, join_steps, region_tags
-from smolrgpt.tasks.region_text import NUMBER_WORDS, REGION, find_regions, region_tag
+from smolrgpt.tasks.region_text import NUMBER_WORDS, REGION, find_regions, name_ordinals, region_tag
 from smolrgpt.tasks.relations import compare_distances, compare_sides, find_extreme, find_nearest, find_shelf_and_buffer
 from smolrgpt.tasks.wording import MAX_LISTED, list_masks, load_wordings, name_object, vary_typing
 
@@ -22,6 +22,10 @@ from smolrgpt.tasks.wording import MAX_LISTED, list_masks, load_wordings, name_o
 _CHOICE = r"(?:\w+most|closest|nearest|shortest|best|optimal|most|middle|answer|only)\b"
 _SUBJECT_IS_CHOICE = re.compile(rf"{REGION.pattern}\s+(?:is|are|appears?|would be|makes?)\b(?! not)[^.\[<]*?\b{_CHOICE}", re.IGNORECASE)
 _CHOICE_IS_OBJECT = re.compile(rf"\b{_CHOICE}[^.]*?\bis\b[^.\[<]*{REGION.pattern}", re.IGNORECASE)
+#: "not [Region 0]", "nearer than the pallet [Region 2]".
+_EXCLUDED = re.compile(
+    rf"(?:\b(?:not|neither|nor|except|than|instead of|rather than)|n't)\s+(?:the\s+)?(?:(?!region)\w+\s+)?{REGION.pattern}", re.IGNORECASE
+)
 _DIGITS = re.compile(r"\d+")
 #: The number words that the official script replaces, in its order.
 _OFFICIAL_NUMBER_WORDS = tuple(NUMBER_WORDS)[:11]
@@ -42,7 +46,8 @@ class ChoiceTask(Task):
         return str(int(found[1])) if found else None
 
     def _read_sentences(self, question: str, sentences: Sequence[str]) -> NormalizedAnswer:
-        """Return the region that a statement singles out, else the only one that the text names."""
+        """Return the region that a statement singles out, else the only one that the text names and does not exclude."""
+        sentences = [_EXCLUDED.sub(" ", sentence) for sentence in name_ordinals("\n".join(sentences)).split("\n")]
         for pattern in (_SUBJECT_IS_CHOICE, _CHOICE_IS_OBJECT):
             for sentence in reversed(sentences):
                 if found := pattern.search(sentence):

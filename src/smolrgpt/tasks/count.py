@@ -12,17 +12,28 @@ from typing import Any
 import numpy as np
 
 from smolrgpt.schema import SceneGraph, SceneObject, Wording
+from smolrgpt.tasks.answer_text import without_lengths
 from smolrgpt.tasks.base import Cue, CueRank, NormalizedAnswer, OtherTask, ReplySchema, Task
 from smolrgpt.tasks.distance import parse_number
 from smolrgpt.tasks.drawing import draw_several, pick, shuffled
 from smolrgpt.tasks.official import OfficialForm, fill_frame, synthetic_frames
 from smolrgpt.tasks.question import MAX_MARKED, Question, add_viewpoint_phrase, join_steps, list_facts, mask_placeholders, region_tags
-from smolrgpt.tasks.region_text import NUMBER_WORDS, REGION, number_word, region_tag
+from smolrgpt.tasks.region_text import MARKED_REGION, REGION, number_word, region_tag, words_to_digits
 from smolrgpt.tasks.relations import compare_distances, compare_sides, find_extreme, find_shelf_and_buffer, stands_in
 from smolrgpt.tasks.wording import MAX_LISTED, list_masks, load_wordings, vary_typing
 
-_COUNT = rf"\b(\d{{1,9}}|no|{'|'.join(NUMBER_WORDS)})\b"
-_COUNTED = re.compile(rf"{_COUNT}(?: \w+){{0,2}}? (?:pallets?|objects?|boxes|transporters?)\b", re.IGNORECASE)
+#: Words that state a count, as digits.
+_WORDS = {"none": "0", "neither": "0", "both": "2", "a dozen": "12", "a couple": "2", "a pair": "2", "a single": "1"}
+_WORD = re.compile(rf"\b(?:{'|'.join(_WORDS)})\b")
+#: "One" as a pronoun: "the second one", "no one", "which one".
+_PRONOUN = re.compile(
+    r"\b(?:the|this|that|which|each|every|any|another|other|no|some|first|last|next|left|right|middle|\w+(?:st|nd|rd|th|er)) (?:one|1)\b"
+)
+#: A number that counts: no part of a decimal, of a percentage, or of an ordinal.
+_COUNT = r"(?<![\w.,/-])(\d{1,9})(?![\w%/]|[.,]\d| ?%| percent)"
+_COUNTED = re.compile(rf"(?:{_COUNT}|\bno)(?: \w+){{0,2}}? (?:pallets?|objects?|boxes|transporters?)\b")
+_TOTAL = re.compile(r"\b(?:out )?of (?:all |the |these |those )*\d{1,9}\b")
+_ALTERNATIVES = re.compile(r"\b\d{1,9} ?(?:-|/|to|or) ?\d{1,9}\b")
 _LISTED = re.compile(rf"pallets?\s+((?:(?:,|and)?\s*{REGION.pattern}\s*)+)", re.IGNORECASE)
 _LENGTH_UNIT = r"(?:(?:milli|centi|kilo)?met(?:er|re)s|(?<!')m|cms?|mms?|feet|foot|ft|inches|inch|yards?)\b"
 
@@ -36,15 +47,18 @@ class CountTask(Task):
         return r" ?(?:[0-9]|[1-9][0-9])"
 
     def _read_short(self, text: str) -> NormalizedAnswer:
-        return NUMBER_WORDS.get(text, int(text) if re.fullmatch(r"\d{1,9}", text) else None)
+        text = words_to_digits(_WORDS.get(text, text))
+        return int(float(text)) if re.fullmatch(r"\d{1,9}(?:\.0+)?", text) else None
 
     def _read_sentences(self, question: str, sentences: Sequence[str]) -> NormalizedAnswer:
         """Return the number that the conclusion states, else how many pallets are listed."""
-        conclusion = REGION.sub("", sentences[-1])
-        stated = _COUNTED.findall(conclusion) or re.findall(_COUNT, conclusion, re.IGNORECASE)
-        if stated:
-            word = stated[-1].lower()
-            return 0 if word == "no" else NUMBER_WORDS.get(word, int(word) if word.isdigit() else None)
+        text = _PRONOUN.sub(" ", MARKED_REGION.sub(" ", sentences[-1].lower()))
+        text = words_to_digits(_WORD.sub(lambda found: _WORDS[found[0]], REGION.sub(" ", text)))
+        text = _TOTAL.sub("", without_lengths(text))
+        if _ALTERNATIVES.search(text):
+            return None
+        if stated := _COUNTED.findall(text) or re.findall(_COUNT, text):
+            return int(stated[-1] or 0)
         for sentence in reversed(sentences):
             if listed := _LISTED.search(sentence):
                 return len(REGION.findall(listed[1]))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from smolrgpt.schema import SceneGraph, SceneObject, Wording
+from smolrgpt.tasks.answer_text import bare_number, digits, stated_lengths
 from smolrgpt.tasks.base import FIELD_SEPARATOR, Cue, CueRank, NormalizedAnswer, OtherTask, ReplySchema, Task
 from smolrgpt.tasks.drawing import draw_several, pick, shuffled
 from smolrgpt.tasks.official import OfficialForm, fill_frame, synthetic_frames
@@ -26,7 +27,7 @@ from smolrgpt.tasks.question import (
     mask_placeholders,
     region_tags,
 )
-from smolrgpt.tasks.region_text import LENGTH_UNITS, region_tag
+from smolrgpt.tasks.region_text import region_tag, replace_regions
 from smolrgpt.tasks.relations import compare_sides, distance_m, find_extreme
 from smolrgpt.tasks.units import METRE, asked_unit, from_metres, write_length
 from smolrgpt.tasks.wording import ask_about_pair, load_wordings
@@ -38,9 +39,6 @@ ERROR_EPSILON = 1e-8
 
 #: Words of a statement of contact or containment, where the distance is 0.
 _CONTACT = re.compile(r"\b(?:within|inside|touch\w*|overlap\w*|in contact|contains?)\b", re.IGNORECASE)
-_NUMBER = r"(?<![\d.\-])(\d{1,9}(?:\.\d{1,9})?)(?![\d.]*\d)"
-_UNITS = {"m": "m|meter|metre", "cm": "cm|centimeter|centimetre", "ft": "foot|feet"}
-_LENGTH = re.compile(rf"{_NUMBER}\s*(?:{'|'.join(f'(?P<{unit}>{spellings})' for unit, spellings in _UNITS.items())})s?\b", re.IGNORECASE)
 #: A length with its unit, as models state it, and the field at the end of an answer, which is a number of metres alone.
 _STATED = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?) ?(?:m|met(?:er|re)s?)\b")
 _BARE_FIELD = re.compile(rf"((?:^|{FIELD_SEPARATOR}) ?)(\d+(?:\.\d+)?)$")
@@ -64,13 +62,13 @@ class LengthTask(Task):
         return r" ?(?:0|[1-9][0-9]{0,2})(?:\.[0-9]{1,2})?"
 
     def _read_short(self, text: str) -> NormalizedAnswer:
-        return _metres(float(text)) if re.fullmatch(r"\d{1,9}(?:\.\d{1,9})?", text) else None
+        metres = bare_number(digits(text))
+        return None if metres is None else _metres(metres)
 
     def _read_sentences(self, question: str, sentences: Sequence[str]) -> NormalizedAnswer:
         """Return the last number with a unit of length, else 0 when the last statement is one of contact."""
-        if stated := list(_LENGTH.finditer(" ".join(sentences))):
-            number, unit = stated[-1][1], str(stated[-1].lastgroup)
-            return _metres(float(number) * LENGTH_UNITS[unit][0])
+        if stated := stated_lengths(digits(replace_regions(" ".join(sentences).lower(), region_tag))):
+            return _metres(stated[-1])
         return 0 if _CONTACT.search(sentences[-1]) else None
 
     def parse(self, value: Any) -> float:

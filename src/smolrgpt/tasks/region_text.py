@@ -37,7 +37,7 @@ LENGTH_UNITS: dict[str, tuple[float, str]] = {
     "dm": (0.1, r"dm|deci(?:meter|metre)s?"),
     "km": (1000.0, r"km|kilo(?:meter|metre)s?"),
     "m": (1.0, r"m|(?:meter|metre)s?|mtrs?"),
-    "in": (0.0254, r"inch(?:es)?|ins?\b\.?(?=\s*(?:[.,;)]|$|tall|wide|high|long|apart|away))|\"|''"),
+    "in": (0.0254, r"inch(?:es)?|ins?\b\.?(?=\s*(?:[.,;)]|$|tall|wide|high|long|deep|apart|away|from))|\"|''"),
     "ft": (0.3048, r"ft|foot|feet|'(?!s)"),
     "yd": (0.9144, r"yds?|yards?"),
     "mi": (1609.344, r"miles?"),
@@ -73,6 +73,22 @@ def find_regions(text: str, pattern: re.Pattern[str] = REGION) -> list[int]:
 def replace_regions(text: str, write: Callable[[int], str], pattern: re.Pattern[str] = REGION) -> str:
     """Replace every mention of a region in a text by ``write(index)``."""
     return pattern.sub(lambda match: write(region_index(match)), text)
+
+
+_ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+_ORDINAL = re.compile(
+    rf"\bthe ({'|'.join(_ORDINALS)}|former|latter)\b"
+    r"(?: (?:one|object|region|item|mask|pallet|box)\b|(?=\W*$| (?:is|isn't|are|was|has|of)\b))",
+    re.IGNORECASE,
+)
+
+
+def name_ordinals(text: str, write: Callable[[int], str] = region_tag) -> str:
+    """Write "the second one" as the region of that position, in a text that names no region otherwise."""
+    if find_regions(text):
+        return text
+    indices = {word: index for index, word in enumerate(_ORDINALS)} | {"former": 0, "latter": 1}
+    return _ORDINAL.sub(lambda match: write(indices[match[1].lower()]), text)
 
 
 def renumber(index: str, indices: Sequence[int]) -> str:

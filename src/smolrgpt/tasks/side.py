@@ -14,7 +14,7 @@ from smolrgpt.tasks.base import Cue, CueRank, NormalizedAnswer, OtherTask, Reply
 from smolrgpt.tasks.drawing import draw_several, pick, shuffled
 from smolrgpt.tasks.official import OfficialForm, fill_frame, synthetic_frames
 from smolrgpt.tasks.question import Question, add_viewpoint_phrase, list_facts, mask_placeholders, region_tags
-from smolrgpt.tasks.region_text import find_regions, region_tag
+from smolrgpt.tasks.region_text import REGION, region_tag
 from smolrgpt.tasks.relations import is_side_clear, side_of
 from smolrgpt.tasks.wording import ask_about_pair, load_wordings
 
@@ -23,8 +23,12 @@ OPPOSITE = {"left": "right", "right": "left"}
 #: The official script's spellings of a side.
 _SPELLINGS = {spelling.format(side): side for side in OPPOSITE for spelling in ("{}", "{} side", "{}-hand", "{} hand")}
 _SPELLINGS |= {"l": "left", "r": "right"}
-_SIDE = re.compile(r"\b(left|right)\b(?! now)", re.IGNORECASE)
-_VERDICT = re.compile(r"(yes|no)\b", re.IGNORECASE)
+_SIDE = re.compile(r"(?<!that's )(?<!that is )(?<!you're )(?<!all )\b(left|right)\b(?! (?:now|away|next|behind|here|there|answer)\b)")
+_NEGATED = re.compile(r"(?:\bnot|n't|\bnever|\brather than|\binstead of)\b[^.,;:]*$")
+_VERDICT = re.compile(r"(?:(yes|yeah|yep|true|correct)|(no|nope|false|incorrect))\b(?=\s*(?:$|[,.!:;\"')-]|it\b|that\b|this\b|the\b|\[))")
+#: What names one of two regions, or the first or second of them.
+_ENTITY = re.compile(rf"\b(?P<first>first|former)\b|\b(?P<second>second|latter)\b|{REGION.pattern}", re.IGNORECASE)
+_REFERENCE = re.compile(r"\b(?:of|from|to|than)\b")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -40,17 +44,16 @@ class SideTask(Task):
 
     def _read_sentences(self, question: str, sentences: Sequence[str]) -> NormalizedAnswer:
         """Return the side of the first region; a statement about the second region gives it mirrored."""
-        for sentence in reversed(sentences):
-            sides = [side.lower() for side in _SIDE.findall(sentence)]
-            if len(set(sides)) != 1:
-                continue
-            return OPPOSITE[sides[0]] if is_mirrored(find_regions(sentence)) else sides[0]
-        asked = {side.lower() for side in _SIDE.findall(question)}
-        verdict = _VERDICT.match(sentences[0])
+        for sentence in map(str.lower, reversed(sentences)):
+            sides = {_side_of_first(found, sentence) for found in _SIDE.finditer(sentence)}
+            if len(sides) == 1:
+                return sides.pop()
+        asked = set(_SIDE.findall(question.lower()))
+        verdict = _VERDICT.match(sentences[0].lower())
         if verdict is None or len(asked) != 1:
             return None
         (side,) = asked
-        return side if verdict[1].lower() == "yes" else OPPOSITE[side]
+        return side if verdict[1] else OPPOSITE[side]
 
     def parse(self, value: Any) -> str:
         """Return 'left' or 'right' for the official spellings. Raises ValueError for any other text."""
@@ -71,6 +74,24 @@ class SideTask(Task):
 def is_mirrored(mentions: Sequence[int]) -> bool:
     """Return whether a statement gives the side of the second region relative to the first; mentions: its region indices, in order."""
     return len(mentions) == 2 and mentions[0] > mentions[1]
+
+
+def _side_of_first(side: re.Match[str], sentence: str) -> str:
+    """Return the side of the first region that a statement with this word gives: mirrored, if it is about the second one, or negated."""
+    is_negated = _NEGATED.search(sentence[: side.start()]) is not None
+    return OPPOSITE[side[1]] if is_negated != _is_about_second(side, sentence) else side[1]
+
+
+def _is_about_second(side: re.Match[str], sentence: str) -> bool:
+    """Return whether a statement with this word is about the second region: the last one named before, else the one that is compared."""
+    found = list(_ENTITY.finditer(sentence))
+    named = sorted({int(entity[3]) for entity in found if entity[3]})
+    second = named[-1] if len(named) > 1 else 1
+    numbers = [1 if entity["second"] or (entity[3] and int(entity[3]) == second) else 0 for entity in found]
+    before = [number for entity, number in zip(found, numbers, strict=True) if entity.end() <= side.start()]
+    if before or not found:
+        return bool(before and before[-1])
+    return numbers[0] == (0 if _REFERENCE.search(sentence[side.end() : found[0].start()]) else 1)
 
 
 # ---------------------------------------------------------------------------------------------------------------------- questions

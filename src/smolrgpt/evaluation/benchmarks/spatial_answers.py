@@ -8,16 +8,13 @@ Region [0] in any spelling.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 from typing import TypeVar
 
-from smolrgpt.tasks.region_text import LENGTH_UNITS, replace_regions, words_to_digits
+from smolrgpt.tasks.answer_text import RANGE, bare_number, digits, plain_answer, stated_lengths
+from smolrgpt.tasks.region_text import name_ordinals, replace_regions
 
 T = TypeVar("T")
-
-#: Metres of a unit -> metres of the smaller unit that may follow it and is added: 5 feet 3 inches, 1 m 20 cm.
-_SUBUNIT = {LENGTH_UNITS[unit][0]: LENGTH_UNITS[part][0] for unit, part in (("ft", "in"), ("m", "cm"), ("yd", "ft"))}
 
 #: Relation -> the words of a comparison. Adjectives count only where they compare: "a tall vase" states nothing about another object.
 RELATIONS: dict[str, str] = {
@@ -37,16 +34,7 @@ RELATIONS: dict[str, str] = {
 OPPOSITES = {"above": "below", "left": "right", "big": "small", "tall": "short", "wide": "thin", "behind": "front"}
 OPPOSITES |= {second: first for first, second in OPPOSITES.items()}
 
-_UNIT = "|".join(f"(?P<{unit}>{spellings})" for unit, (_, spellings) in LENGTH_UNITS.items())
-_NUMBER = r"(?:\d{1,3}(?:,\d{3})+|\d{1,9})(?:\.\d{1,9})?|\.\d{1,9}"
-_TO = r"\s*(?:-|~|to|or)\s*"
-_LENGTH = re.compile(
-    rf"(?<![\w.\-/])(?P<low>{_NUMBER})(?:[ -](?P<over>\d{{1,2}}/\d{{1,2}}))?(?:(?:{_TO}|\s*(?P<and>and)\s*)(?P<high>{_NUMBER}))?"
-    rf"[\s-]*(?:{_UNIT})(?![a-z²³])(?!(?<=[a-z])\d)"
-)
-#: The text between two quantities that are one sum, or one range.
-_JOINS_SUM, _JOINS_RANGE = re.compile(r"\s*(?:,|and)?\s*"), re.compile(_TO)
-_CLOCK = re.compile(rf"(?<![\w.:])(\d{{1,2}})(?::\d\d)?(?:{_TO}(\d{{1,2}}))?[\s-]*o\s*'?\s*clock")
+_CLOCK = re.compile(rf"(?<![\w.:])(\d{{1,2}})(?::\d\d)?(?:{RANGE}(\d{{1,2}}))?[\s-]*o\s*'?\s*clock")
 
 _ANSWER = re.compile(r"\b(?:answer|confirmation|conclusion)\b(?:\s+is)?\s*:|\bthe (?:correct |final )?answer is\b")
 _CONCLUDES = re.compile(r"\s*(?:therefore|thus|so|hence|overall|in conclusion|in summary)\b")
@@ -66,10 +54,10 @@ def parse_length(answer: str) -> float | None:
 
     Of a range the middle counts, of "5 feet 3 inches" the sum, of "20 inches (51 cm)" the first length; a number without a unit is metres.
     """
-    text = _digits(_plain(answer))
-    if bare := re.fullmatch(rf"(?:(?:about|approximately|~)\s*)?({_NUMBER})\.?", text.strip()):
-        return _value(bare.group(1))
-    return _skim(text, lambda sentence: next(iter(_lengths(sentence)), None), skips=_REFERENCE)
+    text = digits(_plain(answer))
+    if (bare := bare_number(text)) is not None:
+        return bare
+    return _skim(text, lambda sentence: next(iter(stated_lengths(sentence)), None), skips=_REFERENCE)
 
 
 def parse_clock(answer: str) -> float | None:
@@ -77,7 +65,7 @@ def parse_clock(answer: str) -> float | None:
 
     A number from 1 to 12 alone is read, too; "to the left" is no clock direction.
     """
-    text = _digits(_plain(answer))
+    text = digits(_plain(answer))
     if bare := re.fullmatch(r"(\d{1,2})(?::\d\d)?\.?", text.strip()):
         return _hours(bare.group(1), None)
     return _skim(text, lambda sentence: next((_hours(*found.groups()) for found in _CLOCK.finditer(sentence)), None))
@@ -101,21 +89,8 @@ def parse_choice(answer: str, relation: str) -> int | None:
 # --------------------------------------------------------------------------------------------------------------- texts and sentences
 def _plain(answer: str) -> str:
     """Return the text in lower case without mark-up, with typographic characters as ASCII and regions as ``<n>``."""
-    text = answer.lower().translate(
-        str.maketrans("\u2019\u2018\u2032\u201c\u201d\u2033\u2013\u2014\u2212\u2248\u00a0", "'''\"\"\"---~ ", "*`#")
-    )
-    return replace_regions(text, "<{}>".format)
-
-
-def _digits(text: str) -> str:
-    """Replace numbers in words by digits: "twenty-five" 25, "half a meter" 0.5 meter, "one and a half" 1.5, "a foot" 1 foot."""
-    text = words_to_digits(text)
-    text = re.sub(r"\b(\d+) and a half\b", r"\1.5", text)
-    text = re.sub(r"\ban? (\w+) and a half\b", r"1.5 \1", text)
-    text = re.sub(r"\bhalf (?:of )?(?:an? )?(?=[mfiyc])", "0.5 ", text)
-    text = re.sub(r"\ba couple of\b", "2", text)
-    text = re.sub(r"\b(ft|yds?|approx)\.(?=[\s\d])", r"\1", text)  # not the end of a sentence
-    return re.sub(r"\ban? (?=(?:foot|inch|yard|met(?:er|re)|centimet(?:er|re))\b)", "1 ", text).replace("½", ".5")
+    text = plain_answer(answer).lower().translate(str.maketrans("\u2014\u2248", "-~", "#"))
+    return replace_regions(name_ordinals(text), "<{}>".format)
 
 
 def _without_options(text: str, option: re.Pattern[str]) -> str:
@@ -151,69 +126,7 @@ def _skim(
     return None if last is None else last(text)
 
 
-# ---------------------------------------------------------------------------------------------------------------------- quantities
-@dataclass(frozen=True)
-class _Quantity:
-    """A quantity from ``low`` to ``high`` in a unit of so many ``metres``, found in text[start:end]."""
-
-    low: float
-    high: float
-    metres: float
-    start: int
-    end: int
-
-    @property
-    def middle_m(self) -> float:
-        """The middle of the quantity in metres."""
-        return (self.low + self.high) / 2 * self.metres
-
-
-def _lengths(text: str) -> Iterator[float]:
-    """Yield the lengths in metres, in order; neighbours that are a sum or a range are one length."""
-    found = [_quantity(match, text) for match in _LENGTH.finditer(text)]
-    yield from (quantity.middle_m for quantity in _joined(_joined(found, text, _sum), text, _range))
-
-
-def _joined(quantities: list[_Quantity], text: str, join: Callable[[_Quantity, _Quantity, str], _Quantity | None]) -> list[_Quantity]:
-    """Merge neighbours where ``join(first, second, text between them)`` returns a quantity."""
-    done: list[_Quantity] = []
-    for quantity in quantities:
-        merged = join(done[-1], quantity, text[done[-1].end : quantity.start]) if done else None
-        done = [*done[:-1], merged] if merged else [*done, quantity]
-    return done
-
-
-def _sum(first: _Quantity, second: _Quantity, gap: str) -> _Quantity | None:
-    """Merge "5 feet, 3 inches", not "2 feet, 24 inches", which is the same length twice."""
-    if not _JOINS_SUM.fullmatch(gap) or _SUBUNIT.get(first.metres) != second.metres or second.middle_m >= first.metres:
-        return None
-    value = first.low + second.middle_m / first.metres
-    return replace(first, low=value, high=value, end=second.end)
-
-
-def _range(first: _Quantity, second: _Quantity, gap: str) -> _Quantity | None:
-    """Merge "2 m to 3 m"."""
-    if not _JOINS_RANGE.fullmatch(gap) or first.low != first.high:
-        return None
-    return replace(first, high=second.high * second.metres / first.metres, end=second.end)
-
-
-def _quantity(match: re.Match[str], text: str) -> _Quantity:
-    metres = next(factor for unit, (factor, _) in LENGTH_UNITS.items() if match[unit] is not None)
-    low, start = _value(match["low"]), match.start()
-    high = low if match["high"] is None else _value(match["high"])
-    if match["and"] and not re.search(r"between\s*$", text[:start]):  # "pillar 2 and 3 meters"
-        low = high
-    if match["over"]:
-        above, below = map(int, match["over"].split("/"))
-        low = high = low + above / max(below, 1)
-    return _Quantity(low, high, metres, start, match.end())
-
-
-def _value(number: str) -> float:
-    return float(number.replace(",", ""))
-
-
+# --------------------------------------------------------------------------------------------------------------- clock directions
 def _hours(first: str, second: str | None) -> float | None:
     low, high = int(first), int(second or first)
     if not (1 <= low <= 12 and 1 <= high <= 12):
@@ -240,6 +153,8 @@ def _holds(sentence: str, relation: str) -> bool | None:
 
 def _chosen(sentence: str, relation: str) -> int | None:
     """Return the region that has the relation to the other according to a sentence."""
+    if re.search(r"\bneither\b", sentence):
+        return None
     stated = _statement(sentence, relation, pronoun=False)
     return None if stated is None else stated[0] if stated[1] else 1 - stated[0]
 
