@@ -8,6 +8,7 @@ import numpy as np
 
 from smolrgpt.data.geometry import backproject, visible_box
 from smolrgpt.schema import Camera, DepthMap, Region
+from smolrgpt.schema.depth_map import short
 
 #: Smallest and largest visible extent of a usual region, in metres: a screw; a building.
 _EXTENT_RANGE_M = (0.005, 60.0)
@@ -56,7 +57,7 @@ def doubts_of_measurements(depth: DepthMap, camera: Camera | None, regions: Sequ
             extent = float(visible_box(backproject(depth.values, camera, inside))[1][:2].max())
             if not _EXTENT_RANGE_M[0] <= extent <= _EXTENT_RANGE_M[1]:
                 unit = f"with depth in the unit {depth.reading.unit}"
-                yield f"region {index} would be {extent:.2g} m large {unit}; check the unit and state it as depth_unit"
+                yield f"region {index} would be {short(extent)} m large {unit}; check the unit and state it as depth_unit"
 
 
 def _mask_at(region: Region, size: tuple[int, ...]) -> np.ndarray:

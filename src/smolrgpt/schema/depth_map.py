@@ -147,8 +147,8 @@ class DepthMap:
         median = float(np.nanmedian(self.values))
         if not _MEDIAN_RANGE_M[0] <= median <= _MEDIAN_RANGE_M[1]:
             yield (
-                f"half of the depth map is {'nearer' if median < 1 else 'farther'} than {median:.2g} m, read with the unit {reading.unit}, "
-                "which is unusual for a camera; check the unit and state it as depth_unit"
+                f"half of the depth map is {'nearer' if median < 1 else 'farther'} than {short(median)} m, read with the unit "
+                f"{reading.unit}, which is unusual for a camera; check the unit and state it as depth_unit"
             )
 
     def _doubts_of_end(self) -> Iterator[str]:
@@ -234,6 +234,11 @@ class DepthMap:
         if not np.isfinite(relative).any():
             raise DataError("this depth map holds no number, only NaN and infinity; expected depth of at least one pixel")
         return cls(relative, "relative", unit)
+
+
+def short(number: float) -> str:
+    """Return a number with three digits, without an exponent up to a million: 21300, 0.00412."""
+    return f"{float(f'{number:.3g}'):g}"
 
 
 def _metric(values: np.ndarray, meaning: DepthMeaning, is_inverse: bool) -> DepthMap:
