@@ -265,6 +265,13 @@ def test_a_line_that_cannot_be_used_is_counted(tmp_path: Path, line: str, expect
     assert sorted(samples[0].metadata["annotation_ids"]) == [0, 2]
 
 
+def test_shares_with_six_decimals_make_no_box_larger(tmp_path: Path) -> None:
+    boxes = [(x, y, x + 7, y + 9) for x, y in ((1, 2), (10, 3), (30, 11), (50, 27))]
+    lines = [f"0 {(a + c) / 2 / W:.6f} {(b + d) / 2 / H:.6f} {(c - a) / W:.6f} {(d - b) / H:.6f}" for a, b, c, d in boxes]
+    samples, _ = yolo(tmp_path, *lines)
+    assert {region.area for sample in samples for region in sample.regions} == {63}
+
+
 def test_keypoints_behind_a_box_are_no_polygon(tmp_path: Path) -> None:
     lines = [f"{line} 0.2 0.5 2 0.3 0.5 1" for line in GOOD]
     (sample,), skips = yolo(tmp_path, *lines, yaml="names: {0: a, 1: b}\nkpt_shape: [2, 3]")

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from smolrgpt.data.loading import SkipLog
-from smolrgpt.data.sources import read_source
+from smolrgpt.data.sources import iter_source, read_source
 from smolrgpt.schema import DataError, DepthFile, Region
 
 H, W = 40, 60
@@ -291,6 +291,22 @@ def test_a_misspelt_field_of_a_question_is_counted(tmp_path: Path) -> None:
     ask(root, good, good | {"normalised_answer": 3}, good | {"question": "<region 1> <region 0>?", "annotation_ids": [0, 1]})
     (sample,) = read_source("coco", root, "mine", skips=skips)
     assert sample.metadata["by"] == "me" and skips.total == 2 and "did you mean normalized_answer?" in skips.summary()
+
+
+@pytest.mark.parametrize(("units", "sides"), [("normalized", (1, 1)), ("thousandths", (1000, 1000))])
+def test_shares_of_the_sides_have_to_be_stated(tmp_path: Path, units: str, sides: tuple[int, int]) -> None:
+    scale = np.array(sides) / (W, H)
+    shapes = [
+        {"segmentation": [(np.reshape(polygon(1), (-1, 2)) * scale).ravel().tolist()]},
+        {"bbox": (np.array([[40, 10], [8, 12]]) * scale).ravel().tolist()},
+    ]
+    root, skips = write(tmp_path, [annotation(number, shape) for number, shape in enumerate(shapes)]), SkipLog()
+    ask(root, {"image": "a.jpg", "question": "<mask><mask>", "annotation_ids": [0, 1]})
+    (sample,) = read_source("coco", root, "mine", units=units)
+    assert [np.array_equal(region.to_mask(), MASKS[k]) for region, k in zip(sample.regions, (0, 3), strict=True)] == [True, True]
+    assert units == "thousandths" or (not list(iter_source("coco", root, "mine", skips=skips)) and skips.total == 1)
+    with pytest.raises(DataError, match="expected one of pixels"):
+        read_source("coco", root, "mine", units="percent")
 
 
 @pytest.mark.realdata

@@ -393,7 +393,8 @@ def _in_pixels(numbers: np.ndarray, height: int, width: int, units: Any, what: s
         return numbers
     if numbers.min() < -0.1 * largest or numbers.max() > 1.1 * largest:
         raise DataError(f"{what} {found} in {units} coordinates reaches beyond 0 to {largest:g}; expected other units, or none for pixels")
-    return np.asarray(numbers * np.resize([width, height], numbers.size) / largest)
+    pixels = numbers * np.resize([width, height], numbers.size) / largest
+    return np.asarray(pixels.round(6))  # 48.00000001 would touch one more pixel
 
 
 def _finite(values: Any, what: str) -> np.ndarray:

@@ -15,7 +15,7 @@ import functools
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from smolrgpt.data.sources.outlines import union
 from smolrgpt.data.sources.rows import UNUSABLE_ROW, field, image_shape
 from smolrgpt.schema import DataError, Region, Sample, brief
 from smolrgpt.schema.image_file import read_rgb
+from smolrgpt.schema.region import Units
 
 
 def iter_coco(
@@ -36,6 +37,7 @@ def iter_coco(
     annotations: str | None = None,
     images: str | None = None,
     depths: str | None = None,
+    units: Units = "pixels",
     max_pairs: int = 16,
 ) -> Iterator[Sample]:
     """Yield samples as of ``iter_annotated``.
@@ -47,12 +49,15 @@ def iter_coco(
         annotations: The annotation file relative to root, where it is none of those above.
         images: The folder of images relative to root, where it is none of those above.
         depths: The folder of depth maps relative to root, where it is none of those above.
+        units: What coordinates of boxes and polygons count: pixels, or "normalized" or "thousandths" for shares of the sides.
         max_pairs: Questions per image without a questions file; a random draw by the image's name where there are more pairs.
 
     Raises:
-        DataError: When annotations or images do not exist, or the annotation file is damaged.
+        DataError: When annotations or images do not exist, the annotation file is damaged, or there are no such units.
     """
     root = Path(root)
+    if units not in get_args(Units):
+        raise DataError(f"units are {brief(units)!r}; expected one of {', '.join(get_args(Units))}")
     names = [
         f"annotations/instances_{split}.json",
         f"annotations/panoptic_{split}.json",
@@ -61,17 +66,19 @@ def iter_coco(
     ]
     path = first_file(root, split, [annotations] if annotations else names)
     files = ImageSet.first_existing(
-        root, [images] if images else [f"{split}/images", split, "images"], [depths] if depths else [f"{split}/depths", "depths"]
+        root,
+        [images] if images else [f"{split}/images", f"images/{split}", split, "images"],
+        [depths] if depths else [f"{split}/depths", "depths"],
     )
-    table = _AnnotationReader(path, skips).read()
+    table = _AnnotationReader(path, skips, units).read()
     return iter_annotated(table, files, path.with_name(f"questions_{split}.jsonl"), skips, max_pairs)
 
 
 class _AnnotationReader:
     """Reads an annotation file; entries that cannot be used are counted in ``skips``."""
 
-    def __init__(self, path: Path, skips: SkipLog):
-        self._path, self._skips = path, skips
+    def __init__(self, path: Path, skips: SkipLog, units: Units):
+        self._path, self._skips, self._units = path, skips, units
         self._segment_ids = functools.lru_cache(maxsize=2)(_segment_ids)  # questions about an image follow each other
 
     def read(self) -> list[AnnotatedImage]:
@@ -145,7 +152,7 @@ class _AnnotationReader:
         number, parts, problems = _id(entry), *_usable_parts(entry.get("segmentation"), size)
         for problem in problems:
             self._skips.add(UNREAD_SHAPE, f"{self._path.name} {where}: a part of annotation {number!r} is left out: {problem}")
-        make_region = functools.partial(_region, parts, entry.get("bbox"), size)
+        make_region = functools.partial(_region, parts, entry.get("bbox"), size, self._units)
         return AnnotatedObject(number, self._name(entry), make_region, _is_crowd(entry))
 
     def _name(self, entry: Mapping[str, Any]) -> str:
@@ -210,13 +217,13 @@ def _polygon(part: Any, size: tuple[int, int]) -> np.ndarray:
     return numbers
 
 
-def _region(parts: list[Any], box: Any, size: tuple[int, int], *_: Any) -> Region:
+def _region(parts: list[Any], box: Any, size: tuple[int, int], units: Units, *_: Any) -> Region:
     """Return the region of the usable parts of a segmentation, of the bbox without any. Raises DataError."""
     height, width = size
     polygons = [part for part in parts if not isinstance(part, Mapping)]
     regions = [Region.from_rle(part) for part in parts if isinstance(part, Mapping)]
     if polygons:
-        regions.append(Region.from_polygon(polygons, height, width))
+        regions.append(Region.from_polygon(polygons, height, width, units))
     if len({region.size for region in regions}) > 1:
         raise DataError(f"the parts of its segmentation are of images of {len({region.size for region in regions})} sizes")
     if regions:
@@ -227,4 +234,4 @@ def _region(parts: list[Any], box: Any, size: tuple[int, int], *_: Any) -> Regio
         x, y, w, h = map(float, box)  # COCO: x, y, width, height
     except (TypeError, ValueError):
         raise DataError(f"bbox {brief(box)} holds something that is no number") from None
-    return Region.from_box((x, y, x + w, y + h), height, width)
+    return Region.from_box((x, y, x + w, y + h), height, width, units)

@@ -64,7 +64,7 @@ def iter_labelme(
     folder = annotations or _annotation_folder(root, split)
     files = ImageSet.first_existing(
         root,
-        [images] if images else [f"{split}/images", "images", folder],
+        [images] if images else [f"{split}/images", *([folder] if _holds_images(root / folder) else ["images", folder])],
         [depths] if depths else [f"{split}/depths", "depths"],
     )
     table = list(_read_files(_json_files(root / folder), skips))
@@ -82,6 +82,11 @@ def _annotation_folder(root: Path, split: str) -> str:
     if found in names[2:]:
         warn_of_no_splits(root / found, split)
     return found
+
+
+def _holds_images(folder: Path) -> bool:
+    """Return whether images may lie beside the JSON files."""
+    return any(path.is_file() and path.suffix not in (".json", ".jsonl", ".txt", "") for path in folder.iterdir())
 
 
 def _json_files(folder: Path) -> list[Path]:

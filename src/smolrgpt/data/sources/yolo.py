@@ -186,7 +186,8 @@ def _region(shares: np.ndarray, annotated: AnnotatedPixels | None, size: tuple[i
     height, width = size[::-1] if is_stored and orientation in QUARTER_TURNS else size
     if len(shares) == 4:
         x, y, w, h = shares * (width, height, width, height)
-        region = Region.from_box((x - w / 2, y - h / 2, x + w / 2, y + h / 2), height, width)
+        box = np.round((x - w / 2, y - h / 2, x + w / 2, y + h / 2), 2)  # shares with six decimals do not end exactly at a pixel
+        region = Region.from_box(box, height, width)
     else:
         region = Region.from_polygon(shares * np.tile((width, height), len(shares) // 2), height, width)
     return region.turned(orientation) if is_stored else region
