@@ -239,3 +239,76 @@ def test_real_run_lengths_survive_unchanged() -> None:
                 mask = region.to_mask()
                 assert mask.shape == (1080, 1920) and mask.any()
                 assert Region.from_mask(mask).to_rle() == rle
+
+
+POINTS = [(0.1, 0.2), (0.7, 0.2), (0.7, 0.9), (0.1, 0.9)]
+
+
+@pytest.mark.parametrize(("units", "largest"), [("normalized", 1), ("thousandths", 1000)])
+def test_coordinates_in_other_units_are_those_in_pixels(units: str, largest: int) -> None:
+    height, width = 80, 100
+    box = [number * largest for number in (*POINTS[0], *POINTS[2])]
+    polygon = [[x * largest, y * largest] for x, y in POINTS]
+    flat = [number for point in polygon for number in point]
+    expected = Region.from_box((10, 16, 70, 72), height, width)
+    text = ",".join(map(str, box)), ",".join(map(str, flat))
+    for region in (
+        Region.from_box(box, height, width, units),
+        Region.from_polygon(polygon, height, width, units),
+        Region.from_json({"box": box, "units": units}, height, width),
+        Region.from_json({"box": dict(zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)), "units": units}, height, width),
+        Region.from_json({"polygon": [flat], "units": units}, height, width),
+        Region.from_any(f"{units}:{text[0]}", height, width),
+        Region.from_any(f"{units}:polygon:{text[1]}", height, width),
+    ):
+        assert region == expected
+
+
+@pytest.mark.parametrize("form", [[*POINTS[0], *POINTS[2]], POINTS, {"box": [0, 0, 1, 1]}, "0.1,0.2,0.7,0.9", {"polygon": POINTS}])
+def test_coordinates_that_seem_normalised_are_refused_with_what_to_do(form: object) -> None:
+    with pytest.raises(DataError, match=r'no coordinate above 1.*multiply it.*\(100, 80\).*"units": "normalized".*normalized:x0'):
+        Region.from_any(form, 80, 100)
+
+
+@pytest.mark.parametrize(
+    ("form", "words"),
+    [
+        ({"box": [10, 20, 70, 90], "units": "normalized"}, "normalized coordinates reaches beyond 0 to 1"),
+        ({"box": [0.1, 0.2, 0.7, 0.9], "units": "thousandths"}, "no coordinate above 1"),
+        ({"box": [10, 20, 3000, 90], "units": "thousandths"}, "beyond 0 to 1000"),
+        ({"box": [10, 20, 70, 90], "units": "percent"}, "units are 'percent'; expected one of pixels, normalized, thousandths"),
+        ({"box": [10, 20, 70, 90], "unit": "pixels"}, "has a field 'unit'; expected beside box: units"),
+        ({"box": [50, 50, 20, 30]}, "x, y, width, height"),
+    ],
+)
+def test_boxes_of_other_units_or_orders_are_refused(form: dict, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        Region.from_any(form, 80, 100)
+
+
+def test_outlines_of_every_library_are_the_same_polygon() -> None:
+    points = [(20, 10), (80, 10), (80, 60), (20, 60)]
+    expected, array = Region.from_polygon(points, 80, 100), np.array(points)
+    flat = array.reshape(-1).tolist()
+    for form in (
+        points,
+        array,
+        array.astype(np.float32),
+        array[:, None],
+        [flat],
+        flat,
+        [array],
+        [array[:, None]],
+        {"segmentation": [flat]},
+    ):
+        assert Region.from_any(form, 80, 100) == expected
+
+
+def test_a_region_that_fills_the_image_or_holds_two_objects_is_doubted() -> None:
+    one, other = Region.from_box((5, 5, 20, 30), 60, 100).to_mask(), Region.from_box((50, 8, 70, 30), 60, 100).to_mask()
+    assert "fills 100% of the image" in Region.from_mask(np.ones((60, 100))).doubts()[0]
+    assert "2 parts far" in Region.from_mask(one | other).doubts()[0]
+    speck, pole = Region.from_box((60, 50, 64, 54), 60, 100).to_mask(), np.zeros((60, 100), bool)
+    pole[:, 10:13] = True
+    for mask in (one, one | speck, one & ~pole):
+        assert not Region.from_mask(mask).doubts()

@@ -44,7 +44,10 @@ DepthFile = Annotated[
 ]
 Regions = Annotated[
     list[str] | None,
-    typer.Option(help="A box x0,y0,x1,y1 in pixels, a mask image, or polygon:x,y,x,y,... Repeat it: the first is <region 0>."),
+    typer.Option(
+        help="A box x0,y0,x1,y1 in pixels, a mask image, label:3:FILE (its pixels of value 3), or polygon:x,y,... Coordinates from 0 to 1 "
+        "or 0 to 1000: normalized:x0,... or thousandths:x0,... Repeat the option: the first is <region 0>."
+    ),
 ]
 Intrinsics = Annotated[str | None, typer.Option(help="Intrinsics fx,fy,cx,cy in pixels of the image, or a file: JSON, YAML, text, .npy.")]
 Overlay = Annotated[Path | None, typer.Option(help="Write an image with the numbered regions, the depth and the answers here.")]
@@ -79,21 +82,21 @@ def ask(  # noqa: PLR0913 (the options of a command)
     How depth and camera were read, and what is doubtful about the inputs, is printed on stderr. With --json a single question gives an
     object, several give a list; the field "inputs" of each answer holds the same.
     """
-    from smolrgpt.inference.inputs import as_image
     from smolrgpt.inference.loading import load_predictor
     from smolrgpt.schema import Camera, DepthMap, DepthMeaning, Region, naming
+    from smolrgpt.schema.image_file import image_size
 
-    opened = as_image(image)
     depth_map = None if depth is None else DepthMap.from_file(depth, DepthMeaning(depth_near, depth_kind, depth_unit))
+    width, height = image_size(image)
     with naming("--region"):
-        regions = [Region.from_text(text, opened.height, opened.width) for text in region or []]
+        regions = [Region.from_text(text, height, width) for text in region or []]
     with naming("--camera"):
-        intrinsics = Camera.from_any(camera, opened.height, opened.width) if camera else None
+        intrinsics = Camera.from_any(camera, height, width) if camera else None
     predictor = load_predictor(model)
     asked: list[str] = []
     answers: list[Answer] = []
     for group in [questions] if questions else _questions_from_stdin():
-        new = predictor.ask_many(opened, group, depth_map, regions, intrinsics)
+        new = predictor.ask_many(image, group, depth_map, regions, intrinsics)
         if not answers:
             _print_inputs(new[0].inputs)
         _print_answers(group, new, as_json, as_list=bool(questions) and len(group) > 1)
@@ -103,7 +106,9 @@ def ask(  # noqa: PLR0913 (the options of a command)
 
         rows = [{"question": question, "answer": answer.answer} for question, answer in zip(asked, answers, strict=True)]
         overlay.parent.mkdir(parents=True, exist_ok=True)
-        draw_regions(opened, regions, depth=depth_map, answer=rows).save(overlay)
+        shown = predictor.prepare(image, asked, depth_map, regions, intrinsics)
+        frame = shown.read_frame()
+        draw_regions(frame.image, shown.regions, depth=frame.depth, answer=rows).save(overlay)
         print(f"wrote {overlay}", file=sys.stderr)
 
 

@@ -92,10 +92,23 @@ class Frame:
         doubts = [
             *(doubts_of_depth(self.depth, self.size, asks_length) if self.depth is not None else ()),
             *(self.camera.doubts() if self.camera is not None else ()),
+            *self._orientation_doubts(regions),
             *(f"region {index}: {doubt}" for index, region in enumerate(regions) for doubt in region.doubts()),
             *(doubts_of_measurements(self.depth, self.camera, regions) if self.depth is not None else ()),
         ]
         return InputsRead(None if self.depth is None else self.depth.reading, self.camera, tuple(doubts))
+
+    def _orientation_doubts(self, regions: Sequence[Region]) -> list[str]:
+        """Say where sizes cannot tell whether depth and regions were made on the upright image or on its stored pixels."""
+        if self.orientation == 1 or not (regions or self.depth):
+            return []
+        about = f"the image is turned upright by its EXIF orientation {self.orientation}, and"
+        height, width = self.size
+        if self.orientation not in QUARTER_TURNS or same_aspect((width, height), self.size):
+            return [f"{about} the sizes do not tell whether depth and regions are; check that they were not made on the stored pixels"]
+        if any(region.to_patch()[0].all() for region in regions):
+            return [f"{about} a box does not tell whether it is; check that it was measured on the upright {width}x{height} pixels"]
+        return []
 
 
 def fit_region(name: str, region: Region, size: tuple[int, int], orientation: int = 1) -> Region:

@@ -224,11 +224,13 @@ def _inside_colours(image: Image.Image) -> np.ndarray:
         darker, brighter = sorted((colour for colour in colours), key=_luminance)
         if _luminance(darker) <= _DARK:
             return np.asarray(_packed(image) == brighter)
+    if levels.min() > _DARK:
+        raise DataError(_name_colours(image))
     bright = pixels[levels > (int(levels.min()) + int(levels.max())) / 2]
     hue = np.median(bright / bright.max(axis=-1, keepdims=True), axis=0)
     is_other = (np.abs(pixels - levels[..., None] * hue) > 0.25 * levels[..., None]).any(axis=-1) & (levels > levels.max() / 4)
     # JPEG smears colours over a few pixels along edges; what is larger is another colour
-    if levels.min() > _DARK or ndimage.minimum_filter(is_other, size=5, mode="constant", cval=1).sum() >= 9:
+    if ndimage.minimum_filter(is_other, size=5, mode="constant", cval=1).sum() >= 9:
         raise DataError(_name_colours(image))
     return _inside_integers(levels)
 
