@@ -12,7 +12,7 @@ from typing import Any
 from smolrgpt.apps.service.messages import IMAGE_FORMATS, AskRequest, Reply
 from smolrgpt.inference.inputs import Inquiry
 from smolrgpt.inference.predictor import Predictor
-from smolrgpt.schema import DepthMap, DepthMeaning, DepthOptions, naming
+from smolrgpt.schema import DataError, DepthMap, DepthMeaning, DepthOptions, naming
 from smolrgpt.schema.image_file import image_from_bytes, open_image_bytes
 
 logger = logging.getLogger(__name__)
