@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 
 from smolrgpt.data.collate import Collator
 from smolrgpt.data.frame import Frame
+from smolrgpt.data.perturb import perturb
 from smolrgpt.data.sources import read_source
 from smolrgpt.inference.checkpoints import bundled_checkpoint
 from smolrgpt.schema import DataError, DepthMap, Region, Sample
@@ -111,6 +112,33 @@ def test_galleries_draw_turned_masks(tmp_path: Path) -> None:
     stored, upright = questions(path, Region.from_mask(STORED), Region.from_mask(turn_upright(STORED, 8)))
     drawn = [card.drawn.tobytes() for card in draw_cards([stored, replace(upright, id="0")], skips, 60)]
     assert drawn[0] == drawn[1] and not skips.total
+
+
+@pytest.mark.parametrize("factor", ["darker", "wrong image"])
+def test_what_is_changed_about_a_turned_image_leaves_its_regions_on_it(tmp_path: Path, factor: str) -> None:
+    depth = DepthMap(np.where(STORED, 2.0, 5.0).astype(np.float32), "metric")
+    sample = replace(questions(turned_image(tmp_path / "a.png", 6), Region.from_mask(STORED))[0], depth=depth)
+    before = Frame.from_sample(sample)
+    (changed,) = perturb([sample], factor, {"darker": 2.2, "wrong image": "mirrored"}[factor])
+    after = Frame.from_sample(changed)
+    assert after.size == before.size and (after.depth.values == before.depth.values).all()
+    assert after.fit_region("it", changed.regions[0]) == before.fit_region("it", sample.regions[0])
+
+
+@pytest.mark.parametrize(
+    ("orientation", "size", "region", "words"),
+    [
+        (6, (W, H), Region.from_mask(STORED | np.eye(H, W, dtype=bool)), None),
+        (6, (W, H), Region.from_box((1, 1, 9, 9), W, H), "a box does not tell"),
+        (3, (H, W), Region.from_box((1, 1, 9, 9), H, W), "the sizes do not tell"),
+        (8, (H, H), Region.from_box((1, 1, 9, 9), H, H), "the sizes do not tell"),
+        (1, (H, H), Region.from_box((1, 1, 9, 9), H, H), None),
+    ],
+)
+def test_doubts_where_sizes_cannot_tell(orientation: int, size: tuple[int, int], region: Region, words: str | None) -> None:
+    frame = Frame(Image.new("RGB", size[::-1]), orientation=orientation)
+    warnings = frame.inputs_read([frame.fit_region("it", region)]).warnings
+    assert (words is None and not warnings) or words in warnings[0]
 
 
 def test_coco_of_an_unturned_image_asks_about_the_upright_one(tmp_path: Path) -> None:

@@ -307,6 +307,7 @@ def test_outlines_of_every_library_are_the_same_polygon() -> None:
 def test_a_region_that_fills_the_image_or_holds_two_objects_is_doubted() -> None:
     one, other = Region.from_box((5, 5, 20, 30), 60, 100).to_mask(), Region.from_box((50, 8, 70, 30), 60, 100).to_mask()
     assert "fills 100% of the image" in Region.from_mask(np.ones((60, 100))).doubts()[0]
+    assert "as if it were inverted" in Region.from_mask(~one).doubts()[0]
     assert "2 parts far" in Region.from_mask(one | other).doubts()[0]
     speck, pole = Region.from_box((60, 50, 64, 54), 60, 100).to_mask(), np.zeros((60, 100), bool)
     pole[:, 10:13] = True

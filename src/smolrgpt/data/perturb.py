@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
-from smolrgpt.data.loading import load_image, load_sample_depth
+from smolrgpt.data.frame import Frame
+from smolrgpt.data.loading import load_sample_depth, load_upright
 from smolrgpt.data.region_styles import draw_style, fill_box, grow, region_generator, restyle
-from smolrgpt.schema import DepthMap, Region, Sample
+from smolrgpt.schema import DataError, DepthMap, Region, Sample
 
 Level = float | str
 #: Side, in cells, of the random pattern of holes in depth: a cell is about as large as a dark or shiny surface in a warehouse image.
@@ -80,7 +81,34 @@ def _depth(change: Callable[[np.ndarray, Any, np.random.Generator], np.ndarray])
 
 
 def _image(change: Callable[[Image.Image, Any, np.random.Generator], Image.Image]) -> Callable[..., list[Sample]]:
-    return _by_image(lambda sample, level, rng: {"image": change(load_image(sample), level, rng)})
+    """Return the change of samples from one of an image, which is upright then; what EXIF turned with it is turned for good."""
+
+    def change_all(samples: list[Sample], level: Any, rng: random.Random) -> list[Sample]:
+        frames: dict[Hashable, Frame] = {}
+
+        def make(sample: Sample, level: Any, generator: np.random.Generator) -> dict[str, Any]:
+            image, orientation = load_upright(sample)
+            changed = change(image, level, generator)
+            if orientation == 1:
+                return {"image": changed}
+            frame = frames[sample.image_key] = Frame(image, load_sample_depth(sample), sample.camera, orientation)
+            return {"image": changed, "depth": frame.depth, "camera": None if sample.camera is None else frame.camera}
+
+        return [_turned(sample, frames.get(sample.image_key)) for sample in _by_image(make)(samples, level, rng)]
+
+    return change_all
+
+
+def _turned(sample: Sample, frame: Frame | None) -> Sample:
+    """Return the sample with the regions of the upright image; those that do not fit it stay, and are counted where they are used."""
+
+    def fit(region: Region) -> Region:
+        try:
+            return region if frame is None else frame.fit_region("a region", region)
+        except DataError:
+            return region
+
+    return replace(sample, regions=[fit(region) for region in sample.regions])
 
 
 def _regions(change: Callable[[Region, Any], Region]) -> Callable[..., list[Sample]]:

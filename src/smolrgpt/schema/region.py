@@ -291,7 +291,12 @@ class Region:
         height, width = self.size
         if (share := self.area / (height * width)) >= _WHOLE_IMAGE:
             return [f"it fills {share:.0%} of the image, so the answer is about the whole view; mark one object"]
-        sizes = _separate_parts(self.to_patch()[0])
+        patch = self.to_patch()[0]
+        if patch.shape == self.size and share > 0.5:
+            return [
+                f"its mask covers {share:.0%} of the image and reaches all borders, as if it were inverted; mark the object, not its background"
+            ]
+        sizes = _separate_parts(patch)
         if len(sizes) < 2:
             return []
         listed = ", ".join(f"{size} pixels" for size in sizes[:4])
