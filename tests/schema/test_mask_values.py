@@ -65,6 +65,8 @@ EXACT: dict[str, Any] = {
     "logits": np.where(MASK, 0.01, -7.0),
     "logits without end": np.where(MASK, np.inf, -np.inf),
     "NaN outside": np.where(MASK, 1.0, np.nan),
+    "interpolated probabilities": np.where(MASK, 1.04, -0.03) + np.where(XX == 0, 0.04, 0),
+    "masked array": np.ma.masked_array(np.ones((H, W)), mask=~MASK),
     "(1, H, W)": MASK[None],
     "(H, W, 1)": MASK[..., None],
     "(1, 1, H, W)": PROBABILITIES[None, None],
@@ -85,6 +87,7 @@ EXACT: dict[str, Any] = {
     "RGB": GREY.convert("RGB"),
     "RGBA, opaque": GREY.convert("RGBA"),
     "CMYK": GREY.convert("CMYK"),
+    "La": Image.merge("LA", (Image.new("L", (W, H), 90), GREY)).convert("La"),
     "LA": Image.merge("LA", (Image.new("L", (W, H), 90), GREY)),
     "I;16": Image.fromarray(MASK.astype(np.uint16) * 65535),
     "I": Image.fromarray(MASK.astype(np.int32)),
@@ -225,6 +228,10 @@ AMBIGUOUS: dict[str, tuple[Any, str]] = {
     "a label that is a number": ({"mask": MASK, "label": 3}, "has a field 'label'"),
     "two forms": ({"mask": MASK, "box": [1, 2, 3, 4]}, "is several of"),
     "a bbox": ({"bbox": [1, 2, 30, 40]}, r"x, y, width, height: write \{\"box\""),
+    "boxes": (np.array([[10.0, 20, 90, 80]] * 2), "2 boxes; pass each"),
+    "ragged points": ({"polygon": [[1, 2, 3], [4]]}, "polygon"),
+    "units that are a list": ({"box": [1, 2, 30, 40], "units": ["pixels"]}, "units are"),
+    "a scalar": (np.float64(3), "a region is a"),
     "a detector's row": ([10, 20, 90, 80, 0.87, 0], "six numbers|not four numbers"),
 }
 

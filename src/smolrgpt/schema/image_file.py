@@ -197,6 +197,11 @@ def image_from_array(pixels: np.ndarray) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(pixels))
 
 
+def to_rgba(image: Image.Image) -> Image.Image:
+    """Convert an image with transparency of any mode to RGBA."""
+    return (image.convert("LA") if image.mode == "La" else image).convert("RGBA")  # Pillow cannot do the former in one step
+
+
 def to_rgb(image: Image.Image) -> Image.Image:
     """Convert an image of any mode to 8-bit RGB.
 
@@ -210,7 +215,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "I" or image.mode.startswith("I;16"):
         return _stretched(np.asarray(image)).convert("RGB")
     if image.has_transparency_data:
-        image = image.convert("RGBA")
+        image = to_rgba(image)
         if image.getchannel("A").getextrema() == (0, 0):
             raise DataError("every pixel of this image is transparent; expected an image to look at, save it without alpha")
         return Image.alpha_composite(Image.new("RGBA", image.size, BACKGROUND), image).convert("RGB")

@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from smolrgpt.schema.errors import DataError, brief
+from smolrgpt.schema.image_file import to_rgba
 
 #: A value of a label image: an integer (of palettes the index), or a colour as "#rrggbb".
 LabelValue = int | str
@@ -69,7 +70,7 @@ def inside_image(image: Image.Image, label: LabelValue | None = None) -> np.ndar
             raise DataError(f"value {label} was asked for in a mask of several colours; {_name_colours(image)}")
         return _inside_label(np.asarray(single), label)
     if image.has_transparency_data:
-        return _inside_transparent(image.convert("RGBA"))
+        return _inside_transparent(to_rgba(image))
     if image.mode == "P":
         return _inside_palette(image)
     if image.mode in ("1", "L", "I", "F") or image.mode.startswith("I;16"):
@@ -124,9 +125,11 @@ def _inside_floats(values: np.ndarray) -> np.ndarray:
         return values > 0.5
     if low < 0:
         inside, by_half = values > 0, values > 0.5
-        # An interpolated probability undershoots 0, and a logit may be small: both are read alike only where it makes no difference.
+        # an interpolated probability undershoots 0, and a logit may be small
         if low >= -_OVERSHOOT and 0.5 < high <= 1 + _OVERSHOOT and inside.sum() > 1.02 * by_half.sum():
-            raise DataError(f"a float mask from {low:.3g} to {high:.3g} may hold probabilities or logits; threshold it first")
+            if np.isclose(measured, np.rint(measured), atol=0.05).mean() < 0.9:  # those of a mask are mostly 0 or 1
+                raise DataError(f"a float mask from {low:.3g} to {high:.3g} may hold probabilities or logits; threshold it first")
+            return by_half
         return inside
     if np.isfinite(high) and (measured == np.rint(measured)).all():
         return _inside_integers(np.nan_to_num(values).astype(np.int64))

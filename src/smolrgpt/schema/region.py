@@ -65,9 +65,13 @@ class Region:
         if isinstance(value, Image.Image):
             return cls.from_image(value)
         value = _as_array(value)
+        if isinstance(value, np.ndarray) and value.ndim == 2 and value.shape[1] == 4 != width and value.dtype.kind in "iuf":
+            if len(value) != 1:
+                raise DataError(f"a region is an array {value.shape}, as of {len(value)} boxes; pass each as a region of its own")
+            value = value[0]
         if isinstance(value, np.ndarray) and value.ndim > 1 and not _is_outline(value, width):
             return cls.from_mask(value)
-        if isinstance(value, (np.ndarray, list, tuple)) and np.ndim(value[:1]) > 0:
+        if isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.ndim > 0):
             return cls._from_numbers(value, height, width)
         raise DataError(
             f"a region is a {type(value).__name__}; expected a box (x0, y0, x1, y1), a mask (H, W), a mask image or run lengths"
@@ -174,7 +178,8 @@ class Region:
         value: The one that is inside, of a mask of several objects. Raises DataError for other shapes, for values that do not say what is
         inside, and when nothing is.
         """
-        mask = np.asarray(_as_array(mask))
+        mask = _as_array(mask)
+        mask = mask.filled(0) if isinstance(mask, np.ma.MaskedArray) else np.asarray(mask)
         inside = inside_array(mask, value)
         if not inside.any():
             raise DataError(f"mask of {inside.shape[1]}x{inside.shape[0]} holds no pixel; expected at least one")
@@ -293,9 +298,7 @@ class Region:
             return [f"it fills {share:.0%} of the image, so the answer is about the whole view; mark one object"]
         patch = self.to_patch()[0]
         if patch.shape == self.size and share > 0.5:
-            return [
-                f"its mask covers {share:.0%} of the image and reaches all borders, as if it were inverted; mark the object, not its background"
-            ]
+            return [f"its mask covers {share:.0%} of the image and reaches all borders, as if it were inverted; mark the object"]
         sizes = _separate_parts(patch)
         if len(sizes) < 2:
             return []
@@ -379,9 +382,11 @@ def _parts(points: Any) -> list[Any]:
         if len(points) and all(np.ndim(part) >= 2 or (np.ndim(part) == 1 and len(part) > 2) for part in points):
             is_outline = isinstance(points, np.ndarray) and points.ndim == 3 and points.shape[1] == 1
             return [points] if is_outline else [_pairs(part) for part in points]
+        return [_pairs(points)]
+    except DataError:
+        raise
     except (TypeError, ValueError) as error:
         raise DataError(f"polygon {brief(points)} is no list of points, nor one of flat lists of numbers") from error
-    return [_pairs(points)]
 
 
 def _pairs(part: Any) -> Any:
@@ -393,9 +398,9 @@ def _pairs(part: Any) -> Any:
 
 def _in_pixels(numbers: np.ndarray, height: int, width: int, units: Any, what: str) -> np.ndarray:
     """Return coordinates (x and y in turn) in pixels. Raises DataError for unknown units, and for coordinates that do not fit them."""
-    if units not in _LARGEST:
+    if not isinstance(units, str) or units not in _LARGEST:
         raise DataError(f"units are {brief(units)!r}; expected one of {', '.join(_LARGEST)}")
-    largest, found = _LARGEST[units], numbers.tolist()[:8]
+    largest, found = _LARGEST[units], np.round(numbers[:8], 6).tolist()
     if units != "normalized" and numbers.max(initial=-np.inf) <= 1:
         raise DataError(
             f"{what} {found} has no coordinate above 1, as if it were normalised to 0..1; multiply it by the image's width and height "
