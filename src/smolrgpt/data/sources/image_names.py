@@ -32,19 +32,19 @@ def find_image(images: FileFolder, source: str) -> str:
 
 def is_same_name(first: str, second: str) -> bool:
     """Return whether two names can be of one image: the parts of one are the last parts of the other."""
-    parts, others = _parts(first)[::-1], _parts(second)[::-1]
+    parts, others = (_parts(_url_path(name) or name)[::-1] for name in (first, second))
     shared = min(len(parts), len(others))
     return parts[:shared] == others[:shared]
 
 
 def _candidates(source: str) -> Iterator[str]:
-    yield source  # also a name with a backslash or a question mark in it
-    last = ""
-    for path in dict.fromkeys((source, _url_path(source))):
-        parts = _parts(path)
-        yield from ("/".join(parts[start:]) for start in range(len(parts)))
-        last = parts[-1] if parts else last
-    yield _UPLOAD_NUMBER.sub("", last)
+    """Yield the names under which an image may lie in a folder, those with most folders of the source first."""
+    if "/" not in source:
+        yield source  # also a name with a backslash in it
+    forms = [_parts(path) for path in (source, _url_path(source) or source, unquote(source))]
+    for count in range(max(map(len, forms)), 0, -1):
+        yield from ("/".join(parts[-count:]) for parts in forms if len(parts) >= count)
+    yield from (_UPLOAD_NUMBER.sub("", name) for parts in forms for name in parts[-1:])
 
 
 def _parts(path: str) -> list[str]:
@@ -52,9 +52,12 @@ def _parts(path: str) -> list[str]:
     return [part for part in re.split(r"[\\/]+", path) if part not in ("", ".", "..") and not _DRIVE.match(part)]
 
 
-def _url_path(source: str) -> str:
+def _url_path(source: str) -> str | None:
+    """Return the path of a URL, or that in its query; None for what is none."""
+    if "?" not in source and "://" not in source:
+        return None
     try:
         url = urlsplit(source)
         return parse_qs(url.query).get("d", [unquote(url.path)])[0]
-    except ValueError:  # no URL
-        return source
+    except ValueError:
+        return None

@@ -97,7 +97,7 @@ class _TaskReader:
         known = self._names.setdefault(found.image, source)
         if not is_same_name(known, source):
             raise DataError(f"{brief(known)!r} and {brief(source)!r} both lead to {found.image}, which can be only one of them")
-        results = [result for result in _results(task) if result.get("item_index") in (None, self.item_index)]
+        results = [result for result in _results(task) if str(result.get("item_index")) in ("None", str(self.item_index))]
         regions, names = _regions(self._of_image([result for result in results if result.get("type") not in _NO_SHAPES], data), results)
         texts = [result for result in results if result.get("type") == "textarea" and not self._is_other(result, data)]
         questions, answers = _texts(texts, self.question), _texts(texts, self.answer)
