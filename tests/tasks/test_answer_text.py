@@ -69,6 +69,12 @@ LENGTHS = {
         "8\u20322.43\u2033",
         "8 feet, 2.43 inches",
         "2.734 yards",
+        "2.5 (meters)",
+        "2.5 [m]",
+        "2.500 mm",
+        "2.0m\u20133.0m",
+        '98.43"',
+        "8.2021'",
     ),
     0.5: ("half a metre", "half a meter", "a half metre", "0,5 m", ".5 m", "\u00bd m", "1/2 m", "50 cm", "$\\dfrac{1}{2}\\,\\mathrm{m}$"),
     1.5: (

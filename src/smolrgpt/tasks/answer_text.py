@@ -1,7 +1,8 @@
 r"""Texts of any model as rules read them: without LaTeX and mark-up, numbers in one spelling, and the lengths that they state.
 
-A comma before exactly three digits separates thousands ("1,250 mm"), any other one, and one behind a leading 0, is a decimal comma
-("2,5 m", "0,250 m"); of two separators the last is the decimal one ("1.250,5"). Of a range the middle counts, of "5 feet 3 inches" the sum.
+A comma before exactly three digits separates thousands ("1,250 mm"), and so does a point in mm and cm; any other comma, and one behind a
+leading 0, is a decimal one ("2,5 m", "0,250 m"); of two separators the last is the decimal one ("1.250,5"). Of a range the middle counts,
+of "5 feet 3 inches" the sum.
 """
 
 from __future__ import annotations
@@ -96,11 +97,13 @@ _UNIT = "|".join(f"(?P<{unit}>{spellings})" for unit, (_, spellings) in LENGTH_U
 #: What stands between the ends of a range.
 RANGE = r"\s*(?:-|~|to|or)\s*"
 _LENGTH = re.compile(
-    rf"(?<![\w.,\-/])(?P<low>{NUMBER}|\d{{1,2}}/\d{{1,2}})(?:[ -](?P<over>\d{{1,2}}/\d{{1,2}}))?"
+    rf"(?<![\w.,/])(?<![^a-z]-)(?<!\A-)(?P<low>{NUMBER}|\d{{1,2}}/\d{{1,2}})(?:[ -](?P<over>\d{{1,2}}/\d{{1,2}}))?"
     rf"(?:(?:{RANGE}|\s*(?P<and>and)\s*)(?P<high>{NUMBER}))?"
-    rf"[\s-]*(?:{_UNIT})(?![a-z²³^])(?!(?<=[a-z])\d)(?!\s*/\s*(?:s|h|min)\b)",
+    rf"[\s-]*[(\[]?(?:{_UNIT})(?![a-z²³^])(?!(?<=[a-z])\d)(?!\s*/\s*(?:s|h|min)\b)",
     re.IGNORECASE,
 )
+#: Thousands of mm and cm, of which nobody states thousandths.
+_DOTTED = re.compile(r"\A([1-9]\d{0,2})\.(\d{3})\Z")
 _TOLERANCE = re.compile(rf"\s*(?:±|\+\s*/?\s*-|plus[- ]or[- ]minus)\s*{NUMBER}")
 _JOINS_SUM, _JOINS_RANGE = re.compile(r"\s*(?:,|and)?\s*"), re.compile(RANGE)
 _BARE = re.compile(rf"(?:(?:about|approximately|approx|around|roughly|~|≈|=)\s*)?({NUMBER})\.?")
@@ -166,8 +169,9 @@ def _range(first: _Quantity, second: _Quantity, gap: str) -> _Quantity | None:
 
 def _quantity(match: re.Match[str], text: str) -> _Quantity:
     metres = next(factor for unit, (factor, _) in LENGTH_UNITS.items() if match[unit] is not None)
-    low, start = _value(match["low"]), match.start()
-    high = low if match["high"] is None else _value(match["high"])
+    ends = [end and (_DOTTED.sub(r"\1,\2", end) if metres <= LENGTH_UNITS["cm"][0] else end) for end in (match["low"], match["high"])]
+    low, start = _value(ends[0]), match.start()
+    high = low if match["high"] is None else _value(ends[1])
     if match["and"] and not re.search(r"between\s*$", text[:start]):  # "pillar 2 and 3 meters"
         low = high
     if match["over"]:

@@ -27,6 +27,7 @@ FIELD_SEPARATOR = ":"
 MAX_ANSWER_CHARS = 10_000
 
 _SENTENCE_END = re.compile(r"(?<=[.!?:])\s+|\n+")
+_QUOTED = re.compile(r"\A(['\"])(.*)\1\Z")
 #: The last part of a text: a separator (or the start), and digits that may be a region index.
 _FINAL_DIGITS = re.compile(rf"((?:^|{FIELD_SEPARATOR}) ?)(\d*)$")
 
@@ -117,7 +118,7 @@ class Task:
         sentences = [sentence for sentence in _SENTENCE_END.split(plain_answer(text)) if sentence.strip()]
         if not sentences:
             return None
-        short = self._read_short(sentences[-1].strip(" \t.!,;:'\"*()").lower())
+        short = self._read_short(_QUOTED.sub(r"\2", sentences[-1].strip(" .!,;:()")).strip(" .!,;:").lower())
         return short if short is not None else self._read_sentences(question, sentences)
 
     def _read_short(self, text: str) -> NormalizedAnswer:

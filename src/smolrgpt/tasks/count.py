@@ -59,6 +59,8 @@ class CountTask(Task):
             return None
         if stated := _COUNTED.findall(text) or re.findall(_COUNT, text):
             return int(stated[-1] or 0)
+        if (listed_before := _COUNTED.findall(words_to_digits(" ".join(sentences[:-1]).lower()))) and not re.search(r"\w", text):
+            return int(listed_before[-1] or 0)
         for sentence in reversed(sentences):
             if listed := _LISTED.search(sentence):
                 return len(REGION.findall(listed[1]))

@@ -24,7 +24,7 @@ OPPOSITE = {"left": "right", "right": "left"}
 _SPELLINGS = {spelling.format(side): side for side in OPPOSITE for spelling in ("{}", "{} side", "{}-hand", "{} hand")}
 _SPELLINGS |= {"l": "left", "r": "right"}
 _SIDE = re.compile(r"(?<!that's )(?<!that is )(?<!you're )(?<!all )\b(left|right)\b(?! (?:now|away|next|behind|here|there|answer)\b)")
-_NEGATED = re.compile(r"(?:\bnot|n't|\bnever|\brather than|\binstead of)\b[^.,;:]*$")
+_NEGATED = re.compile(r"(?:\bnot|cannot|n't|\bnever|\brather than|\binstead of)\b[^.,;:]*$")
 _VERDICT = re.compile(r"(?:(yes|yeah|yep|true|correct)|(no|nope|false|incorrect))\b(?=\s*(?:$|[,.!:;\"')-]|it\b|that\b|this\b|the\b|\[))")
 #: What names one of two regions, or the first or second of them.
 _ENTITY = re.compile(rf"\b(?P<first>first|former)\b|\b(?P<second>second|latter)\b|{REGION.pattern}", re.IGNORECASE)
