@@ -27,7 +27,7 @@ KNOWN = tuple(name for name in _FURNITURE if name not in RESERVED)
 #: Where cameras are: on a robot, in a hand, in a corner below the ceiling.
 _SHOTS = (
     Shot((1.0, 4.5), (-12, 20), (45, 100), (0.2, 0.6), least_m=0.25),
-    Shot((0.8, 4.5), (-5, 45), (45, 85), (1.1, 1.8), roll=7.0, least_m=0.25),
+    Shot((0.8, 4.5), (-5, 45), (30, 90), (1.1, 1.8), roll=7.0, least_m=0.25),
     Shot((2.0, 6.0), (15, 45), (60, 110), (1.9, 2.5), least_m=0.15),
 )
 _CLUTTER_SHARE = 0.7
