@@ -26,6 +26,8 @@ from smolrgpt.tasks.given_lengths import write_metres
 MAX_FIELD_TOKENS = 8
 #: Answer field of a length that is copied; an object that contains or touches the other is at 0.
 COPIED_FIELD = rf" ?(?:{regex.escape(LENGTH_TOKEN)}|0)"
+#: Text of a length that is copied from nothing; no rule reads it.
+UNKNOWN_LENGTH = "unknown"
 #: Rows leave a batch once this share of it has ended: leaving copies the cache of the rows that go on.
 LEAVING_SHARE = 0.2
 #: Arguments of ``generate`` with a row for every row of the batch.
@@ -205,9 +207,10 @@ class AnswerGenerator:
         probability = _probability(chosen[: end + 1])
         for position in range(end):
             if ids[position] == self.model.config.length_token_id:
-                text = text.replace(LENGTH_TOKEN, write_metres(metres[position]), 1)
+                known = not math.isnan(metres[position])  # a text may have the token where it stands for nothing
+                text = text.replace(LENGTH_TOKEN, write_metres(metres[position]) if known else UNKNOWN_LENGTH, 1)
                 if question.task.is_length and position == end - 1:
-                    probability *= probability_within(spreads[position], OFFICIAL_TOLERANCE[1])
+                    probability *= probability_within(spreads[position], OFFICIAL_TOLERANCE[1]) if known else 0.0
         field = text.rpartition(FIELD_SEPARATOR)[2].strip() if self.vocabulary is not None else None
         return Generated(text, probability, field)
 
