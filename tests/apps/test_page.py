@@ -107,6 +107,17 @@ def test_instances_of_a_mask_file_are_picked_by_clicking(tmp_path: Path) -> None
             scenes.apply_gesture(scene, "pick", {"x": 55 / WIDTH, "y": 41 / HEIGHT})
         with pytest.raises(DataError, match="no instance at this position"):
             scenes.apply_gesture(scene, "pick", {"x": 0.999, "y": 0.999})
+    one = Image.fromarray(np.uint8(labels == 200) * 255)
+    one.save(tmp_path / "one.jpg", quality=75)  # its edges ring
+    one.convert("P", palette=Image.Palette.ADAPTIVE, colors=2).save(tmp_path / "palette.png")
+    for name in ("one.jpg", "palette.png"):
+        scene = blank()
+        assert scenes.load_instances(scene, tmp_path / name) == 1
+        scenes.apply_gesture(scene, "pick", {"x": 60 / WIDTH, "y": 45 / HEIGHT})
+        assert abs(scene.regions[0].area - 200) <= 4
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8)).save(tmp_path / "photo.png")
+    with pytest.raises(DataError, match="expected one for each object"):
+        scenes.load_instances(blank(), tmp_path / "photo.png")
     Image.new("L", (WIDTH, HEIGHT)).save(tmp_path / "empty.png")
     Image.new("L", (WIDTH, WIDTH), 1).save(tmp_path / "square.png")
     for name, expected in (("empty.png", "holds no instance"), ("square.png", "expected masks of the whole image")):

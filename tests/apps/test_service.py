@@ -215,6 +215,8 @@ def test_regions_of_every_form_are_the_same_region(client: TestClient) -> None:
         {"box": [2 / 64, 3 / 48, 20 / 64, 30 / 48], "units": "normalized"},
         {"mask": url(png(alone))},
         {"mask": url(png(LABELS)), "value": 1},
+        {"mask": saved(alone, "gif")},
+        {"mask": (alone > 0).astype(int).tolist()},
         {"rle": rle},
         rle,
         {"segmentation": rle, "area": 486, "bbox": [2, 3, 18, 27]},

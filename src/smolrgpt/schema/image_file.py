@@ -75,10 +75,15 @@ def read_image(path: Path | TarMember | str, *, single: bool = False) -> Image.I
     with naming(path), decoder_errors(), open_file(path) as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the limit in ``decode_image`` is the rule, and damage that matters is an error
         image = Image.open(file)
-        # the further frames of a phone's .jpg (MPO) are previews, those of a .psd layers
-        if single and image.format in ("GIF", "PNG", "TIFF", "WEBP") and (frames := getattr(image, "n_frames", 1)) > 1:
-            raise DataError(f"the file holds {frames} frames; expected one, save the frame that you mean as a file of its own")
+        if single:
+            _require_single_frame(image)
         return decode_image(image, in_place=True)
+
+
+def _require_single_frame(image: Image.Image) -> None:
+    # the further frames of a phone's .jpg (MPO) are previews, those of a .psd layers
+    if image.format in ("GIF", "PNG", "TIFF", "WEBP") and (frames := getattr(image, "n_frames", 1)) > 1:
+        raise DataError(f"the file holds {frames} frames; expected one, save the frame that you mean as a file of its own")
 
 
 def read_rgb(path: Path | TarMember | str) -> Image.Image:
@@ -136,10 +141,13 @@ def open_image_bytes(data: bytes, formats: Sequence[str]) -> Image.Image:
         return Image.open(io.BytesIO(data), formats=list(formats))
 
 
-def image_from_bytes(data: bytes, formats: Sequence[str]) -> Image.Image:
+def image_from_bytes(data: bytes, formats: Sequence[str], *, single: bool = False) -> Image.Image:
     """Decode an image file in memory as ``read_image`` does, with the decoders of these Pillow formats alone. Raises DataError."""
     with decoder_errors():
-        return decode_image(open_image_bytes(data, formats), in_place=True)
+        image = open_image_bytes(data, formats)
+        if single:
+            _require_single_frame(image)
+        return decode_image(image, in_place=True)
 
 
 def decode_image(image: Image.Image, in_place: bool = False) -> Image.Image:

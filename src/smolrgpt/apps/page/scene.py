@@ -22,6 +22,8 @@ from smolrgpt.tasks.units import in_metres
 #: Scenes of the synthetic warehouse that the page draws; nothing from this seed on was ever trained on.
 HELD_OUT_SEED = 20_000_000
 MAX_REGIONS = 32  #: as many as the bundled model has names for
+#: Objects of a mask file; more values than these are those of JPEG or of soft edges.
+_MAX_INSTANCES = 1000
 
 
 @dataclass
@@ -90,21 +92,31 @@ def set_camera(scene: Scene, text: str) -> None:
 def load_instances(scene: Scene, path: str | Path) -> int:
     """Load a mask file of the image, whose objects become regions by a click; return how many there are.
 
-    Every value above 0, or colour that is not black, is an object. Raises DataError naming the file.
+    A mask of one object is read by the rules of ``schema.mask_values``. In any other, every value above 0, or colour that is not black, is
+    an object. Raises DataError naming the file.
     """
-    image = read_image(path)
+    image, name = read_image(path, single=True), Path(path).name
     turn = _find_turn(scene, path, image)
-    single = image.mode in ("1", "L", "P", "I", "F") or image.mode.startswith("I;16")
-    values = np.asarray(image if single else image.convert("RGB"))
-    if values.ndim == 3:
-        values = values.astype(np.int64) @ (65536, 256, 1)
-    labels = turn_upright(values.astype(np.int64), turn)
-    names = np.unique(labels[labels > 0])
-    if not len(names):
-        raise DataError(f"{Path(path).name} holds no instance: all its pixels are 0; expected another number for each object")
-    scene.instances = np.searchsorted(names, labels) + 1
+    try:
+        labels = Region.from_image(image).to_mask().astype(np.int64)
+    except DataError:
+        labels = _read_labels(image)
+    values = np.unique(labels[labels > 0])
+    if not len(values):
+        raise DataError(f"{name} holds no instance: all its pixels are 0; expected another number for each object")
+    if len(values) > _MAX_INSTANCES:
+        raise DataError(f"{name} holds {len(values)} values; expected one for each object, in a file without losses or soft edges (PNG)")
+    labels = turn_upright(labels, turn)
+    scene.instances = np.searchsorted(values, labels) + 1
     scene.instances[labels <= 0] = 0
-    return len(names)
+    return len(values)
+
+
+def _read_labels(image: Image.Image) -> np.ndarray:
+    """Return the number or colour of each pixel: int64 (H, W)."""
+    single = image.mode in ("1", "L", "P", "I", "F") or image.mode.startswith("I;16")
+    values = np.asarray(image if single else image.convert("RGB")).astype(np.int64)
+    return values if values.ndim == 2 else values @ (65536, 256, 1)
 
 
 def _find_turn(scene: Scene, path: str | Path, image: Image.Image) -> int:

@@ -132,4 +132,4 @@ def _region(region: dict[str, Any], index: int) -> dict[str, Any]:
     if not isinstance(region.get("mask"), bytes):
         return region
     with naming(f"region {index}"):
-        return {**region, "mask": image_from_bytes(region["mask"], IMAGE_FORMATS)}
+        return {**region, "mask": image_from_bytes(region["mask"], IMAGE_FORMATS, single=True)}

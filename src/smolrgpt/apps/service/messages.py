@@ -8,7 +8,7 @@ from typing import Any
 from smolrgpt.schema import DepthOptions
 
 #: Formats of images and masks; Pillow's other decoders are never run on files from clients. Depth files have ``DEPTH_FORMATS``.
-IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
+IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
 
 
 class Refusal(Exception):  # noqa: N818 (a refusal is an HTTP reply, not an error of the program)
