@@ -110,6 +110,8 @@ def test_a_set_of_all_worlds_and_scales_is_read_back(tmp_path: Path) -> None:
         assert has_area == (sample.truth.centers_m == ())
         for region, center in zip(sample.regions, sample.truth.centers_m, strict=False):
             assert np.allclose(center, centers[region], rtol=1e-4, atol=1e-6)
+    with pytest.raises(ValueError, match="no layout of this set"):
+        write_dataset(tmp_path, "other", 1, 3, world="room", view="low")
     with pytest.raises(ValueError, match="two factors above 0"):
         write_dataset(tmp_path, "other", 1, 3, scales=(2, 1))
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import multiprocessing
 import os
 import shutil
@@ -98,16 +99,7 @@ def write_dataset(  # noqa: PLR0913 (the settings of a data set)
     root, names = Path(root), resolve_layouts(layouts, world)
     settings = {"version": GENERATOR_VERSION, "num_scenes": num_scenes, "seed": seed, "layouts": list(names), "size": list(size),
                 "questions_per_scene": questions_per_scene}  # fmt: skip
-    for kind, name, known in (("view", view, VIEWS), ("surroundings", surroundings, SURROUNDINGS)):
-        if name not in known:
-            raise ValueError(f"there is no {kind} {name!r}; expected one of {', '.join(known)}")
-        settings |= {} if name == "usual" else {kind: name}
-    if not 0 < scales[0] <= scales[1]:
-        raise ValueError(f"scales {scales[0]} to {scales[1]}; expected two factors above 0, the smaller one first")
-    settings |= {} if scales == (1.0, 1.0) else {"scales": list(scales)}
-    if sensor != MIXED and sensor_named(sensor).kind != "metric":
-        raise ValueError(f"sensor {sensor!r} measures no metres; every set has relative depth beside metric depth, choose another sensor")
-    settings |= {} if sensor == "perfect" else {"sensor": sensor}
+    settings |= _optional_settings(names, view, surroundings, scales, sensor)
     folder, partial = root / split, root / f".{split}.partial"
     if _is_finished(root, split, settings):
         return root / f"{split}.json"
@@ -117,6 +109,25 @@ def write_dataset(  # noqa: PLR0913 (the settings of a data set)
     _draw_scenes(partial, settings, workers, progress, split)
     _join(root, split, partial, settings)
     return root / f"{split}.json"
+
+
+def _optional_settings(
+    layouts: Sequence[str], view: str, surroundings: str, scales: tuple[float, float], sensor: str
+) -> dict[str, str | list[float]]:
+    """Return the settings that differ from those of a usual set. Raises ValueError for bad ones."""
+    found: dict[str, str | list[float]] = {}
+    for kind, name, known in (("view", view, VIEWS), ("surroundings", surroundings, SURROUNDINGS)):
+        if name not in known:
+            raise ValueError(f"there is no {kind} {name!r}; expected one of {', '.join(known)}")
+        if name != "usual" and not any(world_of(layout) == "warehouse" for layout in layouts):
+            raise ValueError(f"{kind} {name!r} is of the warehouse, and no layout of this set is; expected usual")
+        found |= {} if name == "usual" else {kind: name}
+    if not 0 < scales[0] <= scales[1] < math.inf:
+        raise ValueError(f"scales {scales[0]} to {scales[1]}; expected two factors above 0, the smaller one first")
+    if sensor != MIXED and sensor_named(sensor).kind != "metric":
+        raise ValueError(f"sensor {sensor!r} measures no metres; every set has relative depth beside metric depth, choose another sensor")
+    found |= {} if scales == (1.0, 1.0) else {"scales": list(scales)}
+    return found | ({} if sensor == "perfect" else {"sensor": sensor})
 
 
 def _is_finished(root: Path, split: str, settings: dict[str, Any]) -> bool:
