@@ -137,7 +137,7 @@ def test_what_is_changed_about_a_turned_image_leaves_its_regions_on_it(tmp_path:
 )
 def test_doubts_where_sizes_cannot_tell(orientation: int, size: tuple[int, int], region: Region, words: str | None) -> None:
     frame = Frame(Image.new("RGB", size[::-1]), orientation=orientation)
-    warnings = frame.inputs_read([frame.fit_region("it", region)]).warnings
+    warnings = frame.inputs_read([frame.fit_region("it", region)], has_boxes=region.to_patch()[0].all()).warnings
     assert (words is None and not warnings) or words in warnings[0]
 
 

@@ -89,14 +89,15 @@ def ask(  # noqa: PLR0913 (the options of a command)
     depth_map = None if depth is None else DepthMap.from_file(depth, DepthMeaning(depth_near, depth_kind, depth_unit))
     width, height = image_size(image)
     with naming("--region"):
-        regions = [Region.from_text(text, height, width) for text in region or []]
+        for text in region or []:
+            Region.from_text(text, height, width)  # checked before the model is loaded, and by the option's name
     with naming("--camera"):
         intrinsics = Camera.from_any(camera, height, width) if camera else None
     predictor = load_predictor(model)
     asked: list[str] = []
     answers: list[Answer] = []
     for group in [questions] if questions else _questions_from_stdin():
-        new = predictor.ask_many(image, group, depth_map, regions, intrinsics)
+        new = predictor.ask_many(image, group, depth_map, region or [], intrinsics)
         if not answers:
             _print_inputs(new[0].inputs)
         _print_answers(group, new, as_json, as_list=bool(questions) and len(group) > 1)
@@ -106,7 +107,7 @@ def ask(  # noqa: PLR0913 (the options of a command)
 
         rows = [{"question": question, "answer": answer.answer} for question, answer in zip(asked, answers, strict=True)]
         overlay.parent.mkdir(parents=True, exist_ok=True)
-        shown = predictor.prepare(image, asked, depth_map, regions, intrinsics)
+        shown = predictor.prepare(image, asked, depth_map, region or [], intrinsics)
         frame = shown.read_frame()
         draw_regions(frame.image, shown.regions, depth=frame.depth, answer=rows).save(overlay)
         print(f"wrote {overlay}", file=sys.stderr)

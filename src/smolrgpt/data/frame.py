@@ -84,21 +84,22 @@ class Frame:
             region = Region.from_any(value, *self.size)
         return self.fit_region(name, region)
 
-    def inputs_read(self, regions: Sequence[Region], asks_length: bool = False) -> InputsRead:
+    def inputs_read(self, regions: Sequence[Region], asks_length: bool = False, has_boxes: bool = False) -> InputsRead:
         """Describe how depth and camera were read, and what is doubtful about them or about the regions of this image.
 
-        asks_length: whether a question asks for a length in metres.
+        asks_length: whether a question asks for a length in metres; has_boxes: whether regions came as coordinates, which have no size that
+        tells whether they count upright or stored pixels.
         """
         doubts = [
             *(doubts_of_depth(self.depth, self.size, asks_length) if self.depth is not None else ()),
             *(self.camera.doubts() if self.camera is not None else ()),
-            *self._orientation_doubts(regions),
+            *self._orientation_doubts(regions, has_boxes),
             *(f"region {index}: {doubt}" for index, region in enumerate(regions) for doubt in region.doubts()),
             *(doubts_of_measurements(self.depth, self.camera, regions) if self.depth is not None else ()),
         ]
         return InputsRead(None if self.depth is None else self.depth.reading, self.camera, tuple(doubts))
 
-    def _orientation_doubts(self, regions: Sequence[Region]) -> list[str]:
+    def _orientation_doubts(self, regions: Sequence[Region], has_boxes: bool) -> list[str]:
         """Say where sizes cannot tell whether depth and regions were made on the upright image or on its stored pixels."""
         if self.orientation == 1 or not (regions or self.depth):
             return []
@@ -106,7 +107,7 @@ class Frame:
         height, width = self.size
         if self.orientation not in QUARTER_TURNS or same_aspect((width, height), self.size):
             return [f"{about} the sizes do not tell whether depth and regions are; check that they were not made on the stored pixels"]
-        if any(region.to_patch()[0].all() for region in regions):
+        if has_boxes:
             return [f"{about} a box does not tell whether it is; check that it was measured on the upright {width}x{height} pixels"]
         return []
 

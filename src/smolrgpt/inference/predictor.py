@@ -182,7 +182,8 @@ class Predictor:
         )
         table = [frame.read_region(f"region {index}", region) for index, region in enumerate(regions)]
         asked = [self._question(text, [table[index] for index in indices], indices) for text, indices in mentions]
-        return Inquiry(asked, lambda: frame, table, content_key(frame), frame.inputs_read(table, _asks_length(asked)))
+        has_boxes = any(not isinstance(given, Region) and region.to_patch()[0].all() for given, region in zip(regions, table, strict=True))
+        return Inquiry(asked, lambda: frame, table, content_key(frame), frame.inputs_read(table, _asks_length(asked), has_boxes))
 
     def _question(self, text: str, regions: list[Region], indices: list[int]) -> Question:
         """Encode a question. Raises ValueError for an empty question, and for one longer than the model reads."""
