@@ -45,13 +45,13 @@ def draw(layout: str, size: tuple[int, int], rng: np.random.Generator) -> Scene:
     clutter = names_on("surface", reserved=True) + names_on("surface")[::4] if is_reserved else names_on("surface")
     if rng.random() < 0.5:
         stage.place(make_thing(str(rng.choice(names_on("floor", "buffer"))), rng), Surface(area, 0.0), 0.2)
-    for _ in range(int(rng.integers(6, 18))):
+    for _ in range(stage.count(6, 18)):
         thing = make_thing(str(rng.choice(names if rng.random() < 0.65 else extra)), rng)
         number = _against_wall(stage, thing, area) if thing.recipe.get("wall") else stage.place(thing, Surface(area, 0.0), clearance=0.1)
         if number is not None and rng.random() < _CLUTTER_SHARE:
             for board in stage.surfaces_of(number, thing):
                 stage.scatter(clutter, board, int(rng.integers(0, 6)))
-    stage.scatter(clutter, Surface(area, 0.0), int(rng.integers(0, 7)))
+    stage.scatter(clutter, Surface(area, 0.0), stage.count(0, 7))
     for _ in range(int(rng.integers(0, 3))):
         stage.stack(make_thing(str(rng.choice(("moving box", "cushion", "book", "carton"))), rng))
     return stage.finish(size, _SHOTS[int(rng.integers(len(_SHOTS)))], layout, Light.random(rng), area)

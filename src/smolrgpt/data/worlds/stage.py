@@ -19,6 +19,8 @@ from smolrgpt.schema import Camera, CameraPose
 _FORMATS = (4 / 3, 4 / 3, 16 / 9, 16 / 9, 3 / 2, 1.0, 3 / 4, 9 / 16)
 #: What is thinner occupies nothing: things stand on it, and partly on it, as if it were not there.
 _FLAT_M = 0.005
+#: Share of the scenes with twice as many things, for long lists of regions.
+_CROWDED_SHARE = 0.2
 _PLACE_TRIES = 25
 _CAMERA_TRIES = 30
 _SHOT_TRIES = 4
@@ -80,6 +82,13 @@ class Stage:
     tops: dict[int, Surface] = field(default_factory=dict)
     shadows: list[tuple[Rect, float, float]] = field(default_factory=list)
     hosts: dict[int, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.crowding = 2 if self.rng.random() < _CROWDED_SHARE else 1
+
+    def count(self, low: int, high: int) -> int:
+        """Draw how many things to place, from ``low`` to below ``high``; twice as many in a crowded scene."""
+        return self.crowding * int(self.rng.integers(low, high))
 
     def add_block(self, rect: Rect, z0: float, z1: float, material: Material, solid: bool = True) -> None:
         """Add an upright box of scenery; where it is not solid, things may stand in it."""
@@ -205,9 +214,11 @@ class Stage:
         return found
 
     def scatter(self, names: Sequence[str], surface: Surface, count: int, spread: float = 0.5, lying: float = 0.25) -> list[int]:
-        """Place things of any of the recipes on a surface; some that may do so lie on their side."""
-        found = []
-        for _ in range(count):
+        """Place things of any of the recipes on a surface, others where one finds no place; some that may do so lie on their side."""
+        found: list[int] = []
+        for _ in range(3 * count):
+            if len(found) == count:
+                break
             thing = make_thing(str(self.rng.choice(names)), self.rng)
             if thing.recipe.get("lie") and self.rng.random() < lying:
                 thing = thing.turned(LYING)

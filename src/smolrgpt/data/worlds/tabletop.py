@@ -73,7 +73,7 @@ def _support(stage: Stage, layout: str) -> tuple[Surface, Rect]:
 
 def _spread(stage: Stage, surface: Surface, names: tuple[str, ...]) -> None:
     """Things apart from one another."""
-    stage.scatter(names, surface, int(stage.rng.integers(3, 17)))
+    stage.scatter(names, surface, stage.count(3, 17))
 
 
 def _stacks(stage: Stage, surface: Surface, names: tuple[str, ...]) -> None:
@@ -81,17 +81,17 @@ def _stacks(stage: Stage, surface: Surface, names: tuple[str, ...]) -> None:
     rng = stage.rng
     flat = [name for name in names if make_thing(name, np.random.default_rng(0)).recipe.get("top")]
     bases = stage.scatter(flat, surface, int(rng.integers(2, 6)), lying=0.0)
-    for _ in range(int(rng.integers(2, 10))):
+    for _ in range(stage.count(2, 10)):
         stage.stack(make_thing(str(rng.choice(flat if rng.random() < 0.6 else names)), rng))
     _lean(stage, bases, names)
-    stage.scatter(names, surface, int(rng.integers(0, 6)))
+    stage.scatter(names, surface, stage.count(0, 6))
 
 
 def _heap(stage: Stage, surface: Surface, names: tuple[str, ...]) -> None:
     """Things close together, lying and on one another."""
     rng = stage.rng
     _lean(stage, stage.scatter(names, surface, int(rng.integers(1, 4)), 0.25, lying=0.4), names)
-    for share in np.linspace(0.15, 0.5, int(rng.integers(4, 14))):
+    for share in np.linspace(0.15, 0.5, stage.count(4, 14)):
         stage.scatter(names, surface, 1, float(share), lying=0.6)
     for _ in range(int(rng.integers(2, 9))):
         stage.stack(make_thing(str(rng.choice(names)), rng))

@@ -67,7 +67,7 @@ def _zones(stage: Stage, names: Sequence[str], count: int, spread: float) -> Non
         if not any(item.kind == "buffer" and rect.overlaps(item.footprint, 0.3) for item in stage.objects):
             number = stage.add(zone, rect, 0.0)
             for board in stage.surfaces_of(number, zone):
-                _put(stage, names, board.rect, int(stage.rng.integers(0, 5)))
+                _put(stage, names, board.rect, stage.count(0, 5))
 
 
 def _street(stage: Stage) -> None:
@@ -76,9 +76,9 @@ def _street(stage: Stage) -> None:
     half, length = rng.uniform(3, 5), rng.uniform(25, 45)
     stage.add_block(Rect(0, 0, 0, 500, 2 * half), 0.0, 0.004, ground_material(rng, 3.0, ("stone",)), solid=False)
     for side in (-1, 1):
-        _put(stage, _VEHICLES, Rect(0, side * (half - 1.4), 0, length, 2.8), int(rng.integers(1, 6)), 0.0)
-        _put(stage, (*_PEOPLE, *_FURNITURE), Rect(0, side * (half + 2.2), 0, length, 3.6), int(rng.integers(2, 7)), clearance=0.4)
-    _put(stage, (*_PEOPLE, "bicycle", "traffic cone"), Rect(0, 0, 0, length, 2 * half), int(rng.integers(0, 5)))
+        _put(stage, _VEHICLES, Rect(0, side * (half - 1.4), 0, length, 2.8), stage.count(1, 6), 0.0)
+        _put(stage, (*_PEOPLE, *_FURNITURE), Rect(0, side * (half + 2.2), 0, length, 3.6), stage.count(2, 7), clearance=0.4)
+    _put(stage, (*_PEOPLE, "bicycle", "traffic cone"), Rect(0, 0, 0, length, 2 * half), stage.count(0, 5))
 
 
 def _car_park(stage: Stage) -> None:
@@ -92,14 +92,14 @@ def _car_park(stage: Stage) -> None:
             stage.add(bay, rect, 0.0)
             if rng.random() < 0.6:
                 _put(stage, ("car", "car", "estate car", "van", "motorcycle"), rect, 1, math.pi / 2, 0.15)
-    _put(stage, (*_PEOPLE, "traffic cone", "bollard", "waste container"), Rect(0, 0, 0, 14, lane), int(rng.integers(2, 7)))
+    _put(stage, (*_PEOPLE, "traffic cone", "bollard", "waste container"), Rect(0, 0, 0, 14, lane), stage.count(2, 7))
 
 
 def _storage_yard(stage: Stage) -> None:
     """Goods on and beside painted areas, stacked crates, carriers."""
     rng, side = stage.rng, float(stage.rng.uniform(12, 26))
     _zones(stage, _GOODS[:4], int(rng.integers(1, 4)), side / 4)
-    _put(stage, (*_GOODS, "worker", "flatbed truck"), Rect(0, 0, 0, side, side), int(rng.integers(5, 13)), clearance=0.4)
+    _put(stage, (*_GOODS, "worker", "flatbed truck"), Rect(0, 0, 0, side, side), stage.count(5, 13), clearance=0.4)
     for _ in range(int(rng.integers(0, 4))):
         stage.stack(make_thing(str(rng.choice(("crate", "barrel", "moving box"))), rng))
 
@@ -113,14 +113,14 @@ def _road_works(stage: Stage) -> None:
         for k in range(int(rng.integers(3, 7))):
             spot = Rect(x + k * step * math.cos(yaw), y + k * step * math.sin(yaw), yaw, 3.0, 3.0)
             stage.place(make_thing(kind, rng), Surface(spot, 0.0), 0.05, yaw + rng.normal(0, 0.2))
-    _put(stage, _WORKS + _VEHICLES[:5], Rect(0, 0, 0, 24, 24), int(rng.integers(4, 10)))
+    _put(stage, _WORKS + _VEHICLES[:5], Rect(0, 0, 0, 24, 24), stage.count(4, 10))
 
 
 def _square(stage: Stage) -> None:
     """People, street furniture and some vehicles anywhere."""
     side = float(stage.rng.uniform(8, 24))
     _zones(stage, _PEOPLE, int(stage.rng.integers(0, 2)), side / 4)
-    _put(stage, _PEOPLE + _FURNITURE + ("bicycle", "traffic cone", "car"), Rect(0, 0, 0, side, side), int(stage.rng.integers(6, 16)))
+    _put(stage, _PEOPLE + _FURNITURE + ("bicycle", "traffic cone", "car"), Rect(0, 0, 0, side, side), stage.count(6, 16))
 
 
 def _farm(stage: Stage) -> None:
@@ -128,8 +128,8 @@ def _farm(stage: Stage) -> None:
     side = float(stage.rng.uniform(14, 26))
     _zones(stage, names_on("ground", reserved=True), int(stage.rng.integers(0, 3)), side / 4)
     names = names_on("ground", reserved=True) + names_on("ground", "transporter", True) + names_on("ground", "shelf", True)
-    _put(stage, names, Rect(0, 0, 0, side, side), int(stage.rng.integers(6, 12)))
-    _put(stage, ("pedestrian", "tree", "crate"), Rect(0, 0, 0, side, side), int(stage.rng.integers(1, 5)))
+    _put(stage, names, Rect(0, 0, 0, side, side), stage.count(6, 12))
+    _put(stage, ("pedestrian", "tree", "crate"), Rect(0, 0, 0, side, side), stage.count(1, 5))
 
 
 def _ring_road(stage: Stage) -> None:
