@@ -12,9 +12,9 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 
 import numpy as np
 
-from smolrgpt.data.geometry import backproject
+from smolrgpt.data.geometry import backproject, visible_box
 from smolrgpt.data.loading import load_sample_depth
-from smolrgpt.data.measure import MarkedObject, measure_graph
+from smolrgpt.data.measure import MarkedObject, measure_graph, object_points
 from smolrgpt.model.floor import find_floor
 from smolrgpt.schema import Answer, Camera, CameraPose, DataError, DepthMap, Region, Sample, SceneObject
 
@@ -45,21 +45,25 @@ class MeasuredFrame:
 
     def _middle(self, region: Region) -> np.ndarray:
         """Return the middle (3,) of the box of a region's points along the camera's axes. Raises NotMeasurableError."""
-        return self._measure(region, None).center_m
+        points = object_points(_fitted(region, self._metric()), self._metric().values, self.camera, self.pose)
+        if not len(points):
+            raise NotMeasurableError
+        return visible_box(points)[0]
 
     def _on_floor(self, region: Region) -> SceneObject:
         """Measure a region above the floor. Raises NotMeasurableError without one."""
         if self.pose is None:
             raise NotMeasurableError
-        return self._measure(region, self.pose)
-
-    def _measure(self, region: Region, pose: CameraPose | None) -> SceneObject:
-        if self.depth is None or self.depth.kind != "metric":
-            raise NotMeasurableError
-        found = measure_graph([MarkedObject("", "", _fitted(region, self.depth))], self.depth, self.camera, pose).objects
+        depth = self._metric()
+        found = measure_graph([MarkedObject("", "", _fitted(region, depth))], depth, self.camera, self.pose).objects
         if not found:
             raise NotMeasurableError
         return found[0]
+
+    def _metric(self) -> DepthMap:
+        if self.depth is None or self.depth.kind != "metric":
+            raise NotMeasurableError
+        return self.depth
 
     def distance(self, first: Region, second: Region) -> float:
         """Return metres between two middles. Raises NotMeasurableError."""
