@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .floor import MAX_POINTS, OUTER_QUANTILES, Floor, find_floor, floor_rectangle, quantiles
+from .object_layer import object_pixels
 
 #: (fx, fy, cx, cy, width, height): a pinhole camera in pixels of an image of (height, width).
 CameraTuple = tuple[float, float, float, float, int, int]
@@ -186,7 +187,8 @@ def measure_region(
         rows, columns = _sample_pixels(patch)
         values |= _outline_features(patch, rows, columns)
         if depth is not None:
-            measured = _depth_features((patch.height, patch.width), rows, columns, depth, kind, camera, floor)
+            select = _in_fence if length_unit == "fixed" else _on_object
+            measured = _depth_features(patch, rows, columns, depth, kind, camera, floor, select)
             values |= LENGTH_UNITS[length_unit](measured, image_range_m) if measured else {}
     return np.array(list(values.values()), dtype=np.float32)
 
@@ -239,16 +241,20 @@ def _outline_features(mask: MaskPatch, rows: Array, columns: Array) -> dict[str,
 
 
 def _depth_features(
-    size: tuple[int, ...],
+    patch: MaskPatch,
     rows: Array,
     columns: Array,
     depth: Array,
     kind: str | None,
     camera: CameraTuple | None,
     floor: Floor | None,
+    select: Callable[[MaskPatch, Array, Array, Array, Floor | None], Array],
 ) -> dict[str, float]:
-    """Return depth features in the map's own unit and lengths in metres; empty without a measurement."""
-    height, width = size
+    """Return depth features in the map's own unit and lengths in metres; empty without a measurement.
+
+    select: returns which of N measured pixels show the object, of the patch, their rows and columns, their points (3, N) and the floor.
+    """
+    size = height, width = patch.height, patch.width
     z = depth[(2 * rows + 1) * depth.shape[0] // (2 * height), (2 * columns + 1) * depth.shape[1] // (2 * width)]
     valid = ~np.isnan(z)
     if not valid.any():
@@ -261,13 +267,24 @@ def _depth_features(
     features["depth_spread"] = float(at[-1] - at[0])
     features |= {"has_depth": 1.0, "is_metric": float(metric)}
     if metric and camera is not None:
-        slack = max(FENCE_QUARTILES * (at[3] - at[1]), FENCE_SHARE * at[2])
-        keep = (z >= at[1] - slack) & (z <= at[3] + slack)
-        points = _back_project(size, rows[keep], columns[keep], z[keep], camera)
+        points = _back_project(size, rows, columns, z, camera)
+        points = points[:, select(patch, rows, columns, points, floor)]
         features |= _metric_features(points)
         if floor is not None:
             features |= _floor_features(points, floor)
     return features
+
+
+def _in_fence(patch: MaskPatch, rows: Array, columns: Array, points: Array, floor: Floor | None) -> Array:
+    """Return which points are not far outside of the quartiles of their depth."""
+    low, median, high = quantiles(points[2], (0.25, 0.5, 0.75))
+    slack = max(FENCE_QUARTILES * (high - low), FENCE_SHARE * median)
+    return np.asarray((points[2] >= low - slack) & (points[2] <= high + slack))
+
+
+def _on_object(patch: MaskPatch, rows: Array, columns: Array, points: Array, floor: Floor | None) -> Array:
+    """Return which points are the object's, see ``object_pixels``."""
+    return object_pixels(patch.pixels, rows - patch.top, columns - patch.left, points, floor)
 
 
 def _back_project(size: tuple[int, ...], rows: Array, columns: Array, depth_m: Array, camera: CameraTuple) -> Array:
