@@ -28,7 +28,7 @@ TESTS = ROOT / "tests"
 class Limits:
     """Largest allowed numbers of lines, and of ``type: ignore`` comments in the package."""
 
-    package_code_lines: int = 21_000
+    package_code_lines: int = 25_000
     file_lines: int = 600
     function_lines: int = 60
     type_ignores: int = 5
