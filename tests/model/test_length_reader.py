@@ -9,7 +9,7 @@ from huggingface_hub.errors import StrictDataclassClassValidationError
 from tiny_batches import COPIED, IMAGE_KEYS, NAMES, without
 
 from smolrgpt.model import SmolRGPTImageProcessor
-from smolrgpt.model.estimates import LogLength, difference, horizontal_gap, laplace_loss, probability_within
+from smolrgpt.model.estimates import LogLength, difference, horizontal_gap, laplace_loss, mask_overlaps, probability_within
 from smolrgpt.model.region_geometry import LOG_UNIT, feature_names
 from smolrgpt.model.text_lengths import DISTANCE, GIVEN, NO_LENGTH, index_lengths
 
@@ -170,6 +170,13 @@ def test_the_likeliest_spread_is_the_mean_error() -> None:
     assert min(losses, key=losses.get) == 0.1
     assert probability_within(0.1, 1.1) == pytest.approx((errors.abs() <= np.log(1.1)).float().mean().item(), abs=0.01)
     assert laplace_loss(LogLength(metres, metres), torch.full_like(metres, float("nan"))) is None
+
+
+def test_masks_that_lie_in_each_other_overlap_by_their_shares() -> None:
+    small, large = torch.zeros(1, 16), torch.zeros(1, 16)
+    large[0, :8], small[0, 6:10] = 1.0, 0.5
+    torch.testing.assert_close(mask_overlaps(small, large), torch.tensor([[0.5, 0.125]]))
+    assert mask_overlaps(torch.zeros(1, 16), large).tolist() == [[0.0, 0.0]]
 
 
 def test_gaps_are_the_sides_of_a_right_angled_triangle() -> None:

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from .configuration_smolrgpt import REGION_MEASURES, SmolRGPTConfig
-from .region_embedding import FanInLinear, ScaledLayerNorm, embedding_scale, fourier_features
+from .region_embedding import POOL_EPSILON, FanInLinear, RegionFeatures, ScaledLayerNorm, embedding_scale, fourier_features
 from .region_geometry import LOG_UNIT, feature_names
 
 #: Least spread of an estimate, the mean absolute error of its logarithm: half a percent, a few millimetres of a metre.
@@ -104,6 +104,13 @@ def to_common_unit(geometry_a: Tensor, geometry_b: Tensor) -> tuple[Tensor, Tens
     return scaled[0], scaled[1], log_unit
 
 
+def mask_overlaps(coverage_a: Tensor, coverage_b: Tensor) -> Tensor:
+    """Return the shares (M, 2) of the first mask that the second covers, and of the second that the first covers, of masks (M, g*g)."""
+    a, b = coverage_a.float(), coverage_b.float()
+    both = torch.minimum(a, b).sum(1)
+    return torch.stack([both / a.sum(1).clamp(min=POOL_EPSILON), both / b.sum(1).clamp(min=POOL_EPSILON)], 1)
+
+
 def _combine(logits: Tensor, candidates: Tensor, known: Tensor) -> Tensor:
     """Return the weighted mean (...) of known candidates (..., C), 0 where none is known."""
     weights = torch.where(known, logits, -1e4).softmax(-1)  # finite: of candidates that are all unknown, weights must have a gradient
@@ -165,23 +172,27 @@ class SmolRGPTPairEstimator(nn.Module):
         self.num_frequencies = 2 * config.geometry_num_frequencies
         self.features_norm = nn.LayerNorm(width)
         self.features = FanInLinear(width, PAIR_WIDTH)
-        self.fc1 = FanInLinear(2 * (dim + PAIR_WIDTH) + (dim + 2) * (1 + 2 * self.num_frequencies), 2 * width)
+        self.fc1 = FanInLinear(2 * (dim + PAIR_WIDTH) + (dim + 2) * (1 + 2 * self.num_frequencies) + 2, 2 * width)
         self.fc2 = FanInLinear(2 * width, width)
         self.norm = ScaledLayerNorm(width, embedding_scale(config))
         self.distance_fc = FanInLinear(2 * width, 2 * width)
         self.distance_out = EstimateOutput(2 * width, 2)
 
-    def forward(self, geometry_a: Tensor, geometry_b: Tensor, features_a: Tensor, features_b: Tensor) -> tuple[Tensor, LogLength]:
-        """Embed pairs as (M, D), and estimate distances (M,), from geometry (M, F) and features (M, D) of both."""
+    def forward(self, pairs: Tensor, regions: RegionFeatures) -> tuple[Tensor, LogLength]:
+        """Embed pairs (M, 2), rows of the regions, as (M, D), and estimate the distances (M,) of their objects' middles."""
+        row_a, row_b = pairs.unbind(1)
+        geometry, vectors, coverage = cast(Tensor, regions.geometry), regions.fused, cast(Tensor, regions.coverage)
+        geometry_a, geometry_b = geometry[row_a], geometry[row_b]
         a, b, log_unit = to_common_unit(geometry_a.float(), geometry_b.float())
         known = (column(a, "has_camera") * column(b, "has_camera")) > 0
         offset = (b[:, _MIDDLE] - a[:, _MIDDLE]).norm(dim=1)
         visible = torch.where(known, offset.clamp(min=MIN_SHARE).log(), 0.0)  # (M,)
         farther = torch.where(known, (geometry_b - geometry_a).float()[:, -1], 0.0)[:, None]  # (M, 1) log of how much farther b is
         relation = torch.cat([b[:, :-1] - a[:, :-1], visible[:, None] / 3, farther], 1)
-        vectors = [self.features(self.features_norm(x.detach().to(self.fc1.weight.dtype))) for x in (features_a, features_b)]
-        inputs = torch.cat([a[:, :-1], b[:, :-1], fourier_features(relation, self.num_frequencies)], 1).to(self.fc1.weight.dtype)
-        hidden = functional.gelu(self.fc1(torch.cat([inputs, *vectors], 1)))
+        looks = self.features(self.features_norm(vectors.detach().to(self.fc1.weight.dtype)))  # (N, PAIR_WIDTH)
+        overlaps = mask_overlaps(coverage[row_a], coverage[row_b])
+        inputs = torch.cat([a[:, :-1], b[:, :-1], fourier_features(relation, self.num_frequencies), overlaps], 1)
+        hidden = functional.gelu(self.fc1(torch.cat([inputs.to(looks.dtype), looks[row_a], looks[row_b]], 1)))
         raw = self.distance_out(functional.gelu(self.distance_fc(hidden)))
         length = LogLength(visible + log_unit + raw[:, 0], _spread(raw[:, 1]))
         embedding: Tensor = self.norm(self.fc2(hidden))

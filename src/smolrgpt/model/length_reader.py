@@ -117,8 +117,8 @@ class SmolRGPTLengthReader(nn.Module):
 
     def _measure_pairs(self, pairs: Tensor, features: RegionFeatures, of_region: LogLength) -> tuple[LogLength, Tensor]:
         """Return the lengths (M, PAIR_MEASURES) and the embeddings (M, D) of pairs (M, 2), rows of the region table."""
-        (a, b), geometry, vectors = pairs.unbind(1), cast(Tensor, features.geometry), features.fused
-        embedded, distance = self.pair_estimator(geometry[a], geometry[b], vectors[a], vectors[b])
+        a, b = pairs.unbind(1)
+        embedded, distance = self.pair_estimator(pairs, features)
         vertical = difference(of_region[a, _ELEVATION], of_region[b, _ELEVATION])
         measures = (distance, vertical, horizontal_gap(distance, vertical))  # in the order of PAIR_MEASURES
         return LogLength(torch.stack([m.value for m in measures], 1), torch.stack([m.spread for m in measures], 1)), embedded
@@ -133,10 +133,8 @@ class SmolRGPTLengthReader(nn.Module):
     ) -> dict[str, Tensor | None]:
         """Return the losses of the estimates, where their targets are known; see `SmolRGPTTargets`."""
         losses: dict[str, Tensor | None] = {}
-        if pair_index is not None and pair_distance is not None and features.geometry is not None:
-            (a, b), vectors = pair_index.unbind(1), features.fused
-            _, distance = self.pair_estimator(features.geometry[a], features.geometry[b], vectors[a], vectors[b])
-            losses["distance_loss"] = laplace_loss(distance, pair_distance)
+        if pair_index is not None and pair_distance is not None:
+            losses["distance_loss"] = laplace_loss(self.pair_estimator(pair_index, features)[1], pair_distance)
         if size_index is not None and region_size is not None and features.log_sizes is not None and features.log_spreads is not None:
             count = region_size.shape[1]  # the other measures are not known
             sizes = LogLength(features.log_sizes[size_index, :count], features.log_spreads[size_index, :count])

@@ -200,6 +200,7 @@ class SmolRGPTModel(SmolRGPTPreTrainedModel):
             if self.config.copies_lengths:
                 lengths = self.length_reader.region_estimator(geometry, features.fused)
                 features.log_sizes, features.log_spreads = lengths.value, lengths.spread
+                features.coverage = region_masks.flatten(1).to(self.dtype)
             if self.config.pair_geometry or self.config.copies_lengths:
                 features.geometry = geometry
         return features

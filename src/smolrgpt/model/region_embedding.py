@@ -46,12 +46,14 @@ class RegionFeatures:
             `estimates_sizes`.
         log_spreads: (N, K) float32, expected absolute errors of `log_sizes`, which then hold `REGION_MEASURES`; only with
             `copies_lengths`.
+        coverage: (N, g*g), the masks as area fractions in [0, 1]; only with `copies_lengths`.
     """
 
     tokens: dict[str, Tensor] = field(default_factory=dict)
     geometry: Tensor | None = None
     log_sizes: Tensor | None = None
     log_spreads: Tensor | None = None
+    coverage: Tensor | None = None
 
     def __len__(self) -> int:
         return len(next(iter(self.tokens.values()), ()))
@@ -64,6 +66,7 @@ class RegionFeatures:
             geometry=None if self.geometry is None else self.geometry[rows],
             log_sizes=None if self.log_sizes is None else self.log_sizes[rows],
             log_spreads=None if self.log_spreads is None else self.log_spreads[rows],
+            coverage=None if self.coverage is None else self.coverage[rows],
         )
 
     @classmethod
@@ -73,7 +76,7 @@ class RegionFeatures:
         if not parts:
             return cls()
         optional = {}
-        for name in ("geometry", "log_sizes", "log_spreads"):
+        for name in ("geometry", "log_sizes", "log_spreads", "coverage"):
             found = [getattr(part, name) for part in parts if getattr(part, name) is not None]
             optional[name] = torch.cat(found) if found else None
         return cls({kind: torch.cat([part.tokens[kind] for part in parts]) for kind in parts[0].tokens}, **optional)
@@ -81,7 +84,7 @@ class RegionFeatures:
     @property
     def nbytes(self) -> int:
         """Bytes of all tensors."""
-        tensors = [*self.tokens.values(), self.geometry, self.log_sizes, self.log_spreads]
+        tensors = [*self.tokens.values(), self.geometry, self.log_sizes, self.log_spreads, self.coverage]
         return sum(tensor.nbytes for tensor in tensors if tensor is not None)
 
     @property
