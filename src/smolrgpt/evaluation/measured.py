@@ -17,6 +17,9 @@ from smolrgpt.data.loading import load_sample_depth
 from smolrgpt.data.measure import MarkedObject, measure_graph, object_points
 from smolrgpt.model.floor import find_floor
 from smolrgpt.schema import Answer, Camera, CameraPose, DataError, DepthMap, Region, Sample, SceneObject
+from smolrgpt.tasks.distance import DISTANCE
+from smolrgpt.tasks.side import LEFT_RIGHT
+from smolrgpt.tasks.size import HEIGHT, WIDTH
 
 
 class NotMeasurableError(Exception):
@@ -165,10 +168,10 @@ def _no_rule(frame: MeasuredFrame, regions: Regions, sample: Sample) -> None:
 
 #: What is asked -> the rule; regions by index, 0 is what the others are compared with where the question names such a one.
 RULES: dict[str, Rule] = {
-    "left_right": _side,
-    "distance": lambda frame, regions, _: frame.distance(regions[0], regions[1]),
-    "height": lambda frame, regions, _: frame.top(regions[0]),
-    "width": lambda frame, regions, _: max(frame.on_floor(regions[0]).size_m[:2]),
+    LEFT_RIGHT.name: _side,
+    DISTANCE.name: lambda frame, regions, _: frame.distance(regions[0], regions[1]),
+    HEIGHT.name: lambda frame, regions, _: frame.top(regions[0]),
+    WIDTH.name: lambda frame, regions, _: max(frame.on_floor(regions[0]).size_m[:2]),
     "closest": _closest,
     "leftmost": lambda frame, regions, _: _smallest(regions, lambda region: float(frame.image_middle(region)[0])),
     "rightmost": lambda frame, regions, _: _smallest(regions, lambda region: -float(frame.image_middle(region)[0])),
