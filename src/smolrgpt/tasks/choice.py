@@ -16,7 +16,7 @@ from smolrgpt.tasks.official import OfficialForm, fill_frame, synthetic_frames
 from smolrgpt.tasks.question import Question, add_viewpoint_phrase, join_steps, region_tags
 from smolrgpt.tasks.region_text import NUMBER_WORDS, REGION, find_regions, name_ordinals, region_tag
 from smolrgpt.tasks.relations import compare_distances, compare_sides, find_extreme, find_nearest, find_shelf_and_buffer
-from smolrgpt.tasks.wording import MAX_LISTED, list_masks, load_wordings, name_object, vary_typing
+from smolrgpt.tasks.wording import MAX_LISTED, Slot, ask_in_words
 
 #: Properties that single out the chosen region; the region named just before "is ... <one of these>" is the answer.
 _CHOICE = r"(?:\w+most|closest|nearest|shortest|best|optimal|most|middle|answer|only)\b"
@@ -187,8 +187,8 @@ def ask_extreme_plainly(graph: SceneGraph, rng: np.random.Generator, wording: Wo
     chosen = find_extreme(graph, objects, side)
     if chosen is None:
         return None
-    form = pick(rng, load_wordings("choice")["extremes"][wording])
-    text = vary_typing(form.format(list=list_masks(objects, rng), side=side, short=side.removesuffix("most")), rng)
+    slots: dict[str, Slot] = {"list": objects, "side": side, "short": side.removesuffix("most")}
+    text, objects = ask_in_words("choice", "extremes", slots, rng, wording)
     return _choice_question(text, objects, f"{region_tags(objects, chosen)} is the {side}.", chosen, compare_sides(objects, objects, side))
 
 
@@ -201,9 +201,7 @@ def ask_nearest_plainly(graph: SceneGraph, rng: np.random.Generator, wording: Wo
     chosen = find_nearest(anchor, listed)
     if chosen is None:
         return None
-    form = pick(rng, load_wordings("choice")["nearest"][wording])
-    objects = [*listed, anchor] if form.index("{list}") < form.index("{a}") else [anchor, *listed]
-    text = vary_typing(form.format(list=list_masks(listed, rng), a=name_object(anchor, rng, bool(rng.random() < 0.5))), rng)
+    text, objects = ask_in_words("choice", "nearest", {"list": listed, "a": anchor}, rng, wording)
     answer = f"{region_tags(objects, chosen)} is the closest to {region_tags(objects, anchor)}."
     return _choice_question(text, objects, answer, chosen, compare_distances(objects, listed, anchor))
 

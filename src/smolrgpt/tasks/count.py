@@ -20,7 +20,7 @@ from smolrgpt.tasks.official import OfficialForm, fill_frame, synthetic_frames
 from smolrgpt.tasks.question import MAX_MARKED, Question, add_viewpoint_phrase, join_steps, list_facts, mask_placeholders, region_tags
 from smolrgpt.tasks.region_text import MARKED_REGION, REGION, number_word, region_tag, words_to_digits
 from smolrgpt.tasks.relations import compare_distances, compare_sides, find_extreme, find_shelf_and_buffer, stands_in
-from smolrgpt.tasks.wording import MAX_LISTED, list_masks, load_wordings, vary_typing
+from smolrgpt.tasks.wording import MAX_LISTED, ask_in_words
 
 #: Words that state a count, as digits.
 _WORDS = {"none": "0", "neither": "0", "both": "2", "a dozen": "12", "a couple": "2", "a pair": "2", "a single": "1"}
@@ -242,10 +242,7 @@ def ask_count_plainly(graph: SceneGraph, rng: np.random.Generator, wording: Word
     inside = sum(stands_in(item, buffer) for item in pallets)
     if inside == 0 and rng.random() > 0.3:
         return None
-    form = pick(rng, load_wordings("count")["counts"][wording])
-    objects = [*pallets, buffer] if form.index("{list}") < form.index("{b}") else [buffer, *pallets]
-    name = pick(rng, ("<mask>", "<mask>", "the buffer <mask>", "buffer region <mask>", "the area <mask>"))
-    text = vary_typing(form.format(list=list_masks(pallets, rng), b=name), rng)
+    text, objects = ask_in_words("count", "counts", {"list": pallets, "b": buffer}, rng, wording)
     answer = f"There are {number_word(inside)} pallets in {region_tags(objects, buffer)}."
     steps = join_steps(_count_steps(objects, pallets, buffer))
     return Question(text, objects, answer, inside, COUNT.name, steps, max_same_fact=4)

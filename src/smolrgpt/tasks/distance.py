@@ -30,7 +30,7 @@ from smolrgpt.tasks.question import (
 from smolrgpt.tasks.region_text import region_tag, replace_regions
 from smolrgpt.tasks.relations import compare_sides, distance_m, find_extreme
 from smolrgpt.tasks.units import METRE, asked_unit, from_metres, write_length
-from smolrgpt.tasks.wording import ask_about_pair, load_wordings
+from smolrgpt.tasks.wording import ask_in_words
 
 #: An official distance is right between these multiples of the truth, both ends included; a truth of 0 needs exactly 0.
 OFFICIAL_TOLERANCE = (0.90, 1.10)
@@ -304,7 +304,7 @@ def ask_distance_plainly(graph: SceneGraph, rng: np.random.Generator, wording: W
     pair = shuffled(graph.objects, rng)[:2]
     if len(pair) < 2 or (distance_m(*pair) == 0 and rng.random() < 0.5):
         return None
-    text, objects = ask_about_pair(load_wordings("distance")["distances"][wording], pair, rng)
+    text, objects = ask_in_words("distance", "distances", dict(zip("ab", pair, strict=True)), rng, wording)
     metres = distance_m(*pair)
     answer = f"The distance is {format_metres(metres)} meters." if metres else "One is within the other."
     return Question(text, objects, answer, _metres(metres), DISTANCE.name, region_tags(objects, *objects))

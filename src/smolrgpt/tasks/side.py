@@ -16,7 +16,7 @@ from smolrgpt.tasks.official import OfficialForm, fill_frame, synthetic_frames
 from smolrgpt.tasks.question import Question, add_viewpoint_phrase, list_facts, mask_placeholders, region_tags
 from smolrgpt.tasks.region_text import REGION, region_tag
 from smolrgpt.tasks.relations import is_side_clear, side_of
-from smolrgpt.tasks.wording import ask_about_pair, load_wordings
+from smolrgpt.tasks.wording import ask_in_words
 
 OPPOSITE = {"left": "right", "right": "left"}
 
@@ -130,8 +130,8 @@ def ask_side_plainly(graph: SceneGraph, rng: np.random.Generator, wording: Wordi
     pair = shuffled(graph.objects, rng)[:2]
     if len(pair) < 2 or not is_side_clear(graph, pair):
         return None
-    text, objects = ask_about_pair(load_wordings("side")["sides"][wording], pair, rng)
     a, b = pair
+    text, objects = ask_in_words("side", "sides", {"a": a, "b": b}, rng, wording)
     side = side_of(a, b)
     answer = f"{region_tags(objects, a)} is to the {side} of {region_tags(objects, b)}."
     return Question(text, objects, answer, side, LEFT_RIGHT.name, region_tags(objects, a, b))

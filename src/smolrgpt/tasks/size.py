@@ -10,7 +10,7 @@ from smolrgpt.tasks.distance import LengthTask
 from smolrgpt.tasks.drawing import draw_one, pick, shuffled
 from smolrgpt.tasks.question import Question, format_metres, region_tags
 from smolrgpt.tasks.relations import MIN_VERTICAL_M, vertical_distance_m
-from smolrgpt.tasks.wording import ask_about_pair, load_wordings, name_object, vary_typing
+from smolrgpt.tasks.wording import ask_in_words
 
 
 # ---------------------------------------------------------------------------------------------------------------------- questions
@@ -61,7 +61,7 @@ def ask_width_plainly(graph: SceneGraph, rng: np.random.Generator, wording: Word
     if not graph.has_plane:
         return None
     widths = [(item, item.width_m) for item in graph.objects if item.width_m]
-    return _ask_length_plainly(widths, WIDTH.name, load_wordings("size")["widths"][wording], rng)
+    return _ask_length_plainly(widths, WIDTH.name, "widths", rng, wording)
 
 
 def ask_height_plainly(graph: SceneGraph, rng: np.random.Generator, wording: Wording) -> Question | None:
@@ -69,17 +69,16 @@ def ask_height_plainly(graph: SceneGraph, rng: np.random.Generator, wording: Wor
     if not graph.has_plane:
         return None
     heights = [(item, item.height_m) for item in graph.objects if item.height_m]
-    return _ask_length_plainly(heights, HEIGHT.name, load_wordings("size")["heights"][wording], rng)
+    return _ask_length_plainly(heights, HEIGHT.name, "heights", rng, wording)
 
 
 def _ask_length_plainly(
-    lengths: list[tuple[SceneObject, float]], category: str, forms: list[str], rng: np.random.Generator
+    lengths: list[tuple[SceneObject, float]], category: str, asked: str, rng: np.random.Generator, wording: Wording
 ) -> Question | None:
     if not lengths:
         return None
     item, metres = pick(rng, lengths)
-    form = pick(rng, forms)
-    text = vary_typing(form.format(a=name_object(item, rng, bool(rng.random() < 0.5))), rng)
+    text, _ = ask_in_words("size", asked, {"a": item}, rng, wording)
     return Question(text, [item], f"The {category} of [Region 0] is {format_metres(metres)} meters.", metres, category, "[Region 0]")
 
 
@@ -91,7 +90,7 @@ def ask_vertical_plainly(graph: SceneGraph, rng: np.random.Generator, wording: W
     metres = vertical_distance_m(*pair) if len(pair) == 2 else 0
     if metres < MIN_VERTICAL_M:
         return None
-    text, objects = ask_about_pair(load_wordings("size")["apart"][wording], pair, rng)
+    text, objects = ask_in_words("size", "apart", dict(zip("ab", pair, strict=True)), rng, wording)
     return Question(
         text, objects, f"The vertical distance is {format_metres(metres)} meters.", metres, VERTICAL.name, region_tags(objects, *objects)
     )
