@@ -19,7 +19,10 @@ from smolrgpt.tasks.relations import compare_distances, compare_sides, find_extr
 from smolrgpt.tasks.wording import MAX_LISTED, Slot, ask_in_words
 
 #: Properties that single out the chosen region; the region named just before "is ... <one of these>" is the answer.
-_CHOICE = r"(?:\w+most|closest|nearest|shortest|best|optimal|most|middle|answer|only)\b"
+_CHOICE = (
+    r"(?:\w+most|(?:clos|near|farth|furth|tall|short|wid|broad|narrow|thinn|bigg|larg|small|high|low|b)est"
+    r"|most distant|optimal|most|middle|answer|only)\b"
+)
 _SUBJECT_IS_CHOICE = re.compile(rf"{REGION.pattern}\s+(?:is|are|appears?|would be|makes?)\b(?! not)[^.\[<]*?\b{_CHOICE}", re.IGNORECASE)
 _CHOICE_IS_OBJECT = re.compile(rf"\b{_CHOICE}[^.]*?\bis\b[^.\[<]*{REGION.pattern}", re.IGNORECASE)
 #: "not [Region 0]", "nearer than the pallet [Region 2]".

@@ -5,11 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from smolrgpt.schema import SceneGraph, SceneObject
-from smolrgpt.schema.scene_graph import round_length
 from smolrgpt.tasks.base import OtherTask
 from smolrgpt.tasks.drawing import draw_one, draw_several, pick, shuffled
-from smolrgpt.tasks.question import Question, brief_metres, format_metres, list_facts, mask_placeholders
-from smolrgpt.tasks.region_text import region_tag
+from smolrgpt.tasks.question import Question, brief_metres, list_facts, mask_placeholders
 
 
 def ask_what(graph: SceneGraph, rng: np.random.Generator) -> Question | None:
@@ -27,27 +25,6 @@ def ask_where(graph: SceneGraph, rng: np.random.Generator) -> Question | None:
     text = pick(rng, ("Where is <mask>?", "Where in the image is <mask>?", "What is the position of <mask> in the image?"))
     answer = f"[Region 0] is {column} percent from the left and {row} percent from the top of the image."
     return Question(text, [item], answer, f"{column:02d} {row:02d}", WHERE.name, "[Region 0]")
-
-
-def ask_depth(graph: SceneGraph, rng: np.random.Generator) -> Question | None:
-    """Ask how far an object is from the camera."""
-    item = draw_one(graph, rng)
-    metres = round_length(graph.camera_distance_m(item), item.digits)
-    forms = ("How far is <mask> from the camera?", "What is the distance of <mask> from the camera?", "How distant is <mask> from us?")
-    text = pick(rng, forms)
-    return Question(text, [item], f"[Region 0] is {format_metres(metres)} meters from the camera.", metres, DEPTH.name, "[Region 0]")
-
-
-def ask_closer(graph: SceneGraph, rng: np.random.Generator) -> Question | None:
-    """Ask which of two objects is closer to the camera."""
-    pair = shuffled(graph.objects, rng)[:2]
-    distances = [graph.camera_distance_m(item) for item in pair]
-    if len(pair) < 2 or max(distances) < 1.05 * min(distances):
-        return None
-    near = int(np.argmin(distances))
-    text = pick(rng, ("Which is closer to the camera, <mask> or <mask>?", "Which of <mask> and <mask> is nearer to the observer?"))
-    steps = ", ".join(f"{region_tag(k)} {brief_metres(value)}" for k, value in enumerate(distances))
-    return Question(text, pair, f"{region_tag(near)} is closer to the camera.", str(near), CLOSER.name, steps)
 
 
 def survey_positions(graph: SceneGraph, rng: np.random.Generator) -> Question | None:
@@ -101,8 +78,6 @@ def _percentages(graph: SceneGraph, item: SceneObject) -> tuple[int, int]:
 
 WHAT = OtherTask(name="what", title="what an object is", makers=((1.0, ask_what),))
 WHERE = OtherTask(name="where", title="position in the image", makers=((1.0, ask_where),))
-DEPTH = OtherTask(name="depth", title="distance from the camera", makers=((1.0, ask_depth),))
-CLOSER = OtherTask(name="closer", title="closer to the camera", makers=((1.0, ask_closer),))
 POSITIONS = OtherTask(name="positions", title="positions in the image", makers=((1.0, survey_positions),))
 DEPTHS = OtherTask(name="depths", title="distances from the camera", makers=((1.0, survey_depths),))
 KINDS = OtherTask(name="kinds", title="what objects are", makers=((1.0, survey_kinds),))

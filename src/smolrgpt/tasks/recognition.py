@@ -65,4 +65,4 @@ class Recogniser:
 
 @functools.cache
 def _compiled(pattern: str) -> re.Pattern[str]:
-    return re.compile(rf"\b(?:{pattern})")
+    return re.compile(rf"(?:\b|^)(?:{pattern})")

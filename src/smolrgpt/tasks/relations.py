@@ -48,7 +48,7 @@ def find_nearest(anchor: SceneObject, others: Sequence[SceneObject]) -> SceneObj
     """Return the nearest of several objects by their middles; None where the second is nearly as near."""
     if len(others) < 2:
         return None
-    distances = np.array([_between_middles(anchor, other) for other in others])
+    distances = np.array([between_middles_m(anchor, other) for other in others])
     order = np.argsort(distances)
     return others[int(order[0])] if distances[order[1]] >= (1 + NEAREST_MARGIN) * distances[order[0]] else None
 
@@ -68,7 +68,7 @@ def find_shelf_and_buffer(
 
 def distance_m(a: SceneObject, b: SceneObject) -> float:
     """Return the metres between the middles of two objects, rounded; 0 where one stands in the other."""
-    return 0.0 if stands_in(a, b) or stands_in(b, a) else round_length(_between_middles(a, b), max(a.digits, b.digits))
+    return 0.0 if stands_in(a, b) or stands_in(b, a) else round_length(between_middles_m(a, b), max(a.digits, b.digits))
 
 
 def vertical_distance_m(a: SceneObject, b: SceneObject) -> float:
@@ -103,7 +103,7 @@ def compare_distances(objects: Sequence[SceneObject], among: Sequence[SceneObjec
     """Return the steps to the object of ``among`` that is nearest to the anchor, as ``compare_sides`` does."""
     steps, best = [], among[0]
     for item in among[1:]:
-        is_nearer = _between_middles(best, anchor) < _between_middles(item, anchor)
+        is_nearer = between_middles_m(best, anchor) < between_middles_m(item, anchor)
         better = best if is_nearer else item
         steps.append(
             f"{region_tags(objects, anchor, best, anchor, item)} {'nearer' if is_nearer else 'farther'}{region_tags(objects, better)}"
@@ -112,5 +112,6 @@ def compare_distances(objects: Sequence[SceneObject], among: Sequence[SceneObjec
     return [*steps, f"nearest {best.kind}{region_tags(objects, best)}"]
 
 
-def _between_middles(a: SceneObject, b: SceneObject) -> float:
+def between_middles_m(a: SceneObject, b: SceneObject) -> float:
+    """Return the metres between the middles of two objects."""
     return float(np.linalg.norm(a.center_m - b.center_m))
