@@ -28,7 +28,7 @@ from smolrgpt.tasks.wording import add_typos, ask_in_words, load_wordings, reali
 FORMS = {asked: forms for family in ("side", "distance", "choice", "count", "size") for asked, forms in load_wordings(family).items()}
 
 
-def _plain(wording, n=6):
+def _plain(wording, n=16):
     from smolrgpt.data.worlds.question_sets import plain_questions
 
     for number in range(n):
@@ -61,7 +61,7 @@ def test_plain_questions_are_true_of_their_scene_and_known_for_what_they_are(wor
         elif question.category == "vertical":
             one, two = (thing.center_m[2] for thing in things)
             assert value == pytest.approx(abs(one - two), abs=0.006) and value >= 0.05
-    assert seen == {"left_right", "distance", "count", "mcq", "width", "height", "vertical"}
+    assert seen >= {"left_right", "distance", "count", "mcq", "width", "height", "vertical"}
     assert np.mean(recognised) > 0.9, "typos may hide the word that asks"
 
 

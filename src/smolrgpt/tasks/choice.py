@@ -219,6 +219,7 @@ MCQ = ChoiceTask(
     name="mcq",
     title="choice of a region",
     cues=(
+        Cue(CueRank.EXPLICIT + 5, r"(?:standing|stand|sitting|sit|am) (?:at|by|on|beside)\b.{0,60}<mask>.*\b(?:nearest|closest) to me\b"),
         Cue(CueRank.INTERROGATIVE, r"which\b(?! distance)|what (?:object|pallet|buffer|transporter|shelf)\b"),
         Cue(CueRank.SUPERLATIVE, r"(?:left|right|front|rear|back|top|bottom) ?most\b|(?:near|clos|furth|farth|short|small)est\b"),
         Cue(CueRank.SUPERLATIVE, r"(?:most|least|fewest)\b|(?:far|very|outer|extreme) (?:left|right)\b|(?:left|right)(?: hand)? end\b"),

@@ -12,7 +12,7 @@ import numpy as np
 from smolrgpt.schema import SceneGraph, SceneObject
 from smolrgpt.tasks.base import Cue, NormalizedAnswer, ReplySchema, Task
 from smolrgpt.tasks.choice import ChoiceTask
-from smolrgpt.tasks.draft import Draft, Namer, Slot, makers_of
+from smolrgpt.tasks.draft import Draft, Namer, makers_of
 from smolrgpt.tasks.drawing import pick, shuffled
 from smolrgpt.tasks.measures import (
     CLEAR_FIRST_RATIO,
@@ -31,13 +31,13 @@ from smolrgpt.tasks.measures import (
 from smolrgpt.tasks.recognition import plain_words
 from smolrgpt.tasks.relations import between_middles_m
 from smolrgpt.tasks.statements import asked_subject, stated_comparison
-from smolrgpt.tasks.wording import MAX_LISTED
+from smolrgpt.tasks.wording import MAX_LISTED, Slot
 
 _REPLY = ReplySchema("region", int, "The number of the region that was chosen, as in [Region 3].")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class ComparisonTask(ChoiceTask):
+class MeasureChoiceTask(ChoiceTask):
     """A question whose answer is the region that has more, or less, of a measure than the others."""
 
     reply: ReplySchema | None = _REPLY
@@ -219,23 +219,23 @@ def _draw_order(measure: Measure, words: tuple[str, str], asked: str) -> Callabl
     return draw
 
 
-CHOICE = ComparisonTask(
-    name="choice",
+CHOICE_OF_TWO = MeasureChoiceTask(
+    name="choice_of_two",
     title="choice of two by a measure",
     cues=(
-        Cue(14, rf"(?:which|what|who|whose|between|of the two|name|pick|choose|tell)\b(?!.*\bthan (?:\w+ ){{0,3}}<mask>).*\b{COMPARATIVE}"),
+        Cue(14, rf"(?:which|what|who|whose|between|of the two|name|pick|choose|tell)\b(?!.*\bthan (?:\w+ ){{0,6}}<mask>).*\b{COMPARATIVE}"),
         Cue(12, rf"mask> (?:or|versus|vs|and) (?:\w+ ){{0,4}}<mask>(?: \w+){{0,4}} {COMPARATIVE}(?!.*\bthan\b)"),
         Cue(12, rf"^(?:\w+ )?{COMPARATIVE}(?: \w+){{0,6}} <mask> (?:or|and) (?:\w+ ){{0,3}}<mask>"),
     ),
     is_extra=True,
-    **makers_of("choice", "compare", (1.0, _draw_choice)),
+    **makers_of("choice_of_two", "compare", (1.0, _draw_choice)),
 )
-SUPERLATIVE_OF_LIST = ComparisonTask(
+SUPERLATIVE_OF_SEVERAL = MeasureChoiceTask(
     name="superlative",
     title="which of several by a measure",
     cues=(
         Cue(16, SUPERLATIVE),
-        Cue(16, r"(?:farthest|furthest|most distant|(?:farther|further) (?:\w+ )?than the others)\b(?! (?:to the )?(?:left|right))"),
+        Cue(16, r"(?:farthest|furthest|most distant|(?:farther|further) (?:\w+ )?than the others)\b(?!.*\b(?:left|right)\b)"),
     ),
     is_extra=True,
     **makers_of("superlative", "compare", (0.8, _draw_superlative), (0.2, _draw_farthest)),

@@ -6,7 +6,7 @@ A kind draws a draft; the official-like maker and the maker in plain words both 
 from __future__ import annotations
 
 import string
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,12 +14,11 @@ import numpy as np
 
 from smolrgpt.schema import SceneGraph, SceneObject, Wording
 from smolrgpt.tasks.drawing import pick
+from smolrgpt.tasks.given_lengths import write_metres
 from smolrgpt.tasks.official import synthetic_frames
 from smolrgpt.tasks.question import Maker, Question, capitalized, region_tags
-from smolrgpt.tasks.wording import PlainMaker, list_masks, load_wordings, name_object, vary_typing
+from smolrgpt.tasks.wording import PlainMaker, Slot, ask_in_words
 
-#: What a slot of a form holds: an object, a list of objects, or words.
-Slot = SceneObject | Sequence[SceneObject] | str
 #: Names an object of the question by its tag.
 Namer = Callable[[SceneObject], str]
 
@@ -66,8 +65,8 @@ def _formal_maker(category: str, draw: Drawer) -> Maker:
         draft = draw(graph, rng)
         if draft is None:
             return None
-        text, objects = _fill(pick(rng, synthetic_frames(draft.asked)), draft.slots, lambda item: f"the {item.name} <mask>", _list_formally)
-        return _question(draft, capitalized(text), objects, category)
+        text, objects = _fill(pick(rng, synthetic_frames(draft.asked)), draft.slots)
+        return _question(draft, text, objects, category)
 
     return ask
 
@@ -77,35 +76,28 @@ def _plain_maker(category: str, family: str, draw: Drawer) -> PlainMaker:
         draft = draw(graph, rng)
         if draft is None:
             return None
-        form, bare = pick(rng, load_wordings(family)[draft.asked][wording]), bool(rng.random() < 0.5)
-        text, objects = _fill(form, draft.slots, lambda item: name_object(item, rng, bare), lambda items: list_masks(items, rng))
-        return _question(draft, vary_typing(text, rng), objects, category)
+        text, objects = ask_in_words(family, draft.asked, draft.slots, rng, wording)
+        return _question(draft, text, objects, category)
 
     return ask
 
 
-def _list_formally(objects: Sequence[SceneObject]) -> str:
-    names = [f"the {item.name} <mask>" for item in objects]
-    return f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def _fill(
-    form: str, slots: Mapping[str, Slot], name: Callable[[SceneObject], str], write_list: Callable[[Sequence[SceneObject]], str]
-) -> tuple[str, list[SceneObject]]:
-    """Return the text of a form and its objects in order of mention."""
+def _fill(form: str, slots: Mapping[str, Slot]) -> tuple[str, list[SceneObject]]:
+    """Return the text of an official-like form, and its objects in order of mention."""
     text, objects = "", []
     for literal, slot, _, _ in string.Formatter().parse(form):
         text += literal
         content = slots[slot] if slot else ""
         if isinstance(content, str):
             text += content
-        elif isinstance(content, SceneObject):
-            objects.append(content)
-            text += name(content)
+        elif isinstance(content, float | int):
+            text += f"{write_metres(content)} m"
         else:
-            objects += content
-            text += write_list(content)
-    return text, objects
+            items = [content] if isinstance(content, SceneObject) else list(content)
+            names = [f"the {item.name} <mask>" for item in items]
+            objects += items
+            text += " and ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
+    return capitalized(text), objects
 
 
 def _question(draft: Draft, text: str, objects: list[SceneObject], category: str) -> Question:

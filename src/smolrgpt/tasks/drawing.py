@@ -36,7 +36,7 @@ def sample_balanced(graph: SceneGraph, rng: np.random.Generator, n: int, groups:
     counts = dict.fromkeys(groups, 0)
     for share in (n / len(groups), 1.5 * n / len(groups)):
         for group in shuffled(list(groups), rng):
-            wanted = min(round(share) - counts[group], n - len(found))
+            wanted = min(max(1, round(share)) - counts[group], n - len(found))
             new = _draw(graph, rng, wanted, groups[group], drawn)
             counts[group] += len(new)
             found += new

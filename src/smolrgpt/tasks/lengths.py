@@ -85,7 +85,11 @@ def _draw_farther_of_three(graph: SceneGraph, rng: np.random.Generator) -> Draft
     )
 
 
-_CAMERA = r"(?:(?:the |this |our |your )?(?:camera|viewer|observer|lens|viewpoint|photographer)|(?:from|to) (?:us|me|you))\b"
+#: The camera itself, not "the camera bag <mask>".
+_CAMERA = (
+    r"(?:(?:the |this |our |your )?(?:camera|viewer|observer|viewpoint|photographer)|(?:from|to) (?:us|me|you))\b"
+    r"(?! (?:(?!is\b|are\b|to\b|and\b|does\b)\w+ )?(?:at )?<mask>)"
+)
 _FAR = r"(?:how (?:far|distant|close|near|deep)|distan(?:ce|t)|depth|met(?:er|re)s)\b"
 CAMERA_DISTANCE = LengthTask(
     name="camera_distance",

@@ -124,6 +124,9 @@ def _range_m(graph: SceneGraph, item: SceneObject) -> float | None:
 
 
 # ----------------------------------------------------------------------------------------------------------------------------- table
+#: "The smallest distance" is that of two objects.
+_NO_DISTANCE = r"(?! (?:distance|gap|way|path|separation))"
+
 HEIGHT = Measure(
     "height",
     _height_m,
@@ -142,8 +145,8 @@ HEIGHT = Measure(
         comparatives=("shorter",),
         superlatives=("shortest",),
         amounts=("less height", "a smaller height"),
-        spelling=r"shorter(?! (?:distance|way|path))|(?:less|smaller|lower) height",
-        superlative_spelling=r"shortest(?! (?:distance|way|path))",
+        spelling=rf"shorter{_NO_DISTANCE}|(?:less|smaller|lower) height",
+        superlative_spelling=rf"(?<!way the )shortest{_NO_DISTANCE}",
     ),
     "{a} is {x} high, {b} {y}",
 )
@@ -179,8 +182,8 @@ SIZE = Measure(
         comparatives=("bigger", "larger"),
         superlatives=("biggest", "largest"),
         amounts=("a larger size", "more volume"),
-        spelling=r"bigger|larger|(?:more|greater) (?:size|volume)",
-        superlative_spelling=r"biggest|largest",
+        spelling=rf"(?:bigger|larger){_NO_DISTANCE}|(?:more|greater) (?:size|volume)",
+        superlative_spelling=rf"(?:biggest|largest){_NO_DISTANCE}",
     ),
     Pole(
         "smaller",
@@ -188,8 +191,8 @@ SIZE = Measure(
         comparatives=("smaller",),
         superlatives=("smallest",),
         amounts=("a smaller size", "less volume"),
-        spelling=r"smaller|less (?:size|volume)",
-        superlative_spelling=r"smallest",
+        spelling=rf"smaller{_NO_DISTANCE}|less (?:size|volume)",
+        superlative_spelling=rf"smallest{_NO_DISTANCE}",
     ),
     "{a} measures {x} on average, {b} {y}",
     is_plain_length=False,
@@ -204,7 +207,7 @@ ELEVATION = Measure(
         superlatives=("highest",),
         amounts=("a higher position",),
         places=("above",),
-        spelling=r"higher|above|over(?! there)",
+        spelling=r"higher|above|over(?! (?:there|to|on|at) )(?= (?:\w+ ){0,4}<mask>)",
         superlative_spelling=r"highest|topmost",
     ),
     Pole(
@@ -244,7 +247,7 @@ RANGE = Measure(
         amounts=("a smaller distance from the camera",),
         places=("in front of",),
         spelling=rf"(?:closer|nearer|less distant){_NO_ANCHOR}|in front|smaller distance from the",
-        superlative_spelling=rf"(?:nearest|closest)(?={_TO_VIEWER}|$)",
+        superlative_spelling=rf"(?:nearest|closest){_TO_VIEWER}",
     ),
     "{a} is {x} from the camera, {b} {y}",
 )

@@ -15,7 +15,7 @@ _VERDICT = re.compile(
 #: What a region is compared with, which is not what the sentence is about.
 _REFERENCE = re.compile(rf"\b(?:compared (?:to|with)|(?:between|of) {REGION.pattern} (?:and|or)) {REGION.pattern},?", re.IGNORECASE)
 _REFERENCE_FIRST = re.compile(
-    r"^[^<]*\b(?:above|below|under|over|behind|of|front|than|to|with|by) (?:\w+ ){0,3}<mask>[^<]*\b(?:is|are|where|does|do)\b[^<]*<mask>"
+    r"^[^<]*\b(?:above|below|under|over|behind|of|front|than|to|with|by) (?:\w+ ){0,6}<mask>[^<]*\b(?:is|are|where|does|do)\b[^<]*<mask>"
 )
 _NEGATION = re.compile(r"\bnot\b|n't\b|\bcannot\b|\bnever\b|\bneither\b|\bno\b")
 

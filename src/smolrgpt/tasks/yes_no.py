@@ -10,11 +10,11 @@ from typing import Any, Literal
 import numpy as np
 
 from smolrgpt.schema import SceneGraph, SceneObject
+from smolrgpt.schema.scene_graph import round_length
 from smolrgpt.tasks.answer_text import digits, stated_lengths
 from smolrgpt.tasks.base import Cue, NormalizedAnswer, ReplySchema, Task
-from smolrgpt.tasks.draft import Draft, Namer, Slot, makers_of
+from smolrgpt.tasks.draft import Draft, Namer, makers_of
 from smolrgpt.tasks.drawing import pick, shuffled
-from smolrgpt.tasks.given_lengths import write_metres
 from smolrgpt.tasks.measures import (
     CLEAR_RATIO,
     COMPARATIVE,
@@ -33,6 +33,7 @@ from smolrgpt.tasks.measures import (
 from smolrgpt.tasks.recognition import plain_words
 from smolrgpt.tasks.relations import between_middles_m, distance_m
 from smolrgpt.tasks.statements import asked_subject, is_negated, stated_comparison, stated_verdict
+from smolrgpt.tasks.wording import Slot
 
 _SPELLINGS = {"yes": "yes", "y": "yes", "true": "yes", "no": "no", "n": "no", "false": "no"}
 REPLY = ReplySchema("verdict", Literal["yes", "no"], "Whether what the question asks holds.")
@@ -87,7 +88,7 @@ def yes_or_no(holds: bool) -> str:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class PredicateTask(YesNoTask):
+class ComparisonTask(YesNoTask):
     """Whether a comparison of two regions holds, such as "is A taller than B?"."""
 
     def _stated(self, question: str, sentence: str) -> bool | None:
@@ -128,10 +129,8 @@ class FitsTask(YesNoTask):
 
 
 # ---------------------------------------------------------------------------------------------------------------------- questions
-#: The units of lengths that questions give, and metres of each; shares of draws.
-_UNITS = {"m": (1.0, 0.6), "cm": (0.01, 0.3), "ft": (0.3048, 0.1)}
-#: Lengths that are given are between 1 / this and this multiple of the object's own.
-_WIDEST_RATIO = 2.0
+#: Lengths that are given are so many times longer or shorter than the object's own, at least and at most.
+_NEAREST_RATIO, _WIDEST_RATIO = 1.12, 2.0
 
 
 def _draw_predicate(graph: SceneGraph, rng: np.random.Generator) -> Draft | None:
@@ -180,18 +179,14 @@ def _draw_closer_of_three(graph: SceneGraph, rng: np.random.Generator) -> Draft 
     )
 
 
-def _draw_given(graph: SceneGraph, rng: np.random.Generator, measure: Measure) -> tuple[SceneObject, float, str, float] | None:
-    """Return an object, its value, and a length that differs clearly from it, as text and in metres."""
+def _draw_given(graph: SceneGraph, rng: np.random.Generator, measure: Measure) -> tuple[SceneObject, float, float] | None:
+    """Return an object, its value, and a length that differs clearly from it, of two significant digits; all in metres."""
     objects = measured_objects(graph, measure)
     if not objects:
         return None
     item, value = pick(rng, objects)
-    ratio = float(rng.uniform(CLEAR_RATIO, _WIDEST_RATIO)) ** pick(rng, (-1, 1))
-    unit = str(rng.choice(list(_UNITS), p=[share for _, share in _UNITS.values()]))
-    factor = _UNITS[unit][0]
-    text = write_metres(value * ratio / factor, 2)
-    given = float(text) * factor
-    return (item, value, f"{text} {unit}", given) if clear_ratio(value, given) >= CLEAR_RATIO else None
+    given = round_length(value * float(rng.uniform(_NEAREST_RATIO, _WIDEST_RATIO)) ** pick(rng, (-1, 1)), 2)
+    return (item, value, given) if clear_ratio(value, given) >= CLEAR_RATIO else None
 
 
 def _draw_threshold(graph: SceneGraph, rng: np.random.Generator) -> Draft | None:
@@ -199,9 +194,9 @@ def _draw_threshold(graph: SceneGraph, rng: np.random.Generator) -> Draft | None
     pole, drawn = pick(rng, measure.poles), _draw_given(graph, rng, measure)
     if drawn is None:
         return None
-    a, x, text, given = drawn
+    a, x, given = drawn
     verdict = yes_or_no((x > given) == (pole is measure.more))
-    slots: dict[str, Slot] = {"a": a, "more": pick(rng, pole.comparatives), "length": text}
+    slots: dict[str, Slot] = {"a": a, "more": pick(rng, pole.comparatives), "length": given}
     return Draft("thresholds", slots, verdict, lambda tag: f"{verdict}: {measure.state_one(tag(a), x)}.", _given_steps(a, measure))
 
 
@@ -214,10 +209,10 @@ def _draw_fits_length(graph: SceneGraph, rng: np.random.Generator) -> Draft | No
     drawn = _draw_given(graph, rng, measure)
     if drawn is None:
         return None
-    a, x, text, given = drawn
+    a, x, given = drawn
     verdict = yes_or_no(x < given)
     return Draft(
-        asked, {"a": a, "length": text}, verdict, lambda tag: f"{verdict}: {measure.state_one(tag(a), x)}.", _given_steps(a, measure)
+        asked, {"a": a, "length": given}, verdict, lambda tag: f"{verdict}: {measure.state_one(tag(a), x)}.", _given_steps(a, measure)
     )
 
 
@@ -243,8 +238,8 @@ _LENGTH = (
 _NO_CHOICE = r"(?!.*\b(?:how|which|who|any|many)\b)"
 _DIMENSION = r"(?:tall|high|wide|broad|in height|in width|(?:away )?from the camera)"
 
-PREDICATE = PredicateTask(
-    name="predicate",
+COMPARISON = ComparisonTask(
+    name="comparison",
     title="yes or no: compares two regions",
     cues=(
         Cue(13, rf"^(?:\w+ ){{0,8}}{_VERB} (?:(?!which|what|how)\w+ ){{0,8}}<mask>.{{0,40}}? {COMPARATIVE}.{{0,50}}<mask>"),
@@ -253,7 +248,7 @@ PREDICATE = PredicateTask(
         Cue(17, rf"^{_NO_CHOICE}.*<mask>.{{0,40}}? {COMPARATIVE}.{{0,50}}<mask>"),
     ),
     is_extra=True,
-    **makers_of("predicate", "compare", (0.55, _draw_predicate), (0.25, _draw_relation), (0.2, _draw_closer_of_three)),
+    **makers_of("comparison", "compare", (0.55, _draw_predicate), (0.25, _draw_relation), (0.2, _draw_closer_of_three)),
 )
 THRESHOLD = ThresholdTask(
     name="threshold",

@@ -13,14 +13,13 @@ import numpy as np
 from smolrgpt.schema import SceneGraph, Wording
 from smolrgpt.tasks import OFFICIAL, TASKS, Task
 from smolrgpt.tasks.choice import MCQ
+from smolrgpt.tasks.compare import CHOICE_OF_TWO
 from smolrgpt.tasks.count import COUNT, ask_inside, survey_insides
 from smolrgpt.tasks.distance import DISTANCE, ask_distance, survey_distances
 from smolrgpt.tasks.drawing import WeightedMakers, sample_balanced
+from smolrgpt.tasks.lengths import CAMERA_DISTANCE
 from smolrgpt.tasks.official import OfficialForm, official_forms
-from smolrgpt.tasks.order import ABOVE, BEHIND
 from smolrgpt.tasks.position import (
-    ask_closer,
-    ask_depth,
     ask_what,
     ask_where,
     survey_depths,
@@ -50,9 +49,9 @@ _PRIORITIES = {
 _FORM_TRIES = 6
 
 _WARMUP: dict[str, WeightedMakers] = {
-    "single": [(0.25, ask_what), (0.35, ask_where), (0.4, ask_depth)],
+    "single": [(0.25, ask_what), (0.35, ask_where), (0.4, CAMERA_DISTANCE.makers[0][1])],
     "size": [(0.5, ask_width), (0.5, ask_height)],
-    "pair": [(0.4, ask_closer), (0.6, ask_side)],
+    "pair": [(0.4, CHOICE_OF_TWO.makers[0][1]), (0.6, ask_side)],
     "inside": [(1.0, ask_inside)],
     "distance": [(1.0, ask_distance)],
     "survey": [
@@ -65,8 +64,8 @@ _WARMUP: dict[str, WeightedMakers] = {
         (0.15, survey_loads),
     ],
 }
-#: The kinds of the extra questions. Those that came after the first sets follow at the end.
-_EXTRA: tuple[Task, ...] = (WIDTH, HEIGHT, VERTICAL, BEHIND, ABOVE, *(task for task in TASKS.values() if task.is_extra))
+#: The kinds of the extra questions.
+_EXTRA: tuple[Task, ...] = (WIDTH, HEIGHT, VERTICAL, *(task for task in TASKS.values() if task.is_extra))
 #: Group of the plain questions -> its kinds. A kind that is in no group here is a group of its own, after these.
 _PLAIN: dict[str, tuple[Task, ...]] = {
     "sides": (LEFT_RIGHT,),
@@ -89,7 +88,7 @@ def warmup_questions(graph: SceneGraph, rng: np.random.Generator, n: int) -> lis
 
 
 def extra_questions(graph: SceneGraph, rng: np.random.Generator, n: int) -> list[Question]:
-    """Draw at most n questions about sizes, about the order of two objects, and of further kinds that ``Task.is_extra`` marks."""
+    """Draw at most n questions about sizes and of the kinds that ``Task.is_extra`` marks."""
     return sample_balanced(graph, rng, n, {task.name: task.makers for task in _EXTRA})
 
 

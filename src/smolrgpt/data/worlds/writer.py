@@ -2,7 +2,7 @@
 
     <root>/<split>.json            the four official categories
     <root>/<split>_warmup.json     what and where single regions are, pairs
-    <root>/<split>_extra.json      width, height, vertical, behind, above
+    <root>/<split>_extra.json      sizes, comparisons by all measures, and lengths of further kinds
     <root>/<split>_plain.json      the official four and lengths in plain words; row["wording"]: known or reserved
     <root>/<split>_templates.json  every official question form; row["template"]: which one
     <root>/<split>_captions.json   one description a scene
@@ -42,7 +42,7 @@ from smolrgpt.schema import DataError
 from smolrgpt.tasks.wording import WORDINGS
 
 #: Rises whenever the same seed gives other images or rows, so that an old set is never mistaken for a new one.
-GENERATOR_VERSION = 8
+GENERATOR_VERSION = 9
 SETTINGS_FILE = "settings.json"
 #: The sensor of sets in which every scene has one of its own.
 MIXED = "mixed"
