@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 Recipe = Annotated[
     str,
-    typer.Argument(metavar="RECIPE", help="nano, nano-published, nano-blind, nano-plain, paper, full, smollm2-135m or smollm2-135m-lora."),
+    typer.Argument(
+        metavar="RECIPE", help="nano, nano-published, nano-blind, nano-plain, nano-abroad, paper, full, smollm2-135m or smollm2-135m-lora."
+    ),
 ]
 Stage = Annotated[str | None, typer.Option(help="Only this stage, where the recipe has a choice: align, warm-up, fine-tune.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Override any setting; repeat it.")]

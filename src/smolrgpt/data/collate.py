@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Hashable, Sequence
 from typing import Any
 
@@ -11,8 +12,9 @@ from smolrgpt.data.frame import Frame
 from smolrgpt.data.lengths import length_targets
 from smolrgpt.data.loading import DoubtLog, SkipLog
 from smolrgpt.schema import DataError, Region, Sample
-from smolrgpt.tasks import recognise
+from smolrgpt.tasks import recognise, task_named
 from smolrgpt.tasks.given_lengths import mark_lengths
+from smolrgpt.tasks.region_text import renumber_tags
 from smolrgpt.tasks.units import ask_in_metres
 
 #: Image key -> row of each region of the image.
@@ -42,15 +44,21 @@ def prepare_image(processor: Any, frame: Frame, regions: Sequence[Region]) -> di
     return arrays
 
 
-def encode_question(processor: Any, sample: Sample, answer: str | None = None) -> dict[str, list[int]]:
-    """Call ``SmolRGPTProcessor.encode_text`` on a sample. Raises DataError naming it, such as for more regions than the model can name."""
+def encode_question(processor: Any, sample: Sample, answer: str | None = None, first_region: int = 0) -> dict[str, list[int]]:
+    """Call ``SmolRGPTProcessor.encode_text`` on a sample. Raises DataError naming it, such as for more regions than the model can name.
+
+    first_region: the k of the first region's name; those in ``answer``, which count from 0, follow it.
+    """
+    if first_region and answer is not None:
+        indices = range(first_region, first_region + len(sample.regions))
+        answer = renumber_tags(task_named(sample.category).renumber_field(answer, indices), indices)
     try:
-        return encode_words(processor, sample.question, len(sample.regions), answer)
+        return encode_words(processor, sample.question, len(sample.regions), answer, first_region)
     except ValueError as error:
         raise DataError(f"sample {sample.id!r}: {error}") from error
 
 
-def encode_words(processor: Any, question: str, num_regions: int, answer: str | None = None) -> dict[str, list[int]]:
+def encode_words(processor: Any, question: str, num_regions: int, answer: str | None = None, first_region: int = 0) -> dict[str, list[int]]:
     """Call ``SmolRGPTProcessor.encode_text``, with the lengths of the question as numbers where the model takes them so.
 
     A question without its answer that asks for a length in another unit is put in metres, in which models answer.
@@ -58,7 +66,7 @@ def encode_words(processor: Any, question: str, num_regions: int, answer: str | 
     if answer is None and recognise(question).is_length:
         question = ask_in_metres(question)
     text, metres = mark_lengths(question) if processor.copies_lengths else (question, [])
-    encoded: dict[str, list[int]] = processor.encode_text(text, num_regions, answer, given_lengths=metres)
+    encoded: dict[str, list[int]] = processor.encode_text(text, num_regions, answer, given_lengths=metres, first_region=first_region)
     return encoded
 
 
@@ -92,10 +100,13 @@ class Collator:
     batch in which nothing is left is a DataError.
     What is doubtful about the inputs of an image is counted in ``doubts`` when it is read first.
     Prepared images stay in memory up to ``cache_gb``.
+    Of the questions, a share ``region_offset_fraction`` names its regions from a random ``[Region k]`` on instead of ``[Region 0]``, by the
+    question's id, so that every name that the model has is trained; without effect where regions have no names of their own.
     """
 
-    def __init__(self, processor: Any, *, cache_gb: float = 0.0):
+    def __init__(self, processor: Any, *, cache_gb: float = 0.0, region_offset_fraction: float = 0.0):
         self.processor, self.skips, self.doubts = processor, SkipLog(), DoubtLog()
+        self.region_offset_fraction = region_offset_fraction
         self._inspected: set[int] = set()  # hashes of the keys of images whose doubts are counted
         self._budget = cache_gb * 1e9
         self._cache: dict[Hashable, EncodedImage] = {}
@@ -145,9 +156,17 @@ class Collator:
             [encoded[key].select(list(table)) for key, table in tables.items()],
             texts,
             [order[s.image_key] for s in kept],
-            [[tables[s.image_key][region] for region in s.regions] for s in kept],
+            [[-1] * self.first_region(s) + [tables[s.image_key][region] for region in s.regions] for s in kept],
         )
         return {**batch, **length_targets(kept, tables)}
+
+    def first_region(self, sample: Sample) -> int:
+        """Return the k of the name ``[Region k]`` of the sample's first region."""
+        free = (self.processor.num_region_names or 0) - len(sample.regions)
+        if free <= 0 or not sample.regions or not self.region_offset_fraction:
+            return 0
+        rng = random.Random(sample.id)
+        return rng.randint(1, free) if rng.random() < self.region_offset_fraction else 0
 
     def _encode_images(self, samples: Sequence[Sample]) -> dict[Hashable, EncodedImage]:
         """Return each readable image with all regions of its samples; questions about other images are skipped."""
@@ -178,7 +197,7 @@ class Collator:
         texts, kept = [], []
         for sample in samples:
             try:
-                texts.append(encode_question(self.processor, sample, sample.answer))
+                texts.append(encode_question(self.processor, sample, sample.answer, self.first_region(sample)))
                 kept.append(sample)
             except DataError as error:
                 self.skips.add("unusable question", str(error))

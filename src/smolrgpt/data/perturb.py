@@ -245,12 +245,18 @@ FACTORS: dict[str, Factor] = {
 }
 
 
-def jitter_masks(samples: Sequence[Sample]) -> list[Sample]:
+def jitter_masks(samples: Sequence[Sample], fraction: float = 1.0) -> list[Sample]:
     """Return the samples with inexact masks, for training: those of an image are all in one style, drawn by ``region_styles.draw_style``.
 
-    Which one depends on the image. Image keys change, so that a batch may hold the same images with their own masks as well.
+    Which one depends on the image, as does whether it is in the ``fraction`` of the images that change. Their image keys change, so that a
+    batch may hold the same images with their own masks as well.
     """
-    styles = {sample.image_key: draw_style(np.random.default_rng([1, sample.image_checksum])) for sample in samples}
+    images = {sample.image_key: sample.image_checksum for sample in samples}
+    styles = {
+        key: draw_style(np.random.default_rng([1, checksum]))
+        for key, checksum in images.items()
+        if np.random.default_rng([2, checksum]).random() < fraction
+    }
     restyled = functools.cache(lambda region, style, seed: restyle(region, style, region_generator(region, seed)))
     return [
         replace(
@@ -258,5 +264,7 @@ def jitter_masks(samples: Sequence[Sample]) -> list[Sample]:
             regions=[restyled(region, styles[sample.image_key], sample.image_checksum) for region in sample.regions],
             image_key=(sample.image_key, "mask jitter"),
         )
+        if sample.image_key in styles
+        else sample
         for sample in samples
     ]

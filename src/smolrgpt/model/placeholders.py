@@ -46,7 +46,7 @@ def check_placeholders(
     regions = torch.zeros_like(counts) if region_index is None else (region_index >= 0).sum(1)
     counts_of = {kind: mask.sum(1) for kind, mask in masks.items() if kind != "image"}
     if config.region_fusion == "name":
-        counts_of["name"] = count_names(config, input_ids, regions)
+        counts_of["name"] = torch.zeros_like(regions) if region_index is None else count_names(config, input_ids, region_index)
     for kind, counts in counts_of.items():
         for i in _first(counts != regions):
             raise ValueError(

@@ -231,6 +231,7 @@ class SmolRGPTProcessor(ProcessorMixin):
         answer: str | None = None,
         with_image: bool = True,
         given_lengths: Sequence[float] = (),
+        first_region: int = 0,
     ) -> dict[str, list[int]]:
         r"""Convert one question (and answer) to ``input_ids`` and ``labels`` of the same length.
 
@@ -243,6 +244,8 @@ class SmolRGPTProcessor(ProcessorMixin):
             answer: for training.
             with_image: whether the prompt has image tokens.
             given_lengths: in metres, one for each ``<length>`` of the question; they are returned as ``given_lengths``.
+            first_region: the k of the first region's name ``[Region k]``; the question's rows of ``region_index`` have as many -1 before
+                them.
 
         Raises:
             ValueError: when the question's ``<mask>`` are not ``num_regions``, or are more than the model has names for.
@@ -255,12 +258,12 @@ class SmolRGPTProcessor(ProcessorMixin):
                 f"the question has {len(pieces) - 1} {REGION_PLACEHOLDER} but {num_regions} regions were given; expected one region per "
                 f"placeholder, in order: {question[:80]!r}"
             )
-        if self.num_region_names is not None and num_regions > self.num_region_names:
+        if self.num_region_names is not None and first_region + num_regions > self.num_region_names:
             raise ValueError(f"the question has {num_regions} regions, this model has names for {self.num_region_names}; ask about fewer")
         ids = self.prompt_start if with_image else [self._turn_start, *self._tokenize("user\n")]
         named = self.region_fusion == "name"
         region_ids, text = [] if named else list(self.region_token_ids.values()), pieces[0]
-        for index, piece in enumerate(pieces[1:]):
+        for index, piece in enumerate(pieces[1:], first_region):
             text += REGION_NAME.format(index) if named or self.region_labels else ""
             if region_ids:
                 ids += self._tokenize(text)
@@ -315,7 +318,7 @@ class SmolRGPTProcessor(ProcessorMixin):
             images: from ``SmolRGPTImageProcessor.preprocess_image``.
             texts: from ``encode_text``.
             image_index: each question's image.
-            region_index: each question's regions, as rows of its own image's region table.
+            region_index: each question's regions, as rows of its own image's region table; -1 for a name that stands for no region.
             return_tensors: "pt" or "np".
 
         Returns:
@@ -472,10 +475,9 @@ def _point_at(
     for question, (image, rows) in enumerate(zip(image_index, region_index, strict=True)):
         if not 0 <= image < len(images):
             raise ValueError(f"question {question} points at image {image}; the batch has {len(images)} images")
-        if rows and not 0 <= min(rows) <= max(rows) < counts[image]:
+        if rows and not -1 <= min(rows) <= max(rows) < counts[image]:
             raise ValueError(f"question {question} points at regions {list(rows)}; image {image} has {counts[image]} regions")
-        joined[question, : len(rows)] = rows
-        joined[question, : len(rows)] += offsets[image]
+        joined[question, : len(rows)] = [row + offsets[image] if row >= 0 else -1 for row in rows]
     return {"image_index": np.asarray(image_index, dtype=np.int64), "region_index": joined}
 
 

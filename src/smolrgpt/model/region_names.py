@@ -21,12 +21,11 @@ def name_index(config: SmolRGPTConfig, input_ids: Tensor) -> Tensor:
     return index[input_ids]
 
 
-def count_names(config: SmolRGPTConfig, input_ids: Tensor, num_regions: Tensor) -> Tensor:
-    """Count each question's regions that are named in it, (Q,). num_regions: (Q,)."""
-    most = int(num_regions.max()) if len(num_regions) else 0
+def count_names(config: SmolRGPTConfig, input_ids: Tensor, region_index: Tensor) -> Tensor:
+    """Count each question's regions (Q, R) that are named in it, (Q,)."""
     index = name_index(config, input_ids)
-    named = torch.stack([(index == i).any(1) for i in range(most)] or [torch.zeros_like(num_regions, dtype=torch.bool)])
-    return (named & (torch.arange(len(named), device=num_regions.device)[:, None] < num_regions)).sum(0)
+    named = [((index == i).any(1) & (region_index[:, i] >= 0)).long() for i in range(region_index.shape[1])]
+    return torch.stack([torch.zeros_like(index[:, 0]), *named]).sum(0)
 
 
 def named_regions(config: SmolRGPTConfig, input_ids: Tensor, region_index: Tensor) -> Tensor:

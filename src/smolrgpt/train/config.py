@@ -103,7 +103,7 @@ class LossWeights:
 
 @dataclass(frozen=True)
 class SyntheticData:
-    """The synthetic warehouse; drawn once under ``root`` and reused while these values stay the same.
+    """A synthetic set of one world or several; drawn once under ``root`` and reused while these values stay the same.
 
     Its sources (``train.sources.SYNTHETIC_SOURCES``): "train", "warmup", "captions"; "extra", sizes and order in depth; "plain", questions
     in everyday language, without the wordings reserved for evaluation; "train_relative", the first without metric depth and camera in any
@@ -118,8 +118,16 @@ class SyntheticData:
     """Images to validate on."""
     seed: int = 1
     """Of the generator; validation scenes take their own."""
+    world: str = "warehouse"
+    """The world of the scenes, or several: "room,yard" (``data.worlds``)."""
     layouts: str = "known"
     """Which arrangements of objects are drawn (``data.worlds``)."""
+    sensor: str = "perfect"
+    """What measures metric depth: a name of ``data.worlds.sensors.SENSORS``, or "mixed"."""
+    scales: tuple[float, float] = (1.0, 1.0)
+    """Range of the factor that all lengths of a scene are multiplied by."""
+    size: tuple[int, int] = (384, 216)
+    """Width and height of the images in pixels."""
     questions_per_scene: int = 24
     """Questions per image and source."""
     relative_depth_fraction: float = 0.0
@@ -130,11 +138,32 @@ class SyntheticData:
     """Share of yet other images without any depth."""
     depth: Literal["metric", "none"] = "metric"
     """none: no depth in any image of any source."""
+    mask_jitter_fraction: float = 0.0
+    """Share of the images whose masks are inexact in every source (``data.region_styles``)."""
+    validation: tuple[str, ...] = ("val",)
+    """Splits whose questions are validated on: "val", "val_plain", "val_extra"; without the wordings reserved for evaluation."""
 
     def __post_init__(self) -> None:
+        if not 0 <= self.mask_jitter_fraction <= 1:
+            raise ValueError(f"mask_jitter_fraction is {self.mask_jitter_fraction}; expected a share from 0 to 1")
         shares = {name: getattr(self, name) for name in ("relative_depth_fraction", "no_camera_fraction", "no_depth_fraction")}
         if min(shares.values()) < 0 or sum(shares.values()) > 1:
             raise ValueError(f"{shares}: expected shares that are not negative and at most 1 in all")
+
+
+@dataclass(frozen=True)
+class WorldsData:
+    """Several synthetic sets; a source is named SET:SOURCE, such as "room:plain", and every set has an equal share of the validation."""
+
+    sets: dict[str, SyntheticData]
+    """Name -> set."""
+
+    def __post_init__(self) -> None:
+        roots = [data.root for data in self.sets.values()]
+        if not roots or len(set(roots)) != len(roots):
+            raise ValueError(
+                f"sets {sorted(self.sets)} are in {sorted(map(str, roots))}; expected at least one, each in a folder of its own"
+            )
 
 
 @dataclass(frozen=True)
@@ -195,7 +224,7 @@ class Run:
     """Folder of the run."""
     model: ModelSpec
     """Where the model starts."""
-    data: SyntheticData | FolderData
+    data: SyntheticData | WorldsData | FolderData
     """Where the samples come from."""
     stages: tuple[Stage, ...]
     """The curriculum, in order."""
@@ -217,6 +246,8 @@ class Run:
     """Processes that prepare batches, for each training process; they share ``cache_gb``."""
     log_every: int = 50
     """Steps between records of the loss."""
+    region_offset_fraction: float = 0.0
+    """Share of the questions whose regions are named from a random ``[Region k]`` on instead of ``[Region 0]`` (``data.collate``)."""
     answer_style: AnswerStyle = "official"
     """How the answers that the model learns are written (``train.answers``)."""
     monitor_health: bool = True
@@ -237,13 +268,12 @@ class Run:
         row = json.loads(text)
         try:
             row = _with_present_keys(row)
-            data = row["data"]
             return cls(
                 **{
                     **row,
                     "out": Path(row["out"]),
                     "model": _model_from_json(row["model"]),
-                    "data": _folders_from_json(data) if "sources" in data else SyntheticData(**{**data, "root": Path(data["root"])}),
+                    "data": _data_from_json(row["data"]),
                     "stages": tuple(_stage_from_json(stage) for stage in row["stages"]),
                     "loss_weights": LossWeights(**row["loss_weights"]),
                     "feature_cache": _optional_path(row.get("feature_cache")),
@@ -292,6 +322,19 @@ def _stage_from_json(row: Mapping[str, Any]) -> Stage:
 def _model_from_json(row: Mapping[str, Any]) -> ModelSpec:
     backbones = row.get("backbones")
     return ModelSpec(**{**row, "path": _optional_path(row.get("path")), "backbones": tuple(backbones) if backbones else None})
+
+
+def _data_from_json(row: Mapping[str, Any]) -> SyntheticData | WorldsData | FolderData:
+    if "sources" in row:
+        return _folders_from_json(row)
+    if "sets" in row:
+        return WorldsData({name: _synthetic_from_json(data) for name, data in row["sets"].items()})
+    return _synthetic_from_json(row)
+
+
+def _synthetic_from_json(row: Mapping[str, Any]) -> SyntheticData:
+    tuples = {name: tuple(value) for name, value in row.items() if isinstance(value, list)}
+    return SyntheticData(**{**row, **tuples, "root": Path(row["root"])})
 
 
 def _folders_from_json(row: Mapping[str, Any]) -> FolderData:

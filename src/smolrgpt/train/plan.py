@@ -18,9 +18,10 @@ from transformers import AutoConfig
 
 from smolrgpt.model import SmolRGPTConfig, SmolRGPTForConditionalGeneration
 from smolrgpt.model.configuration_smolrgpt import PAIR_SIZES, REGION_SIZES
-from smolrgpt.model.processing_smolrgpt import NUM_REGION_NAMES
+from smolrgpt.model.processing_smolrgpt import MEASURE_WORDS, NUM_REGION_NAMES
+from smolrgpt.model.region_geometry import feature_names
 from smolrgpt.train.build import KEPT_CHECKPOINTS
-from smolrgpt.train.config import ModelSpec, Run, Stage, SyntheticData
+from smolrgpt.train.config import FolderData, ModelSpec, Run, Stage, SyntheticData, WorldsData
 from smolrgpt.train.fake_step import TURN_TOKENS, StepShape, fake_model, fake_tensors, measure_step
 from smolrgpt.train.feature_cache import feature_bytes
 from smolrgpt.train.optim import apply_rates
@@ -71,14 +72,20 @@ SYNTHETIC["plain_mask_jitter"] = SYNTHETIC["plain"]
 def source_facts(run: Run) -> dict[str, SourceFacts]:
     """Return the size of each source of the run's mixtures, by name. Raises ValueError for a data set without a published size."""
     if isinstance(run.data, SyntheticData):
-        scenes, each = run.data.num_scenes, run.data.questions_per_scene
-        return {name: SourceFacts(scenes * max(1, round(share * each)), scenes, *means) for name, (share, *means) in SYNTHETIC.items()}
+        return _synthetic_facts(run.data)
+    if isinstance(run.data, WorldsData):
+        return {f"{name}:{source}": facts for name, data in run.data.sets.items() for source, facts in _synthetic_facts(data).items()}
     wanted = {name for stage in run.stages for name in stage.mixture} & set(run.data.sources)
     readers = {name: reader for name, (reader, _, _) in run.data.sources.items() if name in wanted}
     unknown = sorted(set(readers.values()) - set(PUBLISHED))
     if unknown:
         raise ValueError(f"the size of the data set {unknown[0]!r} is not known before it is read; known: {', '.join(PUBLISHED)}")
     return {name: PUBLISHED[reader] for name, reader in readers.items()}
+
+
+def _synthetic_facts(data: SyntheticData) -> dict[str, SourceFacts]:
+    scenes, each = data.num_scenes, data.questions_per_scene
+    return {name: SourceFacts(scenes * max(1, round(share * each)), scenes, *means) for name, (share, *means) in SYNTHETIC.items()}
 
 
 @dataclass(frozen=True)
@@ -146,6 +153,10 @@ def model_config(spec: ModelSpec) -> SmolRGPTConfig:
         arguments["size_word_ids"] = {size: i for i, size in enumerate(sizes)}
     if named:
         arguments["region_name_token_ids"] = list(range(size - NUM_REGION_NAMES, size))
+    if arguments.get("copies_lengths"):  # its words and the two tokens of lengths follow the names
+        arguments["size_word_ids"] = {name: size + i for i, name in enumerate(MEASURE_WORDS)}
+        size += len(MEASURE_WORDS) + 2
+        arguments |= {"length_token_id": size - 2, "given_token_id": size - 1, "geometry_dim": len(feature_names("range"))}
     arguments["text_config"] = {**text, "vocab_size": size, "pad_token_id": 2, "bos_token_id": 1, "eos_token_id": 2}
     ids = {kind: first + 1 + i for i, kind in enumerate(kinds)}
     return SmolRGPTConfig(**{"image_token_id": first, **arguments}, region_token_ids=ids)
@@ -195,8 +206,9 @@ def plan(run: Run, flops_per_second: float = FLOPS_PER_SECOND, gpus: Sequence[in
 def _frozen_images(run: Run, facts: dict[str, SourceFacts]) -> int:
     """Return how many images the stages with a frozen vision tower show; the sources of a synthetic set share theirs."""
     shown = {name for stage in run.stages if _rate_of_vision(stage) is None for name in stage.mixture}
-    images = [facts[name].images for name in shown]
-    return max(images, default=0) if isinstance(run.data, SyntheticData) else sum(images)
+    if isinstance(run.data, FolderData):
+        return sum(facts[name].images for name in shown)
+    return sum({name.rpartition(":")[0]: facts[name].images for name in shown}.values())
 
 
 def _rate_of_vision(stage: Stage) -> float | None:

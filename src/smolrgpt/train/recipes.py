@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from smolrgpt.train.config import FolderData, ModelSpec, Rates, Run, Stage, SyntheticData
+from smolrgpt.train.config import FolderData, LossWeights, ModelSpec, Rates, Run, Stage, SyntheticData, WorldsData
 from smolrgpt.train.lora import ADAPTERS
 
 #: Patterns for the rates of a stage.
@@ -179,6 +179,72 @@ def nano_plain(out: Path | None = None, data_root: Path | None = None, seed: int
     )
 
 
+#: Of the model for any camera: lengths are copied from what is measured, not spelled.
+_ABROAD_CONFIG = {
+    name: value for name, value in _NANO_CONFIG.items() if name not in ("pair_geometry", "estimates_sizes", "estimates_distance")
+}
+_ABROAD_CONFIG |= {"copies_lengths": True}
+#: Set of scenes -> what it is of: the warehouse with perfect depth, each world at its own scale as sensors see it, and all of them at
+#: any scale. Every set has a seed of its own.
+_WORLD_SETS: dict[str, dict[str, Any]] = {
+    "home": {"seed": 1, "size": (384, 216)},
+    "tabletop": {"world": "tabletop", "sensor": "mixed", "seed": 2},
+    "room": {"world": "room", "sensor": "mixed", "seed": 3},
+    "yard": {"world": "yard", "sensor": "mixed", "seed": 4},
+    "any": {"world": "mixed", "sensor": "mixed", "scales": (0.03, 10.0), "seed": 5},
+}
+
+
+def _worlds(root: Path, scenes: int, val_scenes: int, **options: Any) -> WorldsData:
+    """Return the sets of ``_WORLD_SETS``, each with this many scenes, with depth and masks as people have them."""
+    shares = {"relative_depth_fraction": 0.15, "no_camera_fraction": 0.1, "no_depth_fraction": 0.1, "mask_jitter_fraction": 0.5}
+    common = {"num_scenes": scenes, "num_val_scenes": val_scenes, "questions_per_scene": 48, "size": (320, 240), **shares, **options}
+    common["validation"] = ("val", "val_plain", "val_extra")
+    return WorldsData({name: SyntheticData(root=root / name, **{**common, **own}) for name, own in _WORLD_SETS.items()})
+
+
+def _every_world(**times: float) -> dict[str, float]:
+    """Return the mixture that takes sources of every set this many times."""
+    return {f"{name}:{source}": value for name in _WORLD_SETS for source, value in times.items()}
+
+
+def nano_abroad(out: Path | None = None, data_root: Path | None = None, quick: bool = False, seed: int = 0) -> Run:
+    """Return the run of a small model for any camera, scale and scene: new weights, four worlds, four stages; ``quick``: few steps.
+
+    The vision tower learns in the first two stages. Half of the questions name their regions from any ``[Region k]`` on, so that longer
+    lists than any trained one meet no new name.
+    """
+    rate, frozen = 8e-4 if quick else 5e-4, (VISION, None)
+    stages = (
+        _wide_stage("align", ((ALL, rate),), _every_world(captions=1.0), 40 if quick else 200),
+        _wide_stage("warm-up", ((ALL, rate),), _every_world(warmup=1.0, captions=0.1), 300 if quick else 2000),
+        _wide_stage(
+            "fine-tune", (frozen, (ALL, rate)), _every_world(train=0.5, plain=1.0, extra=1.0, warmup=0.2), 600 if quick else 9000, 3
+        ),
+        _wide_stage("polish", (frozen, (ALL, rate / 2)), _every_world(train=0.5, plain=1.0, extra=1.0), 200 if quick else 5000, 2),
+    )
+    folder = data_root or Path("runs/data/nano-abroad-quick" if quick else "runs/data/nano-abroad")
+    return Run(
+        name="nano-abroad",
+        out=out or Path("runs/nano-abroad-quick" if quick else "runs/nano-abroad"),
+        model=ModelSpec(config=_ABROAD_CONFIG, processor={"mask_resize": "area", "depth_encoding": "ranks"}, vocab_size=2048),
+        data=_worlds(folder, scenes=400 if quick else 3000, val_scenes=12 if quick else 40),
+        stages=stages,
+        loss_weights=LossWeights(0.5, 0.1, 0.1),
+        answer_style="copied",
+        region_offset_fraction=0.5,
+        validation_questions=200 if quick else 500,
+        seed=seed,
+    )
+
+
+def _wide_stage(name: str, rates: Rates, mixture: dict[str, float], steps: int, validations: int = 0) -> Stage:
+    """Return a stage of forty questions a step, ten about each image, with a checkpoint every few minutes."""
+    every = max(1, steps // max(1, validations))
+    stage = _synthetic_stage(name, rates, mixture, steps, validations)
+    return dataclasses.replace(stage, images_per_step=4, questions_per_image=10, save_every=every if validations else min(steps, 500))
+
+
 #: The backbones of the paper, which an ``SmolRGPTConfig`` without arguments describes.
 PUBLISHED_BACKBONES = ("google/siglip2-base-patch16-256", "HuggingFaceTB/SmolLM2-360M-Instruct")
 #: The published curriculum (arXiv 2509.15490), rates as released.
@@ -329,6 +395,7 @@ RECIPES: dict[str, Callable[..., Run]] = {
     "nano-published": nano_published,
     "nano-blind": nano_blind,
     "nano-plain": nano_plain,
+    "nano-abroad": nano_abroad,
     "paper": paper,
     "full": full,
     "smollm2-135m": smollm2_135m,

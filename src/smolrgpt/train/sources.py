@@ -1,4 +1,4 @@
-"""The sources of a run's samples: those of the synthetic warehouse, or folders of real data sets."""
+"""The sources of a run's samples: those of synthetic sets, or folders of real data sets."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from smolrgpt.data.sources import iter_source, read_source
 from smolrgpt.data.sources.warehouse import read_warehouse
 from smolrgpt.schema import Sample
 from smolrgpt.train.answers import restyle
-from smolrgpt.train.config import FolderData, Run, SyntheticData
+from smolrgpt.train.config import FolderData, Run, SyntheticData, WorldsData
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +26,8 @@ Sources = dict[str, Sequence[Sample]]
 
 #: The source on which S1 is measured, in the dictionary that ``load_sources`` returns.
 VALIDATION = "validation"
+#: Key of a validation question's metadata: the set that it is from, in a run with several.
+SET = "set"
 #: Added to the seed of the training scenes: validation scenes take their own, so that more training scenes never change them.
 VALIDATION_SEED_OFFSET = 1_000_000
 
@@ -62,11 +64,18 @@ def load_sources(config: Run) -> Sources:
     Synthetic data is drawn first if it is not there yet.
     """
     names = {name for stage in config.stages for name in stage.mixture}
-    data = config.data
-    sources = _synthetic_sources(data, names) if isinstance(data, SyntheticData) else _folder_sources(data, names)
-    validation = sources.pop(VALIDATION)
-    drawn = random.Random(0).sample(validation, min(config.validation_questions, len(validation)))  # the same for every seed of a run
-    return {**{name: restyle(samples, config.answer_style) for name, samples in sources.items()}, VALIDATION: drawn}
+    data, count = config.data, config.validation_questions
+    if isinstance(data, WorldsData):
+        sources = _worlds_sources(data, names, count)
+    else:
+        sources = _synthetic_sources(data, names) if isinstance(data, SyntheticData) else _folder_sources(data, names)
+        sources[VALIDATION] = _draw(sources[VALIDATION], count)
+    return {name: samples if name == VALIDATION else restyle(samples, config.answer_style) for name, samples in sources.items()}
+
+
+def _draw(samples: Sequence[Sample], count: int) -> list[Sample]:
+    """Draw at most ``count`` samples, the same for every seed of a run."""
+    return random.Random(0).sample(samples, min(count, len(samples)))
 
 
 # ----------------------------------------------------------------------------------------------------------------------- folders
@@ -95,15 +104,40 @@ def _memory_mapped(folder: Path, reader: str, root: Path, split: str) -> Prepare
 
 
 # --------------------------------------------------------------------------------------------------------------------- synthetic
+def _worlds_sources(data: WorldsData, names: set[str], num_validation: int) -> Sources:
+    """Return the sources of every set as SET:SOURCE, and validation questions with the set's name in their ids and metadata."""
+    sources: Sources = {}
+    validation: list[Sample] = []
+    for name, part in data.sets.items():
+        own = {source.removeprefix(f"{name}:") for source in names if source.startswith(f"{name}:")}
+        found = _synthetic_sources(part, own)
+        drawn = _draw(found.pop(VALIDATION), -(-num_validation // len(data.sets)))
+        validation += [replace(sample, id=f"{name}:{sample.id}", metadata={**sample.metadata, SET: name}) for sample in drawn]
+        sources |= {f"{name}:{source}": samples for source, samples in found.items()}
+    return {**sources, VALIDATION: validation}
+
+
 def _synthetic_sources(data: SyntheticData, names: set[str]) -> Sources:
     from smolrgpt.data.worlds import write_dataset
 
     splits = ("train", data.num_scenes, data.seed), ("val", data.num_val_scenes, data.seed + VALIDATION_SEED_OFFSET)
     with PartialState().main_process_first():
         for split, num_scenes, seed in splits:
-            write_dataset(data.root, split, num_scenes, seed, data.layouts, questions_per_scene=data.questions_per_scene)
+            write_dataset(
+                data.root,
+                split,
+                num_scenes,
+                seed,
+                data.layouts,
+                data.size,
+                data.questions_per_scene,
+                world=data.world,
+                scales=data.scales,
+                sensor=data.sensor,
+            )
     sources: Sources = {name: read_synthetic(data, source) for name, source in SYNTHETIC_SOURCES.items() if name in names}
-    return {**sources, VALIDATION: read_warehouse(data.root, "val", depth=data.depth)}
+    asked = [sample for split in data.validation for sample in read_warehouse(data.root, split, depth=data.depth, folder="val")]
+    return {**sources, VALIDATION: [sample for sample in asked if sample.wording != "reserved"]}
 
 
 def read_synthetic(data: SyntheticData, source: SyntheticSource) -> list[Sample]:
@@ -112,7 +146,8 @@ def read_synthetic(data: SyntheticData, source: SyntheticSource) -> list[Sample]
     samples = _withhold_depth(data, source.split, fraction)
     if source.known_wordings_only:
         samples = [sample for sample in samples if sample.wording == "known"]
-    return jitter_masks(samples) if source.mask_jitter else samples
+    fraction = 1.0 if source.mask_jitter else data.mask_jitter_fraction
+    return jitter_masks(samples, fraction) if fraction else samples
 
 
 def _withhold_depth(data: SyntheticData, split: str, relative_fraction: float) -> list[Sample]:

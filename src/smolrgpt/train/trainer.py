@@ -23,8 +23,6 @@ from smolrgpt.data.collate import Collator
 from smolrgpt.data.loading import DoubtLog, SkipLog
 from smolrgpt.data.mixture import EpochBatches, Group, Mixture
 from smolrgpt.evaluation.predict import predict
-from smolrgpt.evaluation.score import score
-from smolrgpt.evaluation.summary import truth_row
 from smolrgpt.inference.predictor import Predictor
 from smolrgpt.model import SmolRGPTForConditionalGeneration, SmolRGPTProcessor
 from smolrgpt.schema import Sample
@@ -41,6 +39,7 @@ from smolrgpt.train.lora import add_adapters, merge
 from smolrgpt.train.losses import total_loss
 from smolrgpt.train.optim import build_optimizer
 from smolrgpt.train.sources import VALIDATION, Sources, load_sources
+from smolrgpt.train.validation import score_validation
 
 logger = logging.getLogger(__name__)
 
@@ -129,7 +128,8 @@ def _start_processes(config: Run, resume: bool) -> PartialState:
 
 
 def _build_collator(config: Run, processor: SmolRGPTProcessor, sources: Sources) -> Collator:
-    collator = Collator(processor, cache_gb=cache_budget_gb(config.cache_gb, config.dataloader_num_workers))
+    cache_gb = cache_budget_gb(config.cache_gb, config.dataloader_num_workers)
+    collator = Collator(processor, cache_gb=cache_gb, region_offset_fraction=config.region_offset_fraction)
     if config.cache_gb > 0:
         for name, samples in sources.items():
             if name != VALIDATION:
@@ -270,11 +270,11 @@ class StageTrainer(Trainer):
         with self._autocast():
             predictions = gather_object(predict(predictor, self._share_of_validation(), progress=False))
         model.train()
-        result = score(map(truth_row, self._validation), predictions)
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in {"S1": result["S1"], **result["accuracy"]}.items()}
+        result = score_validation(self._validation, predictions)
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in {"S1": result.s1, **result.accuracy}.items()}
         if self.is_world_process_zero():
-            row = {name: result[name] for name in ("num_questions", "S1", "accuracy")}
-            self._curve.add(step=self.state.global_step, **row)
+            self._curve.add(step=self.state.global_step, num_questions=result.num_questions, S1=result.s1, accuracy=result.accuracy)
+            logger.info("step %d, accuracy in percent by set and kind:\n%s", self.state.global_step, result.table())
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
