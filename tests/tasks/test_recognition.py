@@ -60,7 +60,7 @@ def test_spelling_does_not_change_the_kind(question: str, kind: str, spelling: s
         ("Which of <mask> <mask> has the greatest height?", "mcq"),
         ("How many pallets are as wide as <mask>?", "count"),
         ("Who is that?", "other"),
-        ("What colour is <mask>?", "other"),
+        ("What colour is <mask>?", "cannot_tell"),
         ("How many feet are between <mask> and <mask>?", "distance"),
     ],
 )

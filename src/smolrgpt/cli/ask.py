@@ -55,6 +55,12 @@ Source = Annotated[
     str | None,
     typer.Option(help="What DATA is: warehouse (default), samples (default for a file), coco, ...; see 'smolrgpt data --help'."),
 ]
+MinConfidence = Annotated[
+    float | None,
+    typer.Option(
+        min=0, max=1, help="Withhold answers of less confidence: they cannot be told. By default as the checkpoint says; 0: never."
+    ),
+]
 Submission = Annotated[Path | None, typer.Option(help="Also write the challenge's form: id and normalized_answer, checked.")]
 NumActors = Annotated[int | None, typer.Option("--ray", min=1, metavar="N", help="Spread the work over N Ray actors, a model each.")]
 Address = Annotated[str | None, typer.Option(help="With --ray: a running cluster; by default Ray is started here.")]
@@ -70,6 +76,7 @@ def ask(  # noqa: PLR0913 (the options of a command)
     depth_kind: DepthKindOption = None,
     depth_near: DepthNear = None,
     model: ModelOption = "nano",
+    min_confidence: MinConfidence = None,
     as_json: Json = False,
     overlay: Overlay = None,
 ) -> None:
@@ -97,7 +104,7 @@ def ask(  # noqa: PLR0913 (the options of a command)
     asked: list[str] = []
     answers: list[Answer] = []
     for group in [questions] if questions else _questions_from_stdin():
-        new = predictor.ask_many(image, group, depth_map, region or [], intrinsics)
+        new = predictor.ask_many(image, group, depth_map, region or [], intrinsics, min_confidence)
         if not answers:
             _print_inputs(new[0].inputs)
         _print_answers(group, new, as_json, as_list=bool(questions) and len(group) > 1)

@@ -16,7 +16,7 @@ from smolrgpt.schema import Answer, DataError, Sample
 
 logger = logging.getLogger(__name__)
 
-#: A prediction: {id, question, category, answer, normalized_answer, unit, confidence, seconds, warnings?, error?}.
+#: A prediction: {id, question, category, answer, normalized_answer, unit, confidence, seconds, reason?, warnings?, error?}.
 Row = dict[str, Any]
 #: The samples of a batch, each with its row.
 AnsweredBatch = list[tuple[Sample, Row]]
@@ -138,6 +138,8 @@ def _row(sample: Sample, answer: Answer) -> Row:
         "confidence": None if answer.confidence is None else round(answer.confidence, 4),
         "seconds": round(answer.seconds, 4),
     }
+    if answer.reason is not None:
+        row["reason"] = answer.reason
     return {**row, "warnings": list(answer.inputs.warnings)} if answer.inputs.warnings else row
 
 

@@ -38,7 +38,7 @@ class AnswerScore:
         truth: The true answer as its Task parses it.
         answer: The answer as its Task parses it, None where it is missing or unreadable.
         explanation: Why the answer is wrong; empty for a correct one.
-        problem: "missing" or "unparsable" where there is no answer to compare; otherwise empty.
+        problem: "missing", "refused" or "unparsable" where there is no answer to compare; otherwise empty.
     """
 
     is_correct: bool
@@ -72,6 +72,8 @@ def score_prediction(category: str, truth: Any, row: Mapping[str, Any] | None) -
     scored = score_answer(category, truth, value)
     if value is not None:
         return scored
+    if row.get("reason"):
+        return replace(scored, explanation=f"{category}: refused: {row['reason']}", problem="refused")
     reason = row.get("error") or f"no normalized_answer from {str(row.get('answer', ''))[:80]!r}"
     return replace(scored, explanation=f"{category}: {reason}")
 
@@ -117,10 +119,10 @@ def score(truth: Iterable[Mapping[str, Any]], predictions: Iterable[Mapping[str,
         ``S1``, ``accuracy`` and ``num_questions`` as in ``Accuracies``; ``num_correct``; ``by_category`` {category: {num_questions,
         num_correct}}; ``error_rates`` (mean relative errors of counts and distances, official definition); ``distance`` (metres: abs_rel,
         rmse, a1 in %, with the rows whose truth is 0 and without); ``problem_counts`` {kind: n}, and ``problems``, the first of them as
-        {kind, id, reason}. A missing or unreadable answer counts as wrong.
+        {kind, id, reason}. A missing, refused or unreadable answer counts as wrong.
 
     Raises:
-        DataError: The truth is unusable; under ``strict``, there are missing, extra or repeated ids or unreadable answers.
+        DataError: The truth is unusable; under ``strict``, there are missing, extra or repeated ids, refusals or unreadable answers.
     """
     problems, tally = Problems(), Tally()
     pairs: dict[str, list[tuple[Any, Any]]] = {category: [] for category in CATEGORIES}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from PIL import Image
@@ -12,6 +12,7 @@ from smolrgpt.inference.generation import Generated
 from smolrgpt.inference.inputs import Question
 from smolrgpt.schema import Region
 from smolrgpt.schema.inputs_read import InputsRead
+from smolrgpt.tasks.cannot_tell import CANNOT_TELL, explain, refusal_reason
 from smolrgpt.tasks.region_text import renumber_tags
 
 #: The character that an unfinished UTF-8 character is decoded to.
@@ -46,15 +47,17 @@ class Answer(schema.Answer):
 
 def make_answer(question: Question, generated: Generated, inputs: InputsRead, seconds: float) -> Answer:
     """Read the normalised answer from a generated text; give both in the caller's region indices and in the unit that is asked for."""
-    task, value = question.task, None
+    task, value = generated.task or question.task, None
+    counts = len(question.input_ids), generated.num_tokens
+    if (reason := refusal_reason(generated.text)) is not None:
+        return Answer(explain(reason), None, CANNOT_TELL.name, seconds, generated.confidence, inputs, None, reason, *counts)
     if generated.field is not None:
         value = task.read(question.text, generated.field)
     if value is None:
         value = task.read(question.text, generated.text)
     text = renumber_tags(task.renumber_field(generated.text, question.indices), question.indices)
     text, value, unit = task.in_asked_unit(question.text, text, task.renumber(value, question.indices))
-    answer = Answer(text, value, task.name, seconds, generated.confidence, inputs, unit)
-    return replace(answer, prompt_tokens=len(question.input_ids), completion_tokens=generated.num_tokens)
+    return Answer(text, value, task.name, seconds, generated.confidence, inputs, unit, None, *counts)
 
 
 def readable_prefix(question: Question, text: str) -> str:

@@ -14,18 +14,20 @@ import regex
 import torch
 from transformers import Cache, DynamicCache, LogitsProcessor, LogitsProcessorList
 
+from smolrgpt.inference.answer_kinds import AnswerKinds
 from smolrgpt.inference.image_cache import PrefixCache
 from smolrgpt.inference.inputs import Question
 from smolrgpt.model.estimates import probability_within
 from smolrgpt.model.processing_smolrgpt import LENGTH_TOKEN, TURN_END, pad_lengths
-from smolrgpt.tasks import FIELD_SEPARATOR
+from smolrgpt.tasks import FIELD_SEPARATOR, Task
+from smolrgpt.tasks.cannot_tell import CANNOT_TELL, REFUSAL
 from smolrgpt.tasks.distance import OFFICIAL_TOLERANCE
 from smolrgpt.tasks.given_lengths import write_metres
 
 #: Longest answer field in tokens, the end included: " 12.34" of a tokenizer that writes every character as a token.
 MAX_FIELD_TOKENS = 8
-#: Answer field of a length that is copied; an object that contains or touches the other is at 0.
-COPIED_FIELD = rf" ?(?:{regex.escape(LENGTH_TOKEN)}|0)"
+#: The same of a model that writes fields of all kinds ("12 o'clock", "in front of"), and of the words before the field of a refusal.
+MAX_ANY_FIELD_TOKENS, MAX_REFUSAL_TOKENS = 16, 12
 #: Text of a length that is copied from nothing; no rule reads it.
 UNKNOWN_LENGTH = "unknown"
 #: Rows leave a batch once this share of it has ended: leaving copies the cache of the rows that go on.
@@ -50,12 +52,14 @@ class Generated(NamedTuple):
         confidence: The model's probability of it, 0 to 1.
         field: Its answer field, for a model that writes one.
         num_tokens: Tokens that were generated, the end included.
+        task: The kind of the answer where the model's text decides it; None: the kind of the question.
     """
 
     text: str
     confidence: float
     field: str | None
     num_tokens: int = 0
+    task: Task | None = None
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,8 @@ class AnswerGenerator:
         pad = processor.tokenizer.pad_token_id
         self.pad_id = self.end_id if pad is None else pad
         self.copies_lengths = bool(getattr(processor, "copies_lengths", False))
+        self.kinds = AnswerKinds(self.copies_lengths)
+        self.kinds_from_text = bool(getattr(processor, "kinds_from_text", False)) and processor.answer_field
         self.vocabulary = FieldVocabulary(processor.tokenizer, self.end_id) if processor.answer_field else None
 
     @torch.inference_mode()
@@ -128,7 +134,8 @@ class AnswerGenerator:
             processors.insert(0, StreamingCallback(len(rows), length, on_tokens))
         if self.vocabulary is not None:
             patterns = [self._field_pattern(question) for question in questions]
-            processors.insert(0, AnswerFieldConstraint(self.vocabulary, patterns, length, max_new_tokens))
+            refusal = CANNOT_TELL.field_pattern(0) if self.kinds_from_text else None
+            processors.insert(0, AnswerFieldConstraint(self.vocabulary, patterns, length, max_new_tokens, refusal))
         outputs = self.model.generate(
             input_ids=input_ids.to(device),
             attention_mask=attention_mask.to(device),
@@ -152,9 +159,13 @@ class AnswerGenerator:
         return [self.decode_copies(*row) for row in zip(questions, ids, chosen, values, spreads, strict=True)]
 
     def _field_pattern(self, question: Question) -> str | None:
-        if self.copies_lengths and question.task.is_length:
-            return COPIED_FIELD
-        return question.task.field_pattern(len(question.regions))
+        if self.kinds_from_text:
+            return self.kinds.any_field_pattern(len(question.regions))
+        return self.kinds.field_pattern(question.task, len(question.regions))
+
+    def _kind(self, question: Question, text: str) -> Task | None:
+        """Return the kind of an answer text with its length tokens; None where the words of the question decide it."""
+        return self.kinds.kind_of(text, question.task, len(question.regions)) if self.kinds_from_text else None
 
     def _pad(self, questions: Sequence[Question]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return input ids and attention mask (Q, T) of prompts, padded between their common start and the rest."""
@@ -187,12 +198,12 @@ class AnswerGenerator:
         count = min(length + 1, len(ids))
         if self.vocabulary is None:
             return Generated(text, _probability(chosen[:count]), None, count)
-        field = text.rpartition(FIELD_SEPARATOR)[2].strip()
+        field, found = text.rpartition(FIELD_SEPARATOR)[2].strip(), self._kind(question, text)
         start = length - len(field)
-        if not question.task.is_length or self.vocabulary.text(ids[start:length]).strip() != field:
-            return Generated(text, _probability(chosen[:count]), field, count)
+        if not (found or question.task).is_length or self.vocabulary.text(ids[start:length]).strip() != field:
+            return Generated(text, _probability(chosen[:count]), field, count, found)
         probability = length_probability(field, chosen[start:length], digits[start:length])
-        return Generated(text, _probability(chosen[:start]) * probability, field, count)
+        return Generated(text, _probability(chosen[:start]) * probability, field, count, found)
 
     def decode_copies(
         self, question: Question, ids: list[int], chosen: list[float], metres: list[float], spreads: list[float]
@@ -204,15 +215,16 @@ class AnswerGenerator:
         """
         end = ids.index(self.end_id) if self.end_id in ids else len(ids)
         text = self.processor.post_process(ids)
+        found = self._kind(question, text)
         probability = _probability(chosen[: end + 1])
         for position in range(end):
             if ids[position] == self.model.config.length_token_id:
                 known = not math.isnan(metres[position])  # a text may have the token where it stands for nothing
                 text = text.replace(LENGTH_TOKEN, write_metres(metres[position]) if known else UNKNOWN_LENGTH, 1)
-                if question.task.is_length and position == end - 1:
+                if (found or question.task).is_length and position == end - 1:
                     probability *= probability_within(spreads[position], OFFICIAL_TOLERANCE[1]) if known else 0.0
         field = text.rpartition(FIELD_SEPARATOR)[2].strip() if self.vocabulary is not None else None
-        return Generated(text, probability, field)
+        return Generated(text, probability, field, min(end + 1, len(ids)), found)
 
 
 def _probability(logprobs: Sequence[float]) -> float:
@@ -280,7 +292,7 @@ class FieldVocabulary:
         self.separator = self.words.index(FIELD_SEPARATOR)
         self.digits = {i: int(word) for i, word in enumerate(self.words) if regex.fullmatch(" ?[0-9]", word)}
         self._candidates = {
-            i: word for i, word in enumerate(self.words) if regex.fullmatch(rf"[ a-z0-9.]+|{regex.escape(LENGTH_TOKEN)}", word)
+            i: word for i, word in enumerate(self.words) if regex.fullmatch(rf"[ a-z0-9.']+|{regex.escape(LENGTH_TOKEN)}", word)
         }
         self._allowed: dict[tuple[str, str], list[int]] = {}
 
@@ -303,28 +315,40 @@ class AnswerFieldConstraint(LogitsProcessor):
     Rows are free up to the last separator and cannot end before there is one, unless the whole answer is a field already. A row near
     ``max_new_tokens`` has to write the separator, so that no answer is cut off.
     patterns: one per row, as of ``Task.field_pattern``; None leaves a row free. prompt_length: columns of the (padded) prompt.
+    refusal: the pattern of the field after "cannot tell", for a model that refuses; then patterns are those of all kinds.
     """
 
-    def __init__(self, vocabulary: FieldVocabulary, patterns: Sequence[str | None], prompt_length: int, max_new_tokens: int):
-        self.vocabulary, self.patterns, self.prompt_length = vocabulary, patterns, prompt_length
-        self.last_call = max_new_tokens - MAX_FIELD_TOKENS - 1
+    def __init__(
+        self,
+        vocabulary: FieldVocabulary,
+        patterns: Sequence[str | None],
+        prompt_length: int,
+        max_new_tokens: int,
+        refusal: str | None = None,
+    ):
+        self.vocabulary, self.patterns, self.prompt_length, self.refusal = vocabulary, patterns, prompt_length, refusal
+        self.field_tokens = MAX_FIELD_TOKENS if refusal is None else MAX_ANY_FIELD_TOKENS
+        self.last_call = max_new_tokens - self.field_tokens - 1
+        self.recent_tokens = self.field_tokens + 1 + (0 if refusal is None else MAX_REFUSAL_TOKENS)
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.FloatTensor:
         """Set the scores (Q, V) of tokens that a row may not write to -inf."""
         kept, end = scores.clone(), self.vocabulary.end
         length = input_ids.shape[1] - self.prompt_length
-        recent = input_ids[:, self.prompt_length + max(0, length - MAX_FIELD_TOKENS - 1) :].tolist()  # a field is never longer
+        recent = input_ids[:, self.prompt_length + max(0, length - self.recent_tokens) :].tolist()  # a field is never longer
         unfinished = []
         for row, (pattern, ids) in enumerate(zip(self.patterns, recent, strict=True)):
             if pattern is None or end in ids:
                 continue
             text = self.vocabulary.text(ids)
-            _, separator, field = text.rpartition(FIELD_SEPARATOR)
+            steps, separator, field = text.rpartition(FIELD_SEPARATOR)
+            if self.refusal is not None and steps.strip() == REFUSAL:
+                pattern = self.refusal
             if separator or length >= self.last_call:
                 allowed = self.vocabulary.allowed(pattern, field) if separator else [self.vocabulary.separator]
                 kept[row] = -torch.inf
                 kept[row, allowed] = scores[row, allowed]
-            elif length > MAX_FIELD_TOKENS or not regex.fullmatch(pattern, text):
+            elif length > self.field_tokens or not regex.fullmatch(pattern, text):
                 unfinished.append(row)
         kept[unfinished, end] = -torch.inf
         return cast(torch.FloatTensor, kept)

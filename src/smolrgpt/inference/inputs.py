@@ -55,6 +55,7 @@ class Inquiry:
         regions: the caller's regions.
         inputs: how depth and camera were read, and what is doubtful; the same for all questions. An inquiry that reads its image only when
             it is encoded has it after that.
+        min_confidence: the least confidence of answers, as of ``Predictor.ask_many``; None: what the checkpoint holds.
         content_key: equal for equal contents of the frame, whose encoding is then reused; None where it is not kept.
     """
 
@@ -63,6 +64,7 @@ class Inquiry:
     regions: Sequence[Region] = ()
     content_key: Hashable = None
     inputs: InputsRead = field(default_factory=InputsRead)
+    min_confidence: float | Mapping[str, float] | None = None
 
 
 def as_image(image: ImageLike) -> Image.Image:

@@ -19,7 +19,7 @@ from smolrgpt.data.collate import encode_question, encode_words, region_tables
 from smolrgpt.data.frame import Frame
 from smolrgpt.inference.answer import Answer, make_answer, readable_prefix
 from smolrgpt.inference.checkpoints import EXPORT_RECORD, resolve_checkpoint
-from smolrgpt.inference.generation import AnswerGenerator, PromptBatch
+from smolrgpt.inference.generation import AnswerGenerator, Generated, PromptBatch
 from smolrgpt.inference.image_cache import (
     CACHE_BYTES,
     IMAGES_PER_STEP,
@@ -38,6 +38,7 @@ from smolrgpt.inference.inputs import (
     RegionLike,
     as_upright,
 )
+from smolrgpt.inference.refusals import MinConfidence, check_min_confidence, reason_of_rules, refuse, withhold
 from smolrgpt.precision import best_dtype
 from smolrgpt.schema import Camera, DataError, DepthMap, DepthMeaning, DepthOptions, Region, Sample
 from smolrgpt.tasks import recognise
@@ -120,10 +121,11 @@ class Predictor:
         depth: DepthLike | None = None,
         regions: Sequence[RegionLike] = (),
         camera: CameraLike | None = None,
+        min_confidence: MinConfidence | None = None,
         **depth_options: Unpack[DepthOptions],
     ) -> Answer:
         """Answer one question; see ``ask_many``."""
-        return self.ask_many(image, [question], depth, regions, camera, **depth_options)[0]
+        return self.ask_many(image, [question], depth, regions, camera, min_confidence, **depth_options)[0]
 
     def ask_many(
         self,
@@ -132,6 +134,7 @@ class Predictor:
         depth: DepthLike | None = None,
         regions: Sequence[RegionLike] = (),
         camera: CameraLike | None = None,
+        min_confidence: MinConfidence | None = None,
         **depth_options: Unpack[DepthOptions],
     ) -> list[Answer]:
         """Answer several questions about one image, which is encoded once; later questions about the same content reuse it.
@@ -139,6 +142,8 @@ class Predictor:
         A question mentions regions as ``<region 0>``, ``<region 1>``, ... (indices into ``regions``), or as one plain ``<mask>`` per
         region, in order.
         depth: of any form that ``DepthMap.from_any`` takes; it may have another size than the image, not another shape.
+        min_confidence: from 0 to 1, for all kinds or by kind; an answer of less confidence is withheld ("cannot_tell", with the reason).
+        None: what the checkpoint holds.
         depth_options: what its values mean, where neither its type nor a depth.json beside it states it: ``depth_unit`` (metres per stored
         unit, or a name such as "mm", "tum", "kitti"), ``depth_kind`` ("metric", "relative", "inverse"), ``depth_near`` ("dark", "bright").
         Raises ValueError when questions and regions do not fit, DataError for files that cannot be read or do not fit.
@@ -146,7 +151,7 @@ class Predictor:
         if not questions:
             return []
         started = time.perf_counter()
-        inquiry = self.prepare(image, questions, depth, regions, camera, **depth_options)
+        inquiry = self.prepare(image, questions, depth, regions, camera, min_confidence, **depth_options)
         answers = self.answer([inquiry])[0]
         seconds = (time.perf_counter() - started) / len(answers)
         shown = inquiry.read_frame().image, list(inquiry.regions)
@@ -163,12 +168,15 @@ class Predictor:
         depth: DepthLike | None = None,
         regions: Sequence[RegionLike] = (),
         camera: CameraLike | None = None,
+        min_confidence: MinConfidence | None = None,
         **depth_options: Unpack[DepthOptions],
     ) -> Inquiry:
         """Read and check everything that ``answer`` needs, without the model; several threads may do so at once.
 
         Raises the same errors as ``ask_many``.
         """
+        if min_confidence is not None:
+            check_min_confidence(min_confidence)
         meaning = DepthMeaning.from_options(**depth_options)
         rgb, orientation = as_upright(image)
         mentions = [read_mentions(question, len(regions)) for question in questions]
@@ -183,7 +191,8 @@ class Predictor:
         table = [frame.read_region(f"region {index}", region) for index, region in enumerate(regions)]
         asked = [self._question(text, [table[index] for index in indices], indices) for text, indices in mentions]
         has_boxes = any(not isinstance(given, Region) and region.to_patch()[0].all() for given, region in zip(regions, table, strict=True))
-        return Inquiry(asked, lambda: frame, table, content_key(frame), frame.inputs_read(table, _asks_length(asked), has_boxes))
+        inputs = frame.inputs_read(table, _asks_length(asked), has_boxes)
+        return Inquiry(asked, lambda: frame, table, content_key(frame), inputs, min_confidence)
 
     def _question(self, text: str, regions: list[Region], indices: list[int]) -> Question:
         """Encode a question. Raises ValueError for an empty question, and for one longer than the model reads."""
@@ -251,9 +260,20 @@ class Predictor:
         callback = None if on_text is None else on_tokens
         generated = self.generator.generate(questions, batch, self.max_new_tokens, batch_size, callback)
         seconds = (time.perf_counter() - started) / len(questions)
-        inputs = (inquiry.inputs for inquiry in inquiries for _ in inquiry.questions)
-        answers = (make_answer(*one, seconds) for one in zip(questions, generated, inputs, strict=True))
+        asked = (inquiry for inquiry in inquiries for _ in inquiry.questions)
+        answers = (self._finish(*one, seconds) for one in zip(questions, generated, asked, strict=True))
         return [list(itertools.islice(answers, len(inquiry.questions))) for inquiry in inquiries]
+
+    def _finish(self, question: Question, generated: Generated, inquiry: Inquiry, seconds: float) -> Answer:
+        """Read a generated answer, and withhold it where it cannot be told or is not certain enough.
+
+        Rules refuse for a model of regions that was not trained to refuse.
+        """
+        answer = make_answer(question, generated, inquiry.inputs, seconds)
+        if self.processor.answer_field and not self.processor.kinds_from_text and (reason := reason_of_rules(question)) is not None:
+            return refuse(answer, reason)
+        least = self.processor.min_confidence if inquiry.min_confidence is None else inquiry.min_confidence
+        return withhold(answer, least)
 
     def _encode(self, inquiries: Sequence[Inquiry]) -> PromptBatch:
         """Encode the images and regions of the inquiries, each once, and point their questions at them."""

@@ -124,6 +124,8 @@ class SmolRGPTProcessor(ProcessorMixin):
         region_fusion: "tokens", or "name" to write a region as ``[Region i]`` alone, the token that then carries its features.
         copies_lengths: whether lengths in an answer are copied from estimates and lengths in a question are given as numbers.
         answer_field: whether the model was trained to end its answers with ": " and the normalised answer alone.
+        kinds_from_text: whether the model was trained to recognise what is asked, so that its text decides the kind of the answer.
+        min_confidence: kind of question -> the confidence (0 to 1) below which an answer is withheld as not certain enough.
         chat_template: for display and tools.
 
     Raises:
@@ -141,6 +143,8 @@ class SmolRGPTProcessor(ProcessorMixin):
         answer_field: bool = False,
         copies_lengths: bool = False,
         chat_template: str | None = None,
+        kinds_from_text: bool = False,
+        min_confidence: Mapping[str, float] | None = None,
     ):
         super().__init__(image_processor, tokenizer, chat_template=chat_template or CHAT_TEMPLATE)
         unknown = [name for name in region_tokens if name not in REGION_TOKENS]
@@ -149,6 +153,7 @@ class SmolRGPTProcessor(ProcessorMixin):
         if region_fusion not in ("tokens", "name"):
             raise ValueError(f"region_fusion is {region_fusion!r}; expected 'tokens' or 'name'")
         self.region_fusion, self.answer_field, self.copies_lengths = region_fusion, answer_field, copies_lengths
+        self.kinds_from_text, self.min_confidence = kinds_from_text, dict(min_confidence or {})
         self.region_tokens, self.region_labels, self.num_image_tokens = tuple(region_tokens), region_labels, num_image_tokens
         self.image_token = IMAGE_TOKEN
         self.image_token_id = self._token_id(IMAGE_TOKEN) if num_image_tokens else None

@@ -21,6 +21,8 @@ from smolrgpt.tasks.wording import PlainMaker
 #: A short answer: 'left', a count, a region index as digits, metres; None where there is none.
 NormalizedAnswer = str | int | float | None
 
+#: A region in steps, as a regular expression for ``Task.steps_pattern``.
+STEP_REGION = r"\[Region \d+\]"
 #: What stands between the steps of an answer and its normalised answer, in the styles "brief" and "steps" of training.
 FIELD_SEPARATOR = ":"
 #: A longer text is no answer: those of the data sets have some hundred characters, the longest chain a model is taught some thousand.
@@ -86,6 +88,8 @@ class Task:
         is_length: its normalised answer is in metres, which ``in_asked_unit`` converts for the reader.
         makers: what draws its questions from a scene, with weights.
         plain_makers: the same in plain words of one wording.
+        steps_pattern: a regular expression of the steps (before the separator) of this kind's answers, as far as they differ from those of
+            other kinds with the same field; None where answers are not told by their steps.
         is_extra: a synthetic data set asks its makers in ``<split>_extra.json``.
         form_maker: what asks an official form of the kind; None where the official data set has none.
     """
@@ -97,6 +101,7 @@ class Task:
     guess: NormalizedAnswer = ""
     makers: tuple[tuple[float, Maker], ...] = ()
     plain_makers: tuple[tuple[float, PlainMaker], ...] = ()
+    steps_pattern: str | None = None
     is_extra: bool = False
     form_maker: FormMaker | None = None
     names_region: bool = field(default=False, init=False)

@@ -13,7 +13,7 @@ import numpy as np
 
 from smolrgpt.schema import SceneGraph, SceneObject, Wording
 from smolrgpt.tasks.answer_text import without_lengths
-from smolrgpt.tasks.base import Cue, CueRank, NormalizedAnswer, OtherTask, ReplySchema, Task
+from smolrgpt.tasks.base import STEP_REGION, Cue, CueRank, NormalizedAnswer, OtherTask, ReplySchema, Task
 from smolrgpt.tasks.distance import parse_number
 from smolrgpt.tasks.drawing import draw_several, pick, shuffled
 from smolrgpt.tasks.official import OfficialForm, fill_frame, synthetic_frames
@@ -288,6 +288,7 @@ COUNT = CountTask(
     ),
     reply=ReplySchema("count", int, "How many objects were counted."),
     guess=1,
+    steps_pattern=rf"(?:.*, )?{STEP_REGION}{STEP_REGION} \d+",
     makers=((0.85, ask_count), (0.15, ask_count_by_shelf)),
     plain_makers=((1.0, ask_count_plainly),),
     form_maker=ask_count_form,

@@ -12,7 +12,7 @@ import numpy as np
 
 from smolrgpt.schema import SceneGraph, SceneObject, Wording
 from smolrgpt.tasks.answer_text import bare_number, digits, stated_lengths
-from smolrgpt.tasks.base import FIELD_SEPARATOR, Cue, CueRank, NormalizedAnswer, OtherTask, ReplySchema, Task
+from smolrgpt.tasks.base import FIELD_SEPARATOR, STEP_REGION, Cue, CueRank, NormalizedAnswer, OtherTask, ReplySchema, Task
 from smolrgpt.tasks.drawing import draw_several, pick, shuffled
 from smolrgpt.tasks.official import OfficialForm, fill_frame, synthetic_frames
 from smolrgpt.tasks.question import (
@@ -335,6 +335,7 @@ DISTANCE = LengthTask(
         Cue(CueRank.HINT, r"(?:centi|milli)?met(?:er|re)s\b|(?<!')m\b|feet\b|inches\b"),
     ),
     reply=ReplySchema("metres", float, "The distance in metres."),
+    steps_pattern=f"(?:.*, )?{STEP_REGION}{STEP_REGION}",
     makers=(
         (0.6, ask_distance),
         (0.12, ask_transporter_to_buffer),

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from smolrgpt.schema import SceneGraph, SceneObject, Wording
-from smolrgpt.tasks.base import Cue, CueRank, NormalizedAnswer, OtherTask, ReplySchema, Task
+from smolrgpt.tasks.base import STEP_REGION, Cue, CueRank, NormalizedAnswer, OtherTask, ReplySchema, Task
 from smolrgpt.tasks.drawing import draw_several, pick, shuffled
 from smolrgpt.tasks.official import OfficialForm, fill_frame, synthetic_frames
 from smolrgpt.tasks.question import Question, add_viewpoint_phrase, list_facts, mask_placeholders, region_tags
@@ -162,6 +162,7 @@ LEFT_RIGHT = SideTask(
     ),
     reply=ReplySchema("side", Literal["left", "right"], "On which side the first region is."),
     guess="left",
+    steps_pattern=f"{STEP_REGION}{STEP_REGION}",
     makers=((1.0, ask_side),),
     plain_makers=((1.0, ask_side_plainly),),
     form_maker=ask_side,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from smolrgpt.schema import SceneGraph, SceneObject, Wording
-from smolrgpt.tasks.base import Cue, CueRank, ReplySchema
+from smolrgpt.tasks.base import STEP_REGION, Cue, CueRank, ReplySchema
 from smolrgpt.tasks.distance import LengthTask
 from smolrgpt.tasks.drawing import draw_one, pick, shuffled
 from smolrgpt.tasks.question import Question, format_metres, region_tags
@@ -105,6 +105,7 @@ WIDTH = LengthTask(
         Cue(CueRank.DIMENSION, r"(?:side|left) (?:side )?to (?:its )?(?:side|right)\b"),
     ),
     reply=ReplySchema("metres", float, "The width in metres."),
+    steps_pattern=f"{STEP_REGION} width",
     makers=((1.0, ask_width),),
     plain_makers=((0.35, ask_width_plainly),),
 )
@@ -117,6 +118,7 @@ HEIGHT = LengthTask(
         Cue(CueRank.DIMENSION, r"to (?:its |the )?(?:top|upper end)\b"),
     ),
     reply=ReplySchema("metres", float, "The height in metres."),
+    steps_pattern=f"{STEP_REGION} height",
     makers=((1.0, ask_height),),
     plain_makers=((0.35, ask_height_plainly),),
 )
@@ -129,6 +131,7 @@ VERTICAL = LengthTask(
         Cue(CueRank.EXPLICIT + 5, r"(?:how many |in )?(?:centi|milli)?met(?:er|re)s (?:higher|lower|further (?:up|down))\b"),
     ),
     reply=ReplySchema("metres", float, "The vertical distance in metres."),
+    steps_pattern=f"{STEP_REGION}{STEP_REGION} up",
     makers=((1.0, ask_vertical),),
     plain_makers=((0.3, ask_vertical_plainly),),
 )

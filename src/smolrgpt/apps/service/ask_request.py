@@ -67,6 +67,7 @@ def _scene(body: SceneBody, prefix: str = "") -> dict[str, Any]:
         "depth_options": body.depth_options,
         "regions": [_region(region, f"{prefix}regions.{number}") for number, region in enumerate(body.regions)],
         "camera": body.camera,
+        "min_confidence": body.min_confidence,
     }
 
 

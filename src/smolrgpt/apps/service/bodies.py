@@ -106,6 +106,13 @@ class SceneBody(_Body):
         description='{"fx", "fy", "cx", "cy"} in pixels of the image, or another form of Camera.from_any, also as text',
     )
 
+    min_confidence: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="answers of less confidence are withheld (cannot_tell); 0: never; by default as the model says",
+    )
+
     @field_validator("depth_unit")
     @classmethod
     def _check_unit(cls, unit: Any) -> Any:
@@ -255,7 +262,8 @@ class AnswerBody(BaseModel):
     answer: str
     normalized_answer: str | int | float | None = Field(description="left or right, a count, a region's number, a length in unit, or null")
     unit: str | None = Field(default=None, description="of a length: m, or what the question asks for, as cm, ft or in")
-    category: str
+    category: str = Field(description="the kind of question; cannot_tell where it cannot be answered")
+    reason: str | None = Field(default=None, description="why it cannot be answered, such as colour, no region, no scale, unsure")
     confidence: float = Field(ge=0, le=1)
 
 

@@ -90,7 +90,7 @@ class Engine:
             image = open_image_bytes(ask.image, IMAGE_FORMATS)
         depth = None if ask.depth is None else _depth(ask.depth, ask.depth_options)
         regions = [_region(region, number) for number, region in enumerate(ask.regions)]
-        return self.predictor.prepare(image, ask.questions, depth, regions, ask.camera)
+        return self.predictor.prepare(image, ask.questions, depth, regions, ask.camera, ask.min_confidence)
 
     def answer_batch(self, items: list[QueuedInquiry]) -> list[Reply]:
         """Answer several queued inquiries at once; when that fails, each is tried alone, so that one cannot harm another."""

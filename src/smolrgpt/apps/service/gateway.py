@@ -274,7 +274,7 @@ async def _read_ask(request: Request, limits: Limits) -> AskRequest:
 
 # -------------------------------------------------------------------------------------------------------------------- streaming
 def _message(answer: dict[str, Any]) -> dict[str, Any]:
-    short = {name: answer[name] for name in ("normalized_answer", "unit", "category", "confidence", "inputs")}
+    short = {name: answer[name] for name in ("normalized_answer", "unit", "category", "reason", "confidence", "inputs")}
     return {"content": answer["answer"], "spatial": short}
 
 

@@ -54,6 +54,7 @@ class AskRequest:
         depth: A depth file.
         depth_options: What its values mean.
         regions: JSON as of ``Region.from_json``; the mask of {"mask": ...} is an encoded image.
+        min_confidence: The least confidence of an answer, as of ``Predictor.ask_many``.
         camera: JSON as of ``Camera.from_any``; no text, which may name a file.
     """
 
@@ -63,6 +64,7 @@ class AskRequest:
     depth_options: DepthOptions = field(default_factory=DepthOptions)
     regions: list[dict[str, Any]] = field(default_factory=list)
     camera: Any = None
+    min_confidence: float | None = None
 
 
 @dataclass(frozen=True)
