@@ -18,6 +18,7 @@ from smolrgpt.data.worlds import (
 from smolrgpt.schema import SceneObject
 from smolrgpt.tasks import OTHER, recognise
 from smolrgpt.tasks.given_lengths import mark_lengths
+from smolrgpt.tasks.measures import MEASURES, PLAIN_LENGTHS
 from smolrgpt.tasks.nouns import draw_name
 from smolrgpt.tasks.relations import distance_m, stands_in
 from smolrgpt.tasks.units import asked_unit
@@ -25,7 +26,9 @@ from smolrgpt.tasks.wording import add_typos, ask_in_words, load_wordings, reali
 
 # ------------------------------------------------------------------------------------------------------------------ plain words
 #: What is asked -> wording -> forms, of all families.
-FORMS = {asked: forms for family in ("side", "distance", "choice", "count", "size") for asked, forms in load_wordings(family).items()}
+FORMS = {
+    asked: forms for family in ("side", "distance", "choice", "count", "size", "compare") for asked, forms in load_wordings(family).items()
+}
 
 
 def _plain(wording, n=16):
@@ -86,9 +89,33 @@ ASKED = {
     "widths": ("width", "a"),
     "heights": ("height", "a"),
     "apart": ("vertical", "a b"),
+    "predicates": ("comparison", "a b more|amount"),
+    "relations": ("comparison", "a b where"),
+    "closer_of_three": ("comparison", "a b c"),
+    "thresholds": ("threshold", "a more length"),
+    "fits_into": ("fits", "a b"),
+    "fits_through": ("fits", "a length"),
+    "fits_under": ("fits", "a length"),
+    "choices": ("choice_of_two", "a b more|amount"),
+    "superlatives": ("superlative", "list most"),
+    "farthest": ("superlative", "a list"),
+    "differences": ("difference", "a b more"),
+    "farther_of_three": ("difference", "a b c"),
+    "height_orders": ("order_in_height", "a b"),
+    "depth_orders": ("order_in_depth", "a b"),
+    "camera_distances": ("camera_distance", "a"),
+    "horizontals": ("horizontal", "a b"),
 }
 #: Values of slots that are words; of objects, names are drawn.
-WORDS = {"side": "leftmost", "short": "left"}
+WORDS = {
+    "side": ("leftmost",),
+    "short": ("left",),
+    "more": tuple(word for measure in PLAIN_LENGTHS for pole in measure.poles for word in pole.comparatives),
+    "amount": tuple(word for measure in MEASURES for pole in measure.poles for word in pole.amounts),
+    "where": tuple(word for measure in MEASURES for pole in measure.poles for word in pole.places),
+    "most": tuple(word for measure in MEASURES for pole in measure.poles for word in pole.superlatives),
+    "length": ("1.2 m", "80 cm", "4 ft", "1,2 m", "35 inches"),
+}
 
 
 def _slots(form: str) -> list[str]:
@@ -105,7 +132,8 @@ def _fill(form: str, random: Random, nouns: Sequence[str]) -> str:
     mentions = ("<mask>", "the {} <mask>", "{} <mask>", "the object <mask>", "<mask> (the {})", "the {} at <mask>")
     things = {slot: random.choice(mentions).format(random.choice(nouns)) for slot in "abc"}
     listed = ", ".join(random.choice(mentions[:3]).format(random.choice(nouns)) for _ in range(3))
-    return form.format(**things, **WORDS, list=f"{listed} and <mask>")
+    words = {slot: random.choice(words) for slot, words in WORDS.items()}
+    return form.format(**things, **words, list=f"{listed} and <mask>")
 
 
 @pytest.mark.parametrize("asked", list(ASKED))

@@ -219,12 +219,20 @@ def _draw_order(measure: Measure, words: tuple[str, str], asked: str) -> Callabl
     return draw
 
 
+_CHOOSE = r"(?:which|what|who|whose|between|of the two|name|pick|choose|tell(?! (?:me )?(?:if|whether)))"
 CHOICE_OF_TWO = MeasureChoiceTask(
     name="choice_of_two",
     title="choice of two by a measure",
     cues=(
-        Cue(14, rf"(?:which|what|who|whose|between|of the two|name|pick|choose|tell)\b(?!.*\bthan (?:\w+ ){{0,6}}<mask>).*\b{COMPARATIVE}"),
-        Cue(12, rf"mask> (?:or|versus|vs|and) (?:\w+ ){{0,4}}<mask>(?: \w+){{0,4}} {COMPARATIVE}(?!.*\bthan\b)"),
+        Cue(
+            14,
+            rf"(?:which|what|who|whose|between|of the two|name|pick|choose|tell(?! (?:me )?(?:if|whether)))\b(?!.*\bthan (?:\w+ ){{0,6}}<mask>).*\b{COMPARATIVE}",
+        ),
+        Cue(12, rf"mask>[^<]* (?:or|versus|vs|and) [^<]*<mask>(?: (?!how\b)\w+){{0,8}} {COMPARATIVE}(?!.*\bthan\b)"),
+        Cue(
+            14,
+            rf"(?:(?<!than )the {COMPARATIVE}(?: up| down| away)?(?: (?:from|to) the camera)? one|whichever is {COMPARATIVE})\b(?!.*\bthan\b)",
+        ),
         Cue(12, rf"^(?:\w+ )?{COMPARATIVE}(?: \w+){{0,6}} <mask> (?:or|and) (?:\w+ ){{0,3}}<mask>"),
     ),
     is_extra=True,
@@ -235,6 +243,7 @@ SUPERLATIVE_OF_SEVERAL = MeasureChoiceTask(
     title="which of several by a measure",
     cues=(
         Cue(16, SUPERLATIVE),
+        Cue(16, r"(?:(?:greatest|largest|longest) (?:distance|way|walk)|most (?:remote|far))\b(?!.*\b(?:left|right)\b)"),
         Cue(16, r"(?:farthest|furthest|most distant|(?:farther|further) (?:\w+ )?than the others)\b(?!.*\b(?:left|right)\b)"),
     ),
     is_extra=True,

@@ -87,17 +87,23 @@ def _draw_farther_of_three(graph: SceneGraph, rng: np.random.Generator) -> Draft
 
 #: The camera itself, not "the camera bag <mask>".
 _CAMERA = (
-    r"(?:(?:the |this |our |your )?(?:camera|viewer|observer|viewpoint|photographer)|(?:from|to) (?:us|me|you))\b"
+    r"(?:(?:the |this |our |your )?(?:camera|viewer|observer|viewpoint|photographer|lens|sensor|place of the photo)"
+    r"|(?:from|to) (?:us|me|you))\b"
     r"(?! (?:(?!is\b|are\b|to\b|and\b|does\b)\w+ )?(?:at )?<mask>)"
 )
+#: One region, and nothing else after it to which its distance may be meant.
+_ONE = r"(?=[^<]*<mask>[^<]*$)(?![^<]*<mask>[^<]*\b(?:from|to|and) (?:the|an?|my|this|that) (?!camera|lens|sensor|viewer|observer|robot))"
 _FAR = r"(?:how (?:far|distant|close|near|deep)|distan(?:ce|t)|depth|met(?:er|re)s)\b"
 CAMERA_DISTANCE = LengthTask(
     name="camera_distance",
     title="distance from the camera",
     cues=(
-        Cue(CueRank.EXPLICIT + 8, rf"{_FAR}.{{0,60}}\b{_CAMERA}|{_CAMERA}.{{0,40}}\b(?:how far|distance)\b"),
+        Cue(CueRank.EXPLICIT + 8, rf"{_FAR}.{{0,90}}\b{_CAMERA}|{_CAMERA}.{{0,80}}\b(?:how far|distance|met(?:er|re)s)\b"),
         Cue(CueRank.EXPLICIT + 8, r"(?:what|which|how much) (?:is the )?depth\b|depth of (?:\w+ ){0,3}<mask>$"),
-        Cue(CueRank.EXPLICIT + 8, r"how far away (?:is|are) (?:\w+ ){0,3}<mask>$"),
+        Cue(
+            CueRank.EXPLICIT + 8,
+            rf"^{_ONE}(?:.*\b)?(?:how far (?:away|off|is it)|from here|(?:distance|range) (?:to|of)|met(?:er|re)s (?:away|is it))\b",
+        ),
     ),
     reply=ReplySchema("metres", float, "The distance from the camera in metres."),
     is_extra=True,
@@ -107,7 +113,7 @@ HORIZONTAL = LengthTask(
     name="horizontal",
     title="horizontal distance",
     cues=(
-        Cue(CueRank.EXPLICIT + 5, r"horizontal(?:ly)? (?:distance|gap|separation|spacing|offset)\b|horizontally\b"),
+        Cue(CueRank.EXPLICIT + 5, r"horizontal(?:ly)?\b(?! (?:position|width|size))(?!.*\b(?:left|right)\b)"),
         Cue(CueRank.EXPLICIT + 5, r"(?:along|across|on|over) the (?:floor|ground|plane)\b.*\b(?:far|distance|apart|met(?:er|re)s)\b"),
         Cue(CueRank.EXPLICIT + 5, r"(?:far|distance|apart|met(?:er|re)s)\b.*\b(?:along|across|measured on) the (?:floor|ground|plane)\b"),
     ),
@@ -121,6 +127,7 @@ DIFFERENCE = LengthTask(
     title="difference of two lengths",
     cues=(
         Cue(CueRank.EXPLICIT + 1, rf"how (?:much|far|long|many \w+) (?:\w+ )?{_DIFFERS}|by how much\b.*\b{_DIFFERS}"),
+        Cue(CueRank.EXPLICIT + 1, rf"by (?:how many|what|which) \w+\b.*\b{_DIFFERS}|{_DIFFERS}\b.*\bby how (?:much|many)\b"),
         Cue(CueRank.EXPLICIT + 1, rf"(?:met(?:er|re)s|cm|feet|inches) {_DIFFERS}"),
         Cue(CueRank.EXPLICIT + 1, r"difference (?:in|of|between the) (?:widths?|their distances?|the distances?)\b"),
     ),

@@ -236,16 +236,19 @@ _LENGTH = (
     r"(?:an?|one|two|three|half|four|five) (?:met(?:er|re)s?|feet|foot|inch(?:es)?|yards?)"
 )
 _NO_CHOICE = r"(?!.*\b(?:how|which|who|any|many)\b)"
+_PASS = r"(?:pass|go(?:es)?|gets?|squeeze|slide|push)"
+_THREE = r"(?=[^<]*<mask>[^<]*<mask>[^<]*<mask>[^<]*$)"
 _DIMENSION = r"(?:tall|high|wide|broad|in height|in width|(?:away )?from the camera)"
 
 COMPARISON = ComparisonTask(
     name="comparison",
     title="yes or no: compares two regions",
     cues=(
-        Cue(13, rf"^(?:\w+ ){{0,8}}{_VERB} (?:(?!which|what|how)\w+ ){{0,8}}<mask>.{{0,40}}? {COMPARATIVE}.{{0,50}}<mask>"),
-        Cue(13, rf"^[^<]*\b(?:compared|relative|next) (?:to|with) (?:\w+ ){{0,4}}<mask> {_VERB} .{{0,30}}<mask>.{{0,30}}? {COMPARATIVE}"),
-        Cue(13, rf"^{_NO_CHOICE}.*<mask>.{{0,40}}\b(?:closer|nearer|farther|further)\b.{{0,30}}<mask>.{{0,20}}\bthan\b.{{0,30}}<mask>"),
-        Cue(17, rf"^{_NO_CHOICE}.*<mask>.{{0,40}}? {COMPARATIVE}.{{0,50}}<mask>"),
+        Cue(13, rf"^(?:\w+ ){{0,8}}{_VERB} (?:(?!which|what|how)\w+ ){{0,8}}<mask>[^<]*? {COMPARATIVE}[^<]*<mask>"),
+        Cue(13, rf"^[^<]*\b(?:compar\w+|relative|next) (?:to|with) [^<]*<mask>[^<]*\b{_VERB} [^<]*<mask>[^<]*\b{COMPARATIVE}"),
+        Cue(11, rf"mask>[^<]*\b{_VERB} the (?:first|former)(?: one)? (?:be )?{COMPARATIVE}(?! or\b)"),
+        Cue(13, rf"^{_NO_CHOICE}{_THREE}.*\b(?:closer|nearer|farther|further|shorter|smaller|less (?:far|distant))\b"),
+        Cue(17, rf"^{_NO_CHOICE}.*<mask>[^<]*? {COMPARATIVE}[^<]*<mask>"),
     ),
     is_extra=True,
     **makers_of("comparison", "compare", (0.55, _draw_predicate), (0.25, _draw_relation), (0.2, _draw_closer_of_three)),
@@ -256,6 +259,7 @@ THRESHOLD = ThresholdTask(
     cues=(
         Cue(11, rf"^{_NO_CHOICE}[^<]*<mask>[^<]*\b(?:{COMPARATIVE}|at (?:least|most))[^<]*\b(?:{_LENGTH})[^<]*$"),
         Cue(11, rf"^{_NO_CHOICE}[^<]*<mask>[^<]*\b(?:more|less) than [^<]*\b(?:{_LENGTH}) {_DIMENSION}[^<]*$"),
+        Cue(11, rf"^{_NO_CHOICE}[^<]*\b(?:{_LENGTH})[^<]*<mask>[^<]*\b{COMPARATIVE}[^<]*$"),
     ),
     is_extra=True,
     **makers_of("threshold", "compare", (1.0, _draw_threshold)),
@@ -264,10 +268,11 @@ FITS = FitsTask(
     name="fits",
     title="yes or no: whether a region fits",
     cues=(
-        Cue(10, r"(?:fits?|squeezes?) (?:\w+ ){0,3}(?:in|into|inside|through|under|beneath|below|between|within|on)\b"),
-        Cue(10, r"(?:wide|high|tall|big|large|narrow|low|small|room|headroom|clearance|space|width|height) enough\b"),
-        Cue(10, r"enough (?:\w+ )?(?:room|width|height|headroom|space|clearance)\b"),
-        Cue(10, r"(?:pass|go|get|squeeze|slide) (?:through|under|beneath|below)\b"),
+        Cue(10, r"^(?!.*\bhow\b).*\b(?:fits?|squeezes?|enough)\b"),
+        Cue(
+            10,
+            r"^(?!.*\b(?:how|what|above)\b).*\b(?:pass|go(?:es)?|gets?|squeeze|slide|push)\b[^<]*(?:<mask>[^<]*)?\b(?:through|under|beneath|below)\b",
+        ),
     ),
     is_extra=True,
     **makers_of("fits", "compare", (0.5, _draw_fits_length), (0.5, _draw_fits_into)),
