@@ -224,15 +224,10 @@ CHOICE_OF_TWO = MeasureChoiceTask(
     name="choice_of_two",
     title="choice of two by a measure",
     cues=(
-        Cue(
-            14,
-            rf"(?:which|what|who|whose|between|of the two|name|pick|choose|tell(?! (?:me )?(?:if|whether)))\b(?!.*\bthan (?:\w+ ){{0,6}}<mask>).*\b{COMPARATIVE}",
-        ),
+        Cue(14, rf"{_CHOOSE}\b(?!.*\bthan (?:\w+ ){{0,6}}<mask>).*\b{COMPARATIVE}"),
         Cue(12, rf"mask>[^<]* (?:or|versus|vs|and) [^<]*<mask>(?: (?!how\b)\w+){{0,8}} {COMPARATIVE}(?!.*\bthan\b)"),
-        Cue(
-            14,
-            rf"(?:(?<!than )the {COMPARATIVE}(?: up| down| away)?(?: (?:from|to) the camera)? one|whichever is {COMPARATIVE})\b(?!.*\bthan\b)",
-        ),
+        Cue(14, rf"(?<!than )the {COMPARATIVE}(?: up| down| away)?(?: (?:from|to) the camera)? one\b(?!.*\bthan\b)"),
+        Cue(14, rf"whichever is {COMPARATIVE}\b(?!.*\bthan\b)"),
         Cue(12, rf"^(?:\w+ )?{COMPARATIVE}(?: \w+){{0,6}} <mask> (?:or|and) (?:\w+ ){{0,3}}<mask>"),
     ),
     is_extra=True,

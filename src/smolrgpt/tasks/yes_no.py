@@ -269,10 +269,7 @@ FITS = FitsTask(
     title="yes or no: whether a region fits",
     cues=(
         Cue(10, r"^(?!.*\bhow\b).*\b(?:fits?|squeezes?|enough)\b"),
-        Cue(
-            10,
-            r"^(?!.*\b(?:how|what|above)\b).*\b(?:pass|go(?:es)?|gets?|squeeze|slide|push)\b[^<]*(?:<mask>[^<]*)?\b(?:through|under|beneath|below)\b",
-        ),
+        Cue(10, rf"^(?!.*\b(?:how|what|above)\b).*\b{_PASS}\b[^<]*(?:<mask>[^<]*)?\b(?:through|under|beneath|below)\b"),
     ),
     is_extra=True,
     **makers_of("fits", "compare", (0.5, _draw_fits_length), (0.5, _draw_fits_into)),
