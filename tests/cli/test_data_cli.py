@@ -121,6 +121,14 @@ def test_bad_input_is_one_line_and_exit_code_2(command, sound: Path, arguments: 
         assert (status, out) == (2, "") and message in err and err.startswith("error: ") and err.count("\n") == 1
 
 
+def test_a_set_without_a_question_is_no_sound_set(command, tmp_path: Path) -> None:
+    (tmp_path / "empty.json").write_text('{"images": [], "annotations": [], "categories": []}')
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.png").touch()
+    status, out, _ = command("data", "validate", "coco", tmp_path, "--split", "empty", "--workers", 1)
+    assert status == 2 and "nothing to check" in out
+
+
 def test_a_hub_name_is_read_from_its_local_copy(command, sound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, str]] = []
 

@@ -131,6 +131,21 @@ def write_supervisely(root: Path) -> None:
     ask(root)
 
 
+def write_voc(root: Path) -> None:
+    images(root / "JPEGImages", "a.png")
+    polygon = "".join(f"<x{k}>{x}</x{k}><y{k}>{y}</y{k}>" for k, (x, y) in enumerate(POLYGON, 1))
+    box = "".join(f"<{name}>{value}</{name}>" for name, value in zip(("xmin", "ymin", "xmax", "ymax"), BOX, strict=True))
+    outlines = [f"<bndbox/><polygon>{polygon}</polygon>", f"<bndbox>{box}</bndbox>", "<robndbox><cx>3</cx></robndbox>"]
+    objects = "".join(f"<object><name>pallet</name><truncated>0</truncated>{outline}</object>" for outline in outlines)
+    size = f"<size><width>{W}</width><height>{H}</height><depth>3</depth></size>"
+    (root / "Annotations").mkdir()
+    text = f"<annotation><filename>a.png</filename>{size}{objects}</annotation>"
+    (root / "Annotations" / "a.xml").write_text("\ufeff" + text, encoding="utf-8")
+    (root / "ImageSets" / "Main").mkdir(parents=True)
+    (root / "ImageSets" / "Main" / "train.txt").write_text("a\r\n")
+    ask(root)
+
+
 def ask(folder: Path, image: str = "a.png") -> None:
     """Write one question about each object, unless the file is there."""
     rows = [{"image": image, "question": "What is <mask>?", "annotation_ids": [number]} for number in range(3)]
@@ -143,16 +158,21 @@ WRITERS: dict[str, Callable[[Path], None]] = {
     "labelme": write_labelme,
     "cvat": write_cvat,
     "supervisely": write_supervisely,
+    "voc": write_voc,
 }
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_a_scene_is_the_same_in_every_format(tmp_path: Path, name: str) -> None:
+def test_a_scene_is_the_same_in_every_format(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     WRITERS[name](tmp_path)
     skips = SkipLog()
     asked = list(iter_source(name, tmp_path, "train", skips=skips))
-    expected = MASKS[:2] if name == "yolo" else MASKS  # YOLO has no masks
-    assert len(asked) == len(expected) and skips.total == 3 - len(expected), skips.summary()
+    monkeypatch.chdir(tmp_path.parent)
+    relative = iter_source(name, tmp_path.name, "train", skips=SkipLog())
+    assert [sample.regions for sample in relative] == [sample.regions for sample in asked]
+    expected = MASKS[:2] if name in ("yolo", "voc") else MASKS  # those have no masks
+    unread = 2 if name == "voc" else 3 - len(expected)  # the rotated box, and the question about it
+    assert len(asked) == len(expected) and skips.total == unread, skips.summary()
     for sample, mask in zip(asked, expected, strict=True):
         np.testing.assert_array_equal(sample.regions[0].to_mask(), mask)
         assert sample.metadata["region_names"] == ["pallet"] and sample.image.name == "a.png"
@@ -293,6 +313,23 @@ def test_names_that_cannot_be_read_are_an_error(tmp_path: Path, yaml: str) -> No
         yolo(tmp_path, *GOOD, yaml=yaml)
 
 
+def test_a_split_that_is_a_list_of_images_holds_those_alone(tmp_path: Path) -> None:
+    images(tmp_path / "images", "a.png", "sub/b.png")
+    (tmp_path / "labels" / "sub").mkdir(parents=True)
+    for name in ("a", "sub/b", "gone"):
+        (tmp_path / "labels" / f"{name}.txt").write_text("\n".join(GOOD))
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "t.txt").write_text("\ufeff./images/a.png\r\n\r\ndata/images/gone.png\r\n", encoding="utf-8")
+    (tmp_path / "val.txt").write_text("C:\\x\\images\\sub\\b.png\n")
+    (tmp_path / "coco8.yaml").write_text("path: .\ntrain: lists/t.txt\ntest: [images, more]\nnames: [pallet, drum]\n")
+    for split, name, missing in (("train", "a.png", 1), ("val", "b.png", 0)):
+        skips = SkipLog()
+        (sample,) = iter_source("yolo", tmp_path, split, skips=skips)
+        assert sample.image.name == name and skips.total == missing and set(sample.metadata["region_names"]) == {"pallet", "drum"}
+    with pytest.raises(DataError, match="2 entries"):
+        read_source("yolo", tmp_path, "test")
+
+
 @pytest.mark.parametrize("orientation", [3, 6])
 def test_shares_of_a_turned_image_need_a_word(tmp_path: Path, orientation: int) -> None:
     yolo(tmp_path, "0 0.2 0.3 0.1 0.2", "1 0.8 0.6 0.1 0.2")
@@ -313,7 +350,44 @@ def test_shares_of_a_turned_image_need_a_word(tmp_path: Path, orientation: int) 
         read_source("yolo", tmp_path, "train", annotated="turned")
 
 
-# ---------------------------------------------------------------------------------------------------------- LabelMe and CVAT
+# ------------------------------------------------------------------------------------------------- LabelMe, CVAT, COCO and VOC
+def test_a_project_of_cvat_has_a_folder_for_each_subset(tmp_path: Path) -> None:
+    write_cvat(tmp_path)
+    path = tmp_path / "annotations.xml"
+    path.write_text(path.read_text(encoding="utf-8").replace('<image id="0"', '<image id="0" subset="Train"'), encoding="utf-8")
+    (tmp_path / "images" / "Train").mkdir()
+    (tmp_path / "images" / "hall").rename(tmp_path / "images" / "Train" / "hall")
+    assert len(read_source("cvat", tmp_path, "train")) == 3
+
+
+@pytest.mark.parametrize("name", ["result.json", "annotations/instances_default.json"])
+def test_a_coco_file_without_splits_is_read_whole_and_ids_of_pandas_are_whole(tmp_path: Path, name: str) -> None:
+    write_coco(tmp_path)
+    (tmp_path / "train").rename(tmp_path / "images")
+    exported, path = tmp_path / "images" / "_annotations.coco.json", tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    file = json.loads(exported.read_text(encoding="utf-8-sig"))
+    exported.unlink()
+    file["annotations"] = [{**entry, "id": float(entry["id"]), "image_id": 1.0, "category_id": 3.0} for entry in file["annotations"]]
+    path.write_text(json.dumps(file))
+    samples = read_source("coco", tmp_path, "train")
+    assert len(samples) == 3 and {*samples[0].metadata["annotation_ids"]} < {0, 1, 2}
+    assert samples[0].metadata["region_names"] == ["pallet", "pallet"]
+    (tmp_path / "annotations").mkdir(exist_ok=True)
+    (tmp_path / "annotations" / "instances_val.json").write_text(path.read_text())
+    with pytest.raises(DataError, match="no annotations of the split 'train'"):
+        read_source("coco", tmp_path, "train")
+
+
+def test_a_list_of_voc_names_a_split(tmp_path: Path) -> None:
+    write_voc(tmp_path)
+    (tmp_path / "ImageSets" / "Main" / "train.txt").write_text("gone 1\n")
+    skips = SkipLog()
+    assert not list(iter_source("voc", tmp_path, "train", skips=skips)) and "'gone'" in skips.summary()
+    with pytest.raises(DataError, match="expected one of train"):
+        read_source("voc", tmp_path, "val")
+
+
 def test_circles_have_their_area(tmp_path: Path) -> None:
     write_labelme(tmp_path)
     path = tmp_path / "train" / "a.json"

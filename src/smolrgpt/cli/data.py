@@ -22,7 +22,7 @@ app = typer.Typer(
     \b
     SOURCE is the name of a reader:
       warehouse, llava_cc3m, osd, spatial_bench, released   published data sets
-      coco, yolo, labelme, cvat, supervisely, label_studio  images annotated with such a tool
+      coco, yolo, labelme, cvat, voc, supervisely, label_studio  images annotated with such a tool
       samples                                               rows of your own, or saved by the web page
       frames                                                questions about real frames
     """,
@@ -160,7 +160,7 @@ def validate(
     problems = SkipLog()
     result = check(read_splits(source, root, split, option, problems), problems, workers=workers).to_dict()
     print(json.dumps(result, ensure_ascii=False) if as_json else format_validation(result, root))
-    raise typer.Exit(1 if result["num_problems"] else 0)
+    raise typer.Exit(1 if result["num_problems"] else 0 if any(result["num_questions"].values()) else 2)
 
 
 @app.command()

@@ -286,4 +286,7 @@ def format_validation(result: Mapping[str, Any], name: str) -> str:
     for kind, found in result["doubts"].items():
         lines += [f"  {found['count']:>7,} x doubtful input: {kind}", f"              {found['examples'][0]}"]
     total = result["num_problems"]
-    return "\n".join([*lines, f"{total:,} problems" if total else "no problem found"])
+    verdict = (
+        f"{total:,} problems" if total else "no problem found" if any(result["num_questions"].values()) else "there is nothing to check"
+    )
+    return "\n".join([*lines, verdict])

@@ -22,6 +22,7 @@ from smolrgpt.data.sources.rows import read_all_deduplicated
 from smolrgpt.data.sources.samples import iter_sample_rows
 from smolrgpt.data.sources.spatial_bench import iter_spatial_bench
 from smolrgpt.data.sources.supervisely import iter_supervisely
+from smolrgpt.data.sources.voc import iter_voc
 from smolrgpt.data.sources.warehouse import iter_warehouse
 from smolrgpt.data.sources.yolo import iter_yolo
 from smolrgpt.schema import DataError, DepthMeaning, Sample
@@ -41,6 +42,7 @@ SOURCES: dict[str, Callable[..., Iterator[Sample]]] = {
     "labelme": iter_labelme,
     "cvat": iter_cvat,
     "supervisely": iter_supervisely,
+    "voc": iter_voc,
     "label_studio": iter_label_studio,
     "samples": iter_sample_rows,
     "frames": iter_frames,

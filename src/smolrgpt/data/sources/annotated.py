@@ -197,6 +197,9 @@ class _Table:
         found = self._find(name)
         if isinstance(found, ImageFiles) and found.image in self._by_key:
             return self._by_key[found.image]
+        same = [self._by_key[key] for key in self._by_key if is_same_name(name, self._by_key[key].name)]
+        if len(same) == 1:
+            return same[0]
         raise DataError(f"image {brief(name)!r} is not among the annotated images")
 
     def _region(self, item: AnnotatedObject, image: _File) -> Region:
@@ -257,4 +260,27 @@ def first_file(root: Path, split: str, names: Iterable[str]) -> Path:
     for name in tried:
         if (root / name).is_file():
             return root / name
-    raise DataError(f"{root}: no annotations of the split {split!r}; expected one of {', '.join(tried)}")
+    raise DataError(f"{root}: no annotations of the split {split!r}; expected one of {', '.join(tried)} (annotations=FILE names another)")
+
+
+def annotation_folder(root: Path, split: str, list_files: Callable[[Path], list[Path]]) -> str:
+    """Return the folder of a split's files, relative to root; that of all files where the set has no splits.
+
+    Args:
+        root: The folder of the data set.
+        split: The name of the split.
+        list_files: Returns the annotation files in a folder, which need not exist.
+
+    Raises:
+        DataError: When there is no such folder.
+    """
+    names = [f"{split}/annotations", split, "annotations", "Annotations", "."]
+    shared = names[2:]
+    splits = [path.name for path in sorted(root.glob("*")) if path.name not in shared and any(map(list_files, (path, path / shared[0])))]
+    found = next((name for name in names if list_files(root / name)), None)
+    if found is None or (found in shared and splits):
+        there = f", and {', '.join(splits)} hold some" if splits else ""
+        raise DataError(f"{root}: no annotation files of the split {split!r}; expected some in one of {', '.join(names)}{there}")
+    if found in shared:
+        warn_of_no_splits(root / found, split)
+    return found

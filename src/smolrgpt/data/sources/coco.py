@@ -13,14 +13,22 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 
 from smolrgpt.data.loading import SkipLog
-from smolrgpt.data.sources.annotated import UNNAMED, UNREAD_SHAPE, AnnotatedImage, AnnotatedObject, first_file, iter_annotated
+from smolrgpt.data.sources.annotated import (
+    UNNAMED,
+    UNREAD_SHAPE,
+    AnnotatedImage,
+    AnnotatedObject,
+    first_file,
+    iter_annotated,
+    warn_of_no_splits,
+)
 from smolrgpt.data.sources.folders import FileFolder, ImageSet
 from smolrgpt.data.sources.outlines import union
 from smolrgpt.data.sources.rows import UNUSABLE_ROW, field, image_shape
@@ -64,7 +72,7 @@ def iter_coco(
         f"{split}.json",
         f"{split}/_annotations.coco.json",
     ]
-    path = first_file(root, split, [annotations] if annotations else names)
+    path = first_file(root, split, [annotations] if annotations else [*names, *_without_splits(root, split, names)])
     files = ImageSet.first_existing(
         root,
         [images] if images else [f"{split}/images", f"images/{split}", split, "images"],
@@ -72,6 +80,16 @@ def iter_coco(
     )
     table = _AnnotationReader(path, skips, units).read()
     return iter_annotated(table, files, path.with_name(f"questions_{split}.jsonl"), skips, max_pairs)
+
+
+def _without_splits(root: Path, split: str, names: Sequence[str]) -> list[str]:
+    """Return the file of a set without splits, as CVAT and Label Studio name it; none where the set has the split or others."""
+    found = [name for name in ("annotations/instances_default.json", "result.json") if (root / name).is_file()]
+    splits = [*root.glob("annotations/instances_*.json"), *root.glob("*/_annotations.coco.json")]
+    if any((root / name).is_file() for name in names) or len(found) != 1 or any(path != root / found[0] for path in splits):
+        return []
+    warn_of_no_splits(root / found[0], split)
+    return found
 
 
 class _AnnotationReader:
@@ -91,7 +109,7 @@ class _AnnotationReader:
             raise DataError(f"{self._path}: expected a COCO object with lists of images, annotations and categories")
         categories = file.get("categories")
         self._names = {
-            str(entry.get("id")): str(entry.get("name") or UNNAMED)
+            str(_whole(entry.get("id"))): str(entry.get("name") or UNNAMED)
             for entry in (categories if isinstance(categories, list) else [])
             if isinstance(entry, dict)
         }
@@ -107,7 +125,7 @@ class _AnnotationReader:
         for entry in entries:
             if isinstance(entry, dict):
                 file = f"{entry.get('file_name')!r} ({entry.get('width')}x{entry.get('height')})"
-                names.setdefault(str(entry.get("id")), set()).add(file)
+                names.setdefault(str(_whole(entry.get("id"))), set()).add(file)
         for index, entry in enumerate(entries):
             try:
                 name, number, size = field(entry, "file_name", str), str(_id(entry)), image_shape(entry, "height", "width")
@@ -124,7 +142,7 @@ class _AnnotationReader:
         segments = FileFolder(self._path.with_suffix(""), "segment") if is_panoptic else None
         for index, entry in enumerate(entries):
             try:
-                number = str(field(entry, "image_id", object))
+                number = str(_whole(field(entry, "image_id", object)))
                 if number not in self._images:
                     raise DataError(f"image_id {number} is of no image that can be used")
                 objects = self._images[number].objects
@@ -156,7 +174,7 @@ class _AnnotationReader:
         return AnnotatedObject(number, self._name(entry), make_region, _is_crowd(entry))
 
     def _name(self, entry: Mapping[str, Any]) -> str:
-        return self._names.get(str(entry.get("category_id")), UNNAMED)
+        return self._names.get(str(_whole(entry.get("category_id"))), UNNAMED)
 
     def _count(self, message: str) -> None:
         self._skips.add(UNUSABLE_ROW, f"{self._path.name} {message}")
@@ -164,8 +182,13 @@ class _AnnotationReader:
 
 def _id(entry: Mapping[str, Any]) -> int | str:
     """Return the id of an entry. Raises DataError for anything but a whole number or a text."""
-    number = entry.get("id")
-    return number if isinstance(number, str) else field(entry, "id", int)
+    number = _whole(entry.get("id"))
+    return number if isinstance(number, int | str) and not isinstance(number, bool) else field(entry, "id", int)
+
+
+def _whole(number: Any) -> Any:
+    """Return 1 for 1.0, as pandas writes ids; others are returned unchanged."""
+    return int(number) if isinstance(number, float) and number.is_integer() else number
 
 
 def _is_crowd(entry: Mapping[str, Any]) -> bool:

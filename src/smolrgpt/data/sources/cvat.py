@@ -90,7 +90,8 @@ def _read_images(path: Path, split: str, skips: SkipLog) -> Iterator[AnnotatedIm
         except DataError as error:
             skips.add(UNUSABLE_ROW, f"{where}: {error}")
         else:
-            yield AnnotatedImage(name, path.name, group_parts(_read_shapes(element, size, where, skips)))
+            where_it_lies = f"{element.get('subset')}/{name}" if element.get("subset") else name  # projects have a folder for each subset
+            yield AnnotatedImage(where_it_lies, path.name, group_parts(_read_shapes(element, size, where, skips)))
     if subsets and split.casefold() not in map(str.casefold, subsets):
         found = ", ".join(f"{subset} ({count})" for subset, count in subsets.items())
         raise DataError(f"{path}: no image of the split {split!r}; its subsets are {found}")

@@ -33,6 +33,8 @@ from smolrgpt.schema import DataError, Region, Sample, brief
 
 #: Types of results that are no shapes.
 _NO_SHAPES = ("labels", "textarea", "choices", "rating", "number", "datetime", "taxonomy", "relation", "ranker", "pairwise")
+#: Types of results that questions and answers may have -> where their value holds them.
+_TEXTS = {"textarea": "text", "choices": "choices", "number": "number"}
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".jfif", ".heic", ".avif")
 
 
@@ -91,6 +93,8 @@ class _TaskReader:
 
     def samples(self, task: dict[str, Any]) -> Iterator[Sample]:
         """Yield a sample for each question of a task. Raises DataError."""
+        if "data" not in task and "annotations" not in task:
+            raise DataError(f"the task has the fields {brief(', '.join(task))}, as of the export JSON-MIN; export it as JSON")
         data = field(task, "data", dict)
         source = self._image(data)
         found = self.files.find(find_image(self.files.images, source))
@@ -99,7 +103,9 @@ class _TaskReader:
             raise DataError(f"{brief(known)!r} and {brief(source)!r} both lead to {found.image}, which can be only one of them")
         results = [result for result in _results(task) if str(result.get("item_index")) in ("None", str(self.item_index))]
         regions, names = _regions(self._of_image([result for result in results if result.get("type") not in _NO_SHAPES], data), results)
-        texts = [result for result in results if result.get("type") == "textarea" and not self._is_other(result, data)]
+        texts = [
+            result for result in results if result.get("from_name") in (self.question, self.answer) and not self._is_other(result, data)
+        ]
         questions, answers = _texts(texts, self.question), _texts(texts, self.answer)
         if not questions:
             message = f"task {task.get('id')!r} has no text area {self.question!r} of this image"
@@ -208,11 +214,13 @@ def _regions(shapes: list[dict[str, Any]], results: list[dict[str, Any]]) -> tup
 
 
 def _texts(areas: list[dict[str, Any]], name: str) -> list[str]:
-    """Return the lines of the text areas of that name. Raises DataError for anything but texts."""
-    found = [field(area, "value", dict).get("text") for area in areas if area.get("from_name") == name]
+    """Return the lines of the text areas of that name, and what was chosen or typed as a number. Raises DataError for anything else."""
+    found = [field(area, "value", dict).get(_TEXTS.get(str(area.get("type")), "")) for area in areas if area.get("from_name") == name]
     lines: list[str] = []
     for line in (line for text in found for line in (text if isinstance(text, list) else [text])):
+        if isinstance(line, int | float) and not isinstance(line, bool):
+            line = f"{line:g}"
         if not isinstance(line, str):
-            raise DataError(f"the text area {name!r} holds {brief(line)!r}; expected texts")
+            raise DataError(f"{name!r} holds {brief(line)!r}; expected texts, choices or numbers")
         lines.append(line)
     return lines

@@ -3,8 +3,8 @@
     <root>/<split>/*.json, <root>/annotations/*.json or <root>/*.json    with the images beside them or in images/
     <root>/questions_<split>.jsonl   see ``annotated``; an object's annotation id is its position in ``shapes``, from 0
 
-Polygons, rectangles, oriented rectangles, circles and masks are read; lines and points are counted. Shapes of one label and ``group_id``
-are parts of one object, whose annotation id is that of the first.
+Polygons, rectangles (also oriented), quadrilaterals, circles and masks are read; lines and points are counted. Shapes of one label and
+``group_id`` are parts of one object, whose annotation id is that of the first.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from smolrgpt.data.sources.annotated import (
     UNREAD_SHAPE,
     AnnotatedImage,
     AnnotatedObject,
+    annotation_folder,
     group_parts,
     iter_annotated,
-    warn_of_no_splits,
 )
 from smolrgpt.data.sources.folders import ImageSet
 from smolrgpt.data.sources.outlines import ellipse, paste
@@ -61,7 +61,7 @@ def iter_labelme(
         DataError: When annotations or images do not exist.
     """
     root = Path(root)
-    folder = annotations or _annotation_folder(root, split)
+    folder = annotations or annotation_folder(root, split, _json_files)
     files = ImageSet.first_existing(
         root,
         [images] if images else [f"{split}/images", *([folder] if _holds_images(root / folder) else ["images", folder])],
@@ -69,19 +69,6 @@ def iter_labelme(
     )
     table = list(_read_files(_json_files(root / folder), skips))
     return iter_annotated(table, files, root / f"questions_{split}.jsonl", skips, max_pairs)
-
-
-def _annotation_folder(root: Path, split: str) -> str:
-    """Return the folder of a split's files; that of all files where the set has no splits. Raises DataError when there is none."""
-    names = [f"{split}/annotations", split, "annotations", "."]
-    splits = [path.name for path in sorted(root.glob("*")) if path.name != "annotations" and any(map(_json_files, (path, path / names[2])))]
-    found = next((name for name in names if _json_files(root / name)), None)
-    if found is None or (found in names[2:] and splits):
-        there = f", and {', '.join(splits)} hold some" if splits else ""
-        raise DataError(f"{root}: no LabelMe files of the split {split!r}; expected .json files in one of {', '.join(names)}{there}")
-    if found in names[2:]:
-        warn_of_no_splits(root / found, split)
-    return found
 
 
 def _holds_images(folder: Path) -> bool:
@@ -179,6 +166,8 @@ _SHAPES: dict[str, Callable[[np.ndarray, Any, int, int], Region]] = {
     "polygon": _polygon,
     "rectangle": _rectangle,
     "oriented_rectangle": _polygon,
+    "rotation": _polygon,  # X-AnyLabeling
+    "quadrilateral": _polygon,
     "circle": _circle,
     "mask": _mask,
 }

@@ -50,13 +50,15 @@ def iter_supervisely(
         DataError: When annotations or images do not exist.
     """
     root = Path(root)
-    folder = next((root / name for name in (split, ".") if (root / name / "ann").is_dir()), None)
-    if folder is None:
-        raise DataError(f"{root}: no annotations of the split {split!r}; expected {split}/ann/ and {split}/img/")
-    if folder.name != split:
+    name = next((name for name in (split, ".") if (root / name / "ann").is_dir()), None)
+    if name is None:
+        there = ", ".join(sorted(path.parent.relative_to(root).as_posix() for path in root.glob("**/ann") if path.is_dir())) or "none"
+        raise DataError(f"{root}: no annotations of the split {split!r}; expected {split}/ann/ and {split}/img/; its data sets are {there}")
+    if name == ".":
         warn_of_no_splits(root, split)
-    files = ImageSet.first_existing(root, [str(folder / "img")], [depths] if depths else [f"{split}/depths", "depths"])
-    table = list(_read_files(sorted((folder / "ann").rglob("*.json")), folder / "ann", skips))
+    files = ImageSet.first_existing(root, [f"{name}/img"], [depths] if depths else [f"{split}/depths", "depths"])
+    annotations = root / name / "ann"
+    table = list(_read_files(sorted(annotations.rglob("*.json")), annotations, skips))
     return iter_annotated(table, files, root / f"questions_{split}.jsonl", skips, max_pairs)
 
 

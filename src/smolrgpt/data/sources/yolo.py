@@ -1,7 +1,7 @@
 """A user's own images with YOLO labels, as Ultralytics, Roboflow, CVAT and Label Studio write them.
 
-    <root>/images/<split>/ and labels/<split>/, or <split>/images/ and <split>/labels/, or both in <split>/, or without splits
-    <root>/data.yaml         names of the classes, and folders of the splits; or classes.txt, a name a line
+    <root>/images/<split>/ and labels/<split>/, or <split>/images/ and <split>/labels/, or both in <split>/ or obj_<split>_data/, or without
+    <root>/data.yaml         names of the classes, and of each split the folder or the list of images (.txt); or classes.txt, a name a line
     <root>/questions_<split>.jsonl   see ``annotated``; an object's annotation id is the number of its line, from 0
 
 ``a.txt`` has a line for each object of ``a.jpg``: the class, then a box (centre x, centre y, width, height) or a polygon (x, y, ...), in
@@ -14,6 +14,7 @@ Shares do not tell whether a turned phone photo was annotated upright or as it w
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -29,10 +30,16 @@ from smolrgpt.data.sources.rows import UNUSABLE_ROW, MissingFileError, skip_reas
 from smolrgpt.schema import DataError, Region, Sample, brief
 from smolrgpt.schema.image_file import QUARTER_TURNS
 
+logger = logging.getLogger(__name__)
+
 #: Which pixels of an image with an EXIF orientation were annotated.
 AnnotatedPixels = Literal["upright", "stored"]
 
-_CLASS_FILES = ("data.yaml", "data.yml", "dataset.yaml", "classes.txt", "labels/classes.txt", "obj.names")
+_ANY_YAML = "*.y*ml"
+_CLASS_FILES = (
+    "data.yaml", "data.yml", "dataset.yaml", "classes.txt", "labels/classes.txt", "*/classes.txt", "labels/*/classes.txt", "obj.names",
+    _ANY_YAML,
+)  # fmt: skip
 #: Annotators draw a little over the edge; more than this is no share of the sides.
 _LARGEST_SHARE = 1.05
 
@@ -66,15 +73,17 @@ def iter_yolo(
         raise DataError(f"annotated is {brief(annotated)!r}; expected upright or stored")
     root = Path(root)
     classes = _Classes.read(root)
-    defaults = [*classes.split_folders(root, split), f"images/{split}", f"{split}/images", split]
+    defaults = [*classes.split_folders(root, split), f"images/{split}", f"{split}/images", split, f"obj_{split}_data"]
+    listed = classes.listed_images(root, split)
     if not images and not any((root / name).is_dir() for name in defaults) and any(path.is_file() for path in root.glob("images/*")):
-        warn_of_no_splits(root / "images", split)
+        if listed is None:
+            warn_of_no_splits(root / "images", split)
         images = "images"
     files = ImageSet.first_existing(
         root, [images] if images else defaults, [depths] if depths else [f"depths/{split}", f"{split}/depths", "depths"]
     )
     labels = _label_folder(files.images.folder)
-    table = list(_read_labels(labels, files.images.folder, classes, annotated, skips))
+    table = list(_read_labels(labels, files.images.folder, listed, classes, annotated, skips))
     return iter_annotated(table, files, root / f"questions_{split}.jsonl", skips, max_pairs)
 
 
@@ -89,8 +98,9 @@ class _Classes:
     @classmethod
     def read(cls, root: Path) -> _Classes:
         """Read the first file of class names. Raises DataError when it cannot be read."""
-        path = next((root / name for name in _CLASS_FILES if (root / name).is_file()), None)
+        path = next((path for name in _CLASS_FILES for path in sorted(root.glob(name)) if _may_name_classes(path, name)), None)
         if path is None:
+            logger.warning("%s: no file names the classes (data.yaml or classes.txt), so every object is called %r", root, UNNAMED)
             return cls(None, 0, {})
         try:
             text = path.read_text(encoding="utf-8-sig")
@@ -105,13 +115,40 @@ class _Classes:
             raise DataError(f"{path}: no names of classes ({reason}); expected names: a list, or a name for each number") from error
 
     def split_folders(self, root: Path, split: str) -> list[str]:
-        """Return the folder of a split's images that the file names, relative to root, if it is there."""
+        """Return the folder of a split's images that the file names, relative to root, if it is there. Raises DataError for several."""
         value = self.splits.get(split)
-        if not isinstance(value, str):
-            return []
-        folder = "/".join(part for part in PurePosixPath(value.replace("\\", "/")).parts if part not in ("..", "/"))
-        below = (str(self.splits.get("path") or ""), "")
-        return [name for name in (f"{base}/{folder}".lstrip("/") for base in below) if (root / name).is_dir()]
+        if isinstance(value, list) and len(value) > 1:
+            raise DataError(f"{root}: {split} is {len(value)} entries ({brief(value)}); read each of them with images=FOLDER")
+        written = value[0] if isinstance(value, list) and value else value
+        folders = _below(written, str(self.splits.get("path") or "")) if isinstance(written, str) else []
+        return [name for name in folders if (root / name).is_dir()]
+
+    def listed_images(self, root: Path, split: str) -> set[str] | None:
+        """Return the names, without suffix, of a split's list of images below any of their folders; None where no file lists them.
+
+        Raises DataError when the list cannot be read.
+        """
+        value = self.splits.get(split)
+        names = _below(value, str(self.splits.get("path") or "")) if isinstance(value, str) else [f"{split}.txt"]
+        path = next((root / name for name in names if name.endswith(".txt") and (root / name).is_file()), None)
+        if path is None:
+            return None
+        try:
+            lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+            parts = [PurePosixPath(line.replace("\\", "/")).with_suffix("").parts for line in lines]
+        except ValueError as error:  # also of bytes that are no text
+            raise DataError(f"{path}: it is no list of images ({error})") from error
+        return {"/".join(names[start:]) for names in parts for start in range(len(names))}
+
+
+def _may_name_classes(path: Path, pattern: str) -> bool:
+    return path.is_file() and (pattern != _ANY_YAML or "names:" in path.read_text(encoding="utf-8", errors="ignore"))
+
+
+def _below(written: str, base: str) -> list[str]:
+    """Return where a path of the file may lie, relative to the root of the set: below ``path``, or without it."""
+    name = "/".join(part for part in PurePosixPath(written.replace("\\", "/")).parts if part not in ("..", "/", "."))
+    return [f"{folder}/{name}".lstrip("/") for folder in (base, "")]
 
 
 def _label_folder(images: Path) -> Path:
@@ -126,9 +163,9 @@ def _label_folder(images: Path) -> Path:
 
 
 def _read_labels(
-    labels: Path, images: Path, classes: _Classes, annotated: AnnotatedPixels | None, skips: SkipLog
+    labels: Path, images: Path, listed: set[str] | None, classes: _Classes, annotated: AnnotatedPixels | None, skips: SkipLog
 ) -> Iterator[AnnotatedImage]:
-    """Yield an entry for each label file; those without an image, and lines that cannot be used, are counted."""
+    """Yield an entry for each label file, of ``listed`` images alone; what cannot be used is counted."""
     names: dict[str, list[str]] = {}
     for path in sorted(images.rglob("*")):
         if path.suffix not in ("", ".txt", ".json", ".yaml", ".jsonl") and not path.name.startswith("."):
@@ -137,8 +174,10 @@ def _read_labels(
         if path.name in ("classes.txt", "obj.names", "train.txt"):
             continue
         stem = path.relative_to(labels).with_suffix("").as_posix()
+        found = names.get(stem, [])
+        if listed is not None and stem not in listed:
+            continue  # of another split, or of none
         try:
-            found = names.get(stem, [])
             if not found:
                 raise MissingFileError("image", f"{images} has no image {stem}")
             if len(found) > 1:
