@@ -39,7 +39,7 @@ class Reason:
 
 NO_REGION, NO_SCALE, UNSURE, UNMARKED = "no region", "no scale", "unsure", "unmarked"
 _TIMES = (
-    r"(?:yesterday|tomorrow|tonight|ago|earlier|later|next|last|before|soon"
+    r"(?:yesterday|tomorrow|tonight|ago|earlier|later|next(?! to)|last|before|soon"
     r"|(?:in|for|after) (?:an?|one|two|five|ten|\d+) (?:hour|minute|day|week)s?)"
 )
 #: What an image does not show, by name. The patterns are strict: a question that can be answered is rarely worded like them.
@@ -50,14 +50,16 @@ REASONS: dict[str, Reason] = {
             r"(?:what|which) (?:\w+ )?colou?r(?:ed|s)?\b|colou?rs? (?:of|is|does|has|are)\b",
             r"(?:is|are) (?:the (?:\w+ ){1,3})?<mask> (?:mostly |rather )?"
             r"(?:red|green|blue|yellow|white|black|brown|grey|gray|orange|purple|pink)\b"
-            r"(?! (?:\w+ )?<mask>)",
+            r"(?! (?:\w+ ){0,3}<mask>)",
             r"(?:darker|brighter|lighter) (?:in )?(?:colou?r|shade)\b|(?:same|similar) (?:colou?r|shade)\b",
+            r"by its colou?r\b|shade of\b|colou?rs?$",
         ),
     ),
     "weight": Reason(
         "the question is about weight",
         (
             r"how (?:heavy|light)\b|(?:how much|what) (?:do|does|did|would|might|could|can) .{0,80}\bweigh\b|weighs\b",
+            r"(?:too|so) heavy\b|weigh$",
             r"weigh (?:more|less|as much)\b",
             r"(?:weight|mass) (?:of|in kilos|in kg)\b|(?:heavier|heaviest|lightest|heavyweight)\b|lighter\b(?! (?:in )?(?:colou?r|shade))",
             r"how many (?:kilos?|kilograms?|kgs?|grams?|tons?|tonnes?|pounds|lbs?)\b",
@@ -68,6 +70,7 @@ REASONS: dict[str, Reason] = {
         (
             r"(?:how much|what) (?:do|does|did|would|might|will) .{0,80}\bcosts?\b|how (?:expensive|cheap|much money)\b",
             r"(?:price|value|cost)s? (?:of|in (?:euros?|dollars?))\b|cheaper\b|cheapest\b",
+            r"costs?\b|expensive\b|cheap\b|what price\b|pay for\b",
             r"(?:more|most|less|least) (?:expensive|valuable)\b",
             r"(?:is|are) .{0,40}\bworth\b|how many (?:euros?|dollars?|bucks)\b",
         ),
@@ -78,14 +81,16 @@ REASONS: dict[str, Reason] = {
             r"(?:what|which) .{0,80}\bmade (?:of|from|out)\b|what's (?:the (?:\w+ ){1,3})?<mask> made\b",
             r"(?:what|which) (?:kind of |sort of )?materials?\b",
             r"(?:is|are) (?:the (?:\w+ ){1,3})?<mask> (?:really )?(?:made|wooden|metallic)\b|materials? (?:of|is|does)\b",
+            r"mask>[^<]*\bmade (?:of|out of|from)\b[^<]*$|made of the same\b|same material\b",
         ),
     ),
     "time": Reason(
         "the question is about the past or the future",
         (
-            r"when (?:was|were|will|did|is|does|do) (?:the (?:\w+ ){1,3})?<mask>",
+            r"when (?:was|were|will|did|is|does|do)\b[^<]*<mask>|since (?:when|what time|this|last|yesterday)\b|(?:what|which) time\b",
+            r"(?:happen(?:ed|s)?(?! to be)|delivered|arrived?|older|moving (?:towards|away|to)|was here before)\b",
             r"where (?:will|was|were|did) .{0,80}\b" + _TIMES + r"\b",
-            r"(?:will|was|were|did|has) (?:the (?:\w+ ){1,3})?<mask> .{0,80}\b" + _TIMES + r"\b",
+            r"(?:will|was|were|did|has)\b[^<]*<mask> .{0,80}\b" + _TIMES + r"\b",
             r"how long (?:has|have|will|did|ago)\b",
         ),
     ),
@@ -94,6 +99,7 @@ REASONS: dict[str, Reason] = {
         (
             r"do you (?:like|love|prefer|enjoy|hate)\b|what do you think (?:of|about)\b|your (?:opinion|favou?rite|taste)\b",
             r"(?:beautiful|prettier|prettiest|pretty <mask>|nicer|nicest|ugly|uglier|ugliest|attractive|best looking|better looking)\b",
+            r"good (?:one|idea|enough)\b|better than\b|(?:comfortable|tasty|boring|pretty)$|buy\b|you like\b",
             r"looks? (?:good|nice|better|best|bad|worse)\b",
         ),
     ),
@@ -101,6 +107,8 @@ REASONS: dict[str, Reason] = {
         "the question is about who somebody is",
         (
             r"who (?:owns?|put|made|built|bought|left|placed|parked|drove|works?|sent|packed|ordered|moved|brought|uses?)\b",
+            r"(?:what|which) (?:company|brand)\b|who (?:last|needs|was it)\b|who is responsible\b",
+            r"who [^<]*<mask>[^<]* is$|mask>[^<]* mine$|to whom\b|to which person\b|owner of\b",
             r"who(?:'s| is| are) (?:(?:the|that|this) )?(?:\w+ )?(?:in |at )?<mask>$|whose\b",
             r"name of the (?:person|man|woman|driver|worker|owner)\b|belongs? to (?:whom|who)\b|who (?:do|does) .{0,60}\bbelong\b",
         ),
@@ -113,7 +121,11 @@ REASONS: dict[str, Reason] = {
         "an image does not show what the question is about",
         (
             r"how (?:hot|cold|warm|old|fast|loud|strong|fresh|fragile|clean|dirty)\b",
-            r"(?:what|which) (?:temperature|brand|age|smell|taste)\b",
+            r"is [^<]*<mask> (?:broken|clean|dirty|full|empty|hot|locked|switched on|safe|dangerous|waterproof|plugged in|usable)\b[^<]*$",
+            r"(?:what is|what's) (?:written|inside)\b|what does [^<]*<mask> contain\b|what does it say\b|written on\b",
+            r"(?:do|does) [^<]*<mask> (?:still )?(?:work|make a noise)\b|how do i\b|be repaired\b",
+            r"used? [^<]*(?:<mask> )?for$|how does\b.*\bwork$|story about\b|why is\b",
+            r"(?:what|which) (?:temperature|age|smell|taste)\b",
             r"(?:temperature|brand|serial number|age|smell|taste) of\b|(?:smells?|tastes?) (?:like|of|good|bad)\b",
         ),
     ),
