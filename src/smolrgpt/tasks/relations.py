@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -79,6 +80,57 @@ def vertical_distance_m(a: SceneObject, b: SceneObject) -> float:
 def stands_in(item: SceneObject, buffer: SceneObject) -> bool:
     """Return whether an object that can be moved stands in a buffer region."""
     return item.kind in ("pallet", "transporter") and buffer.kind == "buffer" and buffer.covers(item)
+
+
+#: A thing rests on another when its foot is so near the other's top, as a share of its own height; farther than the second it does not.
+_RESTS_SHARE, _LIFTED_SHARE = 0.15, 0.4
+#: A footprint is this much longer and wider where it is asked whether something is clearly beside it.
+_BESIDE_FACTOR = 1.25
+
+
+def is_on(item: SceneObject, base: SceneObject) -> bool | None:
+    """Return whether an object rests directly on top of another; None where that is not clear, as in the second storey of a stack."""
+    if item.drawn_box is not None or base.drawn_box is not None or base.kind == "buffer" or item.is_flat or base.yaw_rad is None:
+        return None
+    if not base.covers(item):
+        return False if _is_beside(item, base) else None
+    above = float(item.center_m[2] - item.size_m[2] / 2) - float(base.center_m[2] + base.size_m[2] / 2)
+    if abs(above) <= _RESTS_SHARE * item.size_m[2]:
+        return True
+    return False if above < -_LIFTED_SHARE * item.size_m[2] else None
+
+
+def contains(container: SceneObject, item: SceneObject) -> bool | None:
+    """Return whether an object is inside another, or in an area of the plane or of the image; None where that is not clear.
+
+    Its middle is above the footprint; in what has a height it is also below the top, and the object is the smaller one.
+    """
+    if item.is_flat or item.drawn_box is not None:
+        return None
+    if container.drawn_box is not None:
+        return container.covers(item)
+    if container.yaw_rad is None:
+        return None
+    if not container.covers(item):
+        return False if _is_beside(item, container) else None
+    if container.is_flat:
+        foot = float(item.center_m[2] - item.size_m[2] / 2)
+        return True if container.kind == "buffer" and foot <= _LIFTED_SHARE * item.size_m[2] else None
+    low, high = (float(container.center_m[2]) + sign * container.size_m[2] / 2 for sign in (-1, 1))
+    middle = float(item.center_m[2])
+    if middle > high + _RESTS_SHARE * item.size_m[2] or middle < low:
+        return False
+    is_smaller = max(item.size_m[:2]) < max(container.size_m[:2]) and np.prod(item.size_m) < 0.8 * np.prod(container.size_m)
+    return True if is_smaller and middle < high - _RESTS_SHARE * item.size_m[2] else None
+
+
+def _is_beside(item: SceneObject, base: SceneObject) -> bool:
+    """Return whether an object's middle is clearly beside the footprint of another."""
+    if base.points_m is not None:
+        nearest = float(np.linalg.norm(base.points_m[:, :2] - item.center_m[:2], axis=1).min())
+        return nearest > (_BESIDE_FACTOR - 1) / 2 * max(base.size_m[:2])
+    length, width, height = base.size_m
+    return not replace(base, size_m=(_BESIDE_FACTOR * length, _BESIDE_FACTOR * width, height)).covers(item)
 
 
 def compare_sides(objects: Sequence[SceneObject], among: Sequence[SceneObject], side: str) -> list[str]:

@@ -94,7 +94,7 @@ def test_every_scene_has_questions_of_the_official_kinds(drawn: list[Scene]) -> 
     for scene in drawn:
         samples = scene_samples(scene, 16, random_generator(5))
         assert {sample.category for sample in samples} >= {"left_right", "distance"}
-        questions = extra_questions(scene.graph, random_generator(6), 8) + plain_questions(scene.graph, random_generator(7), 48)
+        questions = extra_questions(scene.graph, random_generator(6), 8) + plain_questions(scene.graph, random_generator(7), 160)
         assert {question.category for question in questions} >= {"width", "mcq"} and len(questions) >= 20
 
 
@@ -149,5 +149,5 @@ def test_drawn_areas_hold_what_the_image_shows_in_them(drawn: list[Scene]) -> No
                 assert area.covers(item) == (share > 0.5)
         questions = extra_questions(scene.graph, random_generator(6), 40) + plain_questions(scene.graph, random_generator(7), 40)
         for question in questions:
-            is_inside = question.category in ("count", "inside", "insides")
+            is_inside = question.category in ("count", "inside", "insides", "existence", "relation")
             assert is_inside or not any(item.drawn_box is not None for item in question.objects)
