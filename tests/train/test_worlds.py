@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shutil
 
 import pytest
 import torch
-from tiny_run import SMALL, TINY, tiny_run
+from tiny_run import SMALL, TINY, losses, tiny_run
 
 from smolrgpt.data.collate import Collator
 from smolrgpt.data.loading import group_by_image
@@ -15,6 +16,7 @@ from smolrgpt.data.perturb import jitter_masks
 from smolrgpt.data.sources.warehouse import read_warehouse
 from smolrgpt.data.worlds import write_dataset
 from smolrgpt.tasks import task_named
+from smolrgpt.train import trainer
 from smolrgpt.train.answers import restyle
 from smolrgpt.train.build import build_model
 from smolrgpt.train.config import ModelSpec, SyntheticData, WorldsData
@@ -113,3 +115,22 @@ def test_a_model_that_does_not_tell_names_apart_has_the_same_loss(named) -> None
         embeddings[model.config.region_name_token_ids] = embeddings[model.config.region_name_token_ids[0]].clone()
         plain, shifted = (model.eval()(**Collator(processor, region_offset_fraction=share)(groups)).loss for share in (0.0, 1.0))
     assert torch.allclose(plain, shifted, atol=1e-5)
+
+
+# --------------------------------------------------------------------------------------------------------------- compiled layers
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+def test_compiled_layers_learn_the_same(warehouse, tmp_path, fast_training) -> None:
+    """Also across a validation, which runs the same layers as they are."""
+    found = []
+    for compiled in (False, True):
+        run = tiny_run(warehouse, tmp_path / str(compiled), {"max_steps": 4}, monitor_health=False, compile_layers=compiled)
+        trainer.run(run)
+        found.append([loss for _, loss in losses(run.out)])
+    assert found[1] == pytest.approx(found[0], rel=1e-4)
+
+
+def test_without_a_compiler_layers_stay_as_they_are(named, monkeypatch, caplog) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    trainer.compile_layers(named[0])
+    assert "no C++ compiler" in caplog.text and named[0].model.language_model.layers[0]._compiled_call_impl is None

@@ -240,6 +240,8 @@ class Run:
     """Folder where stages with a frozen vision tower keep its features of every image (``train.feature_cache``); None: no such cache."""
     attention: Attention | None = None
     """None: eager on a CPU, sdpa elsewhere."""
+    compile_layers: bool = False
+    """Compile the language model's layers for training, at the cost of a minute at the start of a stage; needs a C++ compiler on a CPU."""
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass, which saves memory and costs time."""
     dataloader_num_workers: int = 0

@@ -17,7 +17,7 @@ import logging
 import math
 import random
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -77,12 +77,18 @@ def match_categories(wanted: Sequence[Sample], samples: Sequence[Sample]) -> lis
 
 
 def permute_depth(samples: Sequence[Sample]) -> list[Sample]:
-    """Return the samples with the depth of the next image, but their own camera; none with fewer than two images with depth."""
-    with_depth = {sample.image_key: sample for sample in samples if sample.depth is not None}
-    if len(with_depth) < 2:
-        return []
-    keys = list(with_depth)
-    donors = {key: with_depth[keys[(i + 1) % len(keys)]] for i, key in enumerate(keys)}
+    """Return the samples with the depth of the next image of the same size, but their own camera.
+
+    Those without depth are left out, and those whose image has a size of its own.
+    """
+    by_size: dict[tuple[int, int] | None, dict[Hashable, Sample]] = defaultdict(dict)
+    for sample in samples:
+        if sample.depth is not None:
+            by_size[sample.regions[0].size if sample.regions else None].setdefault(sample.image_key, sample)
+    donors: dict[Hashable, Sample] = {}
+    for with_depth in by_size.values():
+        keys = list(with_depth)
+        donors |= {key: with_depth[keys[(i + 1) % len(keys)]] for i, key in enumerate(keys) if len(keys) > 1}
     return [_with_depth_of(donors[sample.image_key], sample) for sample in samples if sample.image_key in donors]
 
 

@@ -215,34 +215,35 @@ def nano_abroad(out: Path | None = None, data_root: Path | None = None, quick: b
     lists than any trained one meet no new name.
     """
     rate, frozen = 8e-4 if quick else 5e-4, (VISION, None)
+    learned = _every_world(train=0.5, plain=1.0, extra=1.0)
     stages = (
         _wide_stage("align", ((ALL, rate),), _every_world(captions=1.0), 40 if quick else 200),
-        _wide_stage("warm-up", ((ALL, rate),), _every_world(warmup=1.0, captions=0.1), 300 if quick else 2000),
-        _wide_stage(
-            "fine-tune", (frozen, (ALL, rate)), _every_world(train=0.5, plain=1.0, extra=1.0, warmup=0.2), 600 if quick else 9000, 3
-        ),
-        _wide_stage("polish", (frozen, (ALL, rate / 2)), _every_world(train=0.5, plain=1.0, extra=1.0), 200 if quick else 5000, 2),
+        _wide_stage("warm-up", ((ALL, rate),), _every_world(warmup=1.0, captions=0.1), 300 if quick else 4000),
+        _wide_stage("fine-tune", (frozen, (ALL, rate)), {**learned, **_every_world(warmup=0.2)}, *((600, 3) if quick else (24000, 12))),
+        _wide_stage("polish", (frozen, (ALL, rate / 2)), learned, *((200, 2) if quick else (16000, 8))),
     )
     folder = data_root or Path("runs/data/nano-abroad-quick" if quick else "runs/data/nano-abroad")
     return Run(
         name="nano-abroad",
         out=out or Path("runs/nano-abroad-quick" if quick else "runs/nano-abroad"),
         model=ModelSpec(config=_ABROAD_CONFIG, processor={"mask_resize": "area", "depth_encoding": "ranks"}, vocab_size=2048),
-        data=_worlds(folder, scenes=400 if quick else 3000, val_scenes=12 if quick else 40),
+        data=_worlds(folder, scenes=400 if quick else 2400, val_scenes=12 if quick else 40),
         stages=stages,
         loss_weights=LossWeights(0.5, 0.1, 0.1),
         answer_style="copied",
         region_offset_fraction=0.5,
+        feature_cache=folder / "features",
+        compile_layers=True,
         validation_questions=200 if quick else 500,
         seed=seed,
     )
 
 
 def _wide_stage(name: str, rates: Rates, mixture: dict[str, float], steps: int, validations: int = 0) -> Stage:
-    """Return a stage of forty questions a step, ten about each image, with a checkpoint every few minutes."""
+    """Return a stage of up to sixty questions a step, ten about each image, with a checkpoint every few minutes."""
     every = max(1, steps // max(1, validations))
     stage = _synthetic_stage(name, rates, mixture, steps, validations)
-    return dataclasses.replace(stage, images_per_step=4, questions_per_image=10, save_every=every if validations else min(steps, 500))
+    return dataclasses.replace(stage, images_per_step=6, questions_per_image=10, save_every=every if validations else min(steps, 1000))
 
 
 #: The backbones of the paper, which an ``SmolRGPTConfig`` without arguments describes.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -101,6 +102,8 @@ def _train_stage(shared: RunContext, stage: Stage, folder: Path, model: SmolRGPT
     adapted = None if config.model.lora is None else add_adapters(model, config.model.lora, config.seed)
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable()
+    if config.compile_layers:
+        compile_layers(model)
     trainer = _build_trainer(shared, stage, folder, model)
     if state.is_main_process:
         run_folder.remove_unfinished_checkpoints(folder)
@@ -260,6 +263,11 @@ class StageTrainer(Trainer):
 
         return super().compute_loss(cast("nn.Module", forward), inputs, *args, **kwargs)
 
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Take a step with compiled layers, where there are any; they are not compiled again for validation, with its other shapes."""
+        with torch.compiler.set_stance("default"):
+            return super().training_step(*args, **kwargs)
+
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.args.bf16)
 
@@ -294,6 +302,19 @@ class StageTrainer(Trainer):
         whole.load_state_dict(weights)
         whole.generation_config = model.generation_config
         return cast("SmolRGPTForConditionalGeneration", whole.to(self.args.device))
+
+
+def compile_layers(model: SmolRGPTForConditionalGeneration) -> None:
+    """Compile each layer of the language model in place, for ``StageTrainer.training_step`` alone: the names of parameters stay.
+
+    Without a C++ compiler, logs a warning and does nothing.
+    """
+    if not torch.accelerator.is_available() and not any(map(shutil.which, ("g++", "clang++", "c++"))):
+        logger.warning("compile_layers is on, but there is no C++ compiler (g++ or clang++); layers are not compiled, which is slower")
+        return
+    torch.compiler.set_stance("force_eager")
+    for layer in cast("Any", model.model.language_model).layers:
+        layer.compile(dynamic=True)
 
 
 def touch_unused_parameters(model: nn.Module, args: Any, outputs: Any) -> None:
