@@ -12,6 +12,8 @@ from PIL import Image
 from smolrgpt.data.loading import SkipLog
 from smolrgpt.data.sources import iter_source
 from smolrgpt.data.sources.samples import FIELDS
+from smolrgpt.evaluation.score import true_answer
+from smolrgpt.train.answers import brief_answer
 
 ROW: dict[str, Any] = {"image": "a.png", "regions": [{"box": [2, 3, 20, 30]}], "question": "How tall is <region 0>?"}
 
@@ -62,6 +64,16 @@ def test_an_answer_names_regions_by_their_position_in_the_question(tmp_path: Pat
     samples, skips = read(tmp_path, *(row | {"answer": answer} for answer in answers))
     assert [sample.answer for sample in samples] == [answer for answer in answers.values() if answer]
     assert skips.total == 1 and "names region 1, which the question does not mention" in skips.summary()
+
+
+def test_a_short_answer_names_the_region_that_the_answer_names(tmp_path: Path) -> None:
+    """Training sees positions in the question, scoring the numbers of the row."""
+    row = ROW | {"regions": [{"box": [x, 3, x + 9, 30]} for x in (2, 20, 40)], "category": "mcq"}
+    row |= {"question": "Which is leftmost, <region 2>, <region 1> or <region 0>?", "answer": "[Region 0] is.", "normalized_answer": "0"}
+    (sample, same), skips = read(tmp_path, row, row | {"category": None, "normalized_answer": 0}, row | {"normalized_answer": "5"})
+    assert (sample.answer, sample.normalized_answer, same.normalized_answer) == ("[Region 2] is.", "2", "2")
+    assert true_answer(sample) == "0" and brief_answer(sample) == "[Region 2]: 2"
+    assert skips.total == 1 and "a region that the question mentions" in skips.summary()
 
 
 @pytest.mark.parametrize("name", ["image", "depth"])

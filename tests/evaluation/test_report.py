@@ -15,7 +15,7 @@ from smolrgpt.evaluation.predict import predict
 from smolrgpt.evaluation.replay import ReplayPredictor
 from smolrgpt.evaluation.report.markdown import to_markdown
 from smolrgpt.evaluation.report.warehouse import warehouse_report
-from smolrgpt.evaluation.score import score
+from smolrgpt.evaluation.score import score, true_answer
 from smolrgpt.schema import Answer, DataError, Region, Sample
 from smolrgpt.schema.inputs_read import InputsRead
 
@@ -40,7 +40,7 @@ class Parrot:
         self.calls.append([sample.id for sample in samples])
         if bad := [sample for sample in samples if sample.image == Path("bad.png")]:
             raise DataError(f"{bad[0].image}: truncated")
-        return [Answer(str(s.answer), s.normalized_answer, str(s.category), seconds=0.01, confidence=0.5) for s in samples]
+        return [Answer(str(s.answer), true_answer(s), str(s.category), seconds=0.01, confidence=0.5) for s in samples]
 
 
 def _samples(num_images: int = 3, bad: int | None = None) -> list[Sample]:

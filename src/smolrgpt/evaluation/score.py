@@ -14,8 +14,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypedDict
 
 from smolrgpt.evaluation.extractors import stored_value
-from smolrgpt.schema import DataError
+from smolrgpt.schema import DataError, Sample
 from smolrgpt.tasks import OFFICIAL, Task, task_named
+from smolrgpt.tasks.base import NormalizedAnswer
 from smolrgpt.tasks.distance import DISTANCE
 
 #: The categories that S1 averages, in the order of reports.
@@ -62,6 +63,11 @@ def score_answer(category: str, truth: Any, value: Any) -> AnswerScore:
     is_correct = task.is_correct(expected, answer)
     explanation = "" if is_correct else f"{category}: {task.format_answer(answer)}, the truth is {task.format_answer(expected)}"
     return AnswerScore(is_correct, expected, answer, explanation)
+
+
+def true_answer(sample: Sample) -> NormalizedAnswer:
+    """Return a sample's normalised answer as predictions give it: a region by the index that the caller passed."""
+    return task_named(sample.category).renumber(sample.normalized_answer, sample.region_indices)
 
 
 def score_prediction(category: str, truth: Any, row: Mapping[str, Any] | None) -> AnswerScore:

@@ -14,7 +14,7 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-from smolrgpt.evaluation.score import CATEGORIES, Accuracies, AnswerScore, Tally, s1, score, score_prediction
+from smolrgpt.evaluation.score import CATEGORIES, Accuracies, AnswerScore, Tally, s1, score, score_prediction, true_answer
 from smolrgpt.schema import DataError, Sample
 from smolrgpt.tasks import OFFICIAL, Task, task_named
 from smolrgpt.tasks.templates import question_template
@@ -91,7 +91,7 @@ def score_samples(samples: Iterable[Sample], predictions: Iterable[Mapping[str, 
 
 
 def _scored(sample: Sample, row: Mapping[str, Any] | None) -> ScoredSample:
-    found = score_prediction(str(sample.category), sample.normalized_answer, row)
+    found = score_prediction(str(sample.category), true_answer(sample), row)
     row = row or {}
     return ScoredSample(sample, row.get("answer") or "", found, row.get("confidence"))
 
@@ -120,7 +120,7 @@ def summarise(samples: Sequence[Sample], predictions: Sequence[Mapping[str, Any]
 
 def truth_row(sample: Sample) -> dict[str, Any]:
     """Return the truth of a sample as ``score`` takes it."""
-    return {"id": sample.id, "category": sample.category, "normalized_answer": sample.normalized_answer}
+    return {"id": sample.id, "category": sample.category, "normalized_answer": true_answer(sample)}
 
 
 # ----------------------------------------------------------------------------------------------------------- S1 and its uncertainty
@@ -322,7 +322,7 @@ def _worst_row(row: ScoredSample) -> dict[str, Any]:
         "id": row.sample.id,
         "category": row.sample.category,
         "question": row.sample.question,
-        "truth": row.sample.normalized_answer,
+        "truth": true_answer(row.sample),
         "answer": row.score.answer,
         "explanation": row.score.explanation,
         "text": row.text,

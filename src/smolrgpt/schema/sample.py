@@ -41,7 +41,8 @@ class Sample:
         category: The data set's name for the kind of question.
         image_key: Equal for samples with the same image, depth and camera, which are then encoded once. By default that of
             ``default_image_key``.
-        region_indices: The index of each region in the list that the caller passed, which answers refer to; empty: 0 to R - 1.
+        region_indices: The index of each region in the list that the caller passed, by which predictions name it; empty: 0 to R - 1. The
+            sample's own answers name regions by their position in the question.
         truth: Known facts of the objects besides the answer.
         wording: Whether the question's wording is trained on; None where the data set does not distinguish.
         official_template: The official template that the question is an instance of; None where the data set names none.

@@ -9,6 +9,7 @@ from typing import Any
 
 from smolrgpt.evaluation.extractors import stored_value
 from smolrgpt.evaluation.report.markdown import markdown_table
+from smolrgpt.evaluation.score import true_answer
 from smolrgpt.schema import Sample
 from smolrgpt.tasks import task_named
 from smolrgpt.train.sources import SET
@@ -50,7 +51,7 @@ def score_validation(samples: Sequence[Sample], predictions: Iterable[Mapping[st
     by_kind: dict[str, list[bool]] = defaultdict(list)
     for sample in samples:
         task = task_named(sample.category)
-        truth = task.parse_or_none(sample.normalized_answer)
+        truth = task.parse_or_none(true_answer(sample))
         if truth is None:
             continue
         row = rows.get(sample.id)

@@ -9,7 +9,7 @@ Files are relative to the folder; depth is in metres or millimetres (see ``Depth
 ``category`` is the name of a ``Task``, ``kind`` what exactly is asked: "closest", "leftmost", "inside" and so on; "within" comes with
 ``threshold_m``. ``question`` is in people's words with nouns, ``question_plain`` has the same words without nouns, ``question_official``
 is a sentence of the warehouse set. Rows with the same ``sequence``, which is optional, ask the same about consecutive frames of a still
-scene.
+scene. Other fields describe the frame and are not read.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from smolrgpt.data.loading import SkipLog
+from smolrgpt.data.sources.questions import read_question, read_short_answer
 from smolrgpt.data.sources.rows import MissingFileError, field, iter_samples, optional, scalar, split_files
-from smolrgpt.schema import Camera, DataError, DepthFile, Region, Sample, brief
+from smolrgpt.schema import Camera, DataError, DepthFile, Region, Sample, brief, naming
 from smolrgpt.schema.image_file import image_size
-from smolrgpt.tasks.mentions import read_mentions
 
 #: Wording -> the field of the question: people's words with nouns, the same without nouns, sentences of the warehouse data set.
 WORDINGS = {"natural": "question", "plain": "question_plain", "official": "question_official"}
@@ -83,10 +83,9 @@ class _Files:
 def _sample(row: dict[str, Any], image: Path, size: tuple[int, int], files: _Files, wording: str, setting: str) -> Sample:
     """Build a row's sample; size: (height, width) of the image. Raises DataError when the row is unusable."""
     regions = [Region.from_json(region, *size) for region in field(row, "regions", list)]
-    try:
-        text, indices = read_mentions(field(row, WORDINGS[wording], str), len(regions))
-    except ValueError as error:
-        raise DataError(f"{WORDINGS[wording]}: {error}") from error
+    with naming(WORDINGS[wording]):
+        text, indices = read_question(field(row, WORDINGS[wording], str), len(regions))
+    category = optional(row, "category")
     depth_field = SETTINGS[setting]
     kept = {name: row[name] for name in _METADATA if row.get(name) is not None}
     return Sample(
@@ -97,7 +96,7 @@ def _sample(row: dict[str, Any], image: Path, size: tuple[int, int], files: _Fil
         region_indices=tuple(indices),
         depth=None if depth_field is None else DepthFile(files.find(row, depth_field)),
         camera=Camera.from_any(field(row, "camera", object), *size) if setting == "metric_camera" else None,
-        normalized_answer=scalar(row, "answer"),
-        category=optional(row, "category"),
+        normalized_answer=read_short_answer(scalar(row, "answer"), category, text, len(regions), indices),
+        category=category,
         metadata={**kept, "num_regions": len(regions), "setting": setting, "wording": wording},
     )

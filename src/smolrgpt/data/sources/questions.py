@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from smolrgpt.schema import REGION_PLACEHOLDER, DataError, brief
+from smolrgpt.tasks import recognise, task_named
+from smolrgpt.tasks.base import NormalizedAnswer
 from smolrgpt.tasks.mentions import read_mentions, write_mentions
 from smolrgpt.tasks.region_text import REGION_TAG
 
@@ -37,3 +39,27 @@ def read_answer(answer: str, num_regions: int, indices: Sequence[int]) -> str:
     if unknown := [index for index in named if index not in indices]:
         raise DataError(f"the answer names region {unknown[0]}, which the question does not mention: {brief(answer)!r}")
     return write_mentions(text, [indices.index(index) for index in named], REGION_TAG) if named else answer
+
+
+def read_short_answer(
+    value: NormalizedAnswer, category: str | None, question: str, num_regions: int, indices: Sequence[int]
+) -> NormalizedAnswer:
+    """Return a normalised answer whose region, if it is one, is given by its position in the question.
+
+    Args:
+        value: The short answer, which names a region by its index.
+        category: The kind of question; None where the question's words tell.
+        question: The question with ``<mask>``.
+        num_regions: The number of regions that the index may be of.
+        indices: The region index of each mention in the question.
+
+    Raises:
+        DataError: For a region that the question does not mention.
+    """
+    task = task_named(category) if category else recognise(question)
+    if not task.names_region or value is None or list(indices) == list(range(num_regions)):
+        return value
+    index = int(value) if str(value).isdecimal() else None
+    if index not in indices:
+        raise DataError(f"normalized_answer is {brief(value)!r}; expected a region that the question mentions, as its number")
+    return str(indices.index(index))

@@ -21,7 +21,7 @@ from typing import Any
 
 from smolrgpt.data.frame import fit_camera
 from smolrgpt.data.loading import SkipLog
-from smolrgpt.data.sources.questions import read_answer, read_question
+from smolrgpt.data.sources.questions import read_answer, read_question, read_short_answer
 from smolrgpt.data.sources.rows import MissingFileError, check_fields, field, iter_samples, optional, scalar
 from smolrgpt.schema import Camera, DataError, DepthFile, DepthMeaning, Region, Sample, brief, naming
 from smolrgpt.schema.camera_forms import is_camera_field
@@ -66,7 +66,7 @@ def _samples(row: dict[str, Any], path: Path, numbers: Iterator[int]) -> Iterato
     camera = _camera(row, height, width, path.parent)
     camera = camera and fit_camera(camera, (height, width), orientation)
     regions = [Region.from_json(region, height, width, path.parent) for region in field(row, "regions", list)] if row.get("regions") else []
-    questions = _questions(row)
+    questions, category = _questions(row), optional(row, "category")
     metadata = {} if row.get("metadata") is None else field(row, "metadata", dict)
     name = str(row.get("id", f"{path.stem}-{number}"))
     for position, question in enumerate(questions):
@@ -79,8 +79,8 @@ def _samples(row: dict[str, Any], path: Path, numbers: Iterator[int]) -> Iterato
             depth=depth,
             camera=camera,
             answer=_answer(row, len(regions), indices),
-            normalized_answer=scalar(row, "normalized_answer"),
-            category=optional(row, "category"),
+            normalized_answer=read_short_answer(scalar(row, "normalized_answer"), category, text, len(regions), indices),
+            category=category,
             region_indices=tuple(indices),
             metadata=dict(metadata),
         )

@@ -22,7 +22,7 @@ from smolrgpt.evaluation.measured import MeasuringPredictor
 from smolrgpt.evaluation.predict import Row, predict
 from smolrgpt.evaluation.report.document import Report
 from smolrgpt.evaluation.report.frames import frames_report
-from smolrgpt.evaluation.score import CATEGORIES, AnswerScore, Problems, s1
+from smolrgpt.evaluation.score import CATEGORIES, AnswerScore, Problems, s1, true_answer
 from smolrgpt.evaluation.summary import ScoredSample, calibration
 from smolrgpt.schema import DataError, Sample
 from smolrgpt.tasks import OTHER, TASKS, task_named
@@ -164,7 +164,7 @@ def _scored_samples(samples: Sequence[Sample], predictions: Sequence[Row], probl
     found = []
     for sample in samples:
         row = rows.get(sample.id)
-        score = score_value(str(sample.category), sample.normalized_answer, None if row is None else row.get("normalized_answer"))
+        score = score_value(str(sample.category), true_answer(sample), None if row is None else row.get("normalized_answer"))
         reason = "not predicted: counted as wrong" if row is None else row.get("error") or score.explanation
         if score.problem:
             problems.add("missing" if row is None else "error" if row.get("error") else score.problem, sample.id, reason)

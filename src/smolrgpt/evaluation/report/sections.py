@@ -9,7 +9,7 @@ from typing import Any
 from smolrgpt.data.loading import SkipLog
 from smolrgpt.evaluation.report.document import Block, Cell, Code, HtmlFragment, Percent, Report, Section, Table
 from smolrgpt.evaluation.report.svg import coverage_plot, length_plot, reliability_plot
-from smolrgpt.evaluation.score import CATEGORIES
+from smolrgpt.evaluation.score import CATEGORIES, true_answer
 from smolrgpt.evaluation.summary import ScoredSample, worst_answers
 from smolrgpt.tasks import TASKS
 from smolrgpt.tasks.distance import LengthTask
@@ -102,7 +102,7 @@ def worst_section(scored: Sequence[ScoredSample]) -> Section:
         [
             row.sample.id,
             str(row.sample.category),
-            str(row.sample.normalized_answer),
+            str(true_answer(row.sample)),
             str(row.score.answer),
             format_number(row.confidence, 2),
         ]
@@ -121,12 +121,12 @@ def _card(row: ScoredSample) -> str:
     drawn = draw_cards([row.sample], SkipLog(), _IMAGE_SIDE)
     description = f"image of {row.sample.id}"
     image = image_element(drawn[0].panels[0], description) if drawn else "<p class=note>The image cannot be drawn.</p>"
-    question = write_mentions(row.sample.question, form=REGION_TAG)
+    question = write_mentions(row.sample.question, row.sample.region_indices or None, REGION_TAG)
     confidence = "" if row.confidence is None else f", confidence {row.confidence:.2f}"
     return (
         f"<article><div class=images>{image}</div><div class=text><p class=about><b>{escape(str(row.sample.category))}</b> "
         f"<code>{escape(row.sample.id)}</code></p><p>{html_with_region_chips(question)}</p>"
         f"<p>answer <span class='short wrong'>{escape(str(row.score.answer))}</span> truth "
-        f"<span class='short answer'>{escape(str(row.sample.normalized_answer))}</span>{confidence}</p>"
+        f"<span class='short answer'>{escape(str(true_answer(row.sample)))}</span>{confidence}</p>"
         f"<p class=answer-text>{html_with_region_chips(row.text)}</p></div></article>"
     )
