@@ -226,7 +226,7 @@ MCQ = ChoiceTask(
     ),
     reply=ReplySchema("region", int, "The number of the region that was chosen, as in [Region 3]."),
     guess="0",
-    steps_pattern=rf".*\b(?:leftmost|rightmost|nearest)\b[\w ]*{STEP_REGION}",
+    steps_pattern=rf".*\b(?:leftmost|rightmost|nearest) [^\[\]]+{STEP_REGION}",
     makers=((0.22, ask_extreme), (0.68, ask_pickup), (0.1, ask_buffer_by_shelf)),
     plain_makers=((0.5, ask_extreme_plainly), (0.5, ask_nearest_plainly)),
     form_maker=ask_choice_form,

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from smolrgpt.schema import SceneGraph, SceneObject
-from smolrgpt.tasks.base import Cue, NormalizedAnswer, ReplySchema, Task
+from smolrgpt.tasks.base import STEP_REGION, Cue, NormalizedAnswer, ReplySchema, Task
 from smolrgpt.tasks.choice import ChoiceTask
 from smolrgpt.tasks.draft import Draft, Namer, makers_of
 from smolrgpt.tasks.drawing import pick, shuffled
@@ -20,6 +20,7 @@ from smolrgpt.tasks.measures import (
     ELEVATION,
     MEASURES,
     RANGE,
+    STEP_MEASURE,
     SUPERLATIVE,
     Measure,
     asked_pole,
@@ -220,6 +221,7 @@ def _draw_order(measure: Measure, words: tuple[str, str], asked: str) -> Callabl
 
 
 _CHOOSE = r"(?:which|what|who|whose|between|of the two|name|pick|choose|tell(?! (?:me )?(?:if|whether)))"
+_POLES = tuple(pole for measure in MEASURES for pole in measure.poles)
 CHOICE_OF_TWO = MeasureChoiceTask(
     name="choice_of_two",
     title="choice of two by a measure",
@@ -230,6 +232,7 @@ CHOICE_OF_TWO = MeasureChoiceTask(
         Cue(14, rf"whichever is {COMPARATIVE}\b(?!.*\bthan\b)"),
         Cue(12, rf"^(?:\w+ )?{COMPARATIVE}(?: \w+){{0,6}} <mask> (?:or|and) (?:\w+ ){{0,3}}<mask>"),
     ),
+    steps_pattern=rf"{STEP_MEASURE}{STEP_MEASURE} (?:{'|'.join(pole.word for pole in _POLES)}){STEP_REGION}",
     is_extra=True,
     **makers_of("choice_of_two", "compare", (1.0, _draw_choice)),
 )
@@ -241,6 +244,7 @@ SUPERLATIVE_OF_SEVERAL = MeasureChoiceTask(
         Cue(16, r"(?:(?:greatest|largest|longest) (?:distance|way|walk)|most (?:remote|far))\b(?!.*\b(?:left|right)\b)"),
         Cue(16, r"(?:farthest|furthest|most distant|(?:farther|further) (?:\w+ )?than the others)\b(?!.*\b(?:left|right)\b)"),
     ),
+    steps_pattern=rf".*\b(?:{'|'.join(pole.most for pole in _POLES)}){STEP_REGION}",
     is_extra=True,
     **makers_of("superlative", "compare", (0.8, _draw_superlative), (0.2, _draw_farthest)),
 )
@@ -254,6 +258,7 @@ ORDER_IN_HEIGHT = OrderTask(
     cues=(Cue(11, rf"{_UP_OR_DOWN}\b.{{0,60}}\bor\b.{{0,60}}\b{_UP_OR_DOWN}\b"),),
     reply=_ORDER_REPLY,
     guess="above",
+    steps_pattern=rf"{STEP_REGION} {ELEVATION.word}{STEP_REGION} {ELEVATION.word}",
     is_extra=True,
     **makers_of("order_in_height", "compare", (1.0, _draw_order(ELEVATION, ("above", "below"), "height_orders"))),
 )
@@ -266,6 +271,7 @@ ORDER_IN_DEPTH = OrderTask(
     cues=(Cue(11, r"(?:behind|in front|in back)\b.{0,60}\bor\b.{0,60}\b(?:behind|in front|before|in back)\b"),),
     reply=_DEPTH_REPLY,
     guess="behind",
+    steps_pattern=rf"{STEP_REGION} {RANGE.word}{STEP_REGION} {RANGE.word}",
     is_extra=True,
     **makers_of("order_in_depth", "compare", (1.0, _draw_order(RANGE, ("behind", "in front"), "depth_orders"))),
 )

@@ -243,10 +243,11 @@ def draw_predicate(*conditions: Condition) -> Drawer:
 # ------------------------------------------------------------------------------------------------------------------------------ kinds
 _ANCHOR = r"(?:\w+ ){0,4}<mask>"
 _GIVEN = r"(?:about |around |a distance of |a radius of )?(?:\d|<length>|an? (?:met|foot|yard|half)|half a|one |two |three |four |five )"
-_NO_CHOICE = r"(?!.*\b(?:how|which|who|what|where|any|many|or)\b)"
+_NO_CHOICE = r"(?!.*\b(?:how|which|who|what|where|any|many|or|left|right|distance|far)\b)"
+_IN, _ON = r"in(?! (?:front|the (?:image|picture|photo|scene|view|middle)))", r"on(?! the (?:image|picture|photo|other|same|side))"
 _STARTS = r"^(?:\w+ ){0,8}?(?:is|are|does|do|has|lies|sits|stands|would|could|can) (?:\w+ ){0,6}?<mask>"
 #: A statement that asks for agreement: "<mask> is inside <mask>, right?", "tell me if <mask> is on <mask>".
-_STATED = r"^(?!.*\b(?:how|which|who|where|any|many)\b)[^<]*<mask> (?:is|lies|sits|stands|rests)(?: \w+)?"
+_STATED = r"^(?!.*\b(?:how|which|who|what|where|any|many|left|distance|far)\b)[^<]*<mask> (?:is|lies|sits|stands|rests)(?: \w+)?"
 
 _WHERE = makers_of("count_where", "conditions", (1.0, draw_count(ON, WITHIN, LEFT, RIGHT, TALLER, ALL)))
 COUNT_WHERE = CountTask(
@@ -287,8 +288,8 @@ RELATION = YesNoTask(
     name="relation",
     title="yes or no: a side, inside, on top, within a length",
     cues=(
-        Cue(18, rf"{_STARTS}.{{0,40}}\b(?:inside|within|contained in|in(?! front)|on(?! the (?:left|right))|atop|upon)\b.{{0,50}}<mask>"),
-        Cue(18, rf"{_STATED} (?:inside|within|contained in|on top of|on(?! the (?:left|right))|atop|upon)\b.{{0,50}}<mask>"),
+        Cue(18, rf"{_NO_CHOICE}{_STARTS}.{{0,40}}\b(?:inside|within|contained in|{_IN}|{_ON}|atop|upon)\b.{{0,50}}<mask>"),
+        Cue(18, rf"{_STATED} (?:inside|within|contained in|on top of|{_ON}|atop|upon)\b.{{0,50}}<mask>"),
         Cue(18, rf"{_NO_CHOICE}{_STARTS}.{{0,20}}\b(?:contains?|holds?|carry|carries)\b.{{0,30}}<mask>"),
     ),
     steps_pattern=rf"{STEP_REGION}{STEP_REGION} (?:left|right|inside|on)|\[Given\]{STEP_REGION}{STEP_REGION}",

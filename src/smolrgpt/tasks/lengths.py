@@ -6,7 +6,7 @@ import numpy as np
 
 from smolrgpt.schema import SceneGraph
 from smolrgpt.schema.scene_graph import round_length
-from smolrgpt.tasks.base import Cue, CueRank, ReplySchema
+from smolrgpt.tasks.base import STEP_REGION, Cue, CueRank, ReplySchema
 from smolrgpt.tasks.distance import LengthTask
 from smolrgpt.tasks.draft import Draft, makers_of
 from smolrgpt.tasks.drawing import draw_one, pick, shuffled
@@ -106,6 +106,7 @@ CAMERA_DISTANCE = LengthTask(
         ),
     ),
     reply=ReplySchema("metres", float, "The distance from the camera in metres."),
+    steps_pattern=f"{STEP_REGION} {RANGE.word}",
     is_extra=True,
     **makers_of("camera_distance", "compare", (1.0, _draw_camera_distance)),
 )
@@ -118,6 +119,7 @@ HORIZONTAL = LengthTask(
         Cue(CueRank.EXPLICIT + 5, r"(?:far|distance|apart|met(?:er|re)s)\b.*\b(?:along|across|measured on) the (?:floor|ground|plane)\b"),
     ),
     reply=ReplySchema("metres", float, "The horizontal distance in metres."),
+    steps_pattern=f"{STEP_REGION}{STEP_REGION} across",
     is_extra=True,
     **makers_of("horizontal", "compare", (1.0, _draw_horizontal)),
 )
@@ -132,6 +134,7 @@ DIFFERENCE = LengthTask(
         Cue(CueRank.EXPLICIT + 1, r"difference (?:in|of|between the) (?:widths?|their distances?|the distances?)\b"),
     ),
     reply=ReplySchema("metres", float, "The difference in metres."),
+    steps_pattern=".* difference",
     is_extra=True,
     **makers_of("difference", "compare", (0.7, _draw_difference), (0.3, _draw_farther_of_three)),
 )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from smolrgpt.schema import SceneGraph, SceneObject
+from smolrgpt.tasks.base import STEP_REGION
 from smolrgpt.tasks.drawing import pick, shuffled
 from smolrgpt.tasks.given_lengths import write_metres
 
@@ -255,6 +256,8 @@ RANGE = Measure(
 MEASURES: tuple[Measure, ...] = (HEIGHT, WIDTH, SIZE, ELEVATION, RANGE)
 #: What a question may give a length of, or ask a difference of. How much higher one object is than another is their vertical distance.
 PLAIN_LENGTHS = tuple(measure for measure in MEASURES if measure.is_plain_length)
+#: A length of one object in steps, as a regular expression.
+STEP_MEASURE = rf"{STEP_REGION} (?:{'|'.join(measure.word for measure in MEASURES)})"
 #: All words that compare two objects, and all that pick one of several, as ``recognition.plain_words`` writes them.
 COMPARATIVE = f"(?:{'|'.join(pole.spelling for measure in MEASURES for pole in measure.poles)})(?!\\w)"
 SUPERLATIVE = f"(?:{'|'.join(pole.superlative_spelling for measure in MEASURES for pole in measure.poles)})(?!\\w)"

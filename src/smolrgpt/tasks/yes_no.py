@@ -12,7 +12,7 @@ import numpy as np
 from smolrgpt.schema import SceneGraph, SceneObject
 from smolrgpt.schema.scene_graph import round_length
 from smolrgpt.tasks.answer_text import digits, stated_lengths
-from smolrgpt.tasks.base import Cue, NormalizedAnswer, ReplySchema, Task
+from smolrgpt.tasks.base import STEP_REGION, Cue, NormalizedAnswer, ReplySchema, Task
 from smolrgpt.tasks.draft import Draft, Namer, makers_of
 from smolrgpt.tasks.drawing import pick, shuffled
 from smolrgpt.tasks.measures import (
@@ -21,6 +21,7 @@ from smolrgpt.tasks.measures import (
     HEIGHT,
     MEASURES,
     PLAIN_LENGTHS,
+    STEP_MEASURE,
     WIDTH,
     Measure,
     Pole,
@@ -240,6 +241,7 @@ _PASS = r"(?:pass|go(?:es)?|gets?|squeeze|slide|push)"
 _THREE = r"(?=[^<]*<mask>[^<]*<mask>[^<]*<mask>[^<]*$)"
 _DIMENSION = r"(?:tall|high|wide|broad|in height|in width|(?:away )?from the camera)"
 
+STEP_PAIR = STEP_REGION + STEP_REGION
 COMPARISON = ComparisonTask(
     name="comparison",
     title="yes or no: compares two regions",
@@ -250,6 +252,7 @@ COMPARISON = ComparisonTask(
         Cue(13, rf"^{_NO_CHOICE}{_THREE}.*\b(?:closer|nearer|farther|further|shorter|smaller|less (?:far|distant))\b"),
         Cue(17, rf"^{_NO_CHOICE}.*<mask>[^<]*? {COMPARATIVE}[^<]*<mask>"),
     ),
+    steps_pattern=rf"(?:{STEP_MEASURE} \[Length\], {STEP_MEASURE}|{STEP_PAIR} \[Length\], {STEP_PAIR}) \[Length\]",
     is_extra=True,
     **makers_of("comparison", "compare", (0.55, _draw_predicate), (0.25, _draw_relation), (0.2, _draw_closer_of_three)),
 )
@@ -261,6 +264,7 @@ THRESHOLD = ThresholdTask(
         Cue(11, rf"^{_NO_CHOICE}[^<]*<mask>[^<]*\b(?:more|less) than [^<]*\b(?:{_LENGTH}) {_DIMENSION}[^<]*$"),
         Cue(11, rf"^{_NO_CHOICE}[^<]*\b(?:{_LENGTH})[^<]*<mask>[^<]*\b{COMPARATIVE}[^<]*$"),
     ),
+    steps_pattern=rf"\[Given\]{STEP_MEASURE} \[Length\]",
     is_extra=True,
     **makers_of("threshold", "compare", (1.0, _draw_threshold)),
 )
@@ -271,6 +275,7 @@ FITS = FitsTask(
         Cue(10, r"^(?!.*\bhow\b).*\b(?:fits?|squeezes?|enough)\b"),
         Cue(10, rf"^(?!.*\b(?:how|what|above)\b).*\b{_PASS}\b[^<]*(?:<mask>[^<]*)?\b(?:through|under|beneath|below)\b"),
     ),
+    steps_pattern=rf"(?:\[Given\]|{STEP_MEASURE} \[Length\], ){STEP_MEASURE} \[Length\]",
     is_extra=True,
     **makers_of("fits", "compare", (0.5, _draw_fits_length), (0.5, _draw_fits_into)),
 )

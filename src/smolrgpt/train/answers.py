@@ -67,9 +67,11 @@ def _copy_surveyed(match: re.Match[str]) -> str:
 def copied_answer(sample: Sample) -> str | None:
     """Return the stepwise answer with a token in place of each length, which is copied from the estimate that stands there.
 
-    Lengths are asked for in the words of ``MEASURE_WORDS``.
+    Lengths are asked for in the words of ``MEASURE_WORDS``. Steps that have such tokens stay as they are.
     """
     steps, value = sample.truth and sample.truth.steps, sample.normalized_answer
+    if steps and LENGTH_TOKEN in steps and isinstance(value, float):
+        return f"{steps}: {LENGTH_TOKEN}"
     if isinstance(value, float) or (task_named(sample.category).is_length and value is not None):
         names = "".join(f"[Region {number}]" for number in range(len(sample.regions)))
         word = MEASURE_WORDS.get(str(sample.category), "" if len(sample.regions) > 1 else MEASURE_WORDS["range"])

@@ -67,6 +67,7 @@ def run(config: Run, resume: bool = True, transform: Callable[[Sequence[Sample]]
     attention = attention_implementation(config)
     model, processor = build_model(start, attention, chain.from_iterable(sources.values()))
     processor.answer_field = config.answer_style != "official"
+    processor.kinds_from_text = config.answer_style == "copied"
     shared = RunContext(config, processor, sources, _build_collator(config, processor, sources), SkipLog(), DoubtLog())
     for stage, folder in list(zip(config.stages, folders, strict=True))[num_finished:]:
         _train_stage(shared, stage, folder, model)
