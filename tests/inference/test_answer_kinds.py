@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import torch
+from test_predictor import BOXES, depth_map, random_image
 
 from smolrgpt.data.worlds import generate_scene, random_generator, resolve_layouts
 from smolrgpt.data.worlds.question_sets import plain_questions
 from smolrgpt.inference.answer_kinds import AnswerKinds
+from smolrgpt.inference.generation import AnswerGenerator
+from smolrgpt.inference.predictor import Predictor
 from smolrgpt.schema import Sample
 from smolrgpt.schema.truth import Truth
 from smolrgpt.tasks import OTHER, TASKS, task_named
@@ -33,3 +39,16 @@ def test_the_text_that_a_model_learns_shows_the_kind(world: str) -> None:
             assert kinds.kind_of(text, task_named(question.category), len(regions)).name == question.category, text
             seen.add(question.category)
     assert seen >= {task.name for task in TASKS.values() if task.plain_makers} - {"between", "vertical", "count_where"}
+
+
+def test_a_random_model_of_all_kinds_answers_in_a_form_of_one(tiny_checkpoint: Path) -> None:
+    predictor = Predictor.from_pretrained(tiny_checkpoint, dtype=torch.float32, device="cpu")
+    predictor.processor.answer_field = predictor.processor.kinds_from_text = True
+    generator = AnswerGenerator(predictor.model, predictor.processor)
+    predictor.generator, predictor.max_new_tokens = generator, 40
+    for answer in predictor.ask_many(
+        random_image(0), ["Is <region 0> in <region 1>?", "What colour is <region 0>?"], depth_map(0), BOXES[:2]
+    ):
+        assert answer.kind in TASKS
+        assert (answer.reason is None) == (answer.kind != "cannot_tell")
+        assert answer.kind in ("other", "cannot_tell") or answer.normalized_answer is not None, answer
