@@ -13,7 +13,7 @@ from smolrgpt.evaluation.score import score_prediction
 from smolrgpt.tasks import TASKS, recognise
 from smolrgpt.tasks.official import official_forms
 from smolrgpt.tasks.region_text import LENGTH_UNITS
-from smolrgpt.tasks.units import FEET_AND_INCHES, ask_in_metres, asked_unit, from_metres, in_metres, write_length
+from smolrgpt.tasks.units import FEET_AND_INCHES, ask_in_metres, asked_unit, from_metres, in_metres, without_asked_unit, write_length
 from smolrgpt.tasks.wording import load_wordings
 
 SPELLINGS = {
@@ -76,17 +76,50 @@ def test_no_wording_of_training_asks_for_another_unit() -> None:
     assert {asked_unit(form) for form in forms} == {"m"}
 
 
+#: What asks for a unit around a plain question.
+REQUESTS = (
+    "{} in {unit}?",
+    "{}, in {unit}?",
+    "{} ({unit})?",
+    "{} (in {unit})?",
+    "{}? Answer in {unit}.",
+    "{}? Please give the answer in {unit}.",
+)
+
+
 @pytest.mark.parametrize("family", ["distance", "size"])
 @pytest.mark.parametrize("unit", [unit for unit in SPELLINGS if unit != "m"])
-def test_a_question_in_another_unit_is_the_question_in_metres(unit: str, family: str) -> None:
-    in_metres_ = re.compile(r"\b(?:met(?:er|re)s|m)\b")
+def test_a_question_in_another_unit_is_the_plain_question(unit: str, family: str) -> None:
+    has_metres = re.compile(r"\b(?:met(?:er|re)s|m)\b")
     forms = [form for wordings in load_wordings(family).values() for forms in wordings.values() for form in forms]
-    for form in filter(in_metres_.search, forms):
+    for form in forms:
         question = form.format(a="<mask>", b="the box <mask>")
         for spelling in SPELLINGS[unit][: 1 if unit == "in" else 2]:
-            asked = in_metres_.sub(spelling, question)
-            assert (asked_unit(asked), ask_in_metres(asked)) == (unit, in_metres_.sub("metres", question))
-            assert recognise(asked) is recognise(question)
+            if has_metres.search(question):
+                asked = has_metres.sub(spelling, question)
+                assert (asked_unit(asked), ask_in_metres(asked)) == (unit, has_metres.sub("metres", question))
+                assert recognise(asked) is recognise(question)
+                assert "  " not in without_asked_unit(asked) and not re.search(rf"\b{spelling}\b", without_asked_unit(asked))
+            elif question.endswith("?") and question[0].isupper():
+                for request in REQUESTS:
+                    assert without_asked_unit(request.format(question[:-1], unit=spelling)) == question
+                assert without_asked_unit(f"In {spelling}, {question[0].lower()}{question[1:]}") == question
+
+
+@pytest.mark.parametrize(
+    ("asked", "plain"),
+    [
+        ("How many centimetres tall is <mask>?", "How tall is <mask>?"),
+        ("How many feet apart are <mask> and <mask>?", "How far apart are <mask> and <mask>?"),
+        ("How many cm separate <mask> and <mask>?", "How many metres separate <mask> and <mask>?"),
+        ("How far, in feet, is <mask> from <mask>?", "How far is <mask> from <mask>?"),
+        ("What is the height in mm of <mask>?", "What is the height of <mask>?"),
+        ("Is <mask> within 2 feet of <mask>?", "Is <mask> within 2 feet of <mask>?"),
+        ("How tall is <mask> in metres?", "How tall is <mask> in metres?"),
+    ],
+)
+def test_a_unit_is_left_out_where_the_sentence_can_do_without(asked: str, plain: str) -> None:
+    assert without_asked_unit(asked) == plain
 
 
 @given(st.floats(1e-3, 1e3), st.sampled_from(list(SPELLINGS)))

@@ -15,7 +15,7 @@ from smolrgpt.schema import DataError, Region, Sample
 from smolrgpt.tasks import recognise, task_named
 from smolrgpt.tasks.given_lengths import mark_lengths
 from smolrgpt.tasks.region_text import renumber_tags
-from smolrgpt.tasks.units import ask_in_metres
+from smolrgpt.tasks.units import ask_in_metres, without_asked_unit
 
 #: Image key -> row of each region of the image.
 RegionTables = dict[Hashable, dict[Region, int]]
@@ -61,10 +61,12 @@ def encode_question(processor: Any, sample: Sample, answer: str | None = None, f
 def encode_words(processor: Any, question: str, num_regions: int, answer: str | None = None, first_region: int = 0) -> dict[str, list[int]]:
     """Call ``SmolRGPTProcessor.encode_text``, with the lengths of the question as numbers where the model takes them so.
 
-    A question without its answer that asks for a length in another unit is put in metres, in which models answer.
+    A question without its answer that asks for a length in another unit is put as the plain question, or in metres where the unit alone
+    tells that it asks for a length: models answer in metres.
     """
-    if answer is None and recognise(question).is_length:
-        question = ask_in_metres(question)
+    if answer is None and (task := recognise(question)).is_length:
+        plain = without_asked_unit(question)
+        question = plain if recognise(plain) is task else ask_in_metres(question)
     text, metres = mark_lengths(question) if processor.copies_lengths else (question, [])
     encoded: dict[str, list[int]] = processor.encode_text(text, num_regions, answer, given_lengths=metres, first_region=first_region)
     return encoded

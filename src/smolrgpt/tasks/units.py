@@ -29,7 +29,8 @@ _NUMBER = rf"(?:\d[\d.,/½]*|½|\b(?:{'|'.join(NUMBER_WORDS)}|half|half an?|an?|
 #: A unit behind a number is part of the question ("the 6-inch pipe"), and no request.
 _QUANTITY = re.compile(rf"{_NUMBER}[\s-]*{_UNIT.pattern}", re.IGNORECASE)
 _COMPOUND = re.compile(
-    r"\b(?:ft|feet|foot)\b\.?(?:\s*(?:and|[&+,/-])\s*(?:in|inch(?:es)?)\b(?!\s+(?:front|the|met\w+|[cm]m)\b)|\s*inch(?:es)?\b|\s+in(?=\W*$))"
+    r"\b(?:ft|feet|foot)\b\.?(?:\s*(?:and|[&+/-])\s*(?:in|inch(?:es)?)\b(?!\s+(?:front|the|met\w+|[cm]m)\b)"
+    r"|\s*,\s*(?:in\b(?!\s+\w)|inch(?:es)?\b)|\s*inch(?:es)?\b|\s+in(?=\W*$))"
     r"|\b(?:imperial|us customary)(?: units)?\b",
     re.IGNORECASE,
 )
@@ -42,6 +43,19 @@ _REQUESTS = (
 #: Words that are units only where the clearest request is before them: "in foot", not "the foot of the stairs", "the yard".
 _AMBIGUOUS = re.compile(r"foot|inch|yard|mile|\w*met(?:er|re)", re.IGNORECASE)
 _PLACE = re.compile(r"\b(?:the|his|her|its|their)\s+$", re.IGNORECASE)
+#: What goes with a unit when it is left out: ", in cm", "(in cm)", "Answer in cm."; and "how many cm tall", which is "how tall".
+_ANSWER_VERB = (
+    r"(?:measured|expressed|stated|given|answer|reply|respond|(?:give|report|state)(?: (?:it|me|(?:the|your) (?:answer|result)))?)"
+)
+_PHRASE = re.compile(
+    rf"\s*[,;:]?\s*[(\[]?\s*(?:\b(?:please )?{_ANSWER_VERB}\s+)?"
+    r"(?:\b(?:in|as|into|using|use|units?:?)\s+(?:(?:whole|full|exact|plain)\s+)?|(?<=[(\[])|(?<=, ))$",
+    re.IGNORECASE,
+)
+_HOW_MANY = re.compile(r"\bhow (many )$", re.IGNORECASE)
+_EXTENT = re.compile(r"\s+(?:(tall|wide|high|long|deep|far|thick)|apart|away)\b", re.IGNORECASE)
+#: A second full stop behind the end of a sentence.
+_LEFT_OVER = re.compile(r"([.?!])\s*\.(?=\s|$)")
 _SPAN = re.compile(r"\s+(?:between|from|to|that|separating)\b", re.IGNORECASE)
 
 
@@ -54,12 +68,35 @@ def asked_unit(question: str) -> str:
 
 
 def ask_in_metres(question: str) -> str:
-    """Return the question with metres in place of the unit that it asks for, as models are trained; others are returned unchanged."""
+    """Return the question with metres in place of the unit that it asks for; others are returned unchanged."""
     if asked_unit(question) == METRE:
         return question
     for _, (start, end), _ in sorted(_find_requests(question), key=lambda request: request[1], reverse=True):
         question = f"{question[:start]}metres{question[end:]}"
     return question
+
+
+def without_asked_unit(question: str) -> str:
+    """Return the question without the unit that it asks for, so that the answer is that of the plain question, which is in metres.
+
+    Where the sentence needs a unit ("How many centimetres separate them?"), it is metres. A question in metres is returned unchanged.
+    """
+    if asked_unit(question) == METRE:
+        return question
+    for _, (start, end), _ in sorted(_find_requests(question), key=lambda request: request[1], reverse=True):
+        before, after = question[:start], question[end:]
+        if (asked := _HOW_MANY.search(before)) and (extent := _EXTENT.match(after)):
+            question = f"{before[: asked.start(1)]}{'' if extent[1] else 'far '}{after.lstrip()}"
+        elif phrase := _PHRASE.search(before):
+            rest = re.sub(r"^\.?\s*[)\]]", "", after).removeprefix("," if phrase[0].lstrip().startswith(",") or not phrase.start() else "")
+            question = _LEFT_OVER.sub(r"\1", f"{before[: phrase.start()]}{rest}") if phrase.start() else _capitalised(rest.lstrip(" :"))
+        else:
+            question = f"{before}metres{after}"
+    return question
+
+
+def _capitalised(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _find_requests(question: str) -> list[tuple[int, tuple[int, int], str]]:
