@@ -227,7 +227,7 @@ def nano_abroad(out: Path | None = None, data_root: Path | None = None, quick: b
         name="nano-abroad",
         out=out or Path("runs/nano-abroad-quick" if quick else "runs/nano-abroad"),
         model=ModelSpec(config=_ABROAD_CONFIG, processor={"mask_resize": "area", "depth_encoding": "ranks"}, vocab_size=2048),
-        data=_worlds(folder, scenes=400 if quick else 2400, val_scenes=12 if quick else 40),
+        data=_worlds(folder, scenes=400 if quick else 1600, val_scenes=12 if quick else 40),
         stages=stages,
         loss_weights=LossWeights(0.5, 0.1, 0.1),
         answer_style="copied",
@@ -235,6 +235,7 @@ def nano_abroad(out: Path | None = None, data_root: Path | None = None, quick: b
         feature_cache=folder / "features",
         compile_layers=True,
         validation_questions=200 if quick else 500,
+        cache_gb=7.0,
         seed=seed,
     )
 
