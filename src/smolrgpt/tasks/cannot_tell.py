@@ -122,7 +122,7 @@ REASONS: dict[str, Reason] = {
         (
             r"how (?:hot|cold|warm|old|fast|loud|strong|fresh|fragile|clean|dirty)\b",
             r"is [^<]*<mask> (?:broken|clean|dirty|full|empty|hot|locked|switched on|safe|dangerous|waterproof|plugged in|usable)\b[^<]*$",
-            r"(?:what is|what's) (?:written|inside)\b|what does [^<]*<mask> contain\b|what does it say\b|written on\b",
+            r"(?:what is|what's) (?:written\b|inside\b[^<]*<mask>[^<]*$)|what does [^<]*<mask> contain\b|what does it say\b|written on\b",
             r"(?:do|does) [^<]*<mask> (?:still )?(?:work|make a noise)\b|how do i\b|be repaired\b",
             r"used? [^<]*(?:<mask> )?for$|how does\b.*\bwork$|story about\b|why is\b",
             r"(?:what|which) (?:temperature|age|smell|taste)\b",

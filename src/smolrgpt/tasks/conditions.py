@@ -243,11 +243,16 @@ def draw_predicate(*conditions: Condition) -> Drawer:
 # ------------------------------------------------------------------------------------------------------------------------------ kinds
 _ANCHOR = r"(?:\w+ ){0,4}<mask>"
 _GIVEN = r"(?:about |around |a distance of |a radius of )?(?:\d|<length>|an? (?:met|foot|yard|half)|half a|one |two |three |four |five )"
-_NO_CHOICE = r"(?!.*\b(?:how|which|who|what|where|any|many|or|left|right|distance|far)\b)"
-_IN, _ON = r"in(?! (?:front|the (?:image|picture|photo|scene|view|middle)))", r"on(?! the (?:image|picture|photo|other|same|side))"
-_STARTS = r"^(?:\w+ ){0,8}?(?:is|are|does|do|has|lies|sits|stands|would|could|can) (?:\w+ ){0,6}?<mask>"
-#: A statement that asks for agreement: "<mask> is inside <mask>, right?", "tell me if <mask> is on <mask>".
-_STATED = r"^(?!.*\b(?:how|which|who|what|where|any|many|left|distance|far)\b)[^<]*<mask> (?:is|lies|sits|stands|rests)(?: \w+)?"
+_NO_CHOICE = (
+    r"(?!.*\b(?:how|which|who|what|where|any|many|or(?! not\b| no\b| deny\b| false\b)|left|(?<!am i )right(?!$| to say\b)|distance|far)\b)"
+)
+
+_WITH_UNIT = r"(?:\d|<length>|half an? |(?:an?|one|two|three|four|five) (?:met|foot|feet|yard|inch))"
+_ANY = r"(?:any(?! chance\b| idea\b)|(?:at least|even) one|(?:is|if|that|whether|there) one (?:of|among))"
+_IN = r"in(?! (?:front|the (?:image|picture|photo|scene|view|middle)))"
+_ON = r"on(?! the (?:image|picture|photo|other|same|side|left|right))"
+_PLACED = rf"(?:inside|within|contained in|{_IN}|into|{_ON}|atop|upon)"
+_TWO = r"(?=[^<]*<mask>[^<]*<mask>[^<]*$)"
 
 _WHERE = makers_of("count_where", "conditions", (1.0, draw_count(ON, WITHIN, LEFT, RIGHT, TALLER, ALL)))
 COUNT_WHERE = CountTask(
@@ -277,6 +282,7 @@ EXISTENCE = YesNoTask(
             9,
             r"(?:is|are|does|do|has|have|can|could|sees?) (?:\w+ )?(?:any|at least one|a single one|even one|one) (?:one )?(?:of|among)\b",
         ),
+        Cue(9, rf"^(?!.*\b(?:how|which|what|who)\b)(?:.*\b)?{_ANY}\b"),
         Cue(9, r"(?:is|are) there (?:any|anything|something|one|at least one|a)\b.*\b(?:of|among|amongst) (?:\w+ ){0,4}<mask>"),
     ),
     steps_pattern=r"(?:.*, )?.*\d+",
@@ -288,9 +294,10 @@ RELATION = YesNoTask(
     name="relation",
     title="yes or no: a side, inside, on top, within a length",
     cues=(
-        Cue(18, rf"{_NO_CHOICE}{_STARTS}.{{0,40}}\b(?:inside|within|contained in|{_IN}|{_ON}|atop|upon)\b.{{0,50}}<mask>"),
-        Cue(18, rf"{_STATED} (?:inside|within|contained in|on top of|{_ON}|atop|upon)\b.{{0,50}}<mask>"),
-        Cue(18, rf"{_NO_CHOICE}{_STARTS}.{{0,20}}\b(?:contains?|holds?|carry|carries)\b.{{0,30}}<mask>"),
+        Cue(12, rf"^{_NO_CHOICE}{_TWO}(?=.*\b{_WITH_UNIT}).*\b(?:within|closer|nearer|less|most|more|under|radius|circle)\b"),
+        Cue(18, rf"^{_NO_CHOICE}{_TWO}[^<]*<mask>[^<]*\b{_PLACED}\b[^<]*<mask>"),
+        Cue(18, rf"^{_NO_CHOICE}{_TWO}[^<]*<mask>[^<]*<mask>[^<]*\b(?:inside|on top of it|in it|in there)\b"),
+        Cue(18, rf"^{_NO_CHOICE}{_TWO}[^<]*<mask>[^<]*\b(?:contains?|holds?|carry|carries)\b[^<]*<mask>"),
     ),
     steps_pattern=rf"{STEP_REGION}{STEP_REGION} (?:left|right|inside|on)|\[Given\]{STEP_REGION}{STEP_REGION}",
     is_extra=True,

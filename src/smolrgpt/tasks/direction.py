@@ -141,8 +141,8 @@ DIRECTION = DirectionTask(
     name="direction",
     title="direction by the clock",
     cues=(
-        Cue(6, r"o'? ?clock\b|clock (?:direction|position|face)\b|(?:by|on|of|round) the clock\b|hour (?:of|on) (?:the|a) clock\b"),
-        Cue(6, r"if (?:you are|you're|i am|i'm|i stand|you stand) at (?:\w+ ){0,4}<mask>.*\bwhere\b|what hour\b|which hour\b"),
+        Cue(6, r"o'? ?clock\b|clock (?:direction|position|face|bearing)\b|(?:by|on|of|round) the clock\b|hour (?:of|on) (?:the|a) clock\b"),
+        Cue(6, r"if (?:you are|you're|i am|i'm|i stand|you stand) at (?:\w+ ){0,7}<mask>.*\bwhere\b|what hour\b|which hour\b"),
     ),
     reply=ReplySchema("hour", int, "The hour of the clock, 1 to 12."),
     guess="12 o'clock",

@@ -94,6 +94,8 @@ PLACE = ChoiceTask(
     name="place",
     title="the n-th from a side, or the middle one",
     cues=(
+        Cue(8, rf"{_NTH}\b.*\bfrom (?:the )?(?:left|right)\b|(?:from|at|on|with) (?:the )?(?:left|right)\b.*\b{_NTH}\b"),
+        Cue(8, r"^middle of\b|middle (?:place|position)\b"),
         Cue(8, rf"{_NTH} (?:\w+ ){{0,3}}from (?:the |my )?(?:left|right)\b|(?:from|at) (?:the |my )?(?:left|right)\b.{{0,160}}\b{_NTH}\b"),
         Cue(
             12,
@@ -111,6 +113,7 @@ BETWEEN = ChoiceTask(
     name="between",
     title="which one is between two others",
     cues=(
+        Cue(12, rf"^(?=(?:[^<]*<mask>){{4}}){_NO_LENGTH}.*\b(?:between\b[^<]*<mask>[^<]*\band\b|in between\b|between them\b)"),
         Cue(
             12,
             _NO_LENGTH
