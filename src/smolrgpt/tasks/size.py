@@ -102,6 +102,10 @@ WIDTH = LengthTask(
     cues=(
         Cue(CueRank.INTERROGATIVE, r"how (?:wide|broad) (?:is|are)\b"),
         Cue(CueRank.DIMENSION, r"(?:how|met(?:er|re)s) (?:wide|broad|long)\b|(?:wid|bread)th\b"),
+        Cue(
+            CueRank.DIMENSION,
+            r"horizontal (?:size|dimensions?|extents?)\b|occupy horizontally\b",
+        ),
         Cue(CueRank.DIMENSION, r"(?:side|left) (?:side )?to (?:its )?(?:side|right)\b"),
     ),
     reply=ReplySchema("metres", float, "The width in metres."),
@@ -114,7 +118,10 @@ HEIGHT = LengthTask(
     title="height",
     cues=(
         Cue(CueRank.INTERROGATIVE, r"how (?:tall|high) (?:is|are)\b"),
-        Cue(CueRank.DIMENSION, r"(?:how|met(?:er|re)s) (?:tall|high)\b|height\b|vertical size\b"),
+        Cue(
+            CueRank.DIMENSION,
+            r"(?:how|met(?:er|re)s) (?:tall|high)\b|height\b|vertical (?:size|dimensions?|extents?)\b|occupy vertically\b",
+        ),
         Cue(CueRank.DIMENSION, r"to (?:its |the )?(?:top|upper end)\b"),
     ),
     reply=ReplySchema("metres", float, "The height in metres."),
@@ -126,7 +133,10 @@ VERTICAL = LengthTask(
     name="vertical",
     title="vertical distance",
     cues=(
-        Cue(CueRank.EXPLICIT + 5, r"vertical(?:ly)?\b(?! size)|how much (?:higher|lower)\b|higher or lower\b|up (?:and |or )?down\b"),
+        Cue(
+            CueRank.EXPLICIT + 5,
+            r"vertical(?:ly)?\b(?! (?:size|dimensions?|extents?))|how much (?:higher|lower)\b|higher or lower\b|up (?:and |or )?down\b",
+        ),
         Cue(CueRank.EXPLICIT + 5, r"(?:height|elevation) difference\b|differ(?:s|ence)? (?:\w+ ){0,2}in (?:height|elevation)\b"),
         Cue(CueRank.EXPLICIT + 5, r"(?:how many |in )?(?:centi|milli)?met(?:er|re)s (?:higher|lower|further (?:up|down))\b"),
     ),
