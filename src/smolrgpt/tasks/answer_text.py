@@ -7,6 +7,7 @@ of "5 feet 3 inches" the sum.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -35,6 +36,26 @@ _MARK_UP = re.compile(r"\*+|`+|__+|^\s*(?:#+|>)\s*")
 _EXPONENT = re.compile(r"(?<=\d)\s*[x\u00d7]\s*10\s*\^\s*\{?([+-]?\d{1,2})\}?")
 
 
+def json_answer(text: str) -> str:
+    """Return the value of a reply that is a JSON object with one answer, with its unit; any other text is returned unchanged.
+
+    {"distance": 1.75}, {"answer": "left", "reason": "..."}, {"height": 175, "unit": "cm"} and {"width_cm": 60} have one answer.
+    """
+    try:
+        reply = json.loads(_CODE_FENCE.sub("", text.strip()))
+    except (ValueError, RecursionError):
+        return text
+    if not isinstance(reply, dict):
+        return text
+    values = {key.lower(): value for key, value in reply.items() if isinstance(value, str | int | float) and not isinstance(value, bool)}
+    unit = values.pop("unit", values.pop("units", ""))
+    named = [key for key in values if key in ("answer", "normalized_answer")] or list(values)
+    if len(named) != 1 or len(values) != len(reply) - ("unit" in reply or "units" in reply):
+        return text
+    suffix = named[0].rpartition("_")[2]
+    return f"{values[named[0]]} {unit or (suffix if suffix in LENGTH_UNITS else '')}".strip()
+
+
 def plain_answer(text: str) -> str:
     """Return an answer without LaTeX and mark-up, in the form of ``plain_text`` line by line; the text inside of both stays."""
     if "\\" in text or "$" in text:
@@ -43,6 +64,9 @@ def plain_answer(text: str) -> str:
                 text = pattern.sub(new, text)
     text = _EXPONENT.sub(r"e\1", text)
     return "\n".join(line for line in (plain_text(_MARK_UP.sub("", line)) for line in text.splitlines()) if line)
+
+
+_CODE_FENCE = re.compile(r"\A```\w*\s*|\s*```\Z")
 
 
 # --------------------------------------------------------------------------------------------------------------------------- numbers
@@ -106,6 +130,10 @@ _LENGTH = re.compile(
 _DOTTED = re.compile(r"\A([1-9]\d{0,2})\.(\d{3})\Z")
 _TOLERANCE = re.compile(rf"\s*(?:±|\+\s*/?\s*-|plus[- ]or[- ]minus)\s*{NUMBER}")
 _JOINS_SUM, _JOINS_RANGE = re.compile(r"\s*(?:,|and)?\s*"), re.compile(RANGE)
+_CONCLUDED = re.compile(
+    r"(?:\b(?:answer|distance|height|width|length|gap|result|value|separation)\b(?: (?:between|from|of|to)\b[^.]*?)?|\Ait)"
+    rf"(?: is|:| would be| =)(?: equal to)? ((?:(?:about|approximately|around|roughly|~) ?)?{NUMBER})[\s.!]*\Z"
+)
 _BARE = re.compile(rf"(?:(?:about|approximately|approx|around|roughly|~|≈|=)\s*)?({NUMBER})\.?")
 
 
@@ -130,6 +158,12 @@ def stated_lengths(text: str) -> list[float]:
     text = _TOLERANCE.sub("", text)
     found = [_quantity(match, text) for match in _LENGTH.finditer(text)]
     return [quantity.middle_m for quantity in _joined(_joined(found, text, _sum), text, _range)]
+
+
+def concluded_number(text: str) -> float | None:
+    """Return the number without a unit with which a conclusion ends ("The answer is 1.75"), None for any other text."""
+    found = _CONCLUDED.search(_TOLERANCE.sub("", text))
+    return None if found is None else bare_number(found[1])
 
 
 def bare_number(text: str) -> float | None:

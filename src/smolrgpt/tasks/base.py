@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from smolrgpt.tasks.answer_text import plain_answer
+from smolrgpt.tasks.answer_text import json_answer, plain_answer
 from smolrgpt.tasks.official import FormMaker
 from smolrgpt.tasks.question import Maker
 from smolrgpt.tasks.region_text import renumber
@@ -120,7 +120,7 @@ class Task:
         """Return the normalised answer that a free text gives, None where no rule reads one."""
         if len(text) > MAX_ANSWER_CHARS:
             return None
-        sentences = [sentence for sentence in _SENTENCE_END.split(plain_answer(text)) if sentence.strip()]
+        sentences = [sentence for sentence in _SENTENCE_END.split(plain_answer(json_answer(text))) if sentence.strip()]
         if not sentences:
             return None
         short = self._read_short(_QUOTED.sub(r"\2", sentences[-1].strip(" .!,;:()")).strip(" .!,;:").lower())

@@ -23,8 +23,8 @@ from smolrgpt.tasks.relations import compare_distances, compare_sides, find_extr
 from smolrgpt.tasks.wording import MAX_LISTED, ask_in_words
 
 #: Words that state a count, as digits.
-_WORDS = {"none": "0", "neither": "0", "both": "2", "a dozen": "12", "a couple": "2", "a pair": "2", "a single": "1"}
-_WORD = re.compile(rf"\b(?:{'|'.join(_WORDS)})\b")
+_WORDS = {"none": "0", "neither": "0", "nothing": "0", "both": "2", "a dozen": "12", "a couple": "2", "a pair": "2", "a single": "1"}
+_WORD = re.compile(rf"\b(?:{'|'.join(_WORDS)})\b(?! (?:else|but|more|besides|other)\b)")
 #: "One" as a pronoun: "the second one", "no one", "which one".
 _PRONOUN = re.compile(
     r"\b(?:the|this|that|which|each|every|any|another|other|no|some|first|last|next|left|right|middle|\w+(?:st|nd|rd|th|er)) (?:one|1)\b"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from smolrgpt.schema import SceneGraph, SceneObject, Wording
-from smolrgpt.tasks.answer_text import bare_number, digits, stated_lengths
+from smolrgpt.tasks.answer_text import bare_number, concluded_number, digits, stated_lengths
 from smolrgpt.tasks.base import FIELD_SEPARATOR, STEP_REGION, Cue, CueRank, NormalizedAnswer, OtherTask, ReplySchema, Task
 from smolrgpt.tasks.drawing import draw_several, pick, shuffled
 from smolrgpt.tasks.official import OfficialForm, fill_frame, synthetic_frames
@@ -69,7 +69,10 @@ class LengthTask(Task):
         """Return the last number with a unit of length, else 0 when the last statement is one of contact."""
         if stated := stated_lengths(digits(replace_regions(" ".join(sentences).lower(), region_tag))):
             return _metres(stated[-1])
-        return 0 if _CONTACT.search(sentences[-1]) else None
+        if _CONTACT.search(sentences[-1]):
+            return 0
+        metres = concluded_number(digits(replace_regions(sentences[-1].lower(), region_tag)))
+        return None if metres is None else _metres(metres)
 
     def parse(self, value: Any) -> float:
         """Return metres. Raises ValueError for any value but a finite number."""
