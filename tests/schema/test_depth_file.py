@@ -324,3 +324,20 @@ def test_a_bad_record_is_an_error_that_names_it_and_the_field(record: str, messa
     with pytest.raises(DataError, match=message) as error:
         DepthMap.from_file(tmp_path / "d.png")
     assert "depth.json" in str(error.value)
+
+
+def test_files_whose_values_would_change_are_refused(tmp_path: Path) -> None:
+    values = np.arange(300, 300 + 48, dtype=np.uint16).reshape(6, 8)
+    pages = [Image.fromarray(values), Image.fromarray(values + 1)]
+    pages[0].save(tmp_path / "pages.tif", save_all=True, append_images=pages[1:])
+    with pytest.raises(DataError, match="2 frames"):
+        DepthMap.from_file(tmp_path / "pages.tif")
+    Image.fromarray(values).save(tmp_path / "white.tif", tiffinfo={262: 0})
+    with pytest.raises(DataError, match="16-bit grey PNG"):
+        DepthMap.from_file(tmp_path / "white.tif")
+
+
+@pytest.mark.parametrize(("dtype", "end"), [(np.uint16, 65535), (np.int16, 32767), (np.int32, 65535), (np.float32, 65535)])
+def test_the_end_of_16_bits_is_not_measured_in_any_type(dtype: type, end: int) -> None:
+    read = DepthMap.from_array(np.array([[1000, 2000, end]], dtype=dtype), DepthMeaning(scale="mm"))
+    assert np.isnan(read.values).tolist() == [[False, False, True]]

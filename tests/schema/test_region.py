@@ -313,3 +313,13 @@ def test_a_region_that_fills_the_image_or_holds_two_objects_is_doubted() -> None
     pole[:, 10:13] = True
     for mask in (one, one | speck, one & ~pole):
         assert not Region.from_mask(mask).doubts()
+
+
+def test_what_is_no_box_and_no_outline_is_refused_with_words() -> None:
+    with pytest.raises(DataError, match="normalised"):
+        Region.from_any([0.1, 0.1, 1.02, 0.9], 48, 64)
+    mask = np.zeros((48, 64), dtype=bool)
+    mask[4:20, 7:30] = True
+    for pixels in (np.argwhere(mask), np.argwhere(mask)[:, ::-1]):
+        with pytest.raises(DataError, match="pass the mask"):
+            Region.from_any(pixels, 48, 64)

@@ -93,7 +93,9 @@ def ask(  # noqa: PLR0913 (the options of a command)
     from smolrgpt.schema import Camera, DepthMap, DepthMeaning, Region, naming
     from smolrgpt.schema.image_file import image_size
 
-    depth_map = None if depth is None else DepthMap.from_file(depth, DepthMeaning(depth_near, depth_kind, depth_unit))
+    meaning = DepthMeaning(depth_near, depth_kind, depth_unit)
+    meaning.require_map(depth)
+    depth_map = None if depth is None else DepthMap.from_file(depth, meaning)
     width, height = image_size(image)
     with naming("--region"):
         for text in region or []:

@@ -163,7 +163,7 @@ class Predictor:
 
     def prepare(
         self,
-        image: ImageLike,
+        image: ImageLike | Frame,
         questions: Sequence[str],
         depth: DepthLike | None = None,
         regions: Sequence[RegionLike] = (),
@@ -173,21 +173,19 @@ class Predictor:
     ) -> Inquiry:
         """Read and check everything that ``answer`` needs, without the model; several threads may do so at once.
 
+        image: of any form that ``ask_many`` takes, or a Frame, which has depth and camera as well.
         Raises the same errors as ``ask_many``.
         """
         if min_confidence is not None:
             check_min_confidence(min_confidence)
         meaning = DepthMeaning.from_options(**depth_options)
-        rgb, orientation = as_upright(image)
+        meaning.require_map(depth)
+        frame = image if isinstance(image, Frame) else _read_frame(image, depth, camera, meaning)
+        if frame is image and (depth is not None or camera is not None):
+            raise DataError("the image is a Frame, which has depth and camera; leave them out")
         mentions = [read_mentions(question, len(regions)) for question in questions]
         if regions and not any(indices for _, indices in mentions):
             raise ValueError(f"{len(regions)} regions were given but no question mentions one; {how_to_mention(len(regions))}")
-        frame = Frame(
-            rgb,
-            None if depth is None else DepthMap.from_any(depth, meaning),
-            None if camera is None else Camera.from_any(camera, rgb.height, rgb.width),
-            orientation,
-        )
         table = [frame.read_region(f"region {index}", region) for index, region in enumerate(regions)]
         asked = [self._question(text, [table[index] for index in indices], indices) for text, indices in mentions]
         has_boxes = any(not isinstance(given, Region) and region.to_patch()[0].all() for given, region in zip(regions, table, strict=True))
@@ -298,6 +296,16 @@ class Predictor:
         image_index = torch.tensor([order[image] for image, _ in rows])
         region_index = _padded([[first[image] + tables[image][region] for region in regions] for image, regions in rows])
         return PromptBatch(features, prefix, image_index, region_index)
+
+
+def _read_frame(image: ImageLike, depth: DepthLike | None, camera: CameraLike | None, meaning: DepthMeaning) -> Frame:
+    rgb, orientation = as_upright(image)
+    return Frame(
+        rgb,
+        None if depth is None else DepthMap.from_any(depth, meaning),
+        None if camera is None else Camera.from_any(camera, rgb.height, rgb.width),
+        orientation,
+    )
 
 
 def _asks_length(questions: Sequence[Question]) -> bool:

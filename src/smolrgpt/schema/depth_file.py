@@ -17,16 +17,18 @@ from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from smolrgpt.schema.errors import DataError, brief
-from smolrgpt.schema.image_file import check_size, decode_image, decoder_errors, is_file
+from smolrgpt.schema.image_file import FRAME_FORMATS, check_size, decode_image, decoder_errors, is_file
 
 #: Formats of depth files, as Pillow names them where it reads them.
 DEPTH_FORMATS = ("PNG", "TIFF", "PPM", "JPEG", "WEBP", "BMP", "NPY", "NPZ", "EXR")
 #: Raw mode of a file's 16-bit channels -> how Pillow unpacks the bytes that it drops by default.
 _OTHER_BYTES = {"RGB;16B": "RGB;16L", "RGB;16L": "RGB;16B", "RGBA;16B": "RGBA;16L", "RGBA;16L": "RGBA;16B", "LA;16B": "RGBA"}
 _OTHER_BYTES |= {"RGB;16N": "RGB;16B", "RGBA;16N": "RGBA;16B"}  # compressed TIFF, in the machine's order, which is little-endian
+#: Tags of TIFF files.
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _PLANAR_CONFIGURATION = 258, 262, 284
 #: Channels of an EXR file that hold depth, in the order in which they are looked for; lower case, the last part of a layer's channel.
 _EXR_CHANNELS = ("z", "depth", "y", "v")
 #: Raw mode -> maximum of the PGM files that Pillow does not stretch.
@@ -77,7 +79,7 @@ def stored_of_image(image: Image.Image) -> np.ndarray:
 
 def _decode_pixels(file: BinaryIO, formats: list[str] | None) -> np.ndarray:
     """Decode a file that Pillow opens; where it would change the values, they are read another way."""
-    image = Image.open(file, formats=formats)
+    image = _open_single(file, formats)
     tiles = list(getattr(image, "tile", ()))
     args = tiles[0].args if tiles else ""
     rawmode = args if isinstance(args, str) else str(args[0])
@@ -97,6 +99,25 @@ def _decode_pixels(file: BinaryIO, formats: list[str] | None) -> np.ndarray:
     if rawmode == "LA;16B":  # two bytes of grey and two of alpha, as four channels
         high, low = high[..., :1], low[..., 1:2]
     return _without_alpha(high.astype(np.uint16) << 8 | low)
+
+
+def _open_single(file: BinaryIO, formats: list[str] | None) -> Image.Image:
+    """Open a file of one frame. Raises DataError for others, for unknown formats, and for TIFF files whose values Pillow would change."""
+    try:
+        image = Image.open(file, formats=formats)
+    except UnidentifiedImageError as error:
+        advice = "save depth as 16-bit grey PNG, 32-bit float TIFF (not 16 or 64 bits) or .npy"
+        raise DataError(f"cannot read this image: it is truncated, damaged or of an unknown format; {advice}") from error
+    if image.format in FRAME_FORMATS and (frames := getattr(image, "n_frames", 1)) > 1:
+        raise DataError(f"the depth map's file holds {frames} frames; expected one, save the frame that you mean as a file of its own")
+    if image.format == "TIFF":
+        tags = getattr(image, "tag_v2", {})
+        bits = max(tags.get(_BITS_PER_SAMPLE, (1,)))
+        is_planar = tags.get(_PLANAR_CONFIGURATION, 1) != 1 and len(image.getbands()) > 1
+        if bits > 8 and (is_planar or tags.get(_PHOTOMETRIC, 1) == 0):
+            form = "channels one after another" if is_planar else "large values as dark"
+            raise DataError(f"this TIFF file stores {bits}-bit {form}, which would be changed on reading; save it as 16-bit grey PNG")
+    return image
 
 
 def _read_pgm(file: BinaryIO, size: tuple[int, int], offset: int, maximum: int) -> np.ndarray:
@@ -189,7 +210,17 @@ def _read_exr(file: BinaryIO) -> np.ndarray:
             channels = {name: channel.pixels for name, channel in opened.channels().items()}
     except (RuntimeError, ValueError, TypeError, KeyError, MemoryError) as error:
         raise _unreadable("EXR file", error) from error
-    found = {name.rpartition(".")[2].lower(): pixels for name, pixels in channels.items()}
+    layers: dict[str, list[str]] = {}
+    for name in channels:
+        layers.setdefault(name.rpartition(".")[2].lower(), []).append(name)
+    found = {last: channels[names[0]] for last, names in layers.items()}
+    for last in _EXR_CHANNELS:
+        names = layers.get(last, [])
+        if any(not np.array_equal(found[last], channels[other]) for other in names[1:]):
+            listed = brief(", ".join(names), 200)
+            raise DataError(f"this EXR file has several channels of depth ({listed}); save the one that you mean alone")
+    if {"ry", "by"} & set(found) and "z" not in found and "depth" not in found:
+        raise DataError("this EXR file holds colours as Y, RY and BY, no depth; expected a channel Z, depth or Y")
     if name := next((name for name in _EXR_CHANNELS if name in found), None):
         return np.asarray(found[name])
     if {"r", "g", "b"} <= set(found):

@@ -155,9 +155,8 @@ class DepthMap:
         share = 0.0 if self.at_end is None else float(self.at_end.mean())
         if share < _MAX_SHARE_AT_END:
             return
-        end = "" if self.step_m is None or self.unit.endswith(f"({ROTATED_UNIT})") else f" ({self.step_m * _END_OF_16_BITS:.4g} m)"
         yield (
-            f"{share:.0%} of the depth map's pixels hold the largest value of its type{end} and count as not measured; if the scene "
+            f"{share:.0%} of the depth map's pixels hold the largest value of its type and count as not measured; if the scene "
             "reaches farther, the map is cut off there, so write it in a coarser unit or as floats"
         )
 
@@ -264,10 +263,10 @@ def _metric(values: np.ndarray, meaning: DepthMeaning, is_inverse: bool) -> Dept
 
 
 def _at_end(values: np.ndarray) -> np.ndarray | None:
-    """Return bool (H, W): where integers of 8 or 16 bits (also in wider types) are the largest there are; None: nowhere."""
-    if values.dtype.kind not in "ui":
-        return None
-    end = 255 if values.dtype == np.uint8 else _END_OF_16_BITS
+    """Return bool (H, W): where integers of 8 or 16 bits (also in wider types, also floats) are the largest there are; None: nowhere."""
+    end = {np.dtype(np.uint8): 255, np.dtype(np.int16): 32767}.get(values.dtype, _END_OF_16_BITS)
+    if values.dtype.kind == "f" and (values.dtype.itemsize == 2 or not (values == np.rint(values)).all()):
+        return None  # float16 does not reach the end, and fractions were never 16 bits
     return values == end if values.max() == end else None
 
 
@@ -313,7 +312,7 @@ def _relative(values: np.ndarray, near: Polarity) -> np.ndarray:
 
 def _single_channel(values: np.ndarray) -> np.ndarray:
     """Return (H, W) in the machine's byte order. Raises DataError for another shape or type, and for channels that differ."""
-    if values.ndim == 3 and 1 in (values.shape[0], values.shape[-1]):
+    while values.ndim > 2 and 1 in (values.shape[0], values.shape[-1]):
         values = values[0] if values.shape[0] == 1 else values[..., 0]
     if values.ndim == 3 and values.shape[-1] in (2, 3, 4) and values.size and values.dtype.kind in "iuf":
         if not np.array_equal(values, np.broadcast_to(values[..., :1], values.shape), equal_nan=values.dtype.kind == "f"):

@@ -121,6 +121,13 @@ class DepthMeaning:
                 return cls.from_record(above / DEPTH_RECORD)
         return cls()
 
+    def require_map(self, depth: Any) -> None:
+        """Raise DataError where a meaning is stated and there is no depth map (``depth`` is None) that could have it."""
+        if depth is None and self != DepthMeaning():
+            given = zip(DEPTH_OPTIONS, self._fields(), strict=True)
+            stated = ", ".join(f"{name} {value}" for name, value in given if value is not None)
+            raise DataError(f"{stated} is stated and there is no depth map; give depth as well, or leave it out")
+
     def over(self, other: DepthMeaning) -> DepthMeaning:
         """Return what both state; where they differ, this one counts. Another kind than this one's states nothing about these values.
 

@@ -22,6 +22,8 @@ from smolrgpt.schema.tar_member import TarMember
 
 #: Exceptions of Pillow's decoders on damaged files (``UnidentifiedImageError`` is an OSError, so is a truncated PNG or JPEG).
 _DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, struct.error, zlib.error, MemoryError)
+#: Formats of several frames; the further ones of a phone's .jpg (MPO) are previews, those of a .psd layers.
+FRAME_FORMATS = ("GIF", "PNG", "TIFF", "WEBP")
 #: EXIF tag of the orientation.
 _ORIENTATION = 0x0112
 #: What turns stored pixels (H, W, ...) upright, by EXIF orientation; the same transformations as those of ``ImageOps.exif_transpose``.
@@ -81,8 +83,7 @@ def read_image(path: Path | TarMember | str, *, single: bool = False) -> Image.I
 
 
 def _require_single_frame(image: Image.Image) -> None:
-    # the further frames of a phone's .jpg (MPO) are previews, those of a .psd layers
-    if image.format in ("GIF", "PNG", "TIFF", "WEBP") and (frames := getattr(image, "n_frames", 1)) > 1:
+    if image.format in FRAME_FORMATS and (frames := getattr(image, "n_frames", 1)) > 1:
         raise DataError(f"the file holds {frames} frames; expected one, save the frame that you mean as a file of its own")
 
 

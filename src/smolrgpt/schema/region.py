@@ -69,6 +69,8 @@ class Region:
             if len(value) != 1:
                 raise DataError(f"a region is an array {value.shape}, as of {len(value)} boxes; pass each as a region of its own")
             value = value[0]
+        if isinstance(value, np.ndarray) and _is_pixel_list(value):
+            raise DataError(f"a region is an array {value.shape} of sorted positions, as of a mask's pixels; pass the mask (H, W) itself")
         if isinstance(value, np.ndarray) and value.ndim > 1 and not _is_outline(value, width):
             return cls.from_mask(value)
         if isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.ndim > 0):
@@ -371,6 +373,14 @@ def _is_outline(values: np.ndarray, width: int) -> bool:
     return is_points and values.shape[-1] == 2 and len(values) > 2 and width != 2 and values.dtype.kind in "iuf"
 
 
+def _is_pixel_list(values: np.ndarray) -> bool:
+    """Return whether an array (N, 2) lists pixels row by row or column by column, as ``np.argwhere`` does and no outline."""
+    if values.ndim != 2 or values.shape[1] != 2 or len(values) < 8 or values.dtype.kind not in "iu":
+        return False
+    steps = np.diff(values.astype(np.int64), axis=0)
+    return any(((steps[:, i] > 0) | ((steps[:, i] == 0) & (steps[:, 1 - i] > 0))).all() and (steps[:, i] == 0).any() for i in (0, 1))
+
+
 def _is_flat_list(value: Any) -> bool:
     return isinstance(value, (list, tuple)) and all(np.ndim(part) == 0 for part in value)
 
@@ -401,10 +411,13 @@ def _in_pixels(numbers: np.ndarray, height: int, width: int, units: Any, what: s
     if not isinstance(units, str) or units not in _LARGEST:
         raise DataError(f"units are {brief(units)!r}; expected one of {', '.join(_LARGEST)}")
     largest, found = _LARGEST[units], np.round(numbers[:8], 6).tolist()
-    if units != "normalized" and numbers.max(initial=-np.inf) <= 1:
+    farthest = numbers.max(initial=-np.inf)
+    reaches_over = farthest < 2 and min(height, width) >= 16 and (numbers != np.rint(numbers)).any()  # detectors' boxes may end at 1.02
+    if units != "normalized" and (farthest <= 1 or reaches_over):
+        limit = 1 if farthest <= 1 else 2
         raise DataError(
-            f"{what} {found} has no coordinate above 1, as if it were normalised to 0..1; multiply it by the image's width and height "
-            f'({width}, {height}), or say so: {{"{what}": [...], "units": "normalized"}}, on the command line normalized:x0,y0,...'
+            f"{what} {found} has no coordinate above {limit}, as if it were normalised to 0..1; multiply it by the image's width and "
+            f'height ({width}, {height}), or say so: {{"{what}": [...], "units": "normalized"}}, on the command line normalized:x0,y0,...'
         )
     if largest is None:
         return numbers

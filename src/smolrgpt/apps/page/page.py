@@ -339,7 +339,7 @@ def _stream(predictor: Predictor, scene: Scene, question: str) -> Iterator[tuple
     """
     started = time.perf_counter()
     regions = scene.regions if "<" in question else []  # on a page, regions may be marked and not mentioned
-    inquiry = predictor.prepare(scene.image, [question], scene.depth, regions, scene.camera)
+    inquiry = predictor.prepare(scene.frame, [question], regions=regions)
     parts: queue.Queue[str | Answer | Exception] = queue.Queue()
 
     def work() -> None:

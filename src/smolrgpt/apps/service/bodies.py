@@ -113,21 +113,13 @@ class SceneBody(_Body):
         description="answers of less confidence are withheld (cannot_tell); 0: never; by default as the model says",
     )
 
-    @field_validator("depth_unit")
-    @classmethod
-    def _check_unit(cls, unit: Any) -> Any:
-        try:
-            DepthMeaning(scale=unit)
-        except DataError as error:
-            raise _fault(str(error)) from error
-        return unit
-
     @model_validator(mode="after")
     def _check_depth(self) -> SceneBody:
         try:
             DepthMeaning.from_options(**self.depth_options)
         except DataError as error:
-            raise _fault(str(error), "depth_kind" if self.depth_kind else "depth_unit") from error
+            is_unit = not self.depth_kind or str(error).startswith("depth unit")
+            raise _fault(str(error), "depth_unit" if is_unit else "depth_kind") from error
         return self
 
     @property

@@ -88,6 +88,7 @@ class Engine:
     def _prepare(self, ask: AskRequest) -> Inquiry:
         with naming("the image"):
             image = open_image_bytes(ask.image, IMAGE_FORMATS)
+        DepthMeaning.from_options(**ask.depth_options).require_map(ask.depth)
         depth = None if ask.depth is None else _depth(ask.depth, ask.depth_options)
         regions = [_region(region, number) for number, region in enumerate(ask.regions)]
         return self.predictor.prepare(image, ask.questions, depth, regions, ask.camera, ask.min_confidence)

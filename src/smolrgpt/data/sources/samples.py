@@ -61,6 +61,7 @@ def _samples(row: dict[str, Any], path: Path, numbers: Iterator[int]) -> Iterato
     check_fields(row, FIELDS)
     image = _file(row, "image", path)
     meaning = DepthMeaning(*(row.get(name) for name in DEPTH_OPTIONS))
+    meaning.require_map(row.get("depth"))
     depth = None if row.get("depth") is None else DepthFile(_file(row, "depth", path), meaning)
     (width, height), orientation = read_header(image)
     camera = _camera(row, height, width, path.parent)
