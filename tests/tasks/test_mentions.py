@@ -134,3 +134,16 @@ def test_the_texts_of_training_are_unchanged(label: str) -> None:
         count = frame.count("<mask>")
         assert plain_text(frame) == frame
         assert read_mentions(write_mentions(frame, form=label), count) == (frame, list(range(count)))
+
+
+@pytest.mark.parametrize("form", ["**region {}**", "`<region {}>`", '"region {}"', "\u00abregion {}\u00bb", "__[Region {}]__"])
+def test_emphasis_changes_nothing(form: str) -> None:
+    asked = f"How far is {form.format(1)} from {form.format(0)}?"
+    assert read_mentions(asked, 2) == ("How far is <mask> from <mask>?", [1, 0])
+
+
+@pytest.mark.parametrize("other", ["<regoin 1>", "<r1>", "<item 1>", "[area 1]", "regoin 1", "reigon_1", "<Region 1/>"])
+def test_a_question_is_not_half_read(other: str) -> None:
+    for asked in (f"How far is <region 0> from {other}?", f"How far is {other} from region 0?"):
+        with pytest.raises(ValueError, match="cannot read"):
+            read_mentions(asked, 2)

@@ -54,12 +54,16 @@ _UNREADABLE = re.compile(
     rf"[<\[{{]\s*{_NOUN}(?![a-z])[^<>\[\]{{}}]{{0,60}}[>\]}}]|\b{_NOUN}\s*[\[(<{{]\s*\d[\d\s,;&-]{{0,40}}(?:and \d+\s*)?[\])>}}]"
     # "region -1", "region 1.5"
     rf"|\b{_NOUN}\s+-\s?\d+|\b{_NOUN}{_JOIN}\d+\.\d+(?!{_UNIT})"
+    # "<regoin 1>", "<r1>", "[area 1]", "regoin 1"
+    rf"|[<\[]\s*[a-z][a-z _-]{{0,20}}#?\d{{1,4}}\s*/?[>\]]|\b(?!regions?[^a-z])r[egion]{{4,7}}s?\s*[_#]?\d{{1,4}}{_NO_QUANTITY}"
     # "regions 0 to 2", "region 0-2"
     rf"|{_START}\d+(?:[{_BARE}{_PLURAL}]\s*(?:-|\.\.+)|{_PLURAL}\s*(?:to|through|until)\b)\s*\#?\d+"
     # "how far is <region 0> from 1?"
     rf"|{_START}\d+{_BRACKETED}{_AND}{_DIGITS}{_NO_QUANTITY}",
     re.IGNORECASE,
 )
+#: A mention in quotation marks or in mark-up: **region 1**, `region 1`, "region 1".
+_EMPHASIS = re.compile(rf"[*`\"'«_]+({_MARK.pattern})[*`\"'»_]+")
 #: A number at the end of a question, which may be a region: "is <region 0> taller than 1?"
 _LAST_NUMBER = re.compile(rf"[{_BRACKETED}-{_PLURAL}].*?\b((?:than|from|of|and|or|vs\.?|versus) \#?({_DIGITS}))\s*[?.!]*$", re.IGNORECASE)
 
@@ -109,7 +113,7 @@ def _mark_mentions(text: str, num_regions: int) -> str:
     if unread is not None:
         found_text = brief(_MARK.sub(r"<region \1>", unread))
         raise ValueError(f"cannot read {found_text!r} in the question; {how_to_mention(num_regions)}")
-    return text
+    return _EMPHASIS.sub(r"\1", text)
 
 
 def _find_unreadable(text: str) -> str | None:
