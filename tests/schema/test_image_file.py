@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -105,3 +107,23 @@ def test_arrays_are_images() -> None:
     for pixels in (COLOURS, COLOURS[::-1, ::-1], np.dstack([COLOURS, np.full((H, W), 255, np.uint8)])):
         np.testing.assert_array_equal(np.asarray(as_image(pixels)), pixels[..., :3])
     np.testing.assert_array_equal(np.asarray(as_image(COLOURS[..., :1]))[..., 2], COLOURS[..., 0])
+
+
+def test_colours_of_12_bits_in_16_are_not_read_as_black(tmp_path: Path) -> None:
+
+    def write(largest: int) -> Path:
+        def chunk(kind: bytes, data: bytes) -> bytes:
+            return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+        rows = np.linspace(0, largest, 8 * 8 * 3).astype(">u2").reshape(8, 24)
+        data = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
+        header = struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0)
+        path = tmp_path / f"{largest}.png"
+        path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b""))
+        return path
+
+    assert np.asarray(read_rgb(write(65535))).max() == 255
+    with pytest.raises(DataError, match="10- or 12-bit"):
+        read_upright(write(4095))
+    with Image.open(write(1023)) as image, pytest.raises(DataError, match="10- or 12-bit"):
+        read_upright(image)

@@ -237,7 +237,7 @@ def _from_mapping(value: Mapping[Any, Any]) -> Fields:
     for name, number in zip(("width", "height"), sizes, strict=True):
         if found.get(name, number) is not None:
             intrinsics[name] = found.get(name, number)
-    _require_whole_image(found.get("roi"))
+    _require_whole_image(found.get("roi"), intrinsics)
     intrinsics["distortion"] = tuple(np.atleast_1d(_distortion(found)).ravel().tolist())
     intrinsics["distortion_model"] = str(found.get("model", ""))
     intrinsics["is_guessed"] = found.get("guessed") is True
@@ -269,9 +269,12 @@ def _distortion(found: Fields) -> np.ndarray:
     return _as_numbers([found.get(name, 0) for name in _COEFFICIENTS[: last + 1]])
 
 
-def _require_whole_image(roi: Any) -> None:
+def _require_whole_image(roi: Any, intrinsics: Fields) -> None:
     """Raise DataError for ROS intrinsics of the whole sensor whose image is a part of it."""
-    if isinstance(roi, Mapping) and any(isinstance(roi.get(name), (int, float)) and roi[name] for name in ("x_offset", "y_offset")):
+    if not isinstance(roi, Mapping):
+        return
+    whole = {"x_offset": 0, "y_offset": 0, "width": intrinsics.get("width"), "height": intrinsics.get("height")}
+    if any(isinstance(roi.get(name), (int, float)) and roi[name] not in (0, side) for name, side in whole.items()):
         raise DataError(f"the camera's image is a part of the sensor (roi {brief(dict(roi))}); give fx, fy, cx, cy of the part")
 
 

@@ -98,13 +98,28 @@ def read_upright(source: Path | TarMember | str | Image.Image) -> tuple[Image.Im
     ``turn_upright`` turns what was made on the stored pixels. Raises DataError, naming the file.
     """
     if isinstance(source, Image.Image):
-        orientation = _orientation(source)
-        return to_rgb(decode_image(source)), orientation
+        is_deep, orientation = _has_deep_colours(source), _orientation(source)  # in this order: reading EXIF may load the image
+        return _bright_enough(to_rgb(decode_image(source)), is_deep), orientation
     with naming(source), decoder_errors(), open_file(source) as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         image = Image.open(file)
-        orientation = _orientation(image)
-        return to_rgb(decode_image(image, in_place=True)), orientation
+        is_deep, orientation = _has_deep_colours(image), _orientation(image)
+        return _bright_enough(to_rgb(decode_image(image, in_place=True)), is_deep), orientation
+
+
+def _has_deep_colours(image: Image.Image) -> bool:
+    """Return whether an image that is not loaded yet has colours of 16 bits, of which Pillow keeps the upper 8."""
+    return image.mode in ("RGB", "RGBA") and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+
+
+def _bright_enough(image: Image.Image, is_deep: bool) -> Image.Image:
+    """Return the image. Raises DataError for colours of 10 or 12 bits in a file of 16, which would be black."""
+    if is_deep and (largest := int(np.asarray(image).max())) < 16:
+        raise DataError(
+            f"its colours of 16 bits use the lowest {8 + largest.bit_length()} at most, as a 10- or 12-bit camera's, and would be black; "
+            "multiply them up to 65535, or save it with 8 bits"
+        )
+    return image
 
 
 def turn_upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
