@@ -31,7 +31,7 @@ from pycocotools import mask as coco
 
 from benchmarks.output import make_parser, report
 from smolrgpt.data.collate import Collator, encode_question
-from smolrgpt.data.loading import group_by_image, load_image, load_sample_depth
+from smolrgpt.data.loading import group_by_image, load_sample_depth, load_upright
 from smolrgpt.data.mixture import Group
 from smolrgpt.data.sources.warehouse import read_warehouse
 from smolrgpt.data.worlds import write_dataset
@@ -47,7 +47,7 @@ QUESTIONS_PER_IMAGE = 6  # of the warehouse's train split: 499,083 questions, 78
 
 #: Step of the profile -> the function whose time, with that of the functions it calls, it is.
 STEPS: dict[str, Callable[..., Any]] = {
-    "image: decode": load_image,
+    "image: decode": load_upright,
     "image: resize, normalise": SmolRGPTImageProcessor.encode_image,
     "depth: decode, to float": load_sample_depth,
     "depth: check": check_depth,

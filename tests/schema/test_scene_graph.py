@@ -109,10 +109,10 @@ def test_a_measured_graph_is_asked_all_kinds(drawn):
 
 
 def test_without_a_plane_nothing_is_asked_that_needs_one(drawn):
-    needs_plane = {"width", "height", "vertical", "behind", "count", "inside", "insides"}
+    needs_plane = {"width", "height", "vertical", "horizontal", "count", "inside", "insides"}
     for k, scene in enumerate(drawn[:3]):
         asked = {question.category for question in questions_of(measured_graph(scene, None), k)}
-        assert not asked & needs_plane and {"left_right", "distance", "mcq", "above", "depth"} <= asked
+        assert not asked & needs_plane and {"left_right", "distance", "mcq", "camera_distance"} <= asked
 
 
 def test_what_a_footprint_covers():

@@ -159,7 +159,9 @@ def test_an_ablation_goes_on_and_its_table_holds_means_over_seeds(tmp_path: Path
 
     def small(out: Path, steps: int, seed: int):
         run = whole(out, steps, seed)
-        return dataclasses.replace(run, data=dataclasses.replace(run.data, root=tmp_path / "data", num_scenes=2, num_val_scenes=1))
+        return dataclasses.replace(
+            run, data=dataclasses.replace(run.data, root=tmp_path / "data", num_scenes=2, num_val_scenes=1, size=tiny_run.SMALL["size"])
+        )
 
     monkeypatch.setattr(ablations, "base_run", small)
     for module in (ablations, worlds):

@@ -72,7 +72,7 @@ def tiny_run(root: Path, out: Path, stage: dict[str, Any] | None = None, **field
         name="tiny",
         out=out,
         model=ModelSpec(config=TINY, processor={"region_labels": True}, vocab_size=400),
-        data=SyntheticData(root=root, num_scenes=3, num_val_scenes=3, seed=5, questions_per_scene=8),
+        data=SyntheticData(root=root, num_scenes=3, num_val_scenes=3, seed=5, questions_per_scene=8, size=SMALL["size"]),
         stages=(dataclasses.replace(only_stage, **(stage or {})),),
         validation_questions=12,
         log_every=1,

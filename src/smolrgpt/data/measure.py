@@ -29,6 +29,8 @@ _MASK_CUT, _BOX_CUT = 0.03, 0.2
 _BORDER_WEIGHT, _MASK_POWER, _BOX_POWER = 0.03, 2.0, 1.0
 #: A point belongs to the supporting plane when it is less than this share of its depth above it; errors of sensors are smaller.
 _PLANE_SHARE = 0.01
+#: An object stands on the plane when what is left of it begins below this share of its distance from the camera.
+_FOOT_SHARE = 2.5 * _PLANE_SHARE
 #: Least share of the weight above the plane of an object that stands on it; others are areas of the plane itself.
 _STANDING_SHARE = 0.2
 #: Longest side, in pixels, at which the distance from the border is counted.
@@ -77,6 +79,8 @@ def _measure_object(item: MarkedObject, depth_m: np.ndarray, camera: Camera, pos
     turned = points @ to_sides.T
     center, size = (values.astype(np.float64) for values in visible_box(turned))
     inner = points[(np.abs(turned - center) <= size / 2).all(axis=1)]
+    if find_sides:
+        center[2], size[2] = _down_to_plane(center[2], size[2], float(np.linalg.norm(center - to_sides @ pose.position)))
     rows, columns = np.nonzero(mask)
     height, width = mask.shape
     return SceneObject(
@@ -90,6 +94,15 @@ def _measure_object(item: MarkedObject, depth_m: np.ndarray, camera: Camera, pos
         points_m=inner[:: 1 + len(inner) // MAX_POINTS],
         loaded=item.loaded,
     )
+
+
+def _down_to_plane(middle_m: float, height_m: float, distance_m: float) -> tuple[float, float]:
+    """Return middle and height, both in metres, of an object whose points near the plane were left out: down to the plane if it stands."""
+    low = middle_m - height_m / 2
+    if low > _FOOT_SHARE * distance_m:
+        return middle_m, height_m
+    top = max(middle_m + height_m / 2, 0.0)
+    return top / 2, top
 
 
 def object_points(region: Region, depth_m: np.ndarray, camera: Camera, plane: CameraPose | None = None) -> np.ndarray:
@@ -117,8 +130,9 @@ def object_points(region: Region, depth_m: np.ndarray, camera: Camera, plane: Ca
     weights = (_BORDER_WEIGHT + _insideness(patch)[valid]) ** (_BOX_POWER if is_box else _MASK_POWER)
     if plane is not None:
         stands = plane.to_scene(points)[:, 2] >= _PLANE_SHARE * points[:, 2]
-        if weights[stands].sum() > _STANDING_SHARE * weights.sum():
-            points, weights = points[stands], weights[stands]
+        if weights[stands].sum() <= _STANDING_SHARE * weights.sum():
+            return np.asarray(points[~stands])  # an area of the plane, whose far end has few pixels
+        points, weights = points[stands], weights[stands]
     kept: np.ndarray = points[_in_main_layer(points[:, 2], weights, _BOX_CUT if is_box else _MASK_CUT)]
     return kept
 

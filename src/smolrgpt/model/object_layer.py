@@ -48,8 +48,9 @@ def object_pixels(patch: Array, rows: Array, columns: Array, points: Array, floo
     kept = np.ones(len(rows), dtype=bool)
     if floor is not None:
         stands = floor.above(points) >= PLANE_SHARE * points[2]
-        if weights[stands].sum() > STANDING_SHARE * weights.sum():
-            kept = stands
+        if weights[stands].sum() <= STANDING_SHARE * weights.sum():
+            return np.asarray(~stands)  # an area of the floor, whose far end has few pixels
+        kept = stands
     kept[kept] = in_main_layer(points[2][kept], weights[kept], BOX_CUT if is_box else MASK_CUT)
     return kept
 
