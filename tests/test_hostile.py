@@ -208,9 +208,10 @@ def depths() -> Iterator[tuple[str, Any, str | None]]:
     for value in (0, 1, 65535):
         yield f"integers {value}", np.full(shape, value, np.uint16), None if value == 1 else "nothing is measured"
     yield "int64 at its end", np.full(shape, np.iinfo(np.int64).max), "state the unit"
-    for other in ((1, 1), (HEIGHT, WIDTH, 1), (HEIGHT, WIDTH, 3), (1, HEIGHT, WIDTH), (HEIGHT * 4, WIDTH * 4), (HEIGHT // 4, WIDTH // 4)):
+    one = (HEIGHT, WIDTH, 1), (HEIGHT, WIDTH, 3), (1, HEIGHT, WIDTH), (1, HEIGHT, WIDTH, 1)
+    for other in ((1, 1), *one, (HEIGHT * 4, WIDTH * 4), (HEIGHT // 4, WIDTH // 4)):
         yield f"of shape {other}", np.ones(other, np.float32), None
-    for other in ((0,), (0, 0), (5,), (HEIGHT, WIDTH, 5), (2, HEIGHT, WIDTH), (HEIGHT, 0), (1, HEIGHT, WIDTH, 1)):
+    for other in ((0,), (0, 0), (5,), (HEIGHT, WIDTH, 5), (2, HEIGHT, WIDTH), (HEIGHT, 0), (2, HEIGHT, WIDTH, 1)):
         yield f"of shape {other}", np.ones(other, np.float32), "expected numbers of shape (H, W)"
     for other in ((WIDTH, HEIGHT), (HEIGHT, WIDTH * 3)):
         yield f"of shape {other}", np.ones(other, np.float32), f"the depth map is {other[1]}x{other[0]}, the image 64x48"
@@ -274,8 +275,8 @@ def masks() -> Iterator[tuple[str, Any, str | None]]:
 def boxes() -> Iterator[tuple[str, Any, str | None]]:
     """As ``masks``."""
     outcomes = {
-        None: ((-1e9, -1e9, 1e9, 1e9), (0.2, 0.2, 1.4, 0.4), (63.9, 47.9, 64, 48)),
-        "as if it were normalised": ((0.2, 0.2, 0.4, 0.4), (0, 0, 1, 1)),
+        None: ((-1e9, -1e9, 1e9, 1e9), (0.2, 0.2, 3.4, 0.4), (63.9, 47.9, 64, 48)),
+        "as if it were normalised": ((0.2, 0.2, 0.4, 0.4), (0, 0, 1, 1), (0.2, 0.2, 1.4, 0.4)),
         "is empty or inverted": ((0, 0, 0, 0), (5, 5, 5, 9), (9, 9, 5, 5), (1e308,) * 4),
         "lies outside the image": ((-50, -50, -1, -1), (100, 100, 120, 120)),
         "is not finite": ((np.nan, 0, 1, 1), (0, 0, np.inf, 5), (None,) * 4),
