@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -37,15 +38,18 @@ def doubts_of_depth(depth: DepthMap, image_size: tuple[int, int], asks_length: b
 
 
 def doubts_of_measurements(depth: DepthMap, camera: Camera | None, regions: Sequence[Region]) -> Iterator[str]:
-    """Yield what is doubtful about the depth inside of regions."""
-    measured = np.isfinite(depth.values)
+    """Yield what is doubtful about the depth inside of regions; takes time in proportion to the regions' boxes, not to the image."""
+    height, width = depth.values.shape
+    camera = None if camera is None else camera.resized(width, height)
     for index, region in enumerate(regions):
-        inside = _mask_at(region, depth.values.shape)
+        inside, top, left = _patch_at(region, (height, width))
         if not inside.any():
             yield f"region {index} is smaller than a pixel of the depth map, so its depth is not known; give depth of a higher resolution"
             continue
-        share = float(measured[inside].mean())
-        at_end = 0.0 if depth.at_end is None else float(depth.at_end[inside].mean())
+        rows, columns = slice(top, top + inside.shape[0]), slice(left, left + inside.shape[1])
+        values = depth.values[rows, columns]
+        share = float(np.isfinite(values[inside]).mean())
+        at_end = 0.0 if depth.at_end is None else float(depth.at_end[rows, columns][inside].mean())
         if at_end > _MAX_AT_END:
             yield (
                 f"region {index}: {at_end:.0%} of its pixels hold the largest value of the depth map's type and count as not measured; the "
@@ -54,16 +58,21 @@ def doubts_of_measurements(depth: DepthMap, camera: Camera | None, regions: Sequ
         elif share < _MIN_MEASURED:
             yield f"region {index}: {share:.0%} of its pixels have a depth measurement; mark a part with more, or fill the holes"
         if share and depth.kind == "metric" and camera is not None:
-            extent = float(visible_box(backproject(depth.values, camera, inside))[1][:2].max())
+            part = replace(camera, cx=camera.cx - left, cy=camera.cy - top, height=values.shape[0], width=values.shape[1])
+            extent = float(visible_box(backproject(values, part, inside))[1][:2].max())
             if not _EXTENT_RANGE_M[0] <= extent <= _EXTENT_RANGE_M[1]:
                 unit = f"with depth in the unit {depth.reading.unit}"
                 yield f"region {index} would be {short(extent)} m large {unit}; check the unit and state it as depth_unit"
 
 
-def _mask_at(region: Region, size: tuple[int, ...]) -> np.ndarray:
-    """Return the region's mask bool (h, w) at another size of the image: that of the nearest pixels."""
+def _patch_at(region: Region, size: tuple[int, int]) -> tuple[np.ndarray, int, int]:
+    """Return the part of a region's mask that holds it, at another size (height, width) of the image: bool (h, w), top and left.
+
+    Of a mask of another size than ``size``, each pixel is that of the nearest pixel, and the part is the whole.
+    """
+    patch, top, left, *own = region.to_patch()
+    if tuple(own) == size:
+        return patch, top, left
     mask = region.to_mask()
-    if mask.shape == size:
-        return mask.astype(bool)
     rows, columns = (((np.arange(new) + 0.5) * old / new).astype(int) for old, new in zip(mask.shape, size, strict=True))
-    return mask[np.ix_(rows, columns)].astype(bool)
+    return mask[np.ix_(rows, columns)].astype(bool), 0, 0
