@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from smolrgpt.inference.inputs import as_image
+from smolrgpt.inference.inputs import as_upright
 from smolrgpt.schema import DataError
 from smolrgpt.schema.image_file import image_from_array, image_from_bytes, read_header, read_rgb, read_upright, to_rgb
 
@@ -32,7 +32,7 @@ def test_paths_open_images_and_bytes_are_turned_alike(tmp_path: Path, form: str,
     loaded = Image.open(path).convert("RGB") if form != "TIFF" else opened
     data = path.read_bytes()
     for image in (opened, opened, loaded, path, str(path)):
-        np.testing.assert_array_equal(np.asarray(as_image(image)), expected)
+        np.testing.assert_array_equal(np.asarray(as_upright(image)[0]), expected)
     np.testing.assert_array_equal(np.asarray(to_rgb(image_from_bytes(data, [form]))), expected)
     assert read_upright(path)[1] == (orientation if 1 <= orientation <= 8 else 1)
 
@@ -42,7 +42,7 @@ def test_paths_open_images_and_bytes_are_turned_alike(tmp_path: Path, form: str,
 def test_grey_is_stretched_by_the_bits_in_use(tmp_path: Path, bits: int, mode: str) -> None:
     levels = np.rint(RAMP * (2**bits - 1)).astype(np.int32 if mode == "I" else np.uint16)
     if mode == "array":
-        image = as_image(levels)
+        image = as_upright(levels)[0]
     else:
         Image.fromarray(levels).save(tmp_path / "a.tiff")
         image = read_rgb(tmp_path / "a.tiff")
@@ -105,8 +105,8 @@ def test_arrays_that_are_no_image_are_refused_in_words(pixels: np.ndarray, words
 
 def test_arrays_are_images() -> None:
     for pixels in (COLOURS, COLOURS[::-1, ::-1], np.dstack([COLOURS, np.full((H, W), 255, np.uint8)])):
-        np.testing.assert_array_equal(np.asarray(as_image(pixels)), pixels[..., :3])
-    np.testing.assert_array_equal(np.asarray(as_image(COLOURS[..., :1]))[..., 2], COLOURS[..., 0])
+        np.testing.assert_array_equal(np.asarray(as_upright(pixels)[0]), pixels[..., :3])
+    np.testing.assert_array_equal(np.asarray(as_upright(COLOURS[..., :1])[0])[..., 2], COLOURS[..., 0])
 
 
 def test_colours_of_12_bits_in_16_are_not_read_as_black(tmp_path: Path) -> None:

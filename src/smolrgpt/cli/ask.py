@@ -89,6 +89,7 @@ def ask(  # noqa: PLR0913 (the options of a command)
     How depth and camera were read, and what is doubtful about the inputs, is printed on stderr. With --json a single question gives an
     object, several give a list; the field "inputs" of each answer holds the same.
     """
+    from smolrgpt.inference.inputs import read_frame
     from smolrgpt.inference.loading import load_predictor
     from smolrgpt.schema import Camera, DepthMap, DepthMeaning, Region, naming
     from smolrgpt.schema.image_file import image_size
@@ -102,11 +103,12 @@ def ask(  # noqa: PLR0913 (the options of a command)
             Region.from_text(text, height, width)  # checked before the model is loaded, and by the option's name
     with naming("--camera"):
         intrinsics = Camera.from_any(camera, height, width) if camera else None
+    frame = read_frame(image, depth_map, intrinsics, DepthMeaning())
     predictor = load_predictor(model)
     asked: list[str] = []
     answers: list[Answer] = []
     for group in [questions] if questions else _questions_from_stdin():
-        new = predictor.ask_many(image, group, depth_map, region or [], intrinsics, min_confidence)
+        new = predictor.ask_many(frame, group, regions=region or [], min_confidence=min_confidence)
         if not answers:
             _print_inputs(new[0].inputs)
         _print_answers(group, new, as_json, as_list=bool(questions) and len(group) > 1)
@@ -116,9 +118,8 @@ def ask(  # noqa: PLR0913 (the options of a command)
 
         rows = [{"question": question, "answer": answer.answer} for question, answer in zip(asked, answers, strict=True)]
         overlay.parent.mkdir(parents=True, exist_ok=True)
-        shown = predictor.prepare(image, asked, depth_map, region or [], intrinsics)
-        frame = shown.read_frame()
-        draw_regions(frame.image, shown.regions, depth=frame.depth, answer=rows).save(overlay)
+        marked = [frame.read_region("--region", text) for text in region or []]
+        draw_regions(frame.image, marked, depth=frame.depth, answer=rows).save(overlay)
         print(f"wrote {overlay}", file=sys.stderr)
 
 

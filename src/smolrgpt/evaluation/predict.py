@@ -123,7 +123,7 @@ def answer_batch(predictor: SamplePredictor, samples: list[Sample], batch_size: 
             "confidence": None,
             "seconds": 0.0,
         }
-        return [(samples[0], {"id": samples[0].id, "question": samples[0].question, **failed, "seconds": 0.0, "error": str(error)})]
+        return [(samples[0], {"id": samples[0].id, "question": samples[0].question, **failed, "error": str(error)})]
     return [(sample, _row(sample, answer)) for sample, answer in zip(samples, answers, strict=True)]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from smolrgpt.data.frame import Frame
-from smolrgpt.schema import Camera, DataError, DepthFile, DepthMap, Region, TarMember
+from smolrgpt.schema import Camera, DataError, DepthFile, DepthMap, DepthMeaning, Region, TarMember
 from smolrgpt.schema.image_file import image_from_array, read_upright
 from smolrgpt.schema.inputs_read import InputsRead
 from smolrgpt.tasks import Task
@@ -67,15 +67,24 @@ class Inquiry:
     min_confidence: float | Mapping[str, float] | None = None
 
 
-def as_image(image: ImageLike) -> Image.Image:
-    """Convert a path, an image or an array as of ``image_from_array`` to 8-bit RGB, upright. Raises DataError, naming the file."""
-    return as_upright(image)[0]
-
-
 def as_upright(image: ImageLike) -> tuple[Image.Image, int]:
-    """Convert an image as ``as_image`` does: the image, and the EXIF orientation (1 to 8) of its stored pixels. Raises DataError."""
+    """Convert a path, an image or an array as of ``image_from_array`` to 8-bit RGB, upright.
+
+    Returns the image, and the EXIF orientation (1 to 8) of its stored pixels. Raises DataError, naming the file.
+    """
     if isinstance(image, np.ndarray):
         return read_upright(image_from_array(image))
     if not isinstance(image, (Image.Image, str, Path, TarMember)):
         raise DataError(f"the image is a {type(image).__name__}; expected a path, an image or an array of uint8 (H, W, 3)")
     return read_upright(image)
+
+
+def read_frame(image: ImageLike, depth: DepthLike | None, camera: CameraLike | None, meaning: DepthMeaning) -> Frame:
+    """Read an image with its depth and camera, of the forms that users pass. Raises DataError for what cannot be read or does not fit."""
+    rgb, orientation = as_upright(image)
+    return Frame(
+        rgb,
+        None if depth is None else DepthMap.from_any(depth, meaning),
+        None if camera is None else Camera.from_any(camera, rgb.height, rgb.width),
+        orientation,
+    )

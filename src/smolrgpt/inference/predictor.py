@@ -36,11 +36,11 @@ from smolrgpt.inference.inputs import (
     Inquiry,
     Question,
     RegionLike,
-    as_upright,
+    read_frame,
 )
 from smolrgpt.inference.refusals import MinConfidence, check_min_confidence, reason_of_rules, refuse, withhold
 from smolrgpt.precision import best_dtype
-from smolrgpt.schema import Camera, DataError, DepthMap, DepthMeaning, DepthOptions, Region, Sample
+from smolrgpt.schema import DataError, DepthMeaning, DepthOptions, Region, Sample
 from smolrgpt.tasks import recognise
 from smolrgpt.tasks.mentions import how_to_mention, read_mentions
 
@@ -129,7 +129,7 @@ class Predictor:
 
     def ask_many(
         self,
-        image: ImageLike,
+        image: ImageLike | Frame,
         questions: Sequence[str],
         depth: DepthLike | None = None,
         regions: Sequence[RegionLike] = (),
@@ -141,6 +141,7 @@ class Predictor:
 
         A question mentions regions as ``<region 0>``, ``<region 1>``, ... (indices into ``regions``), or as one plain ``<mask>`` per
         region, in order.
+        image: a path, an image, an array, or a Frame, which has depth and camera as well.
         depth: of any form that ``DepthMap.from_any`` takes; it may have another size than the image, not another shape.
         min_confidence: from 0 to 1, for all kinds or by kind; an answer of less confidence is withheld ("cannot_tell", with the reason).
         None: what the checkpoint holds.
@@ -180,7 +181,7 @@ class Predictor:
             check_min_confidence(min_confidence)
         meaning = DepthMeaning.from_options(**depth_options)
         meaning.require_map(depth)
-        frame = image if isinstance(image, Frame) else _read_frame(image, depth, camera, meaning)
+        frame = image if isinstance(image, Frame) else read_frame(image, depth, camera, meaning)
         if frame is image and (depth is not None or camera is not None):
             raise DataError("the image is a Frame, which has depth and camera; leave them out")
         mentions = [read_mentions(question, len(regions)) for question in questions]
@@ -296,16 +297,6 @@ class Predictor:
         image_index = torch.tensor([order[image] for image, _ in rows])
         region_index = _padded([[first[image] + tables[image][region] for region in regions] for image, regions in rows])
         return PromptBatch(features, prefix, image_index, region_index)
-
-
-def _read_frame(image: ImageLike, depth: DepthLike | None, camera: CameraLike | None, meaning: DepthMeaning) -> Frame:
-    rgb, orientation = as_upright(image)
-    return Frame(
-        rgb,
-        None if depth is None else DepthMap.from_any(depth, meaning),
-        None if camera is None else Camera.from_any(camera, rgb.height, rgb.width),
-        orientation,
-    )
 
 
 def _asks_length(questions: Sequence[Question]) -> bool:

@@ -164,10 +164,6 @@ class SceneGraph:
         """Return the distance from the camera to the middle of an object, in metres."""
         return float(np.linalg.norm(self.pose.to_camera(item.center_m)))
 
-    def ground_distance_m(self, item: SceneObject) -> float:
-        """Return the distance along the supporting plane from below the camera to the middle of an object, in metres."""
-        return float(np.linalg.norm(item.center_m[:2] - self.pose.position[:2]))
-
 
 def _is_in_hull(points: np.ndarray, x: float, y: float) -> bool:
     """Return whether (x, y) lies in the convex hull of (N, 2) points: no gap between their directions from it reaches half a turn."""

@@ -73,11 +73,7 @@ def iter_coco(
         f"{split}/_annotations.coco.json",
     ]
     path = first_file(root, split, [annotations] if annotations else [*names, *_without_splits(root, split, names)])
-    files = ImageSet.first_existing(
-        root,
-        [images] if images else [f"{split}/images", f"images/{split}", split, "images"],
-        [depths] if depths else [f"{split}/depths", "depths"],
-    )
+    files = ImageSet.of_split(root, split, images, depths, [f"{split}/images", f"images/{split}", split, "images"])
     table = _AnnotationReader(path, skips, units).read()
     return iter_annotated(table, files, path.with_name(f"questions_{split}.jsonl"), skips, max_pairs)
 

@@ -64,11 +64,7 @@ def iter_cvat(
     root = Path(root)
     names = [f"annotations/{split}.xml", f"{split}.xml", f"{split}/annotations.xml", "annotations.xml"]
     path = first_file(root, split, [annotations] if annotations else names)
-    files = ImageSet.first_existing(
-        root,
-        [images] if images else [f"{split}/images", f"images/{split}", "images", split],
-        [depths] if depths else [f"{split}/depths", "depths"],
-    )
+    files = ImageSet.of_split(root, split, images, depths, [f"{split}/images", f"images/{split}", "images", split])
     table = list(_read_images(path, split, skips))
     return iter_annotated(table, files, root / f"questions_{split}.jsonl", skips, max_pairs)
 

@@ -121,6 +121,14 @@ class ImageSet:
         maps = next((name for name in depths if (root / name).is_dir()), depths[0] if len(depths) == 1 else None)
         return cls(root, found, maps)
 
+    @classmethod
+    def of_split(cls, root: Path, split: str, images: str | None, depths: str | None, defaults: Sequence[str]) -> ImageSet:
+        """Return a split's set in the folders that the caller names, else in the first that exists.
+
+        Those are ``defaults`` for images, and ``<split>/depths`` and ``depths`` for depth maps.
+        """
+        return cls.first_existing(root, [images] if images else defaults, [depths] if depths else [f"{split}/depths", "depths"])
+
     def find(self, name: str) -> ImageFiles:
         """Return the files of the image of that name. Raises MissingFileError."""
         return ImageFiles(self.images.find(name), self._depths.find_for(name) if self._depths else None)

@@ -72,9 +72,7 @@ def iter_label_studio(  # noqa: PLR0913 (the options of a reader)
         DataError: When tasks or images do not exist.
     """
     root = Path(root)
-    files = ImageSet.first_existing(
-        root, [images] if images else [f"{split}/images", "images"], [depths] if depths else [f"{split}/depths", "depths"]
-    )
+    files = ImageSet.of_split(root, split, images, depths, [f"{split}/images", "images"])
     reader = _TaskReader(files, image_field, to_name, item_index, question, answer)
     return iter_samples(split_files(root, split), reader.samples, skips)
 

@@ -62,11 +62,8 @@ def iter_labelme(
     """
     root = Path(root)
     folder = annotations or annotation_folder(root, split, _json_files)
-    files = ImageSet.first_existing(
-        root,
-        [images] if images else [f"{split}/images", *([folder] if _holds_images(root / folder) else ["images", folder])],
-        [depths] if depths else [f"{split}/depths", "depths"],
-    )
+    defaults = [f"{split}/images", *([folder] if _holds_images(root / folder) else ["images", folder])]
+    files = ImageSet.of_split(root, split, images, depths, defaults)
     table = list(_read_files(_json_files(root / folder), skips))
     return iter_annotated(table, files, root / f"questions_{split}.jsonl", skips, max_pairs)
 

@@ -56,7 +56,7 @@ def iter_supervisely(
         raise DataError(f"{root}: no annotations of the split {split!r}; expected {split}/ann/ and {split}/img/; its data sets are {there}")
     if name == ".":
         warn_of_no_splits(root, split)
-    files = ImageSet.first_existing(root, [f"{name}/img"], [depths] if depths else [f"{split}/depths", "depths"])
+    files = ImageSet.of_split(root, split, f"{name}/img", depths, [])
     annotations = root / name / "ann"
     table = list(_read_files(sorted(annotations.rglob("*.json")), annotations, skips))
     return iter_annotated(table, files, root / f"questions_{split}.jsonl", skips, max_pairs)

@@ -69,7 +69,7 @@ def iter_voc(
             skips.add(UNUSABLE_ROW, f"{listed.name}: {brief(name)!r} has no file in {folder}")
         paths = [path for path in paths if path.stem in names]
     defaults = ["JPEGImages", f"{split}/images", f"images/{split}", "images", folder]
-    files = ImageSet.first_existing(root, [images] if images else defaults, [depths] if depths else [f"{split}/depths", "depths"])
+    files = ImageSet.of_split(root, split, images, depths, defaults)
     return iter_annotated(list(_read_files(paths, skips)), files, root / f"questions_{split}.jsonl", skips, max_pairs)
 
 
